@@ -1,0 +1,85 @@
+// Package postgres opens the connections to PostgreSQL and keeps the schema that the
+// daemon needs.
+package postgres
+
+import (
+	"context"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const connectTimeout = 5 * time.Second
+
+// Options say how to open a pool.
+type Options struct {
+	// URL is a postgres:// URL or libpq's keyword=value form. What it leaves out, all of
+	// it when empty, comes from libpq's PG* variables.
+	URL string
+	// MaxConns limits the pool and overrides the URL's pool_max_conns; 0 leaves it to the URL.
+	MaxConns int
+	// ApplicationName is shown in pg_stat_activity.
+	ApplicationName string
+}
+
+// The session settings of every connection in a pool.
+//
+// Transactions commit without waiting for the disk: the checkpoint, which alone decides
+// what may be trimmed, turns synchronous_commit on for itself. The time limits turn a
+// stuck server into an error that is retried. Statements are prepared once per shape and
+// their plans do not depend on the values, so that planning them anew is wasted.
+var sessionParams = map[string]string{
+	"synchronous_commit":                  "off",
+	"lock_timeout":                        "5s",
+	"statement_timeout":                   "30s",
+	"idle_in_transaction_session_timeout": "60s",
+	"plan_cache_mode":                     "force_generic_plan",
+	"timezone":                            "UTC",
+}
+
+// Open opens a pool and pings the server once, within 5 seconds per host unless the URL
+// sets connect_timeout. Session settings in the URL win over ours.
+//
+// Errors: one with ErrUnreachable when the server does not let us in, one with ErrURL when
+// the URL makes no sense. Neither contains the password. The caller closes the pool.
+func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
+	cfg, err := parse(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	params := maps.Clone(sessionParams)
+	if o.ApplicationName != "" {
+		params["application_name"] = o.ApplicationName
+	}
+	setParams(cfg, params)
+	if o.MaxConns > 0 {
+		cfg.MaxConns = int32(o.MaxConns)
+		cfg.MinConns = min(cfg.MinConns, cfg.MaxConns)
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, reachable(cfg.ConnConfig, err)
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, reachable(cfg.ConnConfig, err)
+	}
+	return pool, nil
+}
+
+// setParams adds the session settings that the operator has not set: in the URL, or by
+// the options parameter (libpq's PGOPTIONS), which the server would read before ours.
+func setParams(cfg *pgxpool.Config, params map[string]string) {
+	given := cfg.ConnConfig.RuntimeParams
+	taken := strings.ToLower(given["options"])
+	for name := range given {
+		taken += " " + strings.ToLower(name) + "="
+	}
+	for name, value := range params {
+		if !strings.Contains(taken, name+"=") {
+			given[name] = value
+		}
+	}
+}
