@@ -1,0 +1,28 @@
+// Package testenv starts private Redis and PostgreSQL servers for tests, for the demo
+// and for whoever wants to break a server on purpose. It needs no container and no
+// privilege: only the server binaries, which scripts/provision installs. Linux only.
+//
+// A test asks for what it needs and gives nothing back; the package does:
+//
+//	func TestMain(m *testing.M) { testenv.Main(m) }
+//
+//	func TestSomething(t *testing.T) {
+//		pool := connect(t, testenv.Database(t)) // migrated, empty, its own
+//		client := dial(t, testenv.Redis(t))     // a server of its own
+//	}
+//
+// All databases of a test process live on one PostgreSQL, started by the first test that
+// asks, with every safety switched off for speed. A test that stops, crashes or measures a
+// server takes one of its own from NewPostgres, NewRedis, or, outside of tests,
+// StartPostgres and StartRedis.
+//
+// Servers listen on 127.0.0.1, on a port from a range that the kernel hands to nobody, so
+// that a stopped server finds its port still free when it is started again. What is
+// committed survives Crash only on a server started with Durable, and what a Redis has
+// acknowledged survives Kill only with AppendOnly.
+//
+// Nothing outlives the process that asked for it. Close removes server and folder; should
+// the process be killed first, the kernel ends the servers, and the next process to use
+// this package removes the folders. As root, the servers run as the user postgres, or
+// nobody: PostgreSQL refuses to be root.
+package testenv

@@ -1,0 +1,157 @@
+package testenv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	startTimeout = 30 * time.Second
+	stopTimeout  = 30 * time.Second
+	pollInterval = 5 * time.Millisecond
+)
+
+// process is a running server. Its output goes to a file, not a pipe, so that waiting for
+// it never means waiting for whichever of its children holds the pipe.
+type process struct {
+	cmd    *exec.Cmd
+	log    string
+	exited chan struct{}
+}
+
+// startProcess runs a server in folder dir under the unprivileged user of that folder. The
+// kernel sends it onOrphaned when we die, in whatever way.
+func startProcess(ctx context.Context, dir folder, onOrphaned syscall.Signal, bin string, args ...string) (*process, error) {
+	p := &process{log: filepath.Join(dir.path, filepath.Base(bin)+".log"), exited: make(chan struct{})}
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open server log: %w", err)
+	}
+	defer log.Close()
+
+	// ctx bounds the start; the server lives until it is stopped.
+	p.cmd = dir.command(context.WithoutCancel(ctx), bin, args...)
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.SysProcAttr.Pdeathsig = onOrphaned
+	// Ctrl-C is for us: we stop the servers after whatever is still using them.
+	p.cmd.SysProcAttr.Setpgid = true
+	if err := onSpawner(p.cmd.Start); err != nil {
+		return nil, fmt.Errorf("start %s: %w", bin, err)
+	}
+	go func() {
+		_ = p.cmd.Wait() // how a server ends is in its log
+		close(p.exited)
+	}()
+	return p, nil
+}
+
+// ready waits until the server answers as check sees it. If it ends instead, the error
+// carries the tail of its log.
+func (p *process) ready(ctx context.Context, check func(context.Context) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.exited:
+			return fmt.Errorf("%s ended at start:\n%s", filepath.Base(p.cmd.Path), p.tail())
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not answer: %w\n%s", filepath.Base(p.cmd.Path), ctx.Err(), p.tail())
+		case <-tick.C:
+			if check(ctx) {
+				return nil
+			}
+		}
+	}
+}
+
+// end signals the server and returns when it and its children are gone, using force when
+// the signal does not do it. Ending a server that has ended is nothing.
+func (p *process) end(sig syscall.Signal) error {
+	children := childrenOf(p.cmd.Process.Pid)
+	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stop %s: %w", p.cmd.Path, err)
+	}
+	select {
+	case <-p.exited:
+	case <-time.After(stopTimeout):
+		children = append(children, childrenOf(p.cmd.Process.Pid)...)
+		_ = p.cmd.Process.Kill()
+		<-p.exited
+	}
+	return awaitGone(children)
+}
+
+func (p *process) tail() string {
+	log, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(bytes.TrimSpace(log[max(0, len(log)-2000):]))
+}
+
+// onSpawner runs a start on a thread that lives as long as the process does: the kernel
+// takes the end of the thread that started a child for the end of its parent.
+func onSpawner(start func() error) error {
+	done := make(chan error)
+	spawner() <- func() { done <- start() }
+	return <-done
+}
+
+var spawner = sync.OnceValue(func() chan<- func() {
+	work := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for f := range work {
+			f()
+		}
+	}()
+	return work
+})
+
+// childrenOf lists the direct children of a process: those of a server that is killed
+// outright need a moment more than it does.
+func childrenOf(pid int) []int {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	var children []int
+	for _, name := range stats {
+		stat, err := os.ReadFile(name)
+		if err != nil {
+			continue // ended meanwhile
+		}
+		// pid (name) state ppid ..., where the name may hold anything.
+		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+		if len(fields) < 2 || string(fields[1]) != strconv.Itoa(pid) {
+			continue
+		}
+		if child, err := strconv.Atoi(filepath.Base(filepath.Dir(name))); err == nil {
+			children = append(children, child)
+		}
+	}
+	return children
+}
+
+// awaitGone waits for processes that are not ours to reap.
+func awaitGone(pids []int) error {
+	deadline := time.Now().Add(stopTimeout)
+	for _, pid := range pids {
+		for syscall.Kill(pid, 0) != syscall.ESRCH {
+			if time.Now().After(deadline) {
+				return fmt.Errorf("process %d does not end", pid)
+			}
+			time.Sleep(pollInterval)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,120 @@
+package testenv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// RedisServer is a private Redis. Its methods are for one goroutine at a time.
+type RedisServer struct {
+	folder  folder
+	bin     string
+	port    int
+	args    []string
+	process *process // nil while stopped
+}
+
+// RedisOption changes how StartRedis sets a server up.
+type RedisOption func(*RedisServer)
+
+// RedisArgs adds arguments to the command line, as in "--maxmemory", "1mb". Of two for the
+// same setting the later holds.
+func RedisArgs(args ...string) RedisOption {
+	return func(s *RedisServer) { s.args = append(s.args, args...) }
+}
+
+// AppendOnly makes the server keep what it has acknowledged through Kill.
+func AppendOnly() RedisOption { return RedisArgs("--appendonly", "yes", "--appendfsync", "always") }
+
+// StartRedis starts a server in a temporary folder, without persistence unless asked for.
+// ctx bounds the start only; the server runs until Stop, Kill or Close. On error nothing
+// is left behind.
+func StartRedis(ctx context.Context, opts ...RedisOption) (*RedisServer, error) {
+	bin, err := exec.LookPath("redis-server")
+	if err != nil {
+		return nil, errors.New("the Redis server is not installed: run scripts/provision")
+	}
+	dir, err := newFolder()
+	if err != nil {
+		return nil, err
+	}
+	s := &RedisServer{folder: dir, bin: bin, args: []string{"--save", ""}}
+	for _, opt := range opts {
+		opt(s)
+	}
+	err = onFreePort(ctx, func(port int) error {
+		s.port = port
+		return s.Start(ctx)
+	})
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// URL is where the server listens, or will listen again.
+func (s *RedisServer) URL() string { return fmt.Sprintf("redis://%s/0", address(s.port)) }
+
+// PID is the process of the server; zero while it is stopped.
+func (s *RedisServer) PID() int {
+	if s.process == nil {
+		return 0
+	}
+	return s.process.cmd.Process.Pid
+}
+
+// Start starts the server on the folder and the port that it had, and returns when it has
+// loaded its data and answers. A running server stays as it is.
+func (s *RedisServer) Start(ctx context.Context) error {
+	if s.process != nil {
+		return nil
+	}
+	args := append([]string{"--bind", "127.0.0.1", "--port", strconv.Itoa(s.port), "--dir", s.folder.path}, s.args...)
+	p, err := startProcess(ctx, s.folder, syscall.SIGKILL, s.bin, args...)
+	if err != nil {
+		return err
+	}
+	client := redis.NewClient(&redis.Options{Addr: address(s.port), MaxRetries: -1, DisableIdentity: true})
+	defer client.Close()
+	err = p.ready(ctx, func(ctx context.Context) bool {
+		if client.Ping(ctx).Err() != nil {
+			return false
+		}
+		// The one that answers might be another's, which took the port before ours could.
+		info, err := client.Info(ctx, "server").Result()
+		return err == nil && strings.Contains(info, fmt.Sprintf("\nprocess_id:%d\r", p.cmd.Process.Pid))
+	})
+	if err != nil {
+		return errors.Join(err, p.end(syscall.SIGKILL))
+	}
+	s.process = p
+	return nil
+}
+
+// Stop shuts the server down in order and returns when it is gone. A stopped server stays
+// as it is.
+func (s *RedisServer) Stop() error { return s.end(syscall.SIGTERM) }
+
+// Kill ends the server as a crash would and returns when it is gone.
+func (s *RedisServer) Kill() error { return s.end(syscall.SIGKILL) }
+
+// Close ends the server and removes its data. It is safe to repeat.
+func (s *RedisServer) Close() error {
+	return errors.Join(s.Kill(), s.folder.remove())
+}
+
+func (s *RedisServer) end(sig syscall.Signal) error {
+	if s.process == nil {
+		return nil
+	}
+	err := s.process.end(sig)
+	s.process = nil
+	return err
+}

@@ -1,0 +1,126 @@
+package testenv
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"aggregator/internal/postgres"
+)
+
+const template = "migrated"
+
+// shared is the PostgreSQL of this test process.
+var shared struct {
+	once      sync.Once
+	server    *PostgresServer
+	err       error
+	migrated  sync.Once
+	migration error
+	cloning   sync.Mutex // a template serves one CREATE DATABASE at a time
+	databases atomic.Int64
+}
+
+// Main runs the tests of a package, removes the servers they shared and exits. Without it
+// the servers end with the process all the same, but leave their folder for the next.
+func Main(m *testing.M) {
+	code := m.Run()
+	if shared.server != nil {
+		if err := shared.server.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, "testenv:", err)
+			code = max(code, 1)
+		}
+	}
+	os.Exit(code)
+}
+
+// Database returns the URL of a new, migrated database for this test alone. It is dropped
+// after the test, with whoever is still connected.
+func Database(t testing.TB) string {
+	t.Helper()
+	return newDatabase(t, template)
+}
+
+// EmptyDatabase is Database without the migrations.
+func EmptyDatabase(t testing.TB) string {
+	t.Helper()
+	return newDatabase(t, "")
+}
+
+// Redis returns the URL of a server for this test alone, ended after the test.
+func Redis(t testing.TB) string {
+	t.Helper()
+	return NewRedis(t).URL()
+}
+
+// NewRedis starts a server that this test may do anything to, ended after the test.
+func NewRedis(t testing.TB, opts ...RedisOption) *RedisServer {
+	t.Helper()
+	server, err := StartRedis(t.Context(), opts...)
+	if err != nil {
+		t.Fatalf("start Redis: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Errorf("close Redis: %v", err)
+		}
+	})
+	return server
+}
+
+// NewPostgres starts a server that this test may do anything to, ended after the test. It
+// takes a second or two; where a database will do, take that.
+func NewPostgres(t testing.TB, opts ...PostgresOption) *PostgresServer {
+	t.Helper()
+	server, err := StartPostgres(t.Context(), opts...)
+	if err != nil {
+		t.Fatalf("start PostgreSQL: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Errorf("close PostgreSQL: %v", err)
+		}
+	})
+	return server
+}
+
+func newDatabase(t testing.TB, from string) string {
+	t.Helper()
+	// The server outlives the test that happens to start it.
+	ctx := context.WithoutCancel(t.Context())
+	shared.once.Do(func() { shared.server, shared.err = StartPostgres(ctx) })
+	if shared.err != nil {
+		t.Fatalf("start PostgreSQL: %v", shared.err)
+	}
+	if from == template {
+		shared.migrated.Do(func() { shared.migration = migrateTemplate(ctx) })
+		if shared.migration != nil {
+			t.Fatalf("migrate the template database: %v", shared.migration)
+		}
+	}
+
+	name := fmt.Sprintf("test_%d", shared.databases.Add(1))
+	shared.cloning.Lock()
+	url, err := shared.server.CreateDatabase(ctx, name, from)
+	shared.cloning.Unlock()
+	if err != nil {
+		t.Fatalf("create test database: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := shared.server.DropDatabase(ctx, name); err != nil {
+			t.Errorf("drop test database: %v", err)
+		}
+	})
+	return url
+}
+
+func migrateTemplate(ctx context.Context) error {
+	url, err := shared.server.CreateDatabase(ctx, template, "")
+	if err != nil {
+		return err
+	}
+	return postgres.Migrate(ctx, url)
+}
