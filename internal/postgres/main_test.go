@@ -1,0 +1,9 @@
+package postgres_test
+
+import (
+	"testing"
+
+	"aggregator/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }

@@ -1,0 +1,130 @@
+package postgres_test
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/postgres"
+	"aggregator/internal/testenv"
+)
+
+func TestMigrateRacing(t *testing.T) {
+	u := testenv.EmptyDatabase(t)
+	results := make(chan error)
+	const racers = 4
+	for range racers {
+		go func() { results <- postgres.Migrate(t.Context(), u) }()
+	}
+	var errs []error
+	for range racers {
+		errs = append(errs, <-results)
+	}
+	require.NoError(t, errors.Join(errs...))
+
+	pool := openPool(t, u)
+	require.NoError(t, postgres.CheckSchema(t.Context(), pool))
+	var types int
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM mbti`).Scan(&types))
+	require.Equal(t, 16, types)
+}
+
+func TestMigrateKeepsWhatIsThere(t *testing.T) {
+	u := testenv.Database(t)
+	pool := openPool(t, u)
+	_, err := pool.Exec(t.Context(), `INSERT INTO child_profile (id, name) VALUES (1, 'a')`)
+	require.NoError(t, err)
+
+	require.NoError(t, postgres.Migrate(t.Context(), u))
+	var n int
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM child_profile`).Scan(&n))
+	require.Equal(t, 1, n)
+}
+
+// Repeating a migration must not ask for rights that only the first one needs.
+func TestMigrateAgainWithoutTheRightToCreate(t *testing.T) {
+	u := testenv.Database(t)
+	parsed, err := url.Parse(u)
+	require.NoError(t, err)
+	role := "reader_of_" + strings.TrimPrefix(parsed.Path, "/") // roles belong to the server, not to the database
+	_, err = openPool(t, u).Exec(t.Context(), strings.ReplaceAll(`
+		CREATE ROLE reader LOGIN;
+		GRANT USAGE ON SCHEMA aggregator TO reader;
+		GRANT SELECT ON aggregator.schema_migrations TO reader`, "reader", role))
+	require.NoError(t, err)
+	parsed.User = url.User(role)
+	require.NoError(t, postgres.Migrate(t.Context(), parsed.String()))
+}
+
+func TestMigrationStatus(t *testing.T) {
+	u := testenv.EmptyDatabase(t)
+	before, err := postgres.MigrationStatus(t.Context(), u)
+	require.NoError(t, err)
+	require.NotEmpty(t, before)
+	for i, m := range before {
+		require.EqualValues(t, i+1, m.Version)
+		require.True(t, m.AppliedAt.IsZero())
+	}
+	require.Equal(t, "application_tables", before[0].Name)
+
+	var schemas int // asking changes nothing
+	require.NoError(t, openPool(t, u).QueryRow(t.Context(),
+		`SELECT count(*) FROM pg_namespace WHERE nspname = 'aggregator'`).Scan(&schemas))
+	require.Zero(t, schemas)
+
+	require.NoError(t, postgres.Migrate(t.Context(), u))
+	after, err := postgres.MigrationStatus(t.Context(), u)
+	require.NoError(t, err)
+	require.Len(t, after, len(before))
+	for _, m := range after {
+		require.False(t, m.AppliedAt.IsZero())
+	}
+}
+
+func TestCheckSchema(t *testing.T) {
+	const record = `INSERT INTO aggregator.schema_migrations (version_id, is_applied) VALUES (999, true)`
+	const forget = `DELETE FROM aggregator.schema_migrations
+		WHERE version_id = (SELECT max(version_id) FROM aggregator.schema_migrations)`
+	for name, tc := range map[string]struct {
+		url, change, want string
+	}{
+		"no schema":   {testenv.EmptyDatabase(t), ``, "has not been created; run: aggregator migrate up"},
+		"no table":    {testenv.EmptyDatabase(t), `CREATE SCHEMA aggregator`, "has not been created; run: aggregator migrate up"},
+		"older":       {testenv.Database(t), forget, "is needed; run: aggregator migrate up"},
+		"newer":       {testenv.Database(t), record, "it is at version 999"},
+		"not started": {testenv.Database(t), `TRUNCATE aggregator.schema_migrations`, "has not been created"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool := openPool(t, tc.url)
+			_, err := pool.Exec(t.Context(), tc.change)
+			require.NoError(t, err)
+			err = postgres.CheckSchema(t.Context(), pool)
+			require.ErrorIs(t, err, postgres.ErrSchema)
+			require.ErrorContains(t, err, tc.want)
+		})
+	}
+	t.Run("migrating a newer one", func(t *testing.T) {
+		u := testenv.Database(t)
+		_, err := openPool(t, u).Exec(t.Context(), record)
+		require.NoError(t, err)
+		require.ErrorIs(t, postgres.Migrate(t.Context(), u), postgres.ErrSchema)
+		list, err := postgres.MigrationStatus(t.Context(), u)
+		require.NoError(t, err)
+		last := list[len(list)-1]
+		require.EqualValues(t, 999, last.Version)
+		require.Empty(t, last.Name)
+	})
+}
+
+func TestCheckSchemaWithoutServer(t *testing.T) {
+	server := testenv.NewPostgres(t)
+	pool := openPool(t, server.URL("postgres"))
+	require.NoError(t, server.Stop())
+	pool.Reset()
+	err := postgres.CheckSchema(t.Context(), pool)
+	require.ErrorIs(t, err, postgres.ErrUnreachable)
+	require.NotErrorIs(t, err, postgres.ErrSchema)
+}
