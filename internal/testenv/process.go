@@ -37,7 +37,7 @@ func startProcess(ctx context.Context, dir folder, onOrphaned syscall.Signal, bi
 	if err != nil {
 		return nil, fmt.Errorf("open server log: %w", err)
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }() // the server has its own
 
 	// ctx bounds the start; the server lives until it is stopped.
 	p.cmd = dir.command(context.WithoutCancel(ctx), bin, args...)

@@ -82,7 +82,7 @@ func (s *RedisServer) Start(ctx context.Context) error {
 		return err
 	}
 	client := redis.NewClient(&redis.Options{Addr: address(s.port), MaxRetries: -1, DisableIdentity: true})
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	err = p.ready(ctx, func(ctx context.Context) bool {
 		if client.Ping(ctx).Err() != nil {
 			return false

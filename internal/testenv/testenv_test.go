@@ -181,13 +181,13 @@ func dial(t *testing.T, url string) *redis.Client {
 	return client
 }
 
-// visibleToAll makes a folder that the servers' user may enter, which t.TempDir is not.
+// visibleToAll makes a folder that the servers' user may enter: t.TempDir keeps its own
+// inside one that is private.
 func visibleToAll(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "visible-")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := t.TempDir()
 	require.NoError(t, os.Chmod(dir, 0o755))
+	require.NoError(t, os.Chmod(filepath.Dir(dir), 0o755))
 	return dir
 }
 

@@ -1,0 +1,54 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  := -X main.version=$(VERSION)
+FUZZTIME ?= 30s
+
+GOLANGCI_VERSION := 2.15.0
+GOLANGCI := bin/golangci-lint
+
+.PHONY: help
+help: ## say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/aggregator and bin/loadgen
+	go build -ldflags '$(LDFLAGS)' -o bin/aggregator ./cmd/aggregator
+	go build -o bin/loadgen ./scripts/loadgen
+
+.PHONY: test
+test: ## run all tests against private servers, installing these first if need be
+	scripts/provision
+	go test -race -timeout 15m ./...
+
+.PHONY: lint
+lint: $(GOLANGCI) ## check form and look for mistakes
+	@unformatted=$$(gofmt -l .); if [[ -n $$unformatted ]]; then echo "gofmt: $$unformatted"; exit 1; fi
+	go vet ./...
+	$(GOLANGCI) run ./...
+
+# The installed linter if it is the right one, else one of our own.
+$(GOLANGCI): Makefile
+	@mkdir -p bin && rm -f $@
+	@installed=$$(PATH="$$PATH:$$(go env GOPATH)/bin" command -v golangci-lint || true); \
+	if [[ -n $$installed && $$("$$installed" version) == *"version $(GOLANGCI_VERSION) "* ]]; then \
+		ln -sf "$$installed" $@; \
+	else \
+		GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$(GOLANGCI_VERSION); \
+	fi
+
+.PHONY: demo
+demo: build ## drain 100,000 events on private servers and check every sum; REPLAY=file.csv.gz for real ones
+	scripts/provision --unless-given
+	go build -o bin/services ./scripts/services
+	bin/services -- scripts/demo
+
+.PHONY: fuzz
+fuzz: ## try to break the event decoder; FUZZTIME=30s
+	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(FUZZTIME) ./internal/events
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
