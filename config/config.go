@@ -1,0 +1,97 @@
+// Package config holds the settings: their names, defaults and limits, where they come
+// from, and how they are shown. What a setting is called and what it may be is written
+// once, in the table in settings.go.
+package config
+
+import (
+	"errors"
+	"strings"
+	"time"
+)
+
+// ErrInvalid is in every error about a setting, an unknown setting or the file.
+var ErrInvalid = errors.New("wrong configuration")
+
+// Config is what Load returns: every setting, within its limits.
+type Config struct {
+	Redis    struct{ URL URL }
+	Postgres struct{ URL URL } // empty: libpq's PG* variables say where
+
+	Source struct {
+		Kind       string // stream or list
+		Key        string
+		PushSide   string // left or right: where producers add to a list
+		Partitions int
+	}
+	Events struct {
+		Weights  map[string]float64 // by action
+		Coalesce string             // none or last
+	}
+	Chunk struct {
+		MaxEvents int
+		MaxWait   time.Duration
+	}
+	Apply struct {
+		Workers                int
+		ProfilesPerTransaction int
+	}
+	Trim  struct{ Retain time.Duration }
+	Cache struct {
+		Books    int
+		Profiles int
+		TTL      time.Duration
+	}
+	Shutdown struct{ Grace time.Duration }
+	Log      struct {
+		Level  string // debug, info, warn or error
+		Format string // auto, text or json
+	}
+
+	origin map[string]string // by key: where the value came from
+}
+
+// Default returns the settings of a program that was told nothing.
+func Default() Config {
+	var c Config
+	for _, s := range settings {
+		if err := s.value(&c).Set(s.Default); err != nil {
+			panic("config: the default of " + s.Key + ": " + err.Error())
+		}
+	}
+	c.resolve()
+	return c
+}
+
+// resolve fills in the defaults that depend on other settings.
+func (c *Config) resolve() {
+	if c.Source.Key == "" {
+		c.Source.Key = defaultKeys[c.Source.Kind]
+	}
+}
+
+// Validate says everything that is wrong with the settings, by errors with ErrInvalid, one
+// line for each. Load has done this already: it is for a Config built by hand.
+func (c Config) Validate() error {
+	var all []error
+	for _, s := range settings {
+		v := s.value(&c)
+		if err := v.Set(v.String()); err != nil {
+			all = append(all, s.invalid("", v.String(), err))
+		}
+	}
+	if len(all) == 0 {
+		all = append(all, c.conflicts()...)
+	}
+	return errors.Join(all...)
+}
+
+// conflicts are the settings that are wrong only together.
+func (c Config) conflicts() []error {
+	var all []error
+	// The stream of a list and the partitions of a key put braces around a part of the name,
+	// so that Redis Cluster keeps what belongs together on one node; the first pair counts.
+	if strings.ContainsAny(c.Source.Key, "{}") && (c.Source.Kind == "list" || c.Source.Partitions > 1) {
+		all = append(all, invalidf("source.key = %q: braces are allowed only for a stream with one partition", c.Source.Key))
+	}
+	return all
+}

@@ -1,0 +1,53 @@
+package config_test
+
+import (
+	"flag"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"aggregator/config"
+)
+
+var update = flag.Bool("update", false, "write aggregator.yaml from the table of settings")
+
+func TestSampleIsUpToDate(t *testing.T) {
+	if *update {
+		writeFile(t, "aggregator.yaml", config.Sample())
+	}
+	file, err := os.ReadFile("aggregator.yaml")
+	require.NoError(t, err)
+	require.Equal(t, config.Sample(), string(file), "run: go test ./config -update")
+}
+
+func TestSampleLoads(t *testing.T) {
+	commented := config.Sample()
+	uncommented := regexp.MustCompile(`(?m)^  # (  [A-Z]+: .*|[a-z_]+:( \S+)?)$`).ReplaceAllString(commented, "  $1")
+	for name, text := range map[string]string{"as it is": commented, "without the comments": uncommented} {
+		t.Run(name, func(t *testing.T) {
+			isolate(t)
+			writeFile(t, "aggregator.yaml", text)
+			c, err := load(t)
+			require.NoError(t, err)
+			c.Postgres.URL = "" // has an example, not a default
+			var got, want strings.Builder
+			require.NoError(t, c.Print(&got, false))
+			require.NoError(t, config.Default().Print(&want, false))
+			require.Equal(t, want.String(), got.String())
+		})
+	}
+	require.NotEqual(t, commented, uncommented)
+}
+
+func TestSettingsTable(t *testing.T) {
+	table := config.SettingsTable()
+	lines := strings.Split(strings.TrimSpace(table), "\n")
+	for _, line := range lines {
+		require.Equal(t, 6, strings.Count(line, "|"), line)
+	}
+	require.Contains(t, table, "| `chunk.max_events` | AGGREGATOR_CHUNK_MAX_EVENTS | `50000` | 1 to 1000000 |")
+	require.Contains(t, table, "| `postgres.url` | AGGREGATOR_POSTGRES_URL, else DATABASE_URL |")
+}

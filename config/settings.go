@@ -1,0 +1,140 @@
+package config
+
+import (
+	"strings"
+	"time"
+)
+
+// defaultKeys are the keys that producers use, by kind of source.
+var defaultKeys = map[string]string{
+	"stream": "book-like-events",
+	"list":   "BookLikeEventList",
+}
+
+// defaultWeights are those of the actions that every producer knows.
+var defaultWeights = map[string]float64{"LIKE": 2, "DISLIKE": -2}
+
+// setting is one row of the table: all there is to know about one setting.
+type setting struct {
+	Key      string // section.name
+	Default  string
+	Example  string // what the sample file and the documents show instead of the default
+	Doc      string // one or two sentences
+	Fallback string // a further environment variable, read when ours is not set
+	value    func(*Config) value
+}
+
+const million = 1_000_000
+
+var settings = []setting{
+	{
+		Key: "redis.url", Default: "redis://127.0.0.1:6379/0", Fallback: "REDIS_URL",
+		Doc:   "The Redis server: redis://user:password@host:port/database, rediss:// for TLS, unix:// for a socket.",
+		value: func(c *Config) value { return redisURL{&c.Redis.URL} },
+	}, {
+		Key: "postgres.url", Example: "postgres://aggregator@127.0.0.1:5432/app", Fallback: "DATABASE_URL",
+		Doc:   "The PostgreSQL server: postgres://user:password@host:port/database. What it leaves out comes from libpq's PG* variables and password file.",
+		value: func(c *Config) value { return postgresURL{&c.Postgres.URL} },
+	}, {
+		Key: "source.kind", Default: "stream",
+		Doc:   "What producers add events to: a Redis stream, or a Redis list.",
+		value: func(c *Config) value { return choice{&c.Source.Kind, []string{"stream", "list"}} },
+	}, {
+		Key: "source.key", Example: "book-like-events",
+		Doc:   "The key of the stream or list. Default: book-like-events for a stream, BookLikeEventList for a list.",
+		value: func(c *Config) value { return keyName{&c.Source.Key} },
+	}, {
+		Key: "source.push_side", Default: "left",
+		Doc:   "Where producers add to a list: left for LPUSH, right for RPUSH. A stream has no sides.",
+		value: func(c *Config) value { return choice{&c.Source.PushSide, []string{"left", "right"}} },
+	}, {
+		Key: "source.partitions", Default: "1",
+		Doc:   "Over how many keys events are spread: with N > 1 they are key:{0} to key:{N-1}, and a producer uses child profile id modulo N.",
+		value: func(c *Config) value { return integer{&c.Source.Partitions, 1, 16384} },
+	}, {
+		Key: "events.weights", Default: weights{&defaultWeights}.String(),
+		Doc:   "What an action adds to the scores. LIKE is 2 and DISLIKE -2 unless named here; others are added to them.",
+		value: func(c *Config) value { return weights{&c.Events.Weights} },
+	}, {
+		Key: "events.coalesce", Default: "none",
+		Doc:   "none: every event counts. last: within a chunk only the last action of a profile on a book counts.",
+		value: func(c *Config) value { return choice{&c.Events.Coalesce, []string{"none", "last"}} },
+	}, {
+		Key: "chunk.max_events", Default: "50000",
+		Doc:   "How many events are read and applied at a time. More is faster and needs more memory.",
+		value: func(c *Config) value { return integer{&c.Chunk.MaxEvents, 1, million} },
+	}, {
+		Key: "chunk.max_wait", Default: "20ms",
+		Doc:   "How long to wait for a chunk to fill up before it is applied as it is.",
+		value: func(c *Config) value { return duration{&c.Chunk.MaxWait, 0, time.Minute} },
+	}, {
+		Key: "apply.workers", Default: "4",
+		Doc:   "How many connections to PostgreSQL apply a chunk side by side.",
+		value: func(c *Config) value { return integer{&c.Apply.Workers, 1, 64} },
+	}, {
+		Key: "apply.profiles_per_transaction", Default: "1",
+		Doc:   "How many profiles share a transaction. More is faster for a large backlog; a group that fails is retried one profile at a time.",
+		value: func(c *Config) value { return integer{&c.Apply.ProfilesPerTransaction, 1, 2000} },
+	}, {
+		Key: "trim.retain", Default: "0s",
+		Doc:   "How long applied events stay in Redis, so that a PostgreSQL restored from a backup can read them again. 0s: not at all.",
+		value: func(c *Config) value { return duration{&c.Trim.Retain, 0, noLimit} },
+	}, {
+		Key: "cache.books", Default: "100000",
+		Doc:   "How many books are remembered.",
+		value: func(c *Config) value { return integer{&c.Cache.Books, 1, 1000 * million} },
+	}, {
+		Key: "cache.profiles", Default: "1000000",
+		Doc:   "How many child profiles are remembered.",
+		value: func(c *Config) value { return integer{&c.Cache.Profiles, 1, 1000 * million} },
+	}, {
+		Key: "cache.ttl", Default: "10m",
+		Doc:   "How long a book or profile is remembered. Changes in PostgreSQL are noticed at once; this is the safety net.",
+		value: func(c *Config) value { return duration{&c.Cache.TTL, time.Second, noLimit} },
+	}, {
+		Key: "shutdown.grace", Default: "30s",
+		Doc:   "How long the chunk in hand may take after SIGTERM. What is not done by then is done after the next start.",
+		value: func(c *Config) value { return duration{&c.Shutdown.Grace, 0, time.Hour} },
+	}, {
+		Key: "log.level", Default: "info",
+		Doc:   "The least important messages that are logged.",
+		value: func(c *Config) value { return choice{&c.Log.Level, []string{"debug", "info", "warn", "error"}} },
+	}, {
+		Key: "log.format", Default: "auto",
+		Doc:   "How they are written to stderr. auto: text on a terminal, JSON otherwise.",
+		value: func(c *Config) value { return choice{&c.Log.Format, []string{"auto", "text", "json"}} },
+	},
+}
+
+// Env is the variable of the setting: AGGREGATOR_SOURCE_PUSH_SIDE.
+func (s setting) Env() string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(s.Key, ".", "_"))
+}
+
+// Flag is the flag of the setting: source-push-side. Secrets have none: arguments can be
+// read by everyone on the machine.
+func (s setting) Flag() string {
+	if s.secret() {
+		return ""
+	}
+	return strings.NewReplacer(".", "-", "_", "-").Replace(s.Key)
+}
+
+func (s setting) secret() bool {
+	switch s.value(new(Config)).(type) {
+	case redisURL, postgresURL:
+		return true
+	}
+	return false
+}
+
+// invalid is the error of a value that came from origin. Secrets stay out of it.
+func (s setting) invalid(origin, text string, err error) error {
+	if origin != "" {
+		origin = " (" + origin + ")"
+	}
+	if s.secret() {
+		return invalidf("%s%s: %w", s.Key, origin, err)
+	}
+	return invalidf("%s = %q%s: %w", s.Key, text, origin, err)
+}

@@ -1,0 +1,189 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/redis/go-redis/v9"
+
+	"aggregator/internal/postgres"
+)
+
+// value is a field of a Config as one kind of setting. Set leaves the field alone when it
+// returns an error, and takes what String returns.
+type value interface {
+	Set(text string) error
+	String() string
+	Allowed() string // for people: "1 to 64"
+}
+
+const noLimit = time.Duration(math.MaxInt64)
+
+type choice struct {
+	p  *string
+	of []string
+}
+
+func (v choice) String() string  { return *v.p }
+func (v choice) Allowed() string { return strings.Join(v.of, ", ") }
+
+func (v choice) Set(text string) error {
+	if !slices.Contains(v.of, text) {
+		return fmt.Errorf("want one of %s", v.Allowed())
+	}
+	*v.p = text
+	return nil
+}
+
+type integer struct {
+	p        *int
+	min, max int
+}
+
+func (v integer) String() string  { return strconv.Itoa(*v.p) }
+func (v integer) Allowed() string { return fmt.Sprintf("%d to %d", v.min, v.max) }
+
+func (v integer) Set(text string) error {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < v.min || n > v.max {
+		return fmt.Errorf("want a whole number, %s", v.Allowed())
+	}
+	*v.p = n
+	return nil
+}
+
+type duration struct {
+	p        *time.Duration
+	min, max time.Duration
+}
+
+func (v duration) String() string { return shortDuration(*v.p) }
+
+func (v duration) Allowed() string {
+	if v.max == noLimit {
+		return shortDuration(v.min) + " or more"
+	}
+	return shortDuration(v.min) + " to " + shortDuration(v.max)
+}
+
+func (v duration) Set(text string) error {
+	if _, err := strconv.ParseFloat(text, 64); err == nil && text != "0" {
+		return fmt.Errorf("has no unit: write %ss for seconds, or ms, m, h", text)
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < v.min || d > v.max {
+		return fmt.Errorf("want a duration such as 20ms, 5s or 1h30m, %s", v.Allowed())
+	}
+	*v.p = d
+	return nil
+}
+
+// shortDuration writes 10m where Go writes 10m0s.
+func shortDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// keyName is the name of a key in Redis; empty for the one that goes with the kind.
+type keyName struct{ p *string }
+
+func (v keyName) String() string  { return *v.p }
+func (v keyName) Allowed() string { return "a Redis key" }
+
+func (v keyName) Set(text string) error {
+	if !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsGraphic(r) }) {
+		return errors.New("want a key without control characters")
+	}
+	*v.p = text
+	return nil
+}
+
+// weights is the weight of each action: LIKE=2,FINISHED=3. What it names is added to the
+// defaults.
+type weights struct{ p *map[string]float64 }
+
+var actionName = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
+
+func (v weights) Allowed() string { return "ACTION=number, separated by commas" }
+
+func (v weights) String() string {
+	var list []string
+	for _, action := range slices.Sorted(maps.Keys(*v.p)) {
+		list = append(list, action+"="+formatWeight((*v.p)[action]))
+	}
+	return strings.Join(list, ",")
+}
+
+func (v weights) Set(text string) error {
+	all := maps.Clone(defaultWeights)
+	seen := map[string]bool{}
+	for item := range strings.SplitSeq(text, ",") {
+		if text == "" {
+			break
+		}
+		action, number, ok := strings.Cut(item, "=")
+		action = strings.TrimSpace(action)
+		if !ok {
+			return fmt.Errorf("%q: want %s", item, v.Allowed())
+		}
+		if !actionName.MatchString(action) {
+			return fmt.Errorf("action %q: want capital letters, digits and _, a letter first", action)
+		}
+		if seen[action] {
+			return fmt.Errorf("action %s is given twice", action)
+		}
+		seen[action] = true
+		w, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+		if err != nil || math.IsInf(w, 0) || math.IsNaN(w) {
+			return fmt.Errorf("weight of %s: want a finite number", action)
+		}
+		all[action] = w
+	}
+	*v.p = all
+	return nil
+}
+
+func formatWeight(w float64) string { return strconv.FormatFloat(w, 'f', -1, 64) }
+
+type redisURL struct{ p *URL }
+
+func (v redisURL) String() string  { return string(*v.p) }
+func (v redisURL) Allowed() string { return "a redis://, rediss:// or unix:// URL" }
+
+func (v redisURL) Set(text string) error {
+	// The client's own errors quote the URL, password and all.
+	if _, err := redis.ParseURL(text); err != nil {
+		return errors.New("not a valid Redis URL: want redis://user:password@host:6379/0; " +
+			"write special characters of the password in percent form, @ as %40, / as %2F")
+	}
+	*v.p = URL(text)
+	return nil
+}
+
+type postgresURL struct{ p *URL }
+
+func (v postgresURL) String() string  { return string(*v.p) }
+func (v postgresURL) Allowed() string { return "a postgres:// URL, or libpq's keyword=value" }
+
+func (v postgresURL) Set(text string) error {
+	if err := postgres.CheckURL(text); err != nil {
+		return err
+	}
+	*v.p = URL(text)
+	return nil
+}
