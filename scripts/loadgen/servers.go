@@ -1,0 +1,74 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// unreachableError is a server that could not be talked to at all.
+type unreachableError struct {
+	server, host string
+	cause        error
+}
+
+func (u unreachableError) Error() string {
+	return fmt.Sprintf("%s at %s is not reachable: %v", u.server, u.host, u.cause)
+}
+
+func (u unreachableError) Unwrap() error { return u.cause }
+
+// openRedis connects a client that never sends a command twice by itself. The caller
+// closes it.
+func (g *global) openRedis(ctx context.Context, connections int, timeout time.Duration) (*redis.Client, error) {
+	url := cmp.Or(g.redisURL, os.Getenv("AGGREGATOR_REDIS_URL"), os.Getenv("REDIS_URL"))
+	if url == "" {
+		return nil, usage("no Redis given: use --redis-url, AGGREGATOR_REDIS_URL or REDIS_URL")
+	}
+	options, err := redis.ParseURL(url)
+	if err != nil {
+		// The error quotes the URL, password and all.
+		return nil, usage("the URL of Redis is not valid: want redis://[user:password@]host:port/number")
+	}
+	options.MaxRetries = -1
+	options.DialerRetries = 1
+	options.PoolSize = connections + 1
+	options.ReadTimeout, options.WriteTimeout = timeout, timeout
+	options.DialTimeout = min(timeout, 5*time.Second)
+	options.DisableIdentity = true
+	options.Protocol = 2
+	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	redis.SetLogger(quiet{})
+	client := redis.NewClient(options)
+	if err := client.Ping(ctx).Err(); err != nil {
+		client.Close()
+		return nil, unreachableError{"Redis", options.Addr, err}
+	}
+	return client, nil
+}
+
+// quiet drops what go-redis would log: each error is also returned, and reported once.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+// openPostgres connects to the database. The caller closes the connection.
+func (g *global) openPostgres(ctx context.Context) (*pgx.Conn, error) {
+	url := cmp.Or(g.postgresURL, os.Getenv("AGGREGATOR_POSTGRES_URL"), os.Getenv("DATABASE_URL"))
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, usage("the URL of PostgreSQL is not valid: want postgres://user:password@host:port/database")
+	}
+	config.ConnectTimeout = cmp.Or(config.ConnectTimeout, 5*time.Second)
+	db, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, unreachableError{"PostgreSQL", fmt.Sprintf("%s:%d", config.Host, config.Port), err}
+	}
+	return db, nil
+}
