@@ -32,7 +32,6 @@ CREATE TABLE aggregator.dead_letter (
     position_seq     bigint NOT NULL,
     child_profile_id bigint,
     book_id          bigint,
-    action           text,
     reason           text   NOT NULL,
     sqlstate         text,
     detail           text   NOT NULL DEFAULT '',

@@ -1,0 +1,245 @@
+package aggregator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"aggregator/internal/events"
+	"aggregator/internal/scores"
+)
+
+// Options say how to work. All fields are required but those that say so.
+type Options struct {
+	ChunkMaxEvents         int           // entries in a chunk, at most
+	ChunkMaxWait           time.Duration // how long a chunk that is not full waits for more
+	Workers                int           // connections that apply a chunk
+	ProfilesPerTransaction int           // 1: a transaction a profile
+	Coalesce               bool          // a profile's last event on a book in a chunk is its only one
+	Retain                 time.Duration // how long to keep settled entries in Redis; may be 0
+	Grace                  time.Duration // to finish the chunk in hand when asked to stop
+	Timeout                time.Duration // after which a server that does not answer is given up
+}
+
+// Aggregator drains sources into PostgreSQL.
+type Aggregator struct {
+	pool      *pgxpool.Pool
+	sources   []*events.Source
+	catalogue *scores.Catalogue
+	options   Options
+	log       *slog.Logger
+	count     counters
+}
+
+// New returns an Aggregator. The pool must have room for Workers connections and two
+// more, and commit asynchronously (synchronous_commit=off).
+func New(pool *pgxpool.Pool, sources []*events.Source, catalogue *scores.Catalogue, options Options, log *slog.Logger) *Aggregator {
+	return &Aggregator{pool: pool, sources: sources, catalogue: catalogue, options: options, log: log}
+}
+
+// Stats count what became of entries, since New. Read is the sum of Applied, Dead and
+// Skipped.
+type Stats struct {
+	Read      int64 // entries in settled chunks
+	Applied   int64 // events applied
+	Dead      int64 // dead letters written
+	Skipped   int64 // events that were settled before: by an earlier try or another instance
+	Profiles  int64 // profile transactions committed
+	Chunks    int64
+	Conflicts int64 // transactions folded anew because a mark had moved
+	Restarts  int64 // times that a loop began again from the checkpoint
+	InHand    int64 // events of chunks in hand whose transactions are committed
+	Trimmed   int64 // entries trimmed in Redis
+}
+
+type counters struct {
+	read, applied, dead, skipped, profiles, chunks, conflicts, restarts, inHand, trimmed atomic.Int64
+}
+
+// Stats may be called at any time.
+func (a *Aggregator) Stats() Stats {
+	c := &a.count
+	return Stats{
+		Read: c.read.Load(), Applied: c.applied.Load(), Dead: c.dead.Load(), Skipped: c.skipped.Load(),
+		Profiles: c.profiles.Load(), Chunks: c.chunks.Load(), Conflicts: c.conflicts.Load(),
+		Restarts: c.restarts.Load(), InHand: c.inHand.Load(), Trimmed: c.trimmed.Load(),
+	}
+}
+
+// Run drains for ever. It returns nil when ctx ends, after the chunks in hand are
+// settled or the grace is over, and an error if a source cannot go on (see Halt).
+// Outages of the servers it waits out.
+func (a *Aggregator) Run(ctx context.Context) error {
+	return a.loops(ctx, mode{})
+}
+
+// Limits end a drain early.
+type Limits struct {
+	MaxEvents   int64         // 0: no limit
+	MaxDuration time.Duration // 0: no limit; the chunk in hand is still settled
+}
+
+// Drain drains until nothing is left, or a limit or ctx ends it, and returns how many
+// entries it left, those of which it knows. Outages it waits out as Run does.
+func (a *Aggregator) Drain(ctx context.Context, limits Limits) (left int64, err error) {
+	m := mode{once: true}
+	if limits.MaxEvents > 0 {
+		m.budget = &budget{}
+		m.budget.left.Store(limits.MaxEvents)
+	}
+	if limits.MaxDuration > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limits.MaxDuration)
+		defer cancel()
+	}
+	for {
+		if err := a.loops(ctx, m); err != nil {
+			return 0, err
+		}
+		left, err = a.Waiting(context.WithoutCancel(ctx))
+		// One partition may have found the budget taken that another gave back.
+		if err != nil || left == 0 || ctx.Err() != nil || m.budget == nil || m.budget.left.Load() == 0 {
+			return left, err
+		}
+	}
+}
+
+// Waiting counts the entries that are not settled yet, of all sources. See
+// events.Source.Waiting.
+func (a *Aggregator) Waiting(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.options.Timeout)
+	defer cancel()
+	var total int64
+	for _, source := range a.sources {
+		start, err := a.start(ctx, source)
+		if err != nil {
+			return 0, err
+		}
+		n, err := source.Waiting(ctx, start.Position, start.Entries)
+		if err != nil {
+			return 0, err
+		}
+		total += n
+	}
+	return total, nil
+}
+
+// mode is how a loop ends.
+type mode struct {
+	once   bool    // when nothing is left
+	budget *budget // when it is used up; nil: never
+}
+
+// budget is a number of entries that several readers share.
+type budget struct{ left atomic.Int64 }
+
+// take takes up to n entries from the budget; it is safe on nil, which has no end.
+func (b *budget) take(n int) int {
+	if b == nil {
+		return n
+	}
+	for {
+		left := b.left.Load()
+		taken := min(int64(n), left)
+		if taken <= 0 {
+			return 0
+		}
+		if b.left.CompareAndSwap(left, left-taken) {
+			return int(taken)
+		}
+	}
+}
+
+func (b *budget) giveBack(n int) {
+	if b != nil {
+		b.left.Add(int64(n))
+	}
+}
+
+// loops runs the loop of every partition, and the watch on the catalogue beside them.
+func (a *Aggregator) loops(ctx context.Context, m mode) error {
+	watch, stopWatching := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		a.catalogue.Watch(watch)
+	}()
+	defer func() {
+		stopWatching()
+		<-watched
+	}()
+	all, ctx := errgroup.WithContext(ctx)
+	for _, source := range a.sources {
+		p := &partition{Aggregator: a, source: source, log: a.log.With("source", source.Name())}
+		all.Go(func() error { return p.loop(ctx, m) })
+	}
+	return all.Wait()
+}
+
+// partition is the loop of one source.
+type partition struct {
+	*Aggregator
+	source *events.Source
+	log    *slog.Logger
+	hand   struct{ applied, dead atomic.Int64 } // of the chunk in hand: settled events
+}
+
+// settled counts a committed transaction.
+func (p *partition) settled(t tally, profiles int) {
+	p.hand.applied.Add(int64(t.applied))
+	p.hand.dead.Add(int64(t.dead))
+	p.count.inHand.Add(int64(t.applied + t.dead))
+	p.count.profiles.Add(int64(profiles))
+}
+
+// dropHand forgets the count of the chunk in hand: it is settled, or will be read again.
+func (p *partition) dropHand() {
+	p.count.inHand.Add(-p.hand.applied.Swap(0) - p.hand.dead.Swap(0))
+}
+
+// loop begins sessions until one ends without an error.
+func (p *partition) loop(ctx context.Context, m mode) error {
+	// The work in hand outlives ctx by the grace.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(p.options.Grace, cancel) })()
+
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, 30*time.Second
+	for {
+		chunks := p.count.chunks.Load()
+		err := p.session(ctx, work, m)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			p.log.Warn("stopped before the chunk in hand was settled; it will be read again", "error", err)
+			return nil
+		}
+		if Classify(err) == Halt {
+			return fmt.Errorf("source %s halted: %w", p.source.Name(), err)
+		}
+		if p.count.chunks.Load() > chunks {
+			wait.Reset()
+		}
+		p.count.restarts.Add(1)
+		pause := wait.NextBackOff()
+		p.log.Warn("starting again from the checkpoint", "error", err, "in", pause.Round(time.Millisecond))
+		p.pool.Reset() // its connections may be to a server that is no more
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+	}
+}
+
+// errBehind says that the stream's ids have fallen behind the checkpoint.
+var errBehind = errors.New("the stream is gone or behind the checkpoint")

@@ -1,0 +1,205 @@
+package aggregator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/errgroup"
+
+	"aggregator/internal/ledger"
+)
+
+// window is how many transactions are in flight on a connection at most. More would
+// not keep the server busier, only hold more memory.
+const window = 64
+
+// apply settles the runs of a chunk: every event of theirs is applied or a dead letter
+// when it returns without an error. After an error some are.
+func (p *partition) apply(ctx context.Context, runs []run, known catalogue) error {
+	together := p.options.ProfilesPerTransaction
+	for len(runs) > 0 {
+		refused, err := p.pass(ctx, runs, together, known)
+		if err != nil {
+			return err
+		}
+		if runs, err = p.triage(ctx, refused, together, known); err != nil {
+			return err
+		}
+		together = 1 // a group that failed is tried one profile at a time
+	}
+	return nil
+}
+
+// refused are runs whose transaction was rolled back, and why.
+type refused struct {
+	runs []run
+	why  *pgconn.PgError
+}
+
+// pass sends the transactions of all runs, so many runs each, and returns those refused.
+func (p *partition) pass(ctx context.Context, runs []run, together int, known catalogue) ([]refused, error) {
+	var (
+		next   atomic.Int64
+		mu     sync.Mutex
+		failed []refused
+	)
+	take := func() []run {
+		from := int(next.Add(int64(together))) - together
+		if from >= len(runs) {
+			return nil
+		}
+		return runs[from:min(from+together, len(runs))]
+	}
+	refuse := func(r refused) {
+		mu.Lock()
+		defer mu.Unlock()
+		failed = append(failed, r)
+	}
+	workers := min(p.options.Workers, (len(runs)+together-1)/together)
+	all, ctx := errgroup.WithContext(ctx)
+	for range workers {
+		all.Go(func() error { return p.work(ctx, known, take, refuse) })
+	}
+	err := all.Wait()
+	return failed, err
+}
+
+// work sends transactions down one connection until there are no more to take.
+func (p *partition) work(ctx context.Context, known catalogue, take func() []run, refuse func(refused)) error {
+	conn, err := p.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connecting to PostgreSQL: %w", err)
+	}
+	defer conn.Release()
+	pipe := newPipeline(ctx, conn.Conn(), p.options.Timeout)
+	defer pipe.close()
+
+	type sent struct {
+		runs []run
+		tally
+	}
+	var waiting []sent
+	settle := func(n int) error {
+		for range n {
+			refusal, err := pipe.receive()
+			if err != nil {
+				return err
+			}
+			first := waiting[0]
+			waiting = waiting[1:]
+			if refusal != nil {
+				refuse(refused{first.runs, refusal})
+				continue
+			}
+			p.settled(first.tally, len(first.runs))
+		}
+		return nil
+	}
+	for {
+		for len(waiting) < window {
+			runs := take()
+			if runs == nil {
+				break
+			}
+			batch, total := known.transaction(p.source.Name(), runs)
+			if !pipe.knows(batch) {
+				if err := errors.Join(pipe.flush(), settle(len(waiting)), pipe.prepare(batch)); err != nil {
+					return err
+				}
+			}
+			if err := pipe.send(batch); err != nil {
+				return err
+			}
+			waiting = append(waiting, sent{runs, total})
+		}
+		if len(waiting) == 0 {
+			return nil
+		}
+		if err := pipe.flush(); err != nil {
+			return err
+		}
+		crash("mid_pipeline")
+		if err := settle((len(waiting) + 1) / 2); err != nil {
+			return err
+		}
+	}
+}
+
+// triage decides what becomes of refused transactions, and returns the runs to try
+// again. It fails if one was refused for no reason of its own.
+func (p *partition) triage(ctx context.Context, all []refused, together int, known catalogue) ([]run, error) {
+	var again, moved []run
+	for _, r := range all {
+		verdict := Classify(r.why)
+		switch {
+		case verdict == Retry || verdict == Halt:
+			return nil, fmt.Errorf("applying events of profile %d: %w", r.runs[0].profileID, r.why)
+		case together > 1:
+			again = append(again, r.runs...)
+		case verdict == Moved:
+			moved = append(moved, r.runs...)
+		case verdict == Gone:
+			profile := r.runs[0].profileID
+			p.catalogue.Forget(profile)
+			delete(known.profiles, profile)
+			again = append(again, r.runs...)
+		case verdict == Data:
+			if err := p.isolate(ctx, r.runs[0], r.why, known); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if len(moved) == 0 {
+		return again, nil
+	}
+	p.count.conflicts.Add(int64(len(moved)))
+	marks, err := ledger.Marks(ctx, p.pool, p.source.Name(), profileIDs(moved))
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range moved {
+		mark := marks[r.profileID]
+		if r.seen.After(mark) {
+			return nil, fmt.Errorf("the mark of profile %d went back from %s to %s: PostgreSQL lost commits", r.profileID, r.seen, mark)
+		}
+		if rest := r.after(mark); len(rest.events) > 0 {
+			again = append(again, rest)
+		}
+	}
+	return again, nil
+}
+
+// isolate settles a run that PostgreSQL refuses for its data, in ever smaller runs;
+// an event that is refused alone becomes a dead letter. Each run applied leaves a
+// history row. Any other error ends it.
+func (p *partition) isolate(ctx context.Context, r run, why *pgconn.PgError, known catalogue) error {
+	if len(r.events) == 1 {
+		err := p.pool.SendBatch(ctx, burial(p.source.Name(), r, why)).Close()
+		if err != nil {
+			return fmt.Errorf("burying an event of profile %d: %w", r.profileID, err)
+		}
+		p.settled(tally{dead: 1}, 1)
+		return nil
+	}
+	first, second := r.halves()
+	for _, half := range []run{first, second} {
+		batch, total := known.transaction(p.source.Name(), []run{half})
+		err := p.pool.SendBatch(ctx, batch).Close()
+		var refusal *pgconn.PgError
+		switch {
+		case err == nil:
+			p.settled(total, 1)
+		case errors.As(err, &refusal) && Classify(refusal) == Data:
+			if err := p.isolate(ctx, half, refusal, known); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("applying events of profile %d: %w", r.profileID, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,168 @@
+package aggregator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// pipeline sends transactions down one connection without waiting for each. Every batch
+// sent is an implicit transaction with a Sync of its own: it fails alone, and it is
+// committed when its Sync is answered, not before. (With BEGIN and COMMIT one failure
+// would poison all that follow.) Batches are answered in the order they were sent in.
+type pipeline struct {
+	conn     *pgx.Conn
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	stall    *time.Timer // cancels when nothing was answered for the timeout
+	timeout  time.Duration
+	open     *pgconn.Pipeline // nil while the connection is used for something else
+	encoder  pgx.ExtendedQueryBuilder
+	inFlight int // batches sent and not answered
+}
+
+// errStalled is why a pipeline ends when the server has not answered for the timeout.
+var errStalled = errors.New("PostgreSQL does not answer")
+
+// newPipeline takes the connection until close. Cancelling the context closes the
+// connection; what is then unanswered may have been committed or not.
+func newPipeline(ctx context.Context, conn *pgx.Conn, timeout time.Duration) *pipeline {
+	p := &pipeline{conn: conn, timeout: timeout}
+	p.ctx, p.cancel = context.WithCancelCause(ctx)
+	p.stall = time.AfterFunc(timeout, func() { p.cancel(errStalled) })
+	return p
+}
+
+// preparedKey is where a connection keeps what is prepared on it.
+const preparedKey = "aggregator prepared"
+
+func (p *pipeline) prepared() map[string]*pgconn.StatementDescription {
+	custom := p.conn.PgConn().CustomData()
+	prepared, found := custom[preparedKey].(map[string]*pgconn.StatementDescription)
+	if !found {
+		prepared = make(map[string]*pgconn.StatementDescription)
+		custom[preparedKey] = prepared
+	}
+	return prepared
+}
+
+// knows says whether all statements of the batch are prepared on the connection.
+func (p *pipeline) knows(batch *pgx.Batch) bool {
+	prepared := p.prepared()
+	for _, query := range batch.QueuedQueries {
+		if prepared[query.SQL] == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// prepare prepares the statements of the batch. Nothing may be in flight.
+func (p *pipeline) prepare(batch *pgx.Batch) error {
+	if p.open != nil {
+		if err := p.open.Close(); err != nil {
+			return p.failed("leaving the pipeline", err)
+		}
+		p.open = nil
+	}
+	prepared := p.prepared()
+	for _, query := range batch.QueuedQueries {
+		statement, err := p.conn.Prepare(p.ctx, query.SQL, query.SQL)
+		if err != nil {
+			return p.failed("preparing a statement", err)
+		}
+		prepared[query.SQL] = statement
+	}
+	return nil
+}
+
+// send queues the batch, whose statements must be prepared, as one transaction.
+// Nothing is on its way before flush.
+func (p *pipeline) send(batch *pgx.Batch) error {
+	if p.open == nil {
+		p.open = p.conn.PgConn().StartPipeline(p.ctx)
+	}
+	prepared := p.prepared()
+	for _, query := range batch.QueuedQueries {
+		statement := prepared[query.SQL]
+		if err := p.encoder.Build(p.conn.TypeMap(), statement, query.Arguments); err != nil {
+			return p.failed("encoding the arguments of a statement", err)
+		}
+		p.open.SendQueryPrepared(statement.Name, p.encoder.ParamValues, p.encoder.ParamFormats, nil)
+	}
+	p.open.SendPipelineSync()
+	p.inFlight++
+	return nil
+}
+
+func (p *pipeline) flush() error {
+	if p.inFlight == 0 {
+		return nil
+	}
+	return p.failed("sending transactions", p.open.Flush())
+}
+
+// receive waits for the answer to the oldest batch in flight. If refusal is not nil,
+// the transaction was rolled back for it. If err is not nil, the connection is lost, and
+// what is in flight may have been committed or not.
+func (p *pipeline) receive() (refusal *pgconn.PgError, err error) {
+	for {
+		result, err := p.open.GetResults()
+		if reader, ok := result.(*pgconn.ResultReader); ok {
+			_, err = reader.Close() // an error may show up only here
+		}
+		var refused *pgconn.PgError
+		switch {
+		case errors.As(err, &refused):
+			if refusal == nil {
+				refusal = refused
+			}
+			continue // on to the Sync: after a fatal error there is none
+		case err != nil:
+			return nil, p.failed("applying transactions", errors.Join(err, asError(refusal)))
+		case result == nil:
+			return nil, p.failed("applying transactions", errUnanswered)
+		}
+		if _, ok := result.(*pgconn.PipelineSync); ok {
+			p.inFlight--
+			p.stall.Reset(p.timeout)
+			return refusal, nil
+		}
+	}
+}
+
+var errUnanswered = errors.New("a transaction was not answered")
+
+func asError(refusal *pgconn.PgError) error {
+	if refusal == nil {
+		return nil
+	}
+	return refusal
+}
+
+// close gives the connection back to its owner, who must not use it if something is in
+// flight: it is closed then.
+func (p *pipeline) close() {
+	if p.open != nil {
+		if p.inFlight > 0 {
+			p.cancel(nil) // or else Close would wait for all answers
+		}
+		_ = p.open.Close() // what matters was received
+	}
+	p.stall.Stop()
+	p.cancel(nil)
+}
+
+func (p *pipeline) failed(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(context.Cause(p.ctx), errStalled) {
+		err = fmt.Errorf("%w for %s: %w", errStalled, p.timeout, err)
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}

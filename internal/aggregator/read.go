@@ -1,0 +1,144 @@
+package aggregator
+
+import (
+	"context"
+	"time"
+
+	"aggregator/internal/events"
+)
+
+const (
+	// pageEntries is how many entries one read asks for: Redis answers in about 1 ms.
+	pageEntries = 1000
+	// pageBytes is what a reply should not much exceed. Nobody can ask Redis for so
+	// many bytes, so that a page of larger entries than those before may.
+	pageBytes = 4 << 20
+	// chunkBytes bounds what a chunk holds in memory.
+	chunkBytes = 32 << 20
+	// idleWait is how long one wait for new entries lasts; a stop waits for it.
+	idleWait = 500 * time.Millisecond
+)
+
+// read gathers entries into chunks and hands them over, one at a time; while the last
+// one is being settled the next one grows. It returns how many entries it took from the
+// budget. It ends without an error when ctx ends, or when there is nothing left and the
+// mode says so.
+func (p *partition) read(ctx context.Context, after events.Position, chunks chan<- *events.Batch, m mode) (taken int, err error) {
+	g := gatherer{partition: p, mode: m}
+	for {
+		batch := &events.Batch{Last: after}
+		more, err := g.gather(ctx, batch, chunks)
+		if err != nil || !more {
+			return g.taken, err
+		}
+		after = batch.Last
+	}
+}
+
+type gatherer struct {
+	*partition
+	mode  mode
+	taken int // from the budget
+}
+
+// gather fills one batch and hands it over. It says whether there may be more.
+func (g *gatherer) gather(ctx context.Context, batch *events.Batch, chunks chan<- *events.Batch) (more bool, err error) {
+	var ripe <-chan time.Time // when a batch that is not full has waited long enough
+	for {
+		read, err := g.page(ctx, batch)
+		switch {
+		case err != nil:
+			return false, err
+		case read == full || (read == nothing && g.mode.once):
+			// A batch that is empty now means that nothing is left, or no budget.
+			if batch.Entries == 0 {
+				return false, nil
+			}
+			return hand(ctx, chunks, batch, nil)
+		case read == wholePage || g.mode.once:
+			continue // there may be more at once
+		case batch.Entries == 0:
+			if _, err := g.source.Wait(ctx, batch.Last, idleWait); err != nil {
+				return false, err
+			}
+			if ctx.Err() != nil {
+				return false, nil
+			}
+			ripe = time.After(g.options.ChunkMaxWait)
+			continue
+		}
+		if ripe == nil {
+			ripe = time.After(g.options.ChunkMaxWait)
+		}
+		select {
+		case <-ctx.Done():
+			return false, nil
+		case <-ripe:
+		}
+		// From here on it goes as soon as it is wanted, and grows until then.
+		again := time.NewTimer(max(g.options.ChunkMaxWait, 5*time.Millisecond))
+		handed, err := hand(ctx, chunks, batch, again.C)
+		again.Stop()
+		if handed || err != nil || ctx.Err() != nil {
+			return handed, err
+		}
+		ripe = closedTimer
+	}
+}
+
+var closedTimer = func() <-chan time.Time {
+	c := make(chan time.Time)
+	close(c)
+	return c
+}()
+
+// hand gives the batch to whoever settles, unless ctx ends or it is time to look for
+// more entries first.
+func hand(ctx context.Context, chunks chan<- *events.Batch, batch *events.Batch, look <-chan time.Time) (bool, error) {
+	select {
+	case chunks <- batch:
+		return true, nil
+	case <-ctx.Done():
+		return false, nil
+	case <-look:
+		return false, nil
+	}
+}
+
+// outcome is what became of the attempt to read a page.
+type outcome int
+
+const (
+	nothing   outcome = iota // nothing was there
+	partPage                 // less than was asked for
+	wholePage                // as much as was asked for
+	full                     // not tried: the batch can take no more
+)
+
+// page reads what comes next into the batch.
+func (g *gatherer) page(ctx context.Context, batch *events.Batch) (outcome, error) {
+	room := g.options.ChunkMaxEvents - batch.Entries
+	if room <= 0 || batch.Bytes >= chunkBytes {
+		return full, nil
+	}
+	want := min(room, pageEntries)
+	if batch.Entries > 0 {
+		want = min(want, max(1, pageBytes/(batch.Bytes/batch.Entries+1)))
+	}
+	if want = g.mode.budget.take(want); want == 0 {
+		return full, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.options.Timeout)
+	defer cancel()
+	n, err := g.source.Read(ctx, batch, want)
+	g.mode.budget.giveBack(want - n)
+	g.taken += n
+	switch n {
+	case 0:
+		return nothing, err
+	case want:
+		return wholePage, err
+	default:
+		return partPage, err
+	}
+}

@@ -1,0 +1,201 @@
+package aggregator
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"aggregator/internal/events"
+	"aggregator/internal/ledger"
+)
+
+// session reads and settles chunks from the checkpoint on, until ctx ends, the mode says
+// so, or something fails. All that it knows ends with it.
+func (p *partition) session(ctx, work context.Context, m mode) error {
+	checkpoint, err := p.begin(work)
+	if err != nil {
+		return err
+	}
+	reading, stopReading := context.WithCancel(ctx)
+	defer stopReading()
+	chunks := make(chan *events.Batch)
+	failed := make(chan error, 1)
+	unsettled := 0 // taken from the budget by the reader, until it ends
+	go func() {
+		defer close(chunks)
+		taken, err := p.read(reading, checkpoint.Position, chunks, m)
+		unsettled = taken
+		failed <- err
+	}()
+
+	var settleErr error
+	settled := 0
+	for batch := range chunks {
+		if settleErr != nil {
+			continue
+		}
+		crash("after_read")
+		if checkpoint, settleErr = p.settle(work, checkpoint, batch); settleErr != nil {
+			stopReading()
+			continue
+		}
+		settled += batch.Entries
+	}
+	readErr := <-failed
+	m.budget.giveBack(unsettled - settled)
+	if settleErr == nil && reading.Err() != nil {
+		return nil // the reader was told to stop; what it says then is of no interest
+	}
+	return errors.Join(settleErr, readErr)
+}
+
+// start is the checkpoint of a source, or where it would be made.
+func (a *Aggregator) start(ctx context.Context, source *events.Source) (ledger.Checkpoint, error) {
+	checkpoint, err := ledger.Load(ctx, a.pool, source.Name())
+	if !errors.Is(err, ledger.ErrNoCheckpoint) {
+		return checkpoint, err
+	}
+	state, err := source.Inspect(ctx)
+	if err != nil {
+		return ledger.Checkpoint{}, err
+	}
+	position, entries := state.Begin()
+	return ledger.Checkpoint{Source: source.Name(), Position: position, Base: entries, Entries: entries}, nil
+}
+
+// begin makes sure that there is a checkpoint, that the ids of the stream are not behind
+// it, and that what it has passed is trimmed.
+func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
+	defer cancel()
+	checkpoint, err := p.start(ctx, p.source)
+	if err != nil {
+		return checkpoint, err
+	}
+	if checkpoint.Updated.IsZero() {
+		checkpoint, err = ledger.Create(ctx, p.pool, p.source.Name(), checkpoint.Position, checkpoint.Entries)
+		if err != nil {
+			return checkpoint, err
+		}
+	}
+	state, err := p.source.Inspect(ctx)
+	if err != nil {
+		return checkpoint, err
+	}
+	if checkpoint.Position.After(state.Last) {
+		passed, err := p.source.Raise(ctx, checkpoint.Position, checkpoint.Entries)
+		if err != nil {
+			return checkpoint, err
+		}
+		p.log.Error("the stream was behind the checkpoint: it was made anew, or Redis was rolled back; raised its last id",
+			"stream_at", state.Last, "checkpoint", checkpoint.Position, "entries_passed_over", passed)
+	} else if !state.Exists {
+		return checkpoint, nil // nothing was ever pushed
+	}
+	return checkpoint, p.trim(ctx, checkpoint)
+}
+
+func (p *partition) trim(ctx context.Context, checkpoint ledger.Checkpoint) error {
+	trimmed, err := p.source.Trim(ctx, checkpoint.Position, checkpoint.Entries, p.options.Retain)
+	if err != nil {
+		return err
+	}
+	if trimmed.Behind {
+		return errBehind
+	}
+	p.count.trimmed.Add(trimmed.Entries)
+	return nil
+}
+
+// settle applies one chunk, moves the checkpoint over it, and trims.
+func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *events.Batch) (ledger.Checkpoint, error) {
+	began := time.Now()
+	p.dropHand()
+	defer p.dropHand()
+	runs := group(batch.Events)
+	settlement := ledger.Settlement{From: from, To: batch.Last, Entries: batch.Entries, Marks: places(runs)}
+	for _, r := range batch.Rejected {
+		settlement.Dead = append(settlement.Dead, ledger.Rejected(r))
+	}
+
+	due, known, err := p.prepare(ctx, runs, batch.Events)
+	if err != nil {
+		return from, err
+	}
+	if err := p.apply(ctx, due, known); err != nil {
+		return from, err
+	}
+	crash("before_checkpoint")
+	bounded, cancel := context.WithTimeout(ctx, p.options.Timeout)
+	defer cancel()
+	checkpoint, err := ledger.Settle(bounded, p.pool, settlement)
+	if err != nil {
+		return from, err
+	}
+	crash("after_checkpoint")
+
+	applied, dead := p.hand.applied.Load(), p.hand.dead.Load()+int64(len(batch.Rejected))
+	skipped := int64(batch.Entries) - applied - dead
+	p.count.read.Add(int64(batch.Entries))
+	p.count.applied.Add(applied)
+	p.count.dead.Add(dead)
+	p.count.skipped.Add(skipped)
+	p.count.chunks.Add(1)
+	p.log.Debug("settled a chunk", "entries", batch.Entries, "profiles", len(runs), "applied", applied, "dead", dead,
+		"skipped", skipped, "checkpoint", checkpoint.Position, "took", time.Since(began).Round(time.Millisecond))
+
+	crash("before_trim")
+	if err := p.trim(bounded, checkpoint); err != nil {
+		return checkpoint, err
+	}
+	crash("after_trim")
+	return checkpoint, nil
+}
+
+// prepare reads what is needed to apply the runs, and drops the events that their marks
+// have passed.
+func (p *partition) prepare(ctx context.Context, runs []run, all []events.Event) ([]run, catalogue, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
+	defer cancel()
+	known := catalogue{coalesce: p.options.Coalesce}
+	due, marked, err := p.unmarked(ctx, runs)
+	if err != nil {
+		return nil, known, err
+	}
+	if marked > 0 {
+		all = nil
+		for _, r := range due {
+			all = append(all, r.events...)
+		}
+	}
+	lookups, ctx := errgroup.WithContext(ctx)
+	lookups.Go(func() (err error) {
+		known.profiles, err = p.catalogue.Profiles(ctx, profileIDs(due))
+		return err
+	})
+	lookups.Go(func() (err error) {
+		known.books, err = p.catalogue.Books(ctx, bookIDs(all))
+		return err
+	})
+	return due, known, lookups.Wait()
+}
+
+// unmarked returns what the marks of the runs' profiles have not passed, and how many
+// events they have.
+func (p *partition) unmarked(ctx context.Context, runs []run) (due []run, marked int, err error) {
+	marks, err := ledger.Marks(ctx, p.pool, p.source.Name(), profileIDs(runs))
+	if err != nil {
+		return nil, 0, err
+	}
+	due = make([]run, 0, len(runs))
+	for _, r := range runs {
+		rest := r.after(marks[r.profileID])
+		marked += len(r.events) - len(rest.events)
+		if len(rest.events) > 0 {
+			due = append(due, rest)
+		}
+	}
+	return due, marked, nil
+}

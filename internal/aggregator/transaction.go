@@ -1,0 +1,86 @@
+package aggregator
+
+import (
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"aggregator/internal/events"
+	"aggregator/internal/history"
+	"aggregator/internal/ledger"
+	"aggregator/internal/scores"
+)
+
+// catalogue is what is known of the profiles and books of a chunk.
+type catalogue struct {
+	profiles map[int64]struct{}
+	books    map[int64]scores.Book
+	coalesce bool // a profile's last event on a book is its only one
+}
+
+// tally counts the events of a transaction by what becomes of them.
+type tally struct{ applied, dead int }
+
+// transaction composes what settles the runs at once. They must be of different
+// profiles, by rising id.
+func (c catalogue) transaction(source string, runs []run) (*pgx.Batch, tally) {
+	var (
+		total   tally
+		moves   = make([]ledger.Move, 0, len(runs))
+		deltas  = make([]scores.Delta, 0, len(runs))
+		changed = make([]int64, 0, len(runs))
+		letters []ledger.DeadLetter
+	)
+	for _, r := range runs {
+		delta, dead := c.fold(r)
+		applied := len(r.events) - len(dead)
+		if delta.Events > 0 {
+			deltas = append(deltas, delta)
+			changed = append(changed, r.profileID)
+		}
+		letters = append(letters, dead...)
+		moves = append(moves, ledger.Move{ProfileID: r.profileID, Seen: r.seen, To: r.last(), Applied: applied})
+		total.applied += applied
+		total.dead += len(dead)
+	}
+	batch := &pgx.Batch{}
+	ledger.Advance(batch, source, moves)
+	ledger.Bury(batch, source, letters)
+	if len(changed) > 0 {
+		scores.Queue(batch, deltas)
+		history.Queue(batch, changed)
+	}
+	return batch, total
+}
+
+// fold adds up a run; what cannot be added up is dead.
+func (c catalogue) fold(r run) (scores.Delta, []ledger.DeadLetter) {
+	if _, known := c.profiles[r.profileID]; !known {
+		return scores.Delta{}, unapplied(r.events, events.UnknownProfile, "there is no such child profile")
+	}
+	counted := r.events
+	if c.coalesce {
+		counted = events.Coalesce(slices.Clone(counted))
+	}
+	delta, unknown := scores.Fold(r.profileID, counted, c.books)
+	return delta, unapplied(unknown, events.UnknownBook, "there is no such book")
+}
+
+func unapplied(list []events.Event, reason events.Reason, detail string) []ledger.DeadLetter {
+	letters := make([]ledger.DeadLetter, len(list))
+	for i, e := range list {
+		letters[i] = ledger.Unapplied(e, reason, detail)
+	}
+	return letters
+}
+
+// burial passes a single event that PostgreSQL refuses.
+func burial(source string, r run, refusal *pgconn.PgError) *pgx.Batch {
+	letter := ledger.Unapplied(r.events[0], events.DataError, refusal.Message)
+	letter.SQLState = &refusal.Code
+	batch := &pgx.Batch{}
+	ledger.Advance(batch, source, []ledger.Move{{ProfileID: r.profileID, Seen: r.seen, To: r.last()}})
+	ledger.Bury(batch, source, []ledger.DeadLetter{letter})
+	return batch
+}

@@ -1,0 +1,15 @@
+-- Lifts the last id of a stream to a position, if it is behind it, and the count of
+-- entries ever added along with it.
+-- in:  KEYS[1] stream; ARGV[1] our group, ARGV[2] position, ARGV[3] entries added up to it
+-- out: entries in the stream at or before the position, which no reader behind it sees
+-- Safe to repeat. Makes the stream if there is none.
+local stream, group, position, added = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+
+if redis.call('EXISTS', stream) == 0 then
+  redis.call('XGROUP', 'CREATE', stream, group, position, 'MKSTREAM')
+end
+local info = fields(redis.call('XINFO', 'STREAM', stream))
+if not before(info['last-generated-id'], position) then return 0 end
+if tonumber(added) < info['length'] then added = int(info['length']) end
+redis.call('XSETID', stream, position, 'ENTRIESADDED', added, 'MAXDELETEDID', '0-0')
+return info['length']

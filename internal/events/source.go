@@ -1,0 +1,299 @@
+package events
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Group is the consumer group that we keep as a bookmark in a stream, so that XINFO
+// GROUPS and every exporter show how far we are. Nothing is ever read through it.
+const Group = "aggregator"
+
+// Kinds of source, and the ends of a list that a producer may push to.
+const (
+	KindStream = "stream"
+	KindList   = "list"
+	PushLeft   = "left"
+	PushRight  = "right"
+)
+
+// Options say where events are. All fields are required.
+type Options struct {
+	Kind       string // KindStream or KindList
+	Key        string // of the stream or list; with several partitions, the stem of their keys
+	PushSide   string // of a list: PushLeft or PushRight
+	Partitions int    // at least 1
+	Weights    Weights
+}
+
+// Source is one stream of events, with the list that feeds it if there is one. It is
+// safe for concurrent use.
+type Source struct {
+	client  redis.UniversalClient
+	stream  string
+	inlet   *inlet // nil if events come by the stream itself
+	weights Weights
+}
+
+// Sources returns the sources that the options name, one a partition. The client must
+// not retry by itself. It fails if a list's key has no companion in its hash slot.
+func Sources(client redis.UniversalClient, o Options) ([]*Source, error) {
+	sources := make([]*Source, o.Partitions)
+	for i := range sources {
+		key := partitionKey(o.Key, i, o.Partitions)
+		s := &Source{client: client, stream: key, weights: o.Weights}
+		if o.Kind == KindList {
+			stream, err := companion(key)
+			if err != nil {
+				return nil, err
+			}
+			s.stream = stream
+			s.inlet = &inlet{client: client, list: key, stream: stream, side: o.PushSide}
+		}
+		sources[i] = s
+	}
+	return sources, nil
+}
+
+// partitionKey is the key of one partition; its braces are a Redis Cluster hash tag.
+func partitionKey(key string, i, of int) string {
+	if of == 1 {
+		return key
+	}
+	return fmt.Sprintf("%s:{%d}", key, i)
+}
+
+// companion names the stream beside a list so that both are in one hash slot: Redis
+// hashes what is between the first brace and the next closing one, if it is not empty.
+func companion(list string) (string, error) {
+	open := strings.IndexByte(list, '{')
+	switch {
+	case open >= 0 && strings.IndexByte(list[open:], '}') > 1:
+		return list + ":stream", nil
+	case strings.IndexByte(list, '}') >= 0:
+		return "", fmt.Errorf("source.key %q: a list's key with a } needs a hash tag, {...}, that is not empty", list)
+	default:
+		return "{" + list + "}:stream", nil
+	}
+}
+
+// Name is the key of the stream. Marks, checkpoints and dead letters go by it.
+func (s *Source) Name() string { return s.stream }
+
+// Key is what producers push to: the stream, or the list that feeds it.
+func (s *Source) Key() string {
+	if s.inlet != nil {
+		return s.inlet.list
+	}
+	return s.stream
+}
+
+//go:embed scripts/*.lua
+var scripts embed.FS
+
+func script(name string) *redis.Script {
+	var text strings.Builder
+	for _, part := range []string{"prelude", name} {
+		lines, err := scripts.ReadFile("scripts/" + part + ".lua")
+		if err != nil {
+			panic(err) // embedded: it cannot be missing
+		}
+		text.Write(lines)
+	}
+	return redis.NewScript(text.String())
+}
+
+var (
+	inspectScript = script("inspect")
+	raiseScript   = script("raise")
+	trimScript    = script("trim")
+	moveScript    = script("move")
+)
+
+// State is what Redis says of the stream at one moment. Counts are entries.
+type State struct {
+	Exists bool
+	Last   Position // the id last given, whether or not its entry is still there
+	Added  int64    // entries ever added
+	Length int64    // entries there now
+
+	Bookmark *Bookmark // nil if our group does not exist
+}
+
+// Bookmark is the state of our group.
+type Bookmark struct {
+	Position Position // last delivered
+	Entries  int64    // entries ever added up to the position; -1 if Redis does not know
+	Pending  Position // oldest entry delivered to a consumer but not acknowledged; zero if none
+}
+
+// Inspect asks for the state of the stream. A stream that does not exist is no error.
+func (s *Source) Inspect(ctx context.Context) (State, error) {
+	reply, err := inspectScript.Run(ctx, s.client, []string{s.stream}, Group).StringSlice()
+	if err != nil {
+		return State{}, s.failed("inspecting", err)
+	}
+	var p replyParser
+	state := State{Exists: p.number(reply, 0) == 1, Last: p.position(reply, 1), Added: p.number(reply, 2), Length: p.number(reply, 3)}
+	if len(reply) > 4 {
+		state.Bookmark = &Bookmark{Position: p.position(reply, 4), Entries: p.number(reply, 5), Pending: p.position(reply, 6)}
+	}
+	return state, p.err
+}
+
+// Begin is where to start without a checkpoint, and how many entries were added before
+// that. A group of our name that another program read through is taken over where it
+// stands: at its oldest entry not acknowledged, or else behind the last one delivered.
+// Otherwise it is the beginning.
+func (s State) Begin() (Position, int64) {
+	gone := s.Added - s.Length // what was removed was at the beginning
+	b := s.Bookmark
+	switch {
+	case b == nil || b.Position.IsZero():
+		return Position{}, gone
+	case !b.Pending.IsZero():
+		return b.Pending.previous(), gone
+	case b.Entries >= 0:
+		return b.Position, b.Entries
+	default:
+		return b.Position, gone
+	}
+}
+
+// Raise lifts the stream's last id to the position, so that every new entry comes after
+// it; entries is how many had been added up to there. A stream whose last id is behind
+// our checkpoint was made anew, or Redis was rolled back; ids that it gave below a mark
+// would be taken for applied ones. It makes the stream if it is gone and changes
+// nothing if the stream is not behind. It returns how many entries it found in the
+// stream that are at or before the position and hence will not be read.
+func (s *Source) Raise(ctx context.Context, position Position, entries int64) (int64, error) {
+	found, err := raiseScript.Run(ctx, s.client, []string{s.stream}, Group, position.String(), entries).Int64()
+	return found, s.failed("raising", err)
+}
+
+// Read appends to the batch the entries that follow its last one, at most limit of
+// them, and returns how many there were. None means that nothing was left at that
+// moment, in the stream and in the list. It does not wait.
+func (s *Source) Read(ctx context.Context, batch *Batch, limit int) (int, error) {
+	for {
+		n, err := s.readStream(ctx, batch, limit)
+		if n > 0 || err != nil || s.inlet == nil {
+			return n, err
+		}
+		if moved, err := s.inlet.move(ctx); moved == 0 || err != nil {
+			return 0, err
+		}
+	}
+}
+
+// readStream is Read for what is in the stream.
+func (s *Source) readStream(ctx context.Context, batch *Batch, limit int) (int, error) {
+	cmd := redis.NewRawCmd(ctx, "XRANGE", s.stream, "("+batch.Last.String(), "+", "COUNT", limit)
+	if err := s.client.Process(ctx, cmd); err != nil {
+		return 0, s.failed("reading", err)
+	}
+	n, err := batch.decode(cmd.Val(), s.weights)
+	return n, s.failed("reading", err)
+}
+
+// Wait waits until there may be an entry behind the position, but no longer than d. It
+// says whether there is one.
+func (s *Source) Wait(ctx context.Context, after Position, d time.Duration) (bool, error) {
+	if s.inlet != nil {
+		return s.inlet.wait(ctx, d)
+	}
+	err := s.client.XRead(ctx, &redis.XReadArgs{
+		Streams: []string{s.stream, after.String()},
+		Count:   1,
+		Block:   max(d, time.Millisecond), // 0 would be for ever
+	}).Err()
+	if errors.Is(err, redis.Nil) {
+		return false, nil
+	}
+	return err == nil, s.failed("waiting", err)
+}
+
+// Trimmed is what a trim did.
+type Trimmed struct {
+	Entries int64 // removed
+	Behind  bool  // the stream is gone or its last id is before the position: nothing was done
+}
+
+// Trim removes entries up to the position, which must be durably settled, and moves our
+// bookmark there; entries is how many were ever added up to the position. It leaves
+// what another group has not been given or has not acknowledged, and what is younger
+// than retain. A bookmark that is gone is made again.
+func (s *Source) Trim(ctx context.Context, settled Position, entries int64, retain time.Duration) (Trimmed, error) {
+	reply, err := trimScript.Run(ctx, s.client, []string{s.stream},
+		Group, settled.String(), settled.next().String(), entries, retain.Milliseconds()).Int64Slice()
+	if err != nil {
+		return Trimmed{}, s.failed("trimming", err)
+	}
+	if len(reply) != 2 {
+		return Trimmed{}, s.failed("trimming", fmt.Errorf("%w: %v", errProtocol, reply))
+	}
+	return Trimmed{Entries: reply[0], Behind: reply[1] == 1}, nil
+}
+
+// Waiting counts what is behind a position, of which Redis had been given the number of
+// entries: what is in the stream, and in the list that feeds it. Where entries were
+// removed by hand it may be too high, but it is 0 only if nothing is left.
+func (s *Source) Waiting(ctx context.Context, after Position, entries int64) (int64, error) {
+	var listed int64
+	if s.inlet != nil {
+		n, err := s.client.LLen(ctx, s.inlet.list).Result()
+		if err != nil {
+			return 0, s.failed("counting", err)
+		}
+		listed = n
+	}
+	n, err := s.readStream(ctx, &Batch{Last: after}, 1)
+	if n == 0 || err != nil {
+		return listed, err
+	}
+	state, err := s.Inspect(ctx)
+	return listed + max(state.Added-entries, 1), err
+}
+
+func (s *Source) failed(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s stream %s: %w", doing, s.stream, err)
+}
+
+// replyParser reads the strings that a script returned, and keeps the first error.
+type replyParser struct{ err error }
+
+func (p *replyParser) number(reply []string, i int) int64 {
+	n, err := strconv.ParseInt(p.at(reply, i), 10, 64)
+	p.keep(err)
+	return n
+}
+
+func (p *replyParser) position(reply []string, i int) Position {
+	position, err := ParsePosition(p.at(reply, i))
+	p.keep(err)
+	return position
+}
+
+func (p *replyParser) at(reply []string, i int) string {
+	if i >= len(reply) {
+		p.keep(fmt.Errorf("%w: %d values", errProtocol, len(reply)))
+		return "0"
+	}
+	return reply[i]
+}
+
+func (p *replyParser) keep(err error) {
+	if p.err == nil {
+		p.err = err
+	}
+}

@@ -1,0 +1,147 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/events"
+)
+
+// Checkpoint says up to where a source is settled.
+type Checkpoint struct {
+	Source   string
+	Position events.Position
+	Base     int64 // entries that the stream had been given before our beginning
+	Entries  int64 // entries that it had been given up to the position
+	Updated  time.Time
+}
+
+var (
+	// ErrNoCheckpoint says that a source has no checkpoint yet.
+	ErrNoCheckpoint = errors.New("no checkpoint")
+	// ErrRefused says that a checkpoint was not moved: it was elsewhere, or a mark of
+	// the chunk was not in place.
+	ErrRefused = errors.New("checkpoint refused")
+)
+
+const selectCheckpoints = `SELECT source, position_ms, position_seq, base, entries, updated_at FROM aggregator.checkpoint`
+
+func scanCheckpoint(row pgx.CollectableRow) (c Checkpoint, err error) {
+	err = row.Scan(&c.Source, &c.Position.Ms, &c.Position.Seq, &c.Base, &c.Entries, &c.Updated)
+	return c, err
+}
+
+// Checkpoints returns the checkpoints of all sources, by name.
+func Checkpoints(ctx context.Context, pool *pgxpool.Pool) ([]Checkpoint, error) {
+	rows, err := pool.Query(ctx, selectCheckpoints+` ORDER BY source`)
+	if err != nil {
+		return nil, fmt.Errorf("reading checkpoints: %w", err)
+	}
+	checkpoints, err := pgx.CollectRows(rows, scanCheckpoint)
+	if err != nil {
+		return nil, fmt.Errorf("reading checkpoints: %w", err)
+	}
+	return checkpoints, nil
+}
+
+// Load returns the checkpoint of a source, or ErrNoCheckpoint.
+func Load(ctx context.Context, pool *pgxpool.Pool, source string) (Checkpoint, error) {
+	rows, err := pool.Query(ctx, selectCheckpoints+` WHERE source = $1`, source)
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("reading the checkpoint of %s: %w", source, err)
+	}
+	checkpoint, err := pgx.CollectExactlyOneRow(rows, scanCheckpoint)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrNoCheckpoint
+	}
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("reading the checkpoint of %s: %w", source, err)
+	}
+	return checkpoint, nil
+}
+
+// Create makes the first checkpoint of a source, durably, and returns the one that is
+// there afterwards: another instance may have been first. Safe to repeat.
+func Create(ctx context.Context, pool *pgxpool.Pool, source string, at events.Position, entries int64) (Checkpoint, error) {
+	err := durably(ctx, pool, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
+INSERT INTO aggregator.checkpoint (source, position_ms, position_seq, base, entries)
+VALUES ($1, $2, $3, $4, $4) ON CONFLICT DO NOTHING`, source, at.Ms, at.Seq, entries)
+		return err
+	})
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("creating the checkpoint of %s: %w", source, err)
+	}
+	return Load(ctx, pool, source)
+}
+
+// Settlement is a chunk whose profiles are all settled.
+type Settlement struct {
+	From    Checkpoint      // where the chunk begins
+	To      events.Position // its last entry
+	Entries int             // in it
+	Marks   []Place         // of all its profiles: where they must be at least
+	Dead    []DeadLetter    // entries in it that are no events
+}
+
+// Place is how far a profile's mark must have come.
+type Place struct {
+	ProfileID int64
+	At        events.Position
+}
+
+// Settle moves the checkpoint over a chunk and writes its dead letters, in one durable
+// transaction, and returns the new checkpoint. The error is ErrRefused if the
+// checkpoint is not where the chunk begins, or if a mark is not in place. After any
+// error start again from the checkpoint (Load).
+func Settle(ctx context.Context, pool *pgxpool.Pool, s Settlement) (Checkpoint, error) {
+	profiles, ms, seq := make([]int64, len(s.Marks)), make([]int64, len(s.Marks)), make([]int64, len(s.Marks))
+	for i, m := range s.Marks {
+		profiles[i], ms[i], seq[i] = m.ProfileID, m.At.Ms, m.At.Seq
+	}
+	to := s.From
+	to.Position = s.To
+	to.Entries += int64(s.Entries)
+	err := durably(ctx, pool, func(tx pgx.Tx) error {
+		var batch pgx.Batch
+		Bury(&batch, s.From.Source, s.Dead)
+		if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, moveCheckpoint, s.From.Source, to.Position.Ms, to.Position.Seq, to.Entries,
+			s.From.Position.Ms, s.From.Position.Seq, profiles, ms, seq)
+		if err == nil && tag.RowsAffected() != 1 {
+			err = ErrRefused
+		}
+		return err
+	})
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("moving the checkpoint of %s to %s: %w", s.From.Source, s.To, err)
+	}
+	return to, nil
+}
+
+// The update must change a row, or else nothing is flushed and nothing is known.
+const moveCheckpoint = `UPDATE aggregator.checkpoint c
+SET position_ms = $2, position_seq = $3, entries = $4, updated_at = now()
+WHERE c.source = $1 AND c.position_ms = $5 AND c.position_seq = $6
+AND cardinality($7::bigint[]) = (
+    SELECT count(*) FROM unnest($7, $8::bigint[], $9::bigint[]) w (child_profile_id, ms, seq)
+    JOIN aggregator.mark m ON m.source = $1 AND m.child_profile_id = w.child_profile_id
+        AND (m.position_ms, m.position_seq) >= (w.ms, w.seq))`
+
+// durably runs a transaction that is on disk, with all committed before it, when this
+// returns without an error. The connections of the pool commit asynchronously.
+func durably(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SET LOCAL synchronous_commit = on`); err != nil {
+			return err
+		}
+		return do(tx)
+	})
+}

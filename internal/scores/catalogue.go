@@ -1,0 +1,152 @@
+package scores
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/maypok86/otter/v2"
+)
+
+// Catalogue remembers books, and which child profiles exist, up to a number of each and
+// for a while. What is not there is never remembered as missing, so that a book or
+// profile that the application has just added is found at once. It is safe for
+// concurrent use.
+type Catalogue struct {
+	pool     *pgxpool.Pool
+	log      *slog.Logger
+	books    *otter.Cache[int64, Book]
+	profiles *otter.Cache[int64, struct{}]
+}
+
+// CatalogueOptions bound what a Catalogue remembers. All must be positive.
+type CatalogueOptions struct {
+	Books    int           // entries
+	Profiles int           // entries
+	TTL      time.Duration // after which an entry is read again
+}
+
+// NewCatalogue returns an empty catalogue that reads through the pool.
+func NewCatalogue(pool *pgxpool.Pool, log *slog.Logger, o CatalogueOptions) *Catalogue {
+	return &Catalogue{
+		pool: pool,
+		log:  log,
+		books: otter.Must(&otter.Options[int64, Book]{
+			MaximumSize: o.Books, ExpiryCalculator: otter.ExpiryWriting[int64, Book](o.TTL),
+		}),
+		profiles: otter.Must(&otter.Options[int64, struct{}]{
+			MaximumSize: o.Profiles, ExpiryCalculator: otter.ExpiryWriting[int64, struct{}](o.TTL),
+		}),
+	}
+}
+
+// Books returns those of the books that exist. What it does not remember it reads in
+// one query. Safe to repeat.
+func (c *Catalogue) Books(ctx context.Context, ids []int64) (map[int64]Book, error) {
+	books, err := c.books.BulkGet(ctx, ids, otter.BulkLoaderFunc[int64, Book](c.loadBooks))
+	if err != nil {
+		return nil, fmt.Errorf("reading books: %w", err)
+	}
+	return books, nil
+}
+
+// Profiles returns those of the profiles that exist, like Books.
+func (c *Catalogue) Profiles(ctx context.Context, ids []int64) (map[int64]struct{}, error) {
+	profiles, err := c.profiles.BulkGet(ctx, ids, otter.BulkLoaderFunc[int64, struct{}](c.loadProfiles))
+	if err != nil {
+		return nil, fmt.Errorf("reading child profiles: %w", err)
+	}
+	return profiles, nil
+}
+
+// Forget drops a profile, so that it is looked for anew.
+func (c *Catalogue) Forget(profileID int64) { c.profiles.Invalidate(profileID) }
+
+const booksSQL = `
+SELECT b.id, coalesce(b.genre_id, 0),
+       array(SELECT t.topic_id FROM book_topic t WHERE t.book_id = b.id ORDER BY t.topic_id),
+       coalesce((SELECT m.mbti FROM book_mbti bm JOIN mbti m ON m.id = bm.mbti_id WHERE bm.book_id = b.id LIMIT 1), '')
+FROM book b WHERE b.id = ANY($1)`
+
+func (c *Catalogue) loadBooks(ctx context.Context, ids []int64) (map[int64]Book, error) {
+	rows, err := c.pool.Query(ctx, booksSQL, ids)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[int64]Book, len(ids))
+	var id int64
+	var book Book
+	var mbti string
+	_, err = pgx.ForEachRow(rows, []any{&id, &book.GenreID, &book.Topics, &mbti}, func() error {
+		book.Letters = 0
+		if mbti != "" {
+			letters, err := ParseType(mbti)
+			if err != nil {
+				c.log.Warn("the type of a book counts for nothing", "book_id", id, "error", err)
+			}
+			book.Letters = letters
+		}
+		found[id] = book
+		book.Topics = nil // the next row must not overwrite it
+		return nil
+	})
+	return found, err
+}
+
+func (c *Catalogue) loadProfiles(ctx context.Context, ids []int64) (map[int64]struct{}, error) {
+	rows, err := c.pool.Query(ctx, `SELECT id FROM child_profile WHERE id = ANY($1)`, ids)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[int64]struct{}, len(ids))
+	var id int64
+	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
+		found[id] = struct{}{}
+		return nil
+	})
+	return found, err
+}
+
+// Watch forgets what changes in the catalogue, as the triggers of our migration tell
+// (NOTIFY aggregator_catalogue), until the context ends. After every connect it forgets
+// all, for it may have missed a word. When it cannot connect it tries again; until then
+// entries expire by age alone.
+func (c *Catalogue) Watch(ctx context.Context) {
+	const retryAfter = 5 * time.Second
+	for ctx.Err() == nil {
+		if err := c.listen(ctx); err != nil && ctx.Err() == nil {
+			c.log.Warn("not listening for changes of the catalogue", "error", err, "retry_after", retryAfter)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryAfter):
+		}
+	}
+}
+
+func (c *Catalogue) listen(ctx context.Context) error {
+	conn, err := pgx.ConnectConfig(ctx, c.pool.Config().ConnConfig)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if _, err := conn.Exec(ctx, `LISTEN aggregator_catalogue`); err != nil {
+		return err
+	}
+	c.books.InvalidateAll()
+	c.profiles.InvalidateAll()
+	for {
+		n, err := conn.WaitForNotification(ctx)
+		if err != nil {
+			return err
+		}
+		if n.Payload == "child_profile" {
+			c.profiles.InvalidateAll()
+		} else {
+			c.books.InvalidateAll()
+		}
+	}
+}
