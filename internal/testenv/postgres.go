@@ -59,7 +59,7 @@ func StartPostgres(ctx context.Context, opts ...PostgresOption) (*PostgresServer
 		"max_connections=200",
 		"unix_socket_directories=",
 		"timezone=UTC",
-		"log_min_messages=fatal",
+		"log_min_messages=log",
 		// Shared memory in the folder goes away with it, also after a crash.
 		"dynamic_shared_memory_type=mmap",
 		"fsync=off", "full_page_writes=off", "synchronous_commit=off",

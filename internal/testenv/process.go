@@ -83,6 +83,7 @@ func (p *process) end(sig syscall.Signal) error {
 	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop %s: %w", p.cmd.Path, err)
 	}
+	_ = p.cmd.Process.Signal(syscall.SIGCONT) // a test may have frozen it
 	select {
 	case <-p.exited:
 	case <-time.After(stopTimeout):

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
@@ -102,6 +103,19 @@ func TestRedisKeepsAcknowledgedDataThroughKill(t *testing.T) {
 	require.NoError(t, server.Start(t.Context()))
 
 	require.Equal(t, "value", dial(t, server.URL()).Get(t.Context(), "key").Val())
+}
+
+func TestFrozenServersCanBeEnded(t *testing.T) {
+	t.Parallel()
+	redis, postgres := testenv.NewRedis(t), testenv.NewPostgres(t)
+	require.NoError(t, syscall.Kill(redis.PID(), syscall.SIGSTOP))
+	require.NoError(t, syscall.Kill(postgres.PID(), syscall.SIGSTOP))
+	start := time.Now()
+
+	require.NoError(t, redis.Stop())
+	require.NoError(t, postgres.Stop())
+
+	require.Less(t, time.Since(start), 20*time.Second, "without force")
 }
 
 func TestCloseLeavesNothing(t *testing.T) {
