@@ -19,7 +19,7 @@ type global struct {
 }
 
 // newCommand returns the command tree. Started becomes true once the flags of a
-// subcommand have been understood: an error before that is one of usage.
+// subcommand have been understood; an error before that is one of usage.
 func newCommand(s streams) (root *cobra.Command, started *bool) {
 	g, started := &global{streams: s}, new(bool)
 	root = &cobra.Command{
@@ -27,7 +27,6 @@ func newCommand(s streams) (root *cobra.Command, started *bool) {
 		Short:         "Load generator and independent oracle of the aggregator",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			if g.output != "text" && g.output != "json" {
 				return usage("unknown output %q: text or json", g.output)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,7 +20,9 @@ type unreachableError struct {
 }
 
 func (u unreachableError) Error() string {
-	return fmt.Sprintf("%s at %s is not reachable: %v", u.server, u.host, u.cause)
+	// pgx reports each address that it tried on a line of its own.
+	cause := strings.Join(strings.FieldsFunc(u.cause.Error(), func(r rune) bool { return r == '\n' || r == '\t' }), " ")
+	return fmt.Sprintf("%s at %s is not reachable: %s", u.server, u.host, cause)
 }
 
 func (u unreachableError) Unwrap() error { return u.cause }

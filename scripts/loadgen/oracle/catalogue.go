@@ -1,0 +1,86 @@
+package oracle
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// catalogue is what the database says of books, and who the profiles are.
+type catalogue struct {
+	profiles, genres, topics axis
+	types                    map[int64]string
+	books                    map[int64]book
+}
+
+// book has what one event of it touches, as places on the axes.
+type book struct {
+	genre   int // -1: none
+	topics  []int
+	letters []int // none, or four
+}
+
+func readCatalogue(ctx context.Context, tx pgx.Tx) (*catalogue, error) {
+	c := &catalogue{types: map[int64]string{}, books: map[int64]book{}}
+	axes := []struct {
+		table string
+		axis  *axis
+	}{{"child_profile", &c.profiles}, {"genre", &c.genres}, {"topic", &c.topics}}
+	for _, a := range axes {
+		rows, _ := tx.Query(ctx, "SELECT id FROM "+a.table) // the error comes with the rows
+		ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", a.table, err)
+		}
+		*a.axis = newAxis(ids)
+	}
+	return c, c.readBooks(ctx, tx)
+}
+
+func (c *catalogue) readBooks(ctx context.Context, tx pgx.Tx) error {
+	var id, other int64
+	var name string
+	err := each(ctx, tx, "SELECT id, mbti FROM mbti", []any{&id, &name}, func() { c.types[id] = name })
+	if err != nil {
+		return fmt.Errorf("reading mbti: %w", err)
+	}
+	var genre *int64
+	err = each(ctx, tx, "SELECT id, genre_id FROM book", []any{&id, &genre}, func() {
+		b := book{genre: -1}
+		if genre != nil {
+			b.genre = c.genres.place[*genre]
+		}
+		c.books[id] = b
+	})
+	if err != nil {
+		return fmt.Errorf("reading book: %w", err)
+	}
+	err = each(ctx, tx, "SELECT book_id, topic_id FROM book_topic", []any{&id, &other}, func() {
+		b := c.books[id]
+		b.topics = append(b.topics, c.topics.place[other])
+		c.books[id] = b
+	})
+	if err != nil {
+		return fmt.Errorf("reading book_topic: %w", err)
+	}
+	err = each(ctx, tx, "SELECT book_id, mbti_id FROM book_mbti", []any{&id, &other}, func() {
+		b := c.books[id]
+		for _, letter := range c.types[other] {
+			b.letters = append(b.letters, strings.IndexRune(letters, letter))
+		}
+		c.books[id] = b
+	})
+	if err != nil {
+		return fmt.Errorf("reading book_mbti: %w", err)
+	}
+	return nil
+}
+
+// each scans every row of a query.
+func each(ctx context.Context, tx pgx.Tx, query string, into []any, row func()) error {
+	rows, _ := tx.Query(ctx, query) // the error comes with the rows
+	_, err := pgx.ForEachRow(rows, into, func() error { row(); return nil })
+	return err
+}
