@@ -65,6 +65,11 @@ func (s setting) sample() string {
 	return s.Default
 }
 
+func firstSentence(doc string) string {
+	sentence, _, _ := strings.Cut(doc, ". ")
+	return strings.TrimSuffix(sentence, ".")
+}
+
 func defaultNote(s setting) string {
 	if s.Default == "" {
 		return ""
@@ -82,7 +87,7 @@ func kindOf(v value) string {
 	case duration:
 		return "duration"
 	case weights:
-		return "ACTION=number,..."
+		return "ACTION=number"
 	}
 	return "text"
 }

@@ -30,10 +30,16 @@ func AddFlags(flags *pflag.FlagSet) {
 		if s.secret() {
 			continue
 		}
-		v := s.value(new(Config))
-		flags.String(s.Flag(), "", fmt.Sprintf("%s: `%s`%s", strings.TrimRight(s.Doc, "."), kindOf(v), defaultNote(s)))
+		flags.Var(&flagText{kind: kindOf(s.value(new(Config)))}, s.Flag(), firstSentence(s.Doc)+defaultNote(s))
 	}
 }
+
+// flagText is a flag as it was given: Load judges it, as it does what comes from elsewhere.
+type flagText struct{ text, kind string }
+
+func (f *flagText) String() string        { return f.text }
+func (f *flagText) Type() string          { return f.kind }
+func (f *flagText) Set(text string) error { f.text = text; return nil }
 
 // Load reads the settings: from the flags that were given, then AGGREGATOR_* variables,
 // then the file, then the defaults. flags may be nil.

@@ -41,7 +41,7 @@ var settings = []setting{
 		value: func(c *Config) value { return choice{&c.Source.Kind, []string{"stream", "list"}} },
 	}, {
 		Key: "source.key", Example: "book-like-events",
-		Doc:   "The key of the stream or list. Default: book-like-events for a stream, BookLikeEventList for a list.",
+		Doc:   "The key of the stream or list: book-like-events or BookLikeEventList if not set.",
 		value: func(c *Config) value { return keyName{&c.Source.Key} },
 	}, {
 		Key: "source.push_side", Default: "left",
@@ -53,11 +53,11 @@ var settings = []setting{
 		value: func(c *Config) value { return integer{&c.Source.Partitions, 1, 16384} },
 	}, {
 		Key: "events.weights", Default: weights{&defaultWeights}.String(),
-		Doc:   "What an action adds to the scores. LIKE is 2 and DISLIKE -2 unless named here; others are added to them.",
+		Doc:   "What an event adds to the scores, by action. LIKE and DISLIKE keep their defaults unless named.",
 		value: func(c *Config) value { return weights{&c.Events.Weights} },
 	}, {
 		Key: "events.coalesce", Default: "none",
-		Doc:   "none: every event counts. last: within a chunk only the last action of a profile on a book counts.",
+		Doc:   "Which events of a profile on a book count within a chunk: all of them (none), or only the last one (last).",
 		value: func(c *Config) value { return choice{&c.Events.Coalesce, []string{"none", "last"}} },
 	}, {
 		Key: "chunk.max_events", Default: "50000",
@@ -77,7 +77,7 @@ var settings = []setting{
 		value: func(c *Config) value { return integer{&c.Apply.ProfilesPerTransaction, 1, 2000} },
 	}, {
 		Key: "trim.retain", Default: "0s",
-		Doc:   "How long applied events stay in Redis, so that a PostgreSQL restored from a backup can read them again. 0s: not at all.",
+		Doc:   "How long applied events stay in Redis, so that a PostgreSQL restored from a backup can read them again. 0s is not at all.",
 		value: func(c *Config) value { return duration{&c.Trim.Retain, 0, noLimit} },
 	}, {
 		Key: "cache.books", Default: "100000",
@@ -101,7 +101,7 @@ var settings = []setting{
 		value: func(c *Config) value { return choice{&c.Log.Level, []string{"debug", "info", "warn", "error"}} },
 	}, {
 		Key: "log.format", Default: "auto",
-		Doc:   "How they are written to stderr. auto: text on a terminal, JSON otherwise.",
+		Doc:   "How messages are written to stderr. auto is text on a terminal and JSON otherwise.",
 		value: func(c *Config) value { return choice{&c.Log.Format, []string{"auto", "text", "json"}} },
 	},
 }

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
+	"github.com/spf13/cobra"
+
+	"aggregator/config"
+	"aggregator/internal/postgres"
+)
+
+// app is what the commands share. The settings and the log are there once a command made
+// with configured runs.
+type app struct {
+	stdout, stderr io.Writer
+
+	cfg config.Config
+	log *slog.Logger
+}
+
+// configured is a command's RunE that first loads the settings.
+func (a *app) configured(run func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		cfg, err := config.Load(cmd.Flags())
+		if err != nil {
+			return err
+		}
+		a.cfg = cfg
+		a.log = newLog(a.stderr, cfg.Log.Level, cfg.Log.Format)
+		redis.SetLogger(redisLog{a.log})
+		return run(cmd, args)
+	}
+}
+
+// openPostgres opens a pool of so many connections to a database with our schema. Errors
+// have postgres.ErrUnreachable or postgres.ErrSchema. The caller closes the pool.
+func (a *app) openPostgres(ctx context.Context, conns int) (*pgxpool.Pool, error) {
+	pool, err := postgres.Open(ctx, postgres.Options{
+		URL:             string(a.cfg.Postgres.URL),
+		MaxConns:        conns,
+		ApplicationName: "aggregator",
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := postgres.CheckSchema(ctx, pool); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return pool, nil
+}
+
+// openRedis opens a client with so many connections. Errors have errRedisUnreachable. The
+// caller closes the client.
+func (a *app) openRedis(ctx context.Context, conns int) (*redis.Client, error) {
+	return dialRedis(ctx, string(a.cfg.Redis.URL), conns)
+}

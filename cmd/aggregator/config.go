@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func newConfig(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Check or show the settings",
+		Example: `  aggregator config check --config /etc/aggregator/aggregator.yaml
+  aggregator config print --show-origin`,
+	}
+	cmd.AddCommand(newConfigCheck(a), newConfigPrint(a))
+	return cmd
+}
+
+func newConfigCheck(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check",
+		Short: "Say whether the settings are valid",
+		Long: `Says ok, or everything that is wrong with the settings, a line for each, and exits with 78.
+It connects to nothing.`,
+		Example: `  aggregator config check`,
+		RunE: a.configured(func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(a.stdout, "ok")
+			return err
+		}),
+	}
+}
+
+func newConfigPrint(a *app) *cobra.Command {
+	var origins bool
+	cmd := &cobra.Command{
+		Use:   "print",
+		Short: "Show the settings in force, without passwords",
+		Long:  `Shows all settings as YAML, in the form of the settings file. Passwords are shown as xxxxx.`,
+		Example: `  aggregator config print
+  aggregator config print --show-origin`,
+		RunE: a.configured(func(*cobra.Command, []string) error {
+			return a.cfg.Print(a.stdout, origins)
+		}),
+	}
+	cmd.Flags().BoolVar(&origins, "show-origin", false, "say where each value comes from: flag, variable, file or default")
+	return cmd
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"net"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"aggregator/config"
+	"aggregator/internal/postgres"
+	"aggregator/internal/testenv"
+)
+
+func TestOpenRedis(t *testing.T) {
+	client, err := dialRedis(t.Context(), testenv.Redis(t)+"?max_retries=5", 2)
+	require.NoError(t, err)
+	defer client.Close()
+	require.Zero(t, client.Options().MaxRetries) // -1 as the client has it: none
+	require.Equal(t, 2, client.Options().PoolSize)
+	name, err := client.ClientInfo(t.Context()).Result()
+	require.NoError(t, err)
+	require.Empty(t, name.LibName) // said nothing about itself
+}
+
+func TestOpenRedisUnreachable(t *testing.T) {
+	for name, tc := range map[string]struct{ url, want string }{
+		"nobody listens":  {"redis://u:hunter2@127.0.0.1:1/3", "Redis at 127.0.0.1:1/3 is not reachable: connection refused"},
+		"no such host":    {"redis://u:hunter2@nowhere.invalid:1", "Redis at nowhere.invalid:1 is not reachable: lookup nowhere.invalid"},
+		"no such socket":  {"unix://u:hunter2@/nowhere.sock", "Redis at /nowhere.sock is not reachable: no such file or directory"},
+		"loading":         {"redis://" + answering(t, "-LOADING Redis is loading the dataset in memory\r\n"), "is not reachable: LOADING Redis is loading"},
+		"closes at once":  {"redis://" + answering(t, ""), "is not reachable: EOF"},
+		"wrong password":  {withPassword(t, "wronghunter2"), "refused the connection: WRONGPASS"},
+		"too few answers": {"redis://" + answering(t, "?") + "?read_timeout=100ms", "is not reachable: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, err := dialRedis(t.Context(), tc.url, 1)
+			require.Nil(t, client)
+			require.Equal(t, exitUnreachable, exitCode(err))
+			require.ErrorContains(t, err, tc.want)
+			require.NotContains(t, err.Error(), "hunter2")
+			require.NotContains(t, err.Error(), "\n")
+		})
+	}
+}
+
+func TestOpenPostgres(t *testing.T) {
+	a := &app{cfg: config.Default()}
+	a.cfg.Postgres.URL = config.URL(testenv.Database(t))
+	pool, err := a.openPostgres(t.Context(), 3)
+	require.NoError(t, err)
+	defer pool.Close()
+	require.EqualValues(t, 3, pool.Config().MaxConns)
+}
+
+func TestOpenPostgresNotMigrated(t *testing.T) {
+	a := &app{cfg: config.Default()}
+	a.cfg.Postgres.URL = config.URL(testenv.EmptyDatabase(t))
+	_, err := a.openPostgres(t.Context(), 3)
+	require.ErrorIs(t, err, postgres.ErrSchema)
+	require.Equal(t, exitFailed, exitCode(err))
+	require.ErrorContains(t, err, "run: aggregator migrate up")
+}
+
+// answering is the address of a server that says the same to whoever connects, and hangs up.
+func answering(t *testing.T, text string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			request := make([]byte, 4096)
+			for _, err := conn.Read(request); err == nil && text != ""; _, err = conn.Read(request) {
+				_, _ = conn.Write([]byte(text))
+			}
+			_ = conn.Close()
+		}
+	}()
+	return listener.Addr().String()
+}
+
+// withPassword is the URL of a server that has a password, with another one.
+func withPassword(t *testing.T, wrong string) string {
+	t.Helper()
+	base := testenv.Redis(t)
+	opts, err := redis.ParseURL(base)
+	require.NoError(t, err)
+	client := redis.NewClient(opts)
+	defer client.Close()
+	require.NoError(t, client.ConfigSet(t.Context(), "requirepass", "right").Err())
+	u, err := url.Parse(base)
+	require.NoError(t, err)
+	u.User = url.UserPassword("default", wrong)
+	return strings.TrimSuffix(u.String(), "?")
+}

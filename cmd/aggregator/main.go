@@ -1,0 +1,35 @@
+// Command aggregator drains like and dislike events from Redis and applies their sums to
+// PostgreSQL, each event exactly once. See aggregator help.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is the whole program but for the exit. The first SIGINT or SIGTERM cancels the
+// context of the command, the second ends the process.
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+
+	root := newRoot(&app{stdout: stdout, stderr: stderr})
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		for line := range strings.Lines(err.Error()) {
+			fmt.Fprintf(stderr, "aggregator: %s\n", strings.TrimRight(line, "\n"))
+		}
+	}
+	return exitCode(err)
+}

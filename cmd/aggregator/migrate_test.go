@@ -1,0 +1,54 @@
+package main
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/testenv"
+)
+
+func TestMigrate(t *testing.T) {
+	env := []string{"AGGREGATOR_POSTGRES_URL=" + testenv.EmptyDatabase(t)}
+
+	require.Equal(t, []string{"pending"}, states(t, env))
+	up := aggregator(t, env, "migrate", "up")
+	up.requireDone(t)
+	require.Contains(t, up.stdout, "applied 1 application_tables\n")
+	require.Contains(t, up.stdout, "the schema is at version ")
+	require.Equal(t, []string{"applied"}, states(t, env))
+
+	again := aggregator(t, env, "migrate", "up")
+	again.requireDone(t)
+	require.Regexp(t, `^the schema is at version \d+\n$`, again.stdout)
+
+	text := aggregator(t, env, "migrate", "status")
+	text.requireDone(t)
+	require.Regexp(t, `1 +application_tables +applied +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\n`, text.stdout)
+}
+
+// states are the different states of the migrations, in order.
+func states(t *testing.T, env []string) []string {
+	t.Helper()
+	r := aggregator(t, env, "migrate", "status", "-o", "json")
+	r.requireDone(t)
+	var status struct{ Migrations []migrationState }
+	require.NoError(t, json.Unmarshal([]byte(r.stdout), &status))
+	var all []string
+	for _, m := range status.Migrations {
+		require.Equal(t, m.State == "applied", m.AppliedAt != nil)
+		if len(all) == 0 || all[len(all)-1] != m.State {
+			all = append(all, m.State)
+		}
+	}
+	return all
+}
+
+func TestMigrateUnreachable(t *testing.T) {
+	env := []string{"DATABASE_URL=postgres://u:hunter2@127.0.0.1:1/app"}
+	for _, command := range []string{"up", "status"} {
+		aggregator(t, env, "migrate", command).
+			requireFailure(t, 69, "PostgreSQL at 127.0.0.1:1/app is not reachable: connection refused")
+	}
+}
