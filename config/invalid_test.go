@@ -47,8 +47,9 @@ func TestInvalidValues(t *testing.T) {
 		"weight twice":    {"EVENTS_WEIGHTS", "LIKE=1,LIKE=2", "action LIKE is given twice"},
 		"trailing comma":  {"EVENTS_WEIGHTS", "LIKE=1,", `"": want ACTION=number`},
 		"redis":           {"REDIS_URL", "localhost", "redis.url (env AGGREGATOR_REDIS_URL): not a valid Redis URL"},
+		"redis fragment":  {"REDIS_URL", "redis://u:12#x@h:1", "redis.url (env AGGREGATOR_REDIS_URL): not a valid Redis URL"},
 		"postgres":        {"POSTGRES_URL", "localhost", "postgres.url (env AGGREGATOR_POSTGRES_URL): not a valid PostgreSQL URL"},
-		"unknown":         {"HTTP_ADRESS", "x", "environment variable AGGREGATOR_HTTP_ADRESS: no such setting"},
+		"unknown":         {"NO_SUCH_THING", "x", "environment variable AGGREGATOR_NO_SUCH_THING: no such setting"},
 		"misspelt":        {"APPLY_WORKER", "4", "AGGREGATOR_APPLY_WORKER: no such setting; did you mean AGGREGATOR_APPLY_WORKERS?"},
 		"empty unknown":   {"NOTHING", "", "environment variable AGGREGATOR_NOTHING: no such setting"},
 	} {

@@ -67,7 +67,7 @@ func TestOpenPostgresNotMigrated(t *testing.T) {
 // answering is the address of a server that says the same to whoever connects, and hangs up.
 func answering(t *testing.T, text string) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = listener.Close() })
 	go func() {

@@ -73,8 +73,8 @@ func parse(url string) (*pgxpool.Config, error) {
 // strandedPassword finds a URL whose password holds an unescaped / or @: its end would be
 // taken for a host or database, and shown as one.
 func strandedPassword(url string) bool {
-	_, rest, isURL := strings.Cut(url, "://")
-	if !isURL {
+	scheme, rest, _ := strings.Cut(url, "://")
+	if scheme != "postgres" && scheme != "postgresql" {
 		return false
 	}
 	if i := strings.IndexAny(rest, "@/"); i >= 0 && rest[i] == '@' {

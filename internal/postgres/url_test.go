@@ -19,6 +19,7 @@ func TestDescribe(t *testing.T) {
 		"two hosts":          {"postgres://u@a:1,b:2/app?sslmode=prefer", "a:1,b:2/app"},
 		"socket":             {"postgres:///app?host=/run/postgresql&user=u", "/run/postgresql:5432/app"},
 		"keywords":           {"host=h port=6 dbname=app password='a b' user=u", "h:6/app"},
+		"odd keyword":        {"host=/tmp password='a://b@c' dbname=app", "/tmp:5432/app"},
 		"no URL":             {"postgres://u:pw@db.example:port/app", "(invalid URL)"},
 	} {
 		t.Run(name, func(t *testing.T) {
