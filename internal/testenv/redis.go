@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
-
-	"github.com/redis/go-redis/v9"
+	"time"
 )
 
 // RedisServer is a private Redis. Its methods are for one goroutine at a time.
@@ -81,21 +82,30 @@ func (s *RedisServer) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	client := redis.NewClient(&redis.Options{Addr: address(s.port), MaxRetries: -1, DisableIdentity: true})
-	defer func() { _ = client.Close() }()
-	err = p.ready(ctx, func(ctx context.Context) bool {
-		if client.Ping(ctx).Err() != nil {
-			return false
-		}
-		// The one that answers might be another's, which took the port before ours could.
-		info, err := client.Info(ctx, "server").Result()
-		return err == nil && strings.Contains(info, fmt.Sprintf("\nprocess_id:%d\r", p.cmd.Process.Pid))
-	})
+	err = p.ready(ctx, func(ctx context.Context) bool { return s.answers(ctx, p.cmd.Process.Pid) })
 	if err != nil {
 		return errors.Join(err, p.end(syscall.SIGKILL))
 	}
 	s.process = p
 	return nil
+}
+
+// answers tells whether the process serves commands on our port. The one that does might
+// be another's, which took the port before ours could. Spoken by hand: a client would
+// retry, and complain of every attempt that comes too early.
+func (s *RedisServer) answers(ctx context.Context, pid int) bool {
+	dialer := net.Dialer{Timeout: time.Second}
+	conn, err := dialer.DialContext(ctx, "tcp", address(s.port))
+	if err != nil {
+		return false
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	if _, err := io.WriteString(conn, "PING\r\nINFO server\r\nQUIT\r\n"); err != nil {
+		return false
+	}
+	reply, _ := io.ReadAll(conn)
+	return strings.HasPrefix(string(reply), "+PONG\r\n") && strings.Contains(string(reply), fmt.Sprintf("\nprocess_id:%d\r", pid))
 }
 
 // Stop shuts the server down in order and returns when it is gone. A stopped server stays
