@@ -1,0 +1,253 @@
+package aggregator_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/aggregator"
+	"aggregator/internal/events"
+)
+
+var (
+	stream = events.Options{Kind: events.KindStream, Key: "likes"}
+	left   = events.Options{Kind: events.KindList, Key: "likes", PushSide: events.PushLeft}
+	right  = events.Options{Kind: events.KindList, Key: "likes", PushSide: events.PushRight}
+)
+
+func partitioned(o events.Options, n int) events.Options {
+	o.Partitions = n
+	return o
+}
+
+// Whatever the source, the chunk and the grouping, the tables hold what was pushed.
+func TestDrainEqualsOracle(t *testing.T) {
+	cases := []struct {
+		name     string
+		source   events.Options
+		chunk    int
+		together int
+		workers  int
+	}{
+		{"stream in one chunk", stream, 50_000, 1, 4},
+		{"stream in small chunks", stream, 97, 1, 4},
+		{"stream one by one", stream, 1, 1, 1},
+		{"many profiles a transaction", stream, 500, 7, 2},
+		{"all profiles in a transaction", stream, 500, 2000, 4},
+		{"list pushed left", left, 400, 1, 4},
+		{"list pushed right", right, 400, 1, 4},
+		{"partitions", partitioned(stream, 3), 150, 1, 2},
+		{"partitions of a list", partitioned(left, 4), 150, 3, 2},
+	}
+	for i, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFixture(t, c.source)
+			f.options.ChunkMaxEvents, f.options.ProfilesPerTransaction, f.options.Workers = c.chunk, c.together, c.workers
+			r := rand.New(rand.NewPCG(1, uint64(i)))
+			n := 1000
+			if c.chunk == 1 {
+				n = 60
+			}
+			for range 2 { // the second time marks and rows are there already
+				f.push(random(r, n)...)
+				stats := f.drain()
+				assert.EqualValues(t, n, stats.Read)
+				assert.Equal(t, stats.Read, stats.Applied+stats.Dead)
+				assert.Zero(t, stats.Restarts)
+				f.verify()
+			}
+			assert.Zero(t, f.drain().Read, "nothing is left")
+		})
+	}
+}
+
+// One history row a profile and chunk.
+func TestHistoryRows(t *testing.T) {
+	f := newFixture(t, stream)
+	f.options.ChunkMaxEvents = 4
+	f.push("1:1:LIKE", "1:2:LIKE", "2:1:LIKE", "2:1:DISLIKE", "1:1:LIKE", "9999:1:LIKE", "3:9999:LIKE", "2:12:LIKE")
+	f.drain()
+	f.verify()
+	rows, err := f.pool.Query(f.ctx, `SELECT child_profile_id, count(*) FROM child_personality_history GROUP BY 1`)
+	require.NoError(t, err)
+	got := map[int64]int{}
+	var profile int64
+	var n int
+	_, err = pgx.ForEachRow(rows, []any{&profile, &n}, func() error { got[profile] = n; return nil })
+	require.NoError(t, err)
+	assert.Equal(t, map[int64]int{1: 2, 2: 2}, got, "profile 3 did not change")
+}
+
+func TestCoalesce(t *testing.T) {
+	f := newFixture(t, stream)
+	f.options.Coalesce = true
+	f.push("1:1:LIKE", "1:1:LIKE", "1:1:DISLIKE", "1:2:LIKE", "2:1:LIKE")
+	stats := f.drain()
+	assert.EqualValues(t, 5, stats.Applied, "events that another made void are settled with it")
+	applied := f.found().applied
+	assert.Equal(t, map[int64]int64{1: 4, 2: 1}, applied)
+	f.pushed = []string{"1:1:DISLIKE", "1:2:LIKE", "2:1:LIKE"}
+	assert.Equal(t, f.expected().genres, f.found().genres)
+	assert.Equal(t, f.expected().latest, f.found().latest)
+}
+
+// Several instances on one source, in small chunks, so that they meet often.
+func TestInstancesAtOnce(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		source   events.Options
+		together int
+	}{{"stream", stream, 1}, {"stream, grouped", stream, 5}, {"list", left, 1}} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFixture(t, c.source)
+			f.options.ChunkMaxEvents, f.options.ProfilesPerTransaction, f.options.Workers = 40, c.together, 2
+			f.push(random(rand.New(rand.NewPCG(2, 2)), 2000)...)
+			ended := make(chan error)
+			for range 3 {
+				a := f.new()
+				go func() {
+					_, err := a.Drain(f.ctx, aggregator.Limits{})
+					ended <- err
+				}()
+			}
+			for range 3 {
+				require.NoError(t, <-ended)
+			}
+			f.drain()
+			f.verify()
+		})
+	}
+}
+
+// An event that PostgreSQL refuses becomes a dead letter; those beside it count.
+func TestDataErrorIsIsolated(t *testing.T) {
+	for name, together := range map[string]int{"alone": 1, "grouped": 50} {
+		t.Run(name, func(t *testing.T) { testDataErrorIsIsolated(t, together) })
+	}
+}
+
+func testDataErrorIsIsolated(t *testing.T, together int) {
+	f := newFixture(t, stream)
+	f.options.ProfilesPerTransaction = together
+	f.exec(`ALTER TABLE genre_score ADD CONSTRAINT most CHECK (score <= 6)`)
+	texts := []string{"1:1:LIKE", "2:1:LIKE", "1:2:LIKE", "1:1:LIKE", "1:1:LIKE", "1:1:LIKE", "1:1:LIKE", "1:3:LIKE", "3:2:LIKE"}
+	f.push(texts...)
+	stats := f.drain()
+	assert.EqualValues(t, 2, stats.Dead)
+	assert.EqualValues(t, 7, stats.Applied)
+	got := f.found()
+	assert.Equal(t, map[string]int{"data_error 1:1:LIKE": 2}, got.dead)
+	f.pushed = []string{"1:1:LIKE", "2:1:LIKE", "1:2:LIKE", "1:1:LIKE", "1:1:LIKE", "1:3:LIKE", "3:2:LIKE"}
+	assert.Equal(t, f.expected().genres, got.genres)
+	assert.Equal(t, f.expected().latest, got.latest)
+	var state string
+	require.NoError(t, f.pool.QueryRow(f.ctx, `SELECT DISTINCT sqlstate FROM aggregator.dead_letter`).Scan(&state))
+	assert.Equal(t, "23514", state)
+	f.verifyRedis()
+}
+
+// A profile that was there a moment ago is deleted before its transaction.
+func TestProfileDeletedMeanwhile(t *testing.T) {
+	f := newFixture(t, stream)
+	f.push("1:1:LIKE", "2:1:LIKE")
+	a := f.new()
+	_, err := a.Drain(f.ctx, aggregator.Limits{}) // remembers both profiles
+	require.NoError(t, err)
+	f.exec(`ALTER TABLE child_profile DISABLE TRIGGER aggregator_changed`) // nobody tells
+	f.exec(`DELETE FROM child_profile WHERE id = 1`)
+	f.push("1:1:LIKE", "2:1:LIKE")
+	_, err = a.Drain(f.ctx, aggregator.Limits{})
+	require.NoError(t, err)
+	got := f.found()
+	assert.Equal(t, map[string]int{"unknown_profile 1:1:LIKE": 1}, got.dead)
+	assert.Equal(t, map[int64]int64{1: 1, 2: 2}, got.applied)
+}
+
+// A schema that does not fit halts; nothing is lost.
+func TestHalt(t *testing.T) {
+	f := newFixture(t, stream)
+	f.exec(`ALTER TABLE topic_score RENAME TO gone`)
+	f.push("1:1:LIKE", "2:1:LIKE")
+	_, err := f.new().Drain(f.ctx, aggregator.Limits{})
+	require.ErrorContains(t, err, "topic_score")
+	f.exec(`ALTER TABLE gone RENAME TO topic_score`)
+	f.drain()
+	f.verify()
+}
+
+func TestLimits(t *testing.T) {
+	f := newFixture(t, partitioned(stream, 2))
+	f.options.ChunkMaxEvents = 30
+	f.push(random(rand.New(rand.NewPCG(3, 3)), 300)...)
+	a := f.new()
+	left, err := a.Drain(f.ctx, aggregator.Limits{MaxEvents: 100})
+	require.NoError(t, err)
+	assert.EqualValues(t, 200, left)
+	assert.EqualValues(t, 100, a.Stats().Read)
+
+	left, err = f.new().Drain(f.ctx, aggregator.Limits{MaxDuration: time.Nanosecond})
+	require.NoError(t, err)
+	assert.EqualValues(t, 200, left)
+
+	left, err = f.new().Drain(f.ctx, aggregator.Limits{MaxEvents: 200})
+	require.NoError(t, err)
+	assert.Zero(t, left)
+	f.verify()
+}
+
+// The service applies what comes, and when it is told to stop it finishes what it has.
+func TestRun(t *testing.T) {
+	for name, source := range map[string]events.Options{"stream": stream, "list": right} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, source)
+			ctx, stop := context.WithCancel(f.ctx)
+			a := f.new()
+			ended := make(chan error)
+			go func() { ended <- a.Run(ctx) }()
+			r := rand.New(rand.NewPCG(4, 4))
+			total := 0
+			for _, n := range []int{1, 500, 3} {
+				f.push(random(r, n)...)
+				total += n
+				require.Eventually(t, func() bool { return a.Stats().Read == int64(total) }, 20*time.Second, time.Millisecond)
+			}
+			f.push(random(r, 2000)...)
+			stop()
+			require.NoError(t, <-ended)
+			assert.Zero(t, a.Stats().Restarts)
+			f.drain()
+			f.verify()
+		})
+	}
+}
+
+// A change in the catalogue reaches a service that remembers the old state.
+func TestCatalogueChange(t *testing.T) {
+	f := newFixture(t, stream)
+	ctx, stop := context.WithCancel(f.ctx)
+	a := f.new()
+	ended := make(chan error)
+	go func() { ended <- a.Run(ctx) }()
+	f.push("1:1:LIKE", "1:77:LIKE")
+	require.Eventually(t, func() bool { return a.Stats().Read == 2 }, 20*time.Second, time.Millisecond)
+	f.exec(`INSERT INTO book (id, title, genre_id) VALUES (77, 'new', 3)`)
+	f.exec(`UPDATE book SET genre_id = 4 WHERE id = 1`)
+	// The word may take a moment: push until the event counts for the new genre.
+	n := int64(2)
+	require.Eventually(t, func() bool {
+		f.push("2:1:LIKE", "3:77:LIKE")
+		n += 2
+		require.Eventually(t, func() bool { return a.Stats().Read >= n }, 20*time.Second, time.Millisecond)
+		return f.found().genres[[2]int64{2, 4}] > 0
+	}, 20*time.Second, 10*time.Millisecond)
+	stop()
+	require.NoError(t, <-ended)
+	got := f.found()
+	assert.Equal(t, map[string]int{"unknown_book 1:77:LIKE": 1}, got.dead, "a book that was missing is found once it is there")
+	assert.Positive(t, got.genres[[2]int64{3, 3}])
+}
