@@ -41,6 +41,7 @@ func command(args, env []string, signals <-chan os.Signal) int {
 	}()
 
 	var patience <-chan time.Time
+	next := syscall.SIGTERM // what follows when patience ends
 	for {
 		select {
 		case <-exited:
@@ -50,13 +51,16 @@ func command(args, env []string, signals <-chan os.Signal) int {
 			// The terminal has sent Ctrl-C to the command as well: a second one from us would
 			// cut its orderly end short.
 			if got == syscall.SIGINT {
-				patience = time.After(graceAfterInterrupt)
+				if patience == nil {
+					patience = time.After(graceAfterInterrupt)
+				}
 				continue
 			}
 			signalAll(before, syscall.SIGTERM)
-			patience = time.After(graceAfterTerminate)
+			patience, next = time.After(graceAfterTerminate), syscall.SIGKILL
 		case <-patience:
-			signalAll(before, syscall.SIGKILL)
+			signalAll(before, next)
+			patience, next = time.After(graceAfterTerminate), syscall.SIGKILL
 		}
 	}
 }
