@@ -88,10 +88,10 @@ func (c Config) Validate() error {
 // conflicts are the settings that are wrong only together.
 func (c Config) conflicts() []error {
 	var all []error
-	// The stream of a list and the partitions of a key put braces around a part of the name,
-	// so that Redis Cluster keeps what belongs together on one node; the first pair counts.
-	if strings.ContainsAny(c.Source.Key, "{}") && (c.Source.Kind == "list" || c.Source.Partitions > 1) {
-		all = append(all, invalidf("source.key = %q: braces are allowed only for a stream with one partition", c.Source.Key))
+	// The partitions of a key put braces around their number, so that Redis Cluster can
+	// spread them; the first pair in a name counts.
+	if strings.ContainsAny(c.Source.Key, "{}") && c.Source.Partitions > 1 {
+		all = append(all, invalidf("source.key = %q: braces are allowed only with one partition", c.Source.Key))
 	}
 	return all
 }

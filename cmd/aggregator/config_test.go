@@ -10,7 +10,7 @@ import (
 )
 
 func TestConfigCheck(t *testing.T) {
-	ok := aggregator(t, nil, "config", "check")
+	ok := program(t, nil, "config", "check")
 	ok.requireDone(t)
 	require.Equal(t, "ok\n", ok.stdout)
 
@@ -27,13 +27,13 @@ func TestConfigCheck(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := append([]string{"config", "check"}, strings.Fields(tc.args)...)
-			aggregator(t, []string{tc.env}, args...).requireFailure(t, 78, tc.want)
+			program(t, []string{tc.env}, args...).requireFailure(t, 78, tc.want)
 		})
 	}
 }
 
 func TestConfigCheckReportsEverything(t *testing.T) {
-	r := aggregator(t, []string{"AGGREGATOR_APPLY_WORKERS=0", "AGGREGATOR_LOG_LEVEL=loud"}, "config", "check")
+	r := program(t, []string{"AGGREGATOR_APPLY_WORKERS=0", "AGGREGATOR_LOG_LEVEL=loud"}, "config", "check")
 	require.Equal(t, 78, r.code)
 	lines := strings.Split(strings.TrimSpace(r.stderr), "\n")
 	require.Len(t, lines, 2)
@@ -45,7 +45,7 @@ func TestConfigCheckReportsEverything(t *testing.T) {
 // Every command that reads the settings refuses wrong ones the same way.
 func TestWrongConfigurationStopsEveryCommand(t *testing.T) {
 	for _, args := range []string{"config print", "migrate up", "migrate status"} {
-		aggregator(t, []string{"AGGREGATOR_NOTHING=1"}, strings.Fields(args)...).
+		program(t, []string{"AGGREGATOR_NOTHING=1"}, strings.Fields(args)...).
 			requireFailure(t, 78, "environment variable AGGREGATOR_NOTHING: no such setting")
 	}
 }
@@ -55,13 +55,13 @@ func TestConfigPrint(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte("redis:\n  url: redis://u:hunter2@h:1\napply: {workers: 7}\n"), 0o600))
 	env := []string{"AGGREGATOR_CONFIG=" + file, "DATABASE_URL=postgres://u:hunter2@h/db?password=hunter2"}
 
-	r := aggregator(t, env, "config", "print")
+	r := program(t, env, "config", "print")
 	r.requireDone(t)
 	require.NotContains(t, r.stdout, "hunter2")
 	require.Contains(t, r.stdout, "url: redis://u:xxxxx@h:1\n")
 	require.Contains(t, r.stdout, "url: postgres://u:xxxxx@h/db?password=xxxxx\n")
 
-	r = aggregator(t, env, "config", "print", "--show-origin", "--log-level", "debug")
+	r = program(t, env, "config", "print", "--show-origin", "--log-level", "debug")
 	r.requireDone(t)
 	require.NotContains(t, r.stdout, "hunter2")
 	for _, want := range []string{

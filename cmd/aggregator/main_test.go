@@ -27,8 +27,8 @@ type result struct {
 	stdout, stderr string
 }
 
-// aggregator runs the program with these variables, and no settings of this machine.
-func aggregator(t *testing.T, env []string, args ...string) result {
+// program runs it with these variables, and no settings of this machine.
+func program(t *testing.T, env []string, args ...string) result {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
 	cmd.Dir = t.TempDir() // without a settings file

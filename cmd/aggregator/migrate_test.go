@@ -13,17 +13,17 @@ func TestMigrate(t *testing.T) {
 	env := []string{"AGGREGATOR_POSTGRES_URL=" + testenv.EmptyDatabase(t)}
 
 	require.Equal(t, []string{"pending"}, states(t, env))
-	up := aggregator(t, env, "migrate", "up")
+	up := program(t, env, "migrate", "up")
 	up.requireDone(t)
 	require.Contains(t, up.stdout, "applied 1 application_tables\n")
 	require.Contains(t, up.stdout, "the schema is at version ")
 	require.Equal(t, []string{"applied"}, states(t, env))
 
-	again := aggregator(t, env, "migrate", "up")
+	again := program(t, env, "migrate", "up")
 	again.requireDone(t)
 	require.Regexp(t, `^the schema is at version \d+\n$`, again.stdout)
 
-	text := aggregator(t, env, "migrate", "status")
+	text := program(t, env, "migrate", "status")
 	text.requireDone(t)
 	require.Regexp(t, `1 +application_tables +applied +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\n`, text.stdout)
 }
@@ -31,7 +31,7 @@ func TestMigrate(t *testing.T) {
 // states are the different states of the migrations, in order.
 func states(t *testing.T, env []string) []string {
 	t.Helper()
-	r := aggregator(t, env, "migrate", "status", "-o", "json")
+	r := program(t, env, "migrate", "status", "-o", "json")
 	r.requireDone(t)
 	var status struct{ Migrations []migrationState }
 	require.NoError(t, json.Unmarshal([]byte(r.stdout), &status))
@@ -48,7 +48,7 @@ func states(t *testing.T, env []string) []string {
 func TestMigrateUnreachable(t *testing.T) {
 	env := []string{"DATABASE_URL=postgres://u:hunter2@127.0.0.1:1/app"}
 	for _, command := range []string{"up", "status"} {
-		aggregator(t, env, "migrate", command).
+		program(t, env, "migrate", command).
 			requireFailure(t, 69, "PostgreSQL at 127.0.0.1:1/app is not reachable: connection refused")
 	}
 }

@@ -26,8 +26,9 @@ func newRoot(a *app) *cobra.Command {
 		Use:   "aggregator",
 		Short: "Apply like and dislike events from Redis to PostgreSQL, exactly once",
 		Long:  longHelp,
-		Example: `  aggregator config check
-  aggregator migrate up`,
+		Example: `  aggregator migrate up
+  aggregator drain
+  aggregator run`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -36,7 +37,11 @@ func newRoot(a *app) *cobra.Command {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.AddCommand(
+		newRun(a),
+		newDrain(a),
 		newMigrate(a),
+		newHistory(a),
+		newCheckpoint(a),
 		newConfig(a),
 		newVersion(a),
 	)

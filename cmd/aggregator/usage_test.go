@@ -23,16 +23,16 @@ func TestWrongUsage(t *testing.T) {
 		"unknown form":       {"migrate status -o xml", "want text or json"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			aggregator(t, nil, strings.Fields(tc.args)...).requireFailure(t, 64, tc.want)
+			program(t, nil, strings.Fields(tc.args)...).requireFailure(t, 64, tc.want)
 		})
 	}
 }
 
 func TestHelp(t *testing.T) {
-	help := aggregator(t, nil)
+	help := program(t, nil)
 	help.requireDone(t)
-	require.Equal(t, help.stdout, aggregator(t, nil, "--help").stdout)
-	require.Equal(t, help.stdout, aggregator(t, nil, "help").stdout)
+	require.Equal(t, help.stdout, program(t, nil, "--help").stdout)
+	require.Equal(t, help.stdout, program(t, nil, "help").stdout)
 	require.Contains(t, help.stdout, "78  wrong configuration")
 	require.Contains(t, help.stdout, "--chunk-max-events number")
 }
@@ -53,17 +53,17 @@ func TestEveryCommandIsExplained(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	text := aggregator(t, nil, "version")
+	text := program(t, nil, "version")
 	text.requireDone(t)
 	require.Regexp(t, `^aggregator \S+ \(go1\.\S+, linux/\w+\)\n$`, text.stdout)
-	asJSON := aggregator(t, nil, "version", "-o", "json")
+	asJSON := program(t, nil, "version", "-o", "json")
 	asJSON.requireDone(t)
 	require.Contains(t, asJSON.stdout, `"platform": "linux/`)
 }
 
 func TestCompletion(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
-		script := aggregator(t, nil, "completion", shell)
+		script := program(t, nil, "completion", shell)
 		script.requireDone(t)
 		require.Contains(t, script.stdout, "aggregator")
 	}

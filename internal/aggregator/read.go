@@ -24,7 +24,7 @@ const (
 // budget. It ends without an error when ctx ends, or when there is nothing left and the
 // mode says so.
 func (p *partition) read(ctx context.Context, after events.Position, chunks chan<- *events.Batch, m mode) (taken int, err error) {
-	g := gatherer{partition: p, mode: m}
+	g := gatherer{partition: p, mode: m, source: p.source}
 	for {
 		batch := &events.Batch{Last: after}
 		more, err := g.gather(ctx, batch, chunks)
@@ -37,8 +37,14 @@ func (p *partition) read(ctx context.Context, after events.Position, chunks chan
 
 type gatherer struct {
 	*partition
-	mode  mode
-	taken int // from the budget
+	mode   mode
+	source reader
+	taken  int // from the budget
+}
+
+// reader is the reading half of a source; see events.Source.Read.
+type reader interface {
+	Read(ctx context.Context, batch *events.Batch, limit int) (int, error)
 }
 
 // gather fills one batch and hands it over. It says whether there may be more.
@@ -58,7 +64,7 @@ func (g *gatherer) gather(ctx context.Context, batch *events.Batch, chunks chan<
 		case read == wholePage || g.mode.once:
 			continue // there may be more at once
 		case batch.Entries == 0:
-			if _, err := g.source.Wait(ctx, batch.Last, idleWait); err != nil {
+			if _, err := g.partition.source.Wait(ctx, batch.Last, idleWait); err != nil {
 				return false, err
 			}
 			if ctx.Err() != nil {

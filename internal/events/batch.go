@@ -48,6 +48,20 @@ func (b *Batch) decode(reply []byte, weights Weights) (int, error) {
 	return n, nil
 }
 
+// addText appends what an entry with the one field `event` would be.
+func (b *Batch) addText(at Position, text []byte, weights Weights) {
+	event, reason, detail := weights.Decode(Payload{text, FormEvent})
+	event.Position = at
+	if reason != "" {
+		b.Rejected = append(b.Rejected, Rejection{at, reason, detail, event.Payload})
+	} else {
+		b.Events = append(b.Events, event)
+	}
+	b.Entries++
+	b.Bytes += len(text)
+	b.Last = at
+}
+
 // Decode reads a payload again, as it is kept with a dead letter.
 func (w Weights) Decode(p Payload) (Event, Reason, string) {
 	if p.Form == FormEvent {

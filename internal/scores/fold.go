@@ -65,6 +65,21 @@ func (d *Delta) add(book Book, weight float64) {
 	}
 }
 
+// Merge adds another delta of the same profile.
+func (d *Delta) Merge(other Delta) {
+	d.Events += other.Events
+	d.Typed = d.Typed || other.Typed
+	for _, s := range other.Genres {
+		d.Genres = addTo(d.Genres, s.ID, s.Value)
+	}
+	for _, s := range other.Topics {
+		d.Topics = addTo(d.Topics, s.ID, s.Value)
+	}
+	for i, v := range other.MBTI {
+		d.MBTI[i] += v
+	}
+}
+
 // addTo keeps the sums sorted: rows are always touched in this order, so that
 // transactions cannot deadlock each other.
 func addTo(sums []Sum, id int64, value float64) []Sum {

@@ -32,5 +32,8 @@ func ParseType(mbti string) (Letters, error) {
 	return 0, fmt.Errorf("%q is not an MBTI type", mbti)
 }
 
+// LetterName is the name of the i-th letter.
+func LetterName(i int) string { return letterOrder[i : i+1] }
+
 // Has says whether the i-th letter is in the set.
 func (l Letters) Has(i int) bool { return l&(1<<i) != 0 }

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"aggregator/internal/aggregator"
+)
+
+func newDrain(a *app) *cobra.Command {
+	var limits aggregator.Limits
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "drain",
+		Short: "Drain what is there, report, exit",
+		Long: `Drains events until none are left, or a limit is reached, and reports what became of them.
+It may be stopped and repeated at any time, also with kill -9: each event counts once. With
+events left it exits with 75. With --dry-run it prints what it would add to each profile and
+writes nothing to either server.`,
+		Example: `  aggregator drain
+  aggregator drain --max-duration 10m -o json
+  aggregator drain --dry-run --max-events 1000`,
+	}
+	cmd.Flags().Int64Var(&limits.MaxEvents, "max-events", 0, "stop after so many events; 0: no limit")
+	cmd.Flags().DurationVar(&limits.MaxDuration, "max-duration", 0, "stop after so long, when the chunk in hand is finished; 0: no limit")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the sums of each profile and write nothing")
+	out := addOutput(cmd)
+	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
+		if limits.MaxEvents < 0 || limits.MaxDuration < 0 {
+			return usageError("--max-events and --max-duration cannot be negative")
+		}
+		engine, err := a.openEngine(cmd.Context())
+		if err != nil {
+			return err
+		}
+		defer engine.close()
+		if dryRun {
+			return a.preview(cmd.Context(), engine, limits.MaxEvents, out)
+		}
+		waiting, err := engine.Waiting(cmd.Context())
+		if err != nil {
+			return err
+		}
+		if limits.MaxEvents > 0 {
+			waiting = min(waiting, limits.MaxEvents)
+		}
+		progress := a.showProgress(waiting, engine.Stats, out.json())
+		began := time.Now()
+		left, err := engine.Drain(cmd.Context(), limits)
+		progress.end()
+		if err != nil {
+			return err
+		}
+		report := newDrainReport(engine.Stats(), left, time.Since(began))
+		if out.json() {
+			err = writeJSON(a.stdout, report)
+		} else {
+			err = report.print(a.stdout)
+		}
+		if err == nil && left > 0 {
+			err = tag(errEventsLeft, fmt.Errorf("stopped with %s events left", grouped(left)))
+		}
+		return err
+	})
+	return cmd
+}
+
+// drainReport is the outcome of a drain. Its names are those of the JSON form.
+type drainReport struct {
+	Read            int64   `json:"read"`
+	Applied         int64   `json:"applied"`
+	Dead            int64   `json:"dead"`
+	SettledBefore   int64   `json:"settled_before"` // by an earlier try or another instance
+	Left            int64   `json:"left"`
+	Profiles        int64   `json:"profiles"` // transactions of profiles
+	Chunks          int64   `json:"chunks"`
+	Conflicts       int64   `json:"conflicts"`
+	Restarts        int64   `json:"restarts"`
+	ElapsedSeconds  float64 `json:"elapsed_seconds"`
+	EventsPerSecond float64 `json:"events_per_second"`
+}
+
+func newDrainReport(s aggregator.Stats, left int64, took time.Duration) drainReport {
+	return drainReport{
+		Read: s.Read, Applied: s.Applied, Dead: s.Dead, SettledBefore: s.Skipped, Left: left,
+		Profiles: s.Profiles, Chunks: s.Chunks, Conflicts: s.Conflicts, Restarts: s.Restarts,
+		ElapsedSeconds: took.Seconds(), EventsPerSecond: float64(s.Read) / took.Seconds(),
+	}
+}
+
+func (r drainReport) print(w io.Writer) error {
+	took := time.Duration(r.ElapsedSeconds * float64(time.Second))
+	_, err := fmt.Fprintf(w, `drained %s events in %s, %s a second
+  applied         %12s
+  dead letters    %12s
+  settled before  %12s
+  left            %12s
+  profile updates %12s in %s chunks
+`, grouped(r.Read), took.Round(time.Millisecond), grouped(int64(r.EventsPerSecond)), grouped(r.Applied), grouped(r.Dead),
+		grouped(r.SettledBefore), grouped(r.Left), grouped(r.Profiles), grouped(r.Chunks))
+	return err
+}
+
+// grouped writes 1234567 as 1,234,567.
+func grouped(n int64) string {
+	if n < 0 {
+		return "-" + grouped(-n)
+	}
+	if n < 1000 {
+		return fmt.Sprint(n)
+	}
+	return fmt.Sprintf("%s,%03d", grouped(n/1000), n%1000)
+}

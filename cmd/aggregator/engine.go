@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
+
+	"aggregator/config"
+	"aggregator/internal/aggregator"
+	"aggregator/internal/events"
+	"aggregator/internal/scores"
+)
+
+// serverTimeout is how long a server may take to answer before it is given up. It is
+// longer than the statement and lock time-outs of our connections.
+const serverTimeout = 45 * time.Second
+
+// engine is an aggregator with its connections.
+type engine struct {
+	*aggregator.Aggregator
+	pool  *pgxpool.Pool
+	redis *redis.Client
+}
+
+// openEngine connects to both servers. The caller closes the engine.
+func (a *app) openEngine(ctx context.Context) (*engine, error) {
+	cfg := a.cfg
+	pool, err := a.openPostgres(ctx, cfg.Apply.Workers+3) // look-ups, marks and checkpoints beside the workers
+	if err != nil {
+		return nil, err
+	}
+	client, err := a.openRedis(ctx, 2*cfg.Source.Partitions+2) // each partition waits and trims
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	sources, err := a.sources(client)
+	if err != nil {
+		pool.Close()
+		_ = client.Close()
+		return nil, err
+	}
+	catalogue := scores.NewCatalogue(pool, a.log, scores.CatalogueOptions{
+		Books: cfg.Cache.Books, Profiles: cfg.Cache.Profiles, TTL: cfg.Cache.TTL,
+	})
+	options := aggregator.Options{
+		ChunkMaxEvents:         cfg.Chunk.MaxEvents,
+		ChunkMaxWait:           cfg.Chunk.MaxWait,
+		Workers:                cfg.Apply.Workers,
+		ProfilesPerTransaction: cfg.Apply.ProfilesPerTransaction,
+		Coalesce:               cfg.Events.Coalesce == "last",
+		Retain:                 cfg.Trim.Retain,
+		Grace:                  cfg.Shutdown.Grace,
+		Timeout:                serverTimeout,
+	}
+	return &engine{aggregator.New(pool, sources, catalogue, options, a.log), pool, client}, nil
+}
+
+func (a *app) sources(client redis.UniversalClient) ([]*events.Source, error) {
+	sources, err := events.Sources(client, events.Options{
+		Kind:       a.cfg.Source.Kind,
+		Key:        a.cfg.Source.Key,
+		PushSide:   a.cfg.Source.PushSide,
+		Partitions: a.cfg.Source.Partitions,
+		Weights:    a.cfg.Events.Weights,
+	})
+	if err != nil {
+		return nil, tag(config.ErrInvalid, err)
+	}
+	return sources, nil
+}
+
+func (e *engine) close() {
+	e.pool.Close()
+	_ = e.redis.Close() // nothing is to be written any more
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+
+	"aggregator/internal/aggregator"
+)
+
+// progress shows how far a drain is until end is called.
+type progress struct{ end func() }
+
+// showProgress shows a bar with rate and time left on a terminal, and otherwise a line
+// in the log now and then.
+func (a *app) showProgress(total int64, stats func() aggregator.Stats, quiet bool) progress {
+	done := func() int64 {
+		s := stats()
+		return s.Read + s.InHand
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	if isTerminal(a.stderr) && !quiet {
+		bar := newBar(a, total)
+		go func() {
+			defer close(ended)
+			bar.follow(ctx, done)
+		}()
+	} else {
+		go func() {
+			defer close(ended)
+			a.logDrain(ctx, total, done)
+		}()
+	}
+	return progress{end: func() {
+		cancel()
+		<-ended
+	}}
+}
+
+func (a *app) logDrain(ctx context.Context, total int64, done func() int64) {
+	const every = 5 * time.Second
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	before := done()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			now := done()
+			a.log.Info("draining", "done", now, "of", max(total, now), "per_second", (now-before)/int64(every/time.Second))
+			before = now
+		}
+	}
+}
+
+type bar struct {
+	all   *mpb.Progress
+	bar   *mpb.Bar
+	total int64
+}
+
+func newBar(a *app, total int64) *bar {
+	all := mpb.New(mpb.WithOutput(a.stderr), mpb.WithWidth(60), mpb.WithRefreshRate(100*time.Millisecond))
+	return &bar{all: all, total: total, bar: all.AddBar(total,
+		mpb.PrependDecorators(decor.CountersNoUnit("%d / %d events ")),
+		mpb.AppendDecorators(
+			decor.Percentage(decor.WC{W: 5}),
+			decor.AverageSpeed(0, "  %.0f/s"),
+			decor.OnComplete(decor.AverageETA(decor.ET_STYLE_GO, decor.WC{W: 8}), ""),
+		),
+	)}
+}
+
+// follow moves the bar until the context ends. The total grows when events arrive.
+func (b *bar) follow(ctx context.Context, done func() int64) {
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		now := done()
+		if now > b.total {
+			b.total = now
+			b.bar.SetTotal(now, false)
+		}
+		b.bar.SetCurrent(now)
+		select {
+		case <-ctx.Done():
+			b.bar.SetCurrent(done())
+			b.bar.SetTotal(-1, true)
+			b.all.Wait()
+			return
+		case <-ticker.C:
+		}
+	}
+}

@@ -1,0 +1,100 @@
+package aggregator
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"aggregator/internal/events"
+	"aggregator/internal/scores"
+)
+
+// Preview is what a drain would do.
+type Preview struct {
+	Read    int64
+	Applied int64
+	Skipped int64 // events that the marks have passed
+	Dead    map[events.Reason]int64
+	Deltas  []scores.Delta // by rising profile id
+}
+
+// Preview reads what Drain would, up to maxEvents entries (0: all), and adds it up
+// without writing anything to either server. It holds a delta a profile in memory.
+// Events that PostgreSQL would refuse for their data it cannot foresee.
+func (a *Aggregator) Preview(ctx context.Context, maxEvents int64) (Preview, error) {
+	total := Preview{Dead: make(map[events.Reason]int64)}
+	deltas := make(map[int64]*scores.Delta)
+	m := mode{}
+	if maxEvents > 0 {
+		m.budget = &budget{}
+		m.budget.left.Store(maxEvents)
+	}
+	for _, source := range a.sources {
+		p := &partition{Aggregator: a, source: source, log: a.log}
+		if err := p.preview(ctx, m, &total, deltas); err != nil {
+			return Preview{}, err
+		}
+	}
+	for _, d := range deltas {
+		total.Deltas = append(total.Deltas, *d)
+	}
+	slices.SortFunc(total.Deltas, func(a, b scores.Delta) int { return cmp.Compare(a.ProfileID, b.ProfileID) })
+	return total, nil
+}
+
+func (p *partition) preview(ctx context.Context, m mode, total *Preview, deltas map[int64]*scores.Delta) error {
+	start, err := p.start(ctx, p.source)
+	if err != nil {
+		return err
+	}
+	g := gatherer{partition: p, mode: m, source: p.source.Peek()}
+	after := start.Position
+	for {
+		batch := &events.Batch{Last: after}
+		for {
+			read, err := g.page(ctx, batch)
+			if err != nil {
+				return err
+			}
+			if read == nothing || read == full {
+				break
+			}
+		}
+		if batch.Entries == 0 {
+			return nil
+		}
+		after = batch.Last
+		if err := p.foldChunk(ctx, batch, total, deltas); err != nil {
+			return err
+		}
+	}
+}
+
+func (p *partition) foldChunk(ctx context.Context, batch *events.Batch, total *Preview, deltas map[int64]*scores.Delta) error {
+	total.Read += int64(batch.Entries)
+	for _, r := range batch.Rejected {
+		total.Dead[r.Reason]++
+	}
+	due, known, err := p.prepare(ctx, group(batch.Events), batch.Events)
+	if err != nil {
+		return err
+	}
+	total.Skipped += int64(len(batch.Events))
+	for _, r := range due {
+		delta, dead := known.fold(r)
+		for _, letter := range dead {
+			total.Dead[letter.Reason]++
+		}
+		total.Skipped -= int64(len(r.events))
+		total.Applied += int64(len(r.events) - len(dead))
+		if delta.Events == 0 {
+			continue
+		}
+		if d, found := deltas[r.profileID]; found {
+			d.Merge(delta)
+		} else {
+			deltas[r.profileID] = &delta
+		}
+	}
+	return nil
+}
