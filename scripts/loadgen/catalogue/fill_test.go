@@ -78,7 +78,7 @@ func TestFillRefusesAFullDatabaseUnlessItMayReset(t *testing.T) {
 	db, s := connect(t, testenv.Database(t)), small()
 	_, err := Fill(t.Context(), db, s, false)
 	require.NoError(t, err)
-	_, err = db.Exec(t.Context(), "INSERT INTO aggregator.mark VALUES (1, 's', 1, 1, 1)")
+	_, err = db.Exec(t.Context(), "INSERT INTO aggregator.mark (child_profile_id, source, position_ms, position_seq, applied) VALUES (1, 's', 1, 1, 1)")
 	require.NoError(t, err)
 
 	_, err = Fill(t.Context(), db, s, false)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	seeded "aggregator/scripts/loadgen/catalogue"
+	seeding "aggregator/scripts/loadgen/catalogue"
 	"aggregator/scripts/loadgen/journal"
 )
 
@@ -19,7 +19,7 @@ type Options struct {
 	Weights
 	// Seeded tells which score rows, all of 0, were there at first; nil when that is not
 	// known: then a row of 0 may be there or not where no event touched it.
-	Seeded *seeded.Shape
+	Seeded *seeding.Shape
 }
 
 // Report is the outcome of a verification. Lost and doubled are events.
@@ -67,19 +67,25 @@ type verification struct {
 func Verify(ctx context.Context, db *pgx.Conn, runs []*journal.Run, o Options) (Report, error) {
 	v := &verification{Options: o}
 	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-	err := pgx.BeginTxFunc(ctx, db, snapshot, func(tx pgx.Tx) (err error) {
-		if v.catalogue, err = readCatalogue(ctx, tx); err != nil {
-			return err
-		}
-		v.found, err = readFound(ctx, tx, v.catalogue)
-		return err
-	})
+	err := pgx.BeginTxFunc(ctx, db, snapshot, func(tx pgx.Tx) error { return v.read(ctx, tx) })
 	if err != nil {
 		return Report{}, err
 	}
+	return v.compare(runs)
+}
+
+func (v *verification) read(ctx context.Context, tx pgx.Tx) (err error) {
+	if v.catalogue, err = readCatalogue(ctx, tx); err != nil {
+		return err
+	}
+	v.found, err = readFound(ctx, tx, v.catalogue)
+	return err
+}
+
+func (v *verification) compare(runs []*journal.Run) (Report, error) {
 	v.expected = newExpected(v.catalogue)
 	for number, run := range runs {
-		if err := v.addRun(number, run, v.catalogue, o.Weights); err != nil {
+		if err := v.addRun(number, run, v.catalogue, v.Weights); err != nil {
 			return Report{}, fmt.Errorf("push %d: %w", number+1, err)
 		}
 	}
