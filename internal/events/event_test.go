@@ -97,7 +97,7 @@ func TestCoalesceKeepsTheLastWordOnEachBook(t *testing.T) {
 func TestPosition(t *testing.T) {
 	for _, text := range []string{"", "1", "-1", "1-", "a-b", "1-2-3", "-1-2", "9223372036854775808-0", "0-18446744073709551615", "+1-1"} {
 		_, err := ParsePosition(text)
-		assert.ErrorIs(t, err, ErrPosition, text)
+		require.ErrorIs(t, err, ErrPosition, text)
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		draw := func(name string) Position {

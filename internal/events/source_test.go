@@ -440,7 +440,7 @@ func TestWrongTypes(t *testing.T) {
 	} {
 		source := open(t, client, o)[0]
 		_, err := source.Read(ctx, &events.Batch{}, 10)
-		assert.ErrorContains(t, err, "WRONGTYPE")
+		require.ErrorContains(t, err, "WRONGTYPE")
 	}
 	n, err := client.LLen(ctx, "l").Result()
 	require.NoError(t, err)

@@ -1,0 +1,60 @@
+package aggregator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+)
+
+type reply string
+
+func (r reply) Error() string { return string(r) }
+func (reply) RedisError()     {}
+
+func TestClassify(t *testing.T) {
+	states := map[Verdict][]string{
+		Retry: {
+			"08000", "08003", "08006", "08P01", "25006", "25P02", "40001", "40P01", "40003", "53000", "53100", "53200", "53300",
+			"55P03", "55006", "57014", "57P01", "57P02", "57P03", "57P05", "58000", "58030", "XX000", "XX001", "0A000", "26000", "",
+		},
+		Halt:  {"42P01", "42703", "42501", "42883", "42P10", "3F000", "3D000", "28P01", "28000"},
+		Data:  {"22003", "22P02", "22021", "23505", "23503", "23514", "23502", "44000", "P0001"},
+		Moved: {"LG001"},
+		Gone:  {"LG002"},
+	}
+	for want, codes := range states {
+		for _, code := range codes {
+			t.Run("SQLSTATE "+code, func(t *testing.T) {
+				assert.Equal(t, want, Classify(fmt.Errorf("applying: %w", &pgconn.PgError{Code: code})))
+			})
+		}
+	}
+	replies := map[Verdict][]string{
+		Retry: {
+			"LOADING Redis is loading the dataset in memory", "OOM command not allowed when used memory > 'maxmemory'.", "BUSY Redis is busy running a script",
+			"READONLY You can't write against a read only replica.", "MASTERDOWN Link with MASTER is down", "CLUSTERDOWN The cluster is down",
+			"MISCONF Redis is configured to save RDB snapshots", "TRYAGAIN Multiple keys request", "ERR max number of clients reached", "NOREPLICAS Not enough good replicas to write.",
+		},
+		Halt: {"WRONGTYPE Operation against a key holding the wrong kind of value", "NOAUTH Authentication required.", "NOPERM this user has no permissions", "WRONGPASS invalid username-password pair"},
+	}
+	for want, messages := range replies {
+		for _, message := range messages {
+			t.Run(message, func(t *testing.T) {
+				assert.Equal(t, want, Classify(fmt.Errorf("reading: %w", reply(message))))
+			})
+		}
+	}
+	for _, err := range []error{
+		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, context.DeadlineExceeded, redis.ErrClosed, redis.ErrPoolTimeout, errBehind, errStalled,
+		&net.OpError{Op: "dial", Err: errors.New("connection refused")}, errors.New("something else"),
+	} {
+		t.Run(err.Error(), func(t *testing.T) { assert.Equal(t, Retry, Classify(fmt.Errorf("doing: %w", err))) })
+	}
+}

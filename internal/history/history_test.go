@@ -1,0 +1,142 @@
+package history_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/history"
+	"aggregator/internal/postgres"
+	"aggregator/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+func connect(t *testing.T) *pgxpool.Pool {
+	t.Helper()
+	t.Parallel()
+	pool, err := postgres.Open(t.Context(), postgres.Options{URL: testenv.Database(t), MaxConns: 4})
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	exec(t, pool, `INSERT INTO genre (id, name) SELECT i, 'g' || i FROM generate_series(1, 5) i`)
+	exec(t, pool, `INSERT INTO topic (id, name) SELECT i, 't' || i FROM generate_series(1, 5) i`)
+	exec(t, pool, `INSERT INTO child_profile (id, name) SELECT i, 'c' FROM generate_series(1, 9) i`)
+	return pool
+}
+
+func exec(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {
+	t.Helper()
+	_, err := pool.Exec(t.Context(), sql, args...)
+	require.NoError(t, err)
+}
+
+func snapshot(t *testing.T, pool *pgxpool.Pool, profiles ...int64) error {
+	t.Helper()
+	var batch pgx.Batch
+	history.Queue(&batch, profiles)
+	return pool.SendBatch(t.Context(), &batch).Close()
+}
+
+func latest(t *testing.T, pool *pgxpool.Pool, profile int64) history.Snapshot {
+	t.Helper()
+	timeline, err := history.Timeline(t.Context(), pool, profile, 1)
+	require.NoError(t, err)
+	require.Len(t, timeline, 1)
+	return timeline[0]
+}
+
+func TestType(t *testing.T) {
+	pool := connect(t)
+	cases := []struct {
+		name   string
+		scores []any // I E S N T F J P
+		want   string
+	}{
+		{"the first letter wins a tie, N before S", []any{0, 0, 0, 0, 0, 0, 0, 0}, "INTJ"},
+		{"each second letter", []any{0, 1, 1, 0, 0, 1, 0, 1}, "ESFP"},
+		{"below nothing", []any{-4, -2, -2, -4, -4, -2, -4, -2}, "ESFP"},
+		{"mixed", []any{3, 2, 5, 1, 2, 2, -1, 0}, "ISTP"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			exec(t, pool, `DELETE FROM cumulative_mbti_score`)
+			exec(t, pool, `INSERT INTO cumulative_mbti_score VALUES (1, $1, $2, $3, $4, $5, $6, $7, $8)`, c.scores...)
+			require.NoError(t, snapshot(t, pool, 1))
+			assert.Equal(t, c.want, latest(t, pool, 1).Type)
+		})
+	}
+	require.NoError(t, snapshot(t, pool, 2))
+	assert.Equal(t, "INTJ", latest(t, pool, 2).Type, "no row counts as nothing scored")
+	assert.Equal(t, history.Scores{}, latest(t, pool, 2).Scores)
+}
+
+func TestPreferred(t *testing.T) {
+	pool := connect(t)
+	cases := []struct {
+		name   string
+		scores []float64 // of genres and topics 1, 2, ...
+		want   []string
+	}{
+		{"no rows", nil, []string{}},
+		{"nothing positive", []float64{0, -2, -4}, []string{}},
+		{"one", []float64{0.5, 0, -9}, []string{"1"}},
+		{"at least the mean of the positive ones", []float64{1, 2, 3, -100, 0}, []string{"2", "3"}},
+		{"all equal", []float64{2, 2, 2}, []string{"1", "2", "3"}},
+		{"all equal, and their mean is not exact", []float64{0.1, 0.1, 0.1}, []string{"1", "2", "3"}},
+		{"one far ahead", []float64{1, 1, 1, 1, 1000}, []string{"5"}},
+	}
+	for i, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			profile := int64(i + 1)
+			for id, score := range c.scores {
+				exec(t, pool, `INSERT INTO genre_score VALUES ($1, $2, $3)`, profile, id+1, score)
+				exec(t, pool, `INSERT INTO topic_score VALUES ($1, $2, $3)`, profile, id+1, score)
+			}
+			require.NoError(t, snapshot(t, pool, profile))
+			genres, topics := []string{}, []string{}
+			for _, id := range c.want {
+				genres, topics = append(genres, "g"+id), append(topics, "t"+id)
+			}
+			got := latest(t, pool, profile)
+			assert.Equal(t, genres, got.Genres)
+			assert.Equal(t, topics, got.Topics)
+		})
+	}
+}
+
+// Several profiles at once give a row each; one that is gone refuses them all.
+func TestQueue(t *testing.T) {
+	pool := connect(t)
+	exec(t, pool, `INSERT INTO genre_score VALUES (1, 1, 5), (2, 2, 5), (2, 3, 1), (3, 4, 5)`)
+	require.NoError(t, snapshot(t, pool, 1, 2))
+	assert.Equal(t, []string{"g1"}, latest(t, pool, 1).Genres)
+	assert.Equal(t, []string{"g2"}, latest(t, pool, 2).Genres)
+
+	var refused *pgconn.PgError
+	require.ErrorAs(t, snapshot(t, pool, 3, 77), &refused)
+	assert.Equal(t, history.ProfileGone, refused.Code)
+	timeline, err := history.Timeline(t.Context(), pool, 3, 10)
+	require.NoError(t, err)
+	assert.Empty(t, timeline)
+}
+
+func TestTimeline(t *testing.T) {
+	pool := connect(t)
+	_, err := history.Timeline(t.Context(), pool, 404, 10)
+	require.ErrorIs(t, err, history.ErrNoProfile)
+	for range 3 {
+		require.NoError(t, snapshot(t, pool, 1))
+	}
+	exec(t, pool, `UPDATE child_personality_history SET is_deleted = true, deleted_at = now() WHERE id = (SELECT min(id) FROM child_personality_history)`)
+	timeline, err := history.Timeline(t.Context(), pool, 1, 10)
+	require.NoError(t, err)
+	require.Len(t, timeline, 2, "deleted ones are left out")
+	assert.Greater(t, timeline[0].ID, timeline[1].ID, "newest first")
+	assert.Equal(t, "FEEDBACK", timeline[0].Cause)
+	assert.WithinDuration(t, time.Now(), timeline[0].Created, time.Minute)
+}

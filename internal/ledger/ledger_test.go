@@ -1,0 +1,192 @@
+package ledger_test
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/events"
+	"aggregator/internal/ledger"
+	"aggregator/internal/postgres"
+	"aggregator/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+func connect(t *testing.T) *pgxpool.Pool {
+	t.Helper()
+	t.Parallel()
+	pool, err := postgres.Open(t.Context(), postgres.Options{URL: testenv.Database(t), MaxConns: 4})
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+func at(ms, seq int64) events.Position { return events.Position{Ms: ms, Seq: seq} }
+
+// advance moves marks, and returns the SQLSTATE if it is refused.
+func advance(t *testing.T, pool *pgxpool.Pool, source string, moves ...ledger.Move) string {
+	t.Helper()
+	var batch pgx.Batch
+	ledger.Advance(&batch, source, moves)
+	batch.Queue(`INSERT INTO child_profile (name) VALUES ('what the transaction does')`)
+	err := pool.SendBatch(t.Context(), &batch).Close()
+	if err == nil {
+		return ""
+	}
+	var pg *pgconn.PgError
+	require.ErrorAs(t, err, &pg)
+	return pg.Code
+}
+
+func effects(t *testing.T, pool *pgxpool.Pool) int {
+	t.Helper()
+	var n int
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM child_profile`).Scan(&n))
+	return n
+}
+
+func TestMarksMoveByCompareAndSet(t *testing.T) {
+	pool := connect(t)
+	first := []ledger.Move{{ProfileID: 1, To: at(5, 1), Applied: 3}, {ProfileID: 2, To: at(5, 0), Applied: 1}}
+	require.Empty(t, advance(t, pool, "s", first...))
+	require.Equal(t, ledger.MarkMoved, advance(t, pool, "s", first...), "a second time")
+	require.Equal(t, ledger.MarkMoved, advance(t, pool, "s", ledger.Move{ProfileID: 3, Seen: at(1, 1), To: at(6, 0)}),
+		"a mark that is gone is not made again")
+	require.Equal(t, ledger.MarkMoved, advance(t, pool, "s",
+		ledger.Move{ProfileID: 1, Seen: at(5, 1), To: at(9, 9), Applied: 1},
+		ledger.Move{ProfileID: 2, Seen: at(4, 0), To: at(9, 9), Applied: 1}), "one of two")
+	require.Empty(t, advance(t, pool, "s",
+		ledger.Move{ProfileID: 1, Seen: at(5, 1), To: at(5, 2), Applied: 4},
+		ledger.Move{ProfileID: 7, To: at(5, 9)}))
+	require.Empty(t, advance(t, pool, "other", ledger.Move{ProfileID: 1, To: at(1, 1), Applied: 1}), "sources do not know each other")
+
+	marks, err := ledger.Marks(t.Context(), pool, "s", []int64{1, 2, 3, 7})
+	require.NoError(t, err)
+	assert.Equal(t, map[int64]events.Position{1: at(5, 2), 2: at(5, 0), 7: at(5, 9)}, marks)
+	var applied int
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT sum(applied) FROM aggregator.mark WHERE source = 's'`).Scan(&applied))
+	assert.Equal(t, 8, applied)
+	assert.Equal(t, 3, effects(t, pool), "a refused transaction does nothing")
+}
+
+func settle(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, to events.Position, marks ...ledger.Place) (ledger.Checkpoint, error) {
+	t.Helper()
+	return ledger.Settle(t.Context(), pool, ledger.Settlement{
+		From: from, To: to, Entries: 10, Marks: marks,
+		Dead: []ledger.DeadLetter{ledger.Rejected(events.Rejection{Position: to, Reason: events.Malformed, Payload: events.Payload{Form: events.FormEvent}})},
+	})
+}
+
+func letters(t *testing.T, pool *pgxpool.Pool) int {
+	t.Helper()
+	var n int
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM aggregator.dead_letter`).Scan(&n))
+	return n
+}
+
+func TestCheckpoint(t *testing.T) {
+	pool := connect(t)
+	ctx := t.Context()
+	_, err := ledger.Load(ctx, pool, "s")
+	require.ErrorIs(t, err, ledger.ErrNoCheckpoint)
+	start, err := ledger.Create(ctx, pool, "s", at(1, 0), 100)
+	require.NoError(t, err)
+	again, err := ledger.Create(ctx, pool, "s", at(2, 0), 200)
+	require.NoError(t, err)
+	require.Equal(t, start, again, "whoever is first makes it")
+
+	next, err := settle(t, pool, start, at(5, 0))
+	require.NoError(t, err)
+	assert.Equal(t, at(5, 0), next.Position)
+	assert.EqualValues(t, 110, next.Entries)
+	loaded, err := ledger.Load(ctx, pool, "s")
+	require.NoError(t, err)
+	assert.EqualValues(t, 110, loaded.Entries)
+	assert.EqualValues(t, 100, loaded.Base)
+	all, err := ledger.Checkpoints(ctx, pool)
+	require.NoError(t, err)
+	assert.Equal(t, []ledger.Checkpoint{loaded}, all)
+}
+
+// The checkpoint refuses whenever what it stands for is not so, and then nothing of its
+// transaction remains.
+func TestCheckpointRefuses(t *testing.T) {
+	cases := []struct {
+		name    string
+		disturb func(t *testing.T, pool *pgxpool.Pool)
+		refused bool
+	}{
+		{"all in place", func(*testing.T, *pgxpool.Pool) {}, false},
+		{"a mark is gone", func(t *testing.T, pool *pgxpool.Pool) {
+			_, err := pool.Exec(t.Context(), `DELETE FROM aggregator.mark WHERE child_profile_id = 2`)
+			require.NoError(t, err)
+		}, true},
+		{"a mark is behind", func(t *testing.T, pool *pgxpool.Pool) {
+			_, err := pool.Exec(t.Context(), `UPDATE aggregator.mark SET position_seq = 0 WHERE child_profile_id = 2`)
+			require.NoError(t, err)
+		}, true},
+		{"a mark is ahead", func(t *testing.T, pool *pgxpool.Pool) {
+			_, err := pool.Exec(t.Context(), `UPDATE aggregator.mark SET position_ms = 77, position_seq = 0 WHERE child_profile_id = 2`)
+			require.NoError(t, err)
+		}, false},
+		{"the checkpoint is gone", func(t *testing.T, pool *pgxpool.Pool) {
+			_, err := pool.Exec(t.Context(), `DELETE FROM aggregator.checkpoint`)
+			require.NoError(t, err)
+		}, true},
+		{"another instance was faster", func(t *testing.T, pool *pgxpool.Pool) {
+			_, err := pool.Exec(t.Context(), `UPDATE aggregator.checkpoint SET position_seq = 1`)
+			require.NoError(t, err)
+		}, true},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			pool := connect(t)
+			start, err := ledger.Create(t.Context(), pool, "s", at(1, 0), 0)
+			require.NoError(t, err)
+			require.Empty(t, advance(t, pool, "s", ledger.Move{ProfileID: 1, To: at(5, 1)}, ledger.Move{ProfileID: 2, To: at(5, 2)}))
+			c.disturb(t, pool)
+			_, err = settle(t, pool, start, at(5, 2), ledger.Place{ProfileID: 1, At: at(5, 1)}, ledger.Place{ProfileID: 2, At: at(5, 2)})
+			if !c.refused {
+				require.NoError(t, err)
+				assert.Equal(t, 1, letters(t, pool))
+				return
+			}
+			require.ErrorIs(t, err, ledger.ErrRefused)
+			assert.Zero(t, letters(t, pool))
+		})
+	}
+}
+
+func TestBury(t *testing.T) {
+	pool := connect(t)
+	profile, book := int64(1), int64(2)
+	state := "23514"
+	event := events.Event{Position: at(2, 0), ProfileID: profile, BookID: book, Payload: events.Payload{Bytes: []byte("1:2:LIKE"), Form: events.FormEvent}}
+	refused := ledger.Unapplied(event, events.DataError, "too much")
+	refused.SQLState = &state
+	list := []ledger.DeadLetter{
+		ledger.Rejected(events.Rejection{Position: at(1, 0), Reason: events.InvalidUTF8, Detail: "junk", Payload: events.Payload{Bytes: []byte("\x00\xff'\\"), Form: events.FormEntry}}),
+		refused,
+		ledger.Rejected(events.Rejection{Position: at(3, 0), Reason: events.Malformed, Payload: events.Payload{Form: events.FormEvent}}),
+	}
+	for range 2 { // safe to repeat
+		var batch pgx.Batch
+		ledger.Bury(&batch, "s", list)
+		require.NoError(t, pool.SendBatch(t.Context(), &batch).Close())
+	}
+	require.Equal(t, 3, letters(t, pool))
+	var payload []byte
+	var reason, sqlstate string
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT payload FROM aggregator.dead_letter WHERE position_ms = 1`).Scan(&payload))
+	assert.Equal(t, []byte("\x00\xff'\\"), payload)
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT reason, sqlstate FROM aggregator.dead_letter WHERE child_profile_id = 1 AND book_id = 2`).Scan(&reason, &sqlstate))
+	assert.Equal(t, "data_error 23514", reason+" "+sqlstate)
+	var none pgx.Batch
+	ledger.Bury(&none, "s", nil)
+	assert.Zero(t, none.Len())
+}
