@@ -38,9 +38,13 @@ func readFound(ctx context.Context, tx pgx.Tx, c *catalogue) (*found, error) {
 		name string
 		read func(context.Context, pgx.Tx, *catalogue) error
 	}{
-		{"genre_score", f.readGenres}, {"topic_score", f.readTopics}, {"cumulative_mbti_score", f.readLetters},
-		{"aggregator.mark", f.readMarks}, {"child_personality_history", f.readHistory},
-		{"favorite_genre and favorite_topic", f.readFavourites}, {"aggregator.dead_letter", f.readDeadLetters},
+		{"genre_score", f.readGenres},
+		{"topic_score", f.readTopics},
+		{"cumulative_mbti_score", f.readLetters},
+		{"aggregator.mark", f.readMarks},
+		{"child_personality_history", f.readHistory},
+		{"favorite_genre and favorite_topic", f.readFavourites},
+		{"aggregator.dead_letter", f.readDeadLetters},
 	}
 	for _, step := range steps {
 		if err := step.read(ctx, tx, c); err != nil {
