@@ -1,9 +1,10 @@
 -- What has been settled. A position is that of an entry in a Redis stream, its two
 -- halves as Redis has them; a source is the name of the stream's key.
+--
+-- The schema aggregator is there already: the table of versions is in it. To ask for it
+-- here would need the right to create schemas, which the role that migrates has not.
 
 -- +goose Up
-CREATE SCHEMA IF NOT EXISTS aggregator;
-
 -- A mark is moved in the very transaction that applies a profile's events, and names
 -- the last of them. It has no foreign key: an unknown profile needs one too.
 CREATE TABLE aggregator.mark (
