@@ -42,6 +42,7 @@ type Config struct {
 		TTL      time.Duration
 	}
 	Shutdown struct{ Grace time.Duration }
+	Lease    struct{ TTL time.Duration }
 	Log      struct {
 		Level  string // debug, info, warn or error
 		Format string // auto, text or json

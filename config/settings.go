@@ -96,6 +96,10 @@ var settings = []setting{
 		Doc:   "How long the chunk in hand may take after SIGTERM. What is not done by then is done after the next start.",
 		value: func(c *Config) value { return duration{&c.Shutdown.Grace, 0, time.Hour} },
 	}, {
+		Key: "lease.ttl", Default: "5s",
+		Doc:   "How long run holds a source to itself unless it renews, so that a second instance stands by and takes over when the first is gone. 0s is without; it is exact either way.",
+		value: func(c *Config) value { return duration{&c.Lease.TTL, 0, time.Hour} },
+	}, {
 		Key: "log.level", Default: "info",
 		Doc:   "The least important messages that are logged.",
 		value: func(c *Config) value { return choice{&c.Log.Level, []string{"debug", "info", "warn", "error"}} },

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -54,8 +57,20 @@ func (a *app) openEngine(ctx context.Context) (*engine, error) {
 		Retain:                 cfg.Trim.Retain,
 		Grace:                  cfg.Shutdown.Grace,
 		Timeout:                serverTimeout,
+		Lease:                  cfg.Lease.TTL,
+		Holder:                 instanceName(),
 	}
 	return &engine{aggregator.New(pool, sources, catalogue, options, a.log), pool, client}, nil
+}
+
+// instanceName tells this process from all others: host, process, and a random part, for
+// processes in containers are often called alike.
+func instanceName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s/%d/%04x", host, os.Getpid(), rand.Uint32()&0xffff)
 }
 
 func (a *app) sources(client redis.UniversalClient) ([]*events.Source, error) {

@@ -26,6 +26,8 @@ type Options struct {
 	Retain                 time.Duration // how long to keep settled entries in Redis; may be 0
 	Grace                  time.Duration // to finish the chunk in hand when asked to stop
 	Timeout                time.Duration // after which a server that does not answer is given up
+	Lease                  time.Duration // of a source, to one instance of Run; 0: no leases
+	Holder                 string        // the name of this instance in leases
 }
 
 // Aggregator drains sources into PostgreSQL.
@@ -204,7 +206,7 @@ func (p *partition) dropHand() {
 	p.count.inHand.Add(-p.hand.applied.Swap(0) - p.hand.dead.Swap(0))
 }
 
-// loop begins sessions until one ends without an error.
+// loop begins sessions until the mode or ctx ends it.
 func (p *partition) loop(ctx context.Context, m mode) error {
 	// The work in hand outlives ctx by the grace.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -215,9 +217,12 @@ func (p *partition) loop(ctx context.Context, m mode) error {
 	wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, 30*time.Second
 	for {
 		chunks := p.count.chunks.Load()
-		err := p.session(ctx, work, m)
+		err := p.turn(ctx, work, m)
 		if err == nil {
-			return nil
+			if m.once || ctx.Err() != nil {
+				return nil
+			}
+			continue // the lease was lost
 		}
 		if ctx.Err() != nil {
 			p.log.Warn("stopped before the chunk in hand was settled; it will be read again", "error", err)
@@ -239,6 +244,15 @@ func (p *partition) loop(ctx context.Context, m mode) error {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// turn is a session, under a lease if Run is to have one. A drain was asked for by
+// somebody: it does not stand by.
+func (p *partition) turn(ctx, work context.Context, m mode) error {
+	if m.once || p.options.Lease == 0 {
+		return p.session(ctx, work, m)
+	}
+	return p.leased(ctx, work, m)
 }
 
 // errBehind says that the stream's ids have fallen behind the checkpoint.

@@ -1,0 +1,153 @@
+-- The roles of the aggregator in PostgreSQL, each with what it needs and no more.
+--
+--   psql -v ON_ERROR_STOP=1 -1 -f roles.sql app
+--
+-- Run it in the application's database, as a superuser, or as a role that may create roles
+-- and owns the database and the application's tables. It may be run again at any time, and
+-- before or after aggregator migrate up. Before, it warns of tables that are still missing:
+-- run it again after. If the application's tables are in another schema than public:
+-- PGOPTIONS='-c search_path=app' psql ...
+--
+--   aggregator_owner    owns the schema aggregator; nobody logs in as it
+--   aggregator_migrate  runs aggregator migrate, and acts as aggregator_owner
+--   aggregator_daemon   runs aggregator run, drain, dead, checkpoint and verify
+--   aggregator_purge    runs aggregator purge: the only one that deletes history
+--   aggregator_reader   reads: aggregator history, status, checkpoint show; Grafana
+--
+-- No role has a password yet. Give them one each with \password aggregator_daemon, or let
+-- pg_hba.conf ask for a certificate.
+
+DO $$
+DECLARE
+    role text;
+BEGIN
+    FOREACH role IN ARRAY '{aggregator_owner,aggregator_migrate,aggregator_daemon,aggregator_purge,aggregator_reader}'::text[] LOOP
+        IF to_regrole(role) IS NULL THEN
+            EXECUTE format('CREATE ROLE %I', role);
+        END IF;
+    END LOOP;
+    -- Only a superuser may give things to a role that it is not a member of.
+    IF NOT pg_has_role(current_user, 'aggregator_owner', 'MEMBER') THEN
+        EXECUTE format('GRANT aggregator_owner TO %I', current_user);
+    END IF;
+    IF NOT pg_has_role('aggregator_migrate', 'aggregator_owner', 'MEMBER') THEN
+        GRANT aggregator_owner TO aggregator_migrate;
+    END IF;
+END
+$$;
+
+ALTER ROLE aggregator_owner NOLOGIN;
+ALTER ROLE aggregator_migrate LOGIN;
+ALTER ROLE aggregator_daemon LOGIN;
+ALTER ROLE aggregator_purge LOGIN;
+ALTER ROLE aggregator_reader LOGIN;
+
+-- Whatever a migration makes belongs to the owner, not to who happened to run it.
+ALTER ROLE aggregator_migrate SET role = aggregator_owner;
+-- A safety net: the privileges below are what holds.
+ALTER ROLE aggregator_reader SET default_transaction_read_only = on;
+
+-- The schema of the aggregator, with all that an earlier migration may have made as
+-- another role.
+DO $$
+DECLARE
+    thing record;
+BEGIN
+    IF to_regnamespace('aggregator') IS NULL THEN
+        CREATE SCHEMA aggregator AUTHORIZATION aggregator_owner;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'aggregator' AND nspowner = 'aggregator_owner'::regrole) THEN
+        ALTER SCHEMA aggregator OWNER TO aggregator_owner;
+    END IF;
+    -- Tables take along their indexes and the sequences of their columns.
+    FOR thing IN
+        SELECT c.oid::regclass AS name, CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END AS kind
+        FROM pg_class c
+        WHERE c.relnamespace = 'aggregator'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm')
+          AND c.relowner <> 'aggregator_owner'::regrole
+    LOOP
+        EXECUTE format('ALTER %s %s OWNER TO aggregator_owner', thing.kind, thing.name);
+    END LOOP;
+    FOR thing IN
+        SELECT p.oid::regprocedure AS name FROM pg_proc p
+        WHERE p.pronamespace = 'aggregator'::regnamespace AND p.proowner <> 'aggregator_owner'::regrole
+    LOOP
+        EXECUTE format('ALTER ROUTINE %s OWNER TO aggregator_owner', thing.name);
+    END LOOP;
+END
+$$;
+
+-- What the schema holds now, and what later migrations will add. Functions are everybody's
+-- unless one says otherwise.
+GRANT USAGE ON SCHEMA aggregator TO aggregator_daemon, aggregator_purge, aggregator_reader;
+GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA aggregator TO aggregator_daemon;
+GRANT SELECT ON ALL TABLES IN SCHEMA aggregator TO aggregator_purge, aggregator_reader;
+REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA aggregator FROM PUBLIC;
+GRANT EXECUTE ON ALL ROUTINES IN SCHEMA aggregator TO aggregator_daemon;
+ALTER DEFAULT PRIVILEGES FOR ROLE aggregator_owner REVOKE EXECUTE ON ROUTINES FROM PUBLIC;
+ALTER DEFAULT PRIVILEGES FOR ROLE aggregator_owner IN SCHEMA aggregator
+    GRANT SELECT, INSERT, UPDATE ON TABLES TO aggregator_daemon;
+ALTER DEFAULT PRIVILEGES FOR ROLE aggregator_owner IN SCHEMA aggregator
+    GRANT SELECT ON TABLES TO aggregator_purge, aggregator_reader;
+ALTER DEFAULT PRIVILEGES FOR ROLE aggregator_owner IN SCHEMA aggregator
+    GRANT EXECUTE ON ROUTINES TO aggregator_daemon;
+
+-- The application's tables, whoever owns them, as far as they are there; and what single
+-- tables of ours need beyond the above.
+DO $$
+DECLARE
+    missing text[] := '{}';
+    item    text;
+    serial  text;
+    -- table, privileges, role
+    rights  text[] := ARRAY[
+        -- The daemon knows of a child that it exists, and not even its name.
+        'child_profile: SELECT (id): aggregator_daemon, aggregator_reader',
+        'genre, topic, mbti, book, book_topic, book_mbti: SELECT: aggregator_daemon, aggregator_reader',
+        'genre_score, topic_score, cumulative_mbti_score: SELECT, INSERT, UPDATE: aggregator_daemon',
+        'genre_score, topic_score, cumulative_mbti_score: SELECT: aggregator_reader',
+        'child_personality_history, favorite_genre, favorite_topic: SELECT, INSERT: aggregator_daemon',
+        'child_personality_history, favorite_genre, favorite_topic: SELECT: aggregator_reader',
+        'child_personality_history, favorite_genre, favorite_topic: SELECT, DELETE: aggregator_purge',
+        -- Giving a lease up removes it; everything else of ours is there to stay.
+        'aggregator.lease: DELETE: aggregator_daemon',
+        -- For the migration: its triggers tell the daemon of changes in the catalogue, and
+        -- it sees to it that the sixteen types are there. Nothing needs these two rights
+        -- once it is through.
+        'book, book_topic, book_mbti, child_profile: TRIGGER: aggregator_owner',
+        'mbti: SELECT, INSERT: aggregator_owner'];
+    tables  text[];
+    name    text;
+BEGIN
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO aggregator_owner, aggregator_daemon, aggregator_purge, aggregator_reader', current_schema());
+    -- CREATE TABLE IF NOT EXISTS asks for it also where there is nothing to do.
+    EXECUTE format('GRANT CREATE ON SCHEMA %I TO aggregator_owner', current_schema());
+    FOREACH item IN ARRAY rights LOOP
+        tables := string_to_array(split_part(item, ': ', 1), ', ');
+        FOREACH name IN ARRAY tables LOOP
+            IF to_regclass(name) IS NULL THEN
+                missing := missing || name;
+                CONTINUE;
+            END IF;
+            EXECUTE format('GRANT %s ON %s TO %s', split_part(item, ': ', 2), to_regclass(name), split_part(item, ': ', 3));
+            -- A column that is not an identity but a serial takes its number as the inserter.
+            serial := NULL;
+            IF split_part(item, ': ', 2) ~ 'INSERT' AND EXISTS (SELECT FROM pg_attribute
+                    WHERE attrelid = to_regclass(name) AND attname = 'id' AND attidentity = '') THEN
+                serial := pg_get_serial_sequence(to_regclass(name)::text, 'id');
+            END IF;
+            IF serial IS NOT NULL THEN
+                EXECUTE format('GRANT USAGE ON SEQUENCE %s TO %s', serial, split_part(item, ': ', 3));
+            END IF;
+        END LOOP;
+    END LOOP;
+    IF missing <> '{}' THEN
+        RAISE WARNING 'these tables do not exist yet: %; run this again after: aggregator migrate up',
+            (SELECT string_agg(DISTINCT m, ', ') FROM unnest(missing) m);
+    END IF;
+    -- The versions of the schema are for the migration to write.
+    IF to_regclass('aggregator.schema_migrations') IS NOT NULL THEN
+        REVOKE INSERT, UPDATE ON aggregator.schema_migrations FROM aggregator_daemon;
+    END IF;
+END
+$$;
