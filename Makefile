@@ -49,6 +49,22 @@ demo: build ## drain 100,000 events on private servers and check every sum; REPL
 fuzz: ## try to break the event decoder; FUZZTIME=30s
 	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(FUZZTIME) ./internal/events
 
+.PHONY: faults
+faults: ## break everything that can break, on private servers, and compare every row
+	scripts/provision
+	go test -tags faults -timeout 60m -parallel 3 -v -skip '^(TestControls|TestSoak)$$' ./internal/faults
+
+.PHONY: faults-controls
+faults-controls: ## weaken the daemon in known ways: the fault suite must find out each
+	scripts/provision
+	go test -tags faults -timeout 30m -v -run '^TestControls$$' ./internal/faults
+
+SOAK ?= 10m
+.PHONY: soak
+soak: ## random faults under continuous load, then a verdict; SOAK=10m
+	scripts/provision
+	SOAK=$(SOAK) go test -tags faults -timeout 0 -v -run '^TestSoak$$' ./internal/faults
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin

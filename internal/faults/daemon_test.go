@@ -1,0 +1,162 @@
+package faults_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// chunk is small enough that a test sees many of them.
+const chunk = 400
+
+// daemon is one process of the program under test.
+type daemon struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	log   string
+	ended chan struct{}
+}
+
+var daemons atomic.Int64
+
+// start runs the program. Arguments with a = go into its environment.
+func (w *world) start(args ...string) *daemon {
+	w.t.Helper()
+	number := daemons.Add(1)
+	d := &daemon{t: w.t, log: filepath.Join(w.dir, fmt.Sprintf("daemon-%d.log", number)), ended: make(chan struct{})}
+	env := append(hermetic(),
+		"AGGREGATOR_REDIS_URL="+w.redisURL, "AGGREGATOR_POSTGRES_URL="+w.postgresURL,
+		"AGGREGATOR_SOURCE_KIND="+w.source.kind, "AGGREGATOR_SOURCE_PUSH_SIDE="+w.source.side,
+		fmt.Sprintf("AGGREGATOR_SOURCE_PARTITIONS=%d", w.source.partitions),
+		fmt.Sprintf("AGGREGATOR_CHUNK_MAX_EVENTS=%d", chunk), "AGGREGATOR_LOG_LEVEL=debug", "AGGREGATOR_LOG_FORMAT=text")
+	env = append(env, w.env...)
+	var words []string
+	for _, arg := range args {
+		if strings.Contains(arg, "=") && !strings.HasPrefix(arg, "-") {
+			env = append(env, arg)
+		} else {
+			words = append(words, arg)
+		}
+	}
+	log, err := os.Create(d.log)
+	require.NoError(w.t, err)
+	d.cmd = exec.Command(w.program, words...) //nolint:noctx // it is ended by signals
+	d.cmd.Env, d.cmd.Stdout, d.cmd.Stderr = env, log, log
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	require.NoError(w.t, d.cmd.Start())
+	require.NoError(w.t, log.Close())
+	go func() {
+		_ = d.cmd.Wait() // how it ended is in its state
+		close(d.ended)
+	}()
+	w.t.Cleanup(func() {
+		d.kill()
+		if w.t.Failed() {
+			w.t.Logf("%s\n%s", d.cmd, d.tail())
+		}
+	})
+	return d
+}
+
+func (d *daemon) output() string {
+	said, err := os.ReadFile(d.log)
+	require.NoError(d.t, err)
+	return string(said)
+}
+
+func (d *daemon) tail() string {
+	said := d.output()
+	return said[max(0, len(said)-6000):]
+}
+
+func (d *daemon) signal(sig syscall.Signal) { _ = d.cmd.Process.Signal(sig) }
+
+// kill ends the process at once, whatever state it is in.
+func (d *daemon) kill() {
+	d.signal(syscall.SIGKILL)
+	<-d.ended
+}
+
+func (d *daemon) running() bool {
+	select {
+	case <-d.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// wait returns the exit code, or -1 if a signal ended the process.
+func (d *daemon) wait() int {
+	d.t.Helper()
+	select {
+	case <-d.ended:
+	case <-time.After(patience):
+		d.t.Fatalf("still running after %s:\n%s", patience, d.tail())
+	}
+	return d.cmd.ProcessState.ExitCode()
+}
+
+// crashed waits until the process has killed itself.
+func (d *daemon) crashed() {
+	d.t.Helper()
+	code := d.wait()
+	status, _ := d.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	require.Equal(d.t, syscall.SIGKILL, status.Signal(), "exit code %d\n%s", code, d.tail())
+}
+
+// stop ends the process as systemd would, and expects it to be in order.
+func (d *daemon) stop() {
+	d.t.Helper()
+	d.signal(syscall.SIGTERM)
+	require.Zero(d.t, d.wait(), "%s", d.tail())
+}
+
+// said waits until the process has logged something.
+func (d *daemon) said(text string) {
+	d.t.Helper()
+	deadline := time.Now().Add(patience)
+	for !strings.Contains(d.output(), text) {
+		if time.Now().After(deadline) || !d.running() {
+			require.Contains(d.t, d.tail(), text)
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// drain runs a drain to its end.
+func (w *world) drain(args ...string) {
+	w.t.Helper()
+	d := w.start(append([]string{"drain"}, args...)...)
+	require.Zero(w.t, d.wait(), "%s", d.tail())
+}
+
+// paused is a daemon that stands still at a point of its loop.
+type paused struct {
+	*daemon
+	file string
+}
+
+// pauseAt runs the program until it comes to the point.
+func (w *world) pauseAt(point string, args ...string) paused {
+	w.t.Helper()
+	p := paused{file: filepath.Join(w.dir, fmt.Sprintf("pause-%d", daemons.Load()))}
+	p.daemon = w.start(append([]string{"PAUSE_AT=" + point, "PAUSE_FILE=" + p.file}, args...)...)
+	w.until("the daemon is at "+point, func() bool {
+		_, err := os.Stat(p.file)
+		return err == nil || !p.running()
+	})
+	require.True(w.t, p.running(), "%s", p.tail())
+	return p
+}
+
+func (p paused) goOn() { _ = os.Remove(p.file) }
