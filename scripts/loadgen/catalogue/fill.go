@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -31,8 +32,8 @@ type Filled struct {
 	ScoreRows  int64 `json:"score_rows"`
 }
 
-// Fill writes the catalogue, the profiles and their score rows, all at 0, in one
-// transaction: after an error the database is as it was. With reset it empties the
+// Fill writes the catalogue, the profiles, their score rows, all at 0, and a diagnosis of
+// each, in one transaction: after an error the database is as it was. With reset it empties the
 // tables first; else it refuses a database that holds anything.
 func Fill(ctx context.Context, db *pgx.Conn, s Shape, reset bool) (Filled, error) {
 	filled := Filled{Shape: s}
@@ -147,6 +148,7 @@ func (f *Filled) copyAll(ctx context.Context, tx pgx.Tx, types map[string]int64)
 	})
 	c.numbered("child_profile", "name", f.Profiles, "Child ")
 	f.ScoreRows = f.copyScores(&c)
+	f.copyDiagnoses(&c, types)
 	for _, table := range []string{"genre", "topic", "book", "child_profile"} {
 		c.advance(table)
 	}
@@ -165,6 +167,17 @@ func (f *Filled) copyScores(c *copier) int64 {
 			if f.HasTypeScore(profile) {
 				add(profile)
 			}
+		}
+	})
+}
+
+// copyDiagnoses gives each profile the history row that the application writes when a
+// child joins: a type, with nothing scored yet.
+func (f *Filled) copyDiagnoses(c *copier, types map[string]int64) {
+	joined := time.Now().Add(-24 * time.Hour)
+	c.into("child_personality_history", []string{"child_profile_id", "created_at", "history_created_type", "mbti_id"}, func(add func(...any)) {
+		for profile := int64(1); profile <= f.Profiles; profile++ {
+			add(profile, joined, "DIAGNOSIS", types["INTJ"])
 		}
 	})
 }

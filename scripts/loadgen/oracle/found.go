@@ -116,11 +116,12 @@ func (f *found) readMarks(ctx context.Context, tx pgx.Tx, c *catalogue) error {
 	})
 }
 
+// What the application diagnosed is no business of ours.
 const latest = `SELECT DISTINCT ON (child_profile_id) *
-	FROM child_personality_history ORDER BY child_profile_id, created_at DESC, id DESC`
+	FROM child_personality_history WHERE history_created_type <> 'DIAGNOSIS' ORDER BY child_profile_id, created_at DESC, id DESC`
 
 func (f *found) readHistory(ctx context.Context, tx pgx.Tx, c *catalogue) error {
-	if err := tx.QueryRow(ctx, "SELECT count(*) FROM child_personality_history").Scan(&f.historyRows); err != nil {
+	if err := tx.QueryRow(ctx, "SELECT count(*) FROM child_personality_history WHERE history_created_type <> 'DIAGNOSIS'").Scan(&f.historyRows); err != nil {
 		return err
 	}
 	var profile int64
