@@ -136,7 +136,8 @@ type Bookmark struct {
 
 // Inspect asks for the state of the stream. A stream that does not exist is no error.
 func (s *Source) Inspect(ctx context.Context) (State, error) {
-	reply, err := inspectScript.Run(ctx, s.client, []string{s.stream}, Group).StringSlice()
+	// Read-only also for Redis, so that a user who may not write can ask.
+	reply, err := inspectScript.RunRO(ctx, s.client, []string{s.stream}, Group).StringSlice()
 	if err != nil {
 		return State{}, s.failed("inspecting", err)
 	}

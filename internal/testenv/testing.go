@@ -37,8 +37,9 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// Database returns the URL of a new, migrated database for this test alone. It is dropped
-// after the test, with whoever is still connected.
+// Database returns the URL of a new, migrated database for this test alone, as its
+// superuser; see As for the roles of config/roles.sql. It is dropped after the test, with
+// whoever is still connected.
 func Database(t testing.TB) string {
 	t.Helper()
 	return newDatabase(t, template)
@@ -122,5 +123,8 @@ func migrateTemplate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return postgres.Migrate(ctx, url)
+	if err := postgres.Migrate(ctx, url); err != nil {
+		return err
+	}
+	return Grant(ctx, url)
 }

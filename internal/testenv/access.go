@@ -1,0 +1,78 @@
+package testenv
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+
+	"aggregator/config"
+)
+
+// Grant runs config/roles.sql in a database. Roles belong to the whole server, and nobody
+// else may run it there at the same time. Databases from Database have been through it.
+func Grant(ctx context.Context, databaseURL string) error {
+	conn, err := pgx.Connect(ctx, databaseURL)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, config.Roles())
+	return errors.Join(err, conn.Close(ctx))
+}
+
+// As returns the URL of a database for one of the roles of config/roles.sql, such as
+// aggregator_daemon. Our servers ask for no password.
+func As(t testing.TB, databaseURL, role string) string {
+	t.Helper()
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.User(role)
+	return u.String()
+}
+
+// RedisPassword is that of every user from RedisAs.
+const RedisPassword = "not-so-secret"
+
+// RedisAs makes one of the users of config/redis.acl on a server, such as aggregator_stream,
+// and returns the server's URL for it. Its rights are to key in place of the file's keys.
+// The URL that was given must be that of a user who may do anything, and stays so.
+func RedisAs(t testing.TB, redisURL, user, key string) string {
+	t.Helper()
+	options, err := redis.ParseURL(redisURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(options)
+	defer func() { _ = client.Close() }()
+	command := []any{"ACL", "SETUSER", user, "reset", ">" + RedisPassword}
+	for _, rule := range aclRules(t, user) {
+		command = append(command, strings.NewReplacer("book-like-events", key, "BookLikeEventList", key).Replace(rule))
+	}
+	if err := client.Do(t.Context(), command...).Err(); err != nil {
+		t.Fatalf("make the user %s: %v", user, err)
+	}
+	u, err := url.Parse(redisURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(user, RedisPassword)
+	return u.String()
+}
+
+// aclRules are the rules of a user in config/redis.acl.
+func aclRules(t testing.TB, user string) []string {
+	t.Helper()
+	for line := range strings.Lines(config.ACL()) {
+		if words := strings.Fields(line); words[1] == user {
+			return words[2:]
+		}
+	}
+	t.Fatalf("config/redis.acl has no user %s", user)
+	return nil
+}
