@@ -28,13 +28,16 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 
 // fixture is a database with a small catalogue, a Redis, and all that was pushed.
 //
+// The fixture does as it likes; what it makes runs with the rights of the daemon alone.
+//
 // Books 1 to 12: book b is of genre b%4+1 (book 12 of none), of topics b%5+1 and b%3+1,
 // and of the type types[b%4] (multiples of 5 of none). Profiles 1 to 30.
 type fixture struct {
 	t       *testing.T
 	ctx     context.Context
-	pool    *pgxpool.Pool
-	redis   *redis.Client
+	pool    *pgxpool.Pool // the superuser's
+	redis   *redis.Client // the administrator's
+	daemon  daemon
 	source  events.Options
 	options aggregator.Options
 	books   map[int64]book
@@ -45,6 +48,13 @@ type book struct {
 	genre  int64
 	topics []int64
 	mbti   string
+}
+
+// daemon has the connections that an Aggregator gets, as the role of config/roles.sql and
+// the user of config/redis.acl.
+type daemon struct {
+	pool  *pgxpool.Pool
+	redis *redis.Client
 }
 
 const profiles = 30
@@ -58,20 +68,16 @@ func newFixture(t *testing.T, source events.Options) *fixture {
 func newFixtureAt(t *testing.T, source events.Options, postgresURL, redisURL string) *fixture {
 	t.Helper()
 	ctx := t.Context()
-	pool, err := postgres.Open(ctx, postgres.Options{URL: postgresURL, MaxConns: 12})
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	o, err := redis.ParseURL(redisURL)
-	require.NoError(t, err)
-	o.MaxRetries = -1
-	o.ContextTimeoutEnabled = true
-	client := redis.NewClient(o)
-	t.Cleanup(func() { _ = client.Close() })
+	user := map[string]string{events.KindStream: "aggregator_stream", events.KindList: "aggregator_list"}[source.Kind]
+	own := daemon{
+		pool:  openPool(t, testenv.As(t, postgresURL, "aggregator_daemon")),
+		redis: openRedis(t, testenv.RedisAs(t, redisURL, user, source.Key)),
+	}
 
 	source.Partitions = max(source.Partitions, 1)
 	source.Weights = events.Weights{"LIKE": 2, "DISLIKE": -2}
 	f := &fixture{
-		t: t, ctx: ctx, pool: pool, redis: client, source: source, books: map[int64]book{},
+		t: t, ctx: ctx, pool: openPool(t, postgresURL), redis: openRedis(t, redisURL), daemon: own, source: source, books: map[int64]book{},
 		options: aggregator.Options{
 			ChunkMaxEvents: 50_000, ChunkMaxWait: 5 * time.Millisecond, Workers: 3, ProfilesPerTransaction: 1,
 			Grace: 10 * time.Second, Timeout: 20 * time.Second,
@@ -107,6 +113,26 @@ func newFixtureAt(t *testing.T, source events.Options, postgresURL, redisURL str
 	return f
 }
 
+func openPool(t *testing.T, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := postgres.Open(t.Context(), postgres.Options{URL: url, MaxConns: 12})
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+func openRedis(t *testing.T, url string) *redis.Client {
+	t.Helper()
+	o, err := redis.ParseURL(url)
+	require.NoError(t, err)
+	o.MaxRetries = -1
+	o.ContextTimeoutEnabled = true
+	o.DisableIdentity = true
+	client := redis.NewClient(o)
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
 func (f *fixture) exec(sql string, args ...any) {
 	f.t.Helper()
 	_, err := f.pool.Exec(f.ctx, sql, args...)
@@ -120,10 +146,10 @@ func (f *fixture) new() *aggregator.Aggregator {
 
 func (f *fixture) newWith(log *slog.Logger) *aggregator.Aggregator {
 	f.t.Helper()
-	sources, err := events.Sources(f.redis, f.source)
+	sources, err := events.Sources(f.daemon.redis, f.source)
 	require.NoError(f.t, err)
-	catalogue := scores.NewCatalogue(f.pool, log, scores.CatalogueOptions{Books: 1000, Profiles: 1000, TTL: time.Minute})
-	return aggregator.New(f.pool, sources, catalogue, f.options, log)
+	catalogue := scores.NewCatalogue(f.daemon.pool, log, scores.CatalogueOptions{Books: 1000, Profiles: 1000, TTL: time.Minute})
+	return aggregator.New(f.daemon.pool, sources, catalogue, f.options, log)
 }
 
 func (f *fixture) log() *slog.Logger {
