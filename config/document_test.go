@@ -12,7 +12,7 @@ import (
 	"aggregator/config"
 )
 
-var update = flag.Bool("update", false, "write aggregator.yaml from the table of settings")
+var update = flag.Bool("update", false, "write aggregator.yaml, and the table in the README, from the table of settings")
 
 func TestSampleIsUpToDate(t *testing.T) {
 	if *update {
@@ -50,4 +50,20 @@ func TestSettingsTable(t *testing.T) {
 	}
 	require.Contains(t, table, "| `chunk.max_events` | AGGREGATOR_CHUNK_MAX_EVENTS | `50000` | 1 to 1000000 |")
 	require.Contains(t, table, "| `postgres.url` | AGGREGATOR_POSTGRES_URL, else DATABASE_URL |")
+}
+
+func TestReadmeIsUpToDate(t *testing.T) {
+	const path, begin, end = "../README.md", "<!-- settings -->\n", "<!-- /settings -->"
+	file, err := os.ReadFile(path)
+	require.NoError(t, err)
+	before, rest, found := strings.Cut(string(file), begin)
+	require.True(t, found)
+	_, after, found := strings.Cut(rest, end)
+	require.True(t, found)
+	want := before + begin + strings.TrimSpace(config.SettingsTable()) + "\n" + end + after
+	if *update {
+		writeFile(t, path, want)
+		return
+	}
+	require.Equal(t, want, string(file), "run: go test ./config -update")
 }
