@@ -18,16 +18,21 @@ import (
 
 // Options say how to work. All fields are required but those that say so.
 type Options struct {
-	ChunkMaxEvents         int           // entries in a chunk, at most
-	ChunkMaxWait           time.Duration // how long a chunk that is not full waits for more
-	Workers                int           // connections that apply a chunk
-	ProfilesPerTransaction int           // 1: a transaction a profile
-	Coalesce               bool          // a profile's last event on a book in a chunk is its only one
-	Retain                 time.Duration // how long to keep settled entries in Redis; may be 0
-	Grace                  time.Duration // to finish the chunk in hand when asked to stop
-	Timeout                time.Duration // after which a server that does not answer is given up
-	Lease                  time.Duration // of a source, to one instance of Run; 0: no leases
-	Holder                 string        // the name of this instance in leases
+	ChunkMaxEvents         int            // entries in a chunk, at most
+	ChunkMaxWait           time.Duration  // how long a chunk that is not full waits for more
+	Workers                int            // connections that apply a chunk
+	ProfilesPerTransaction int            // 1: a transaction a profile
+	Coalesce               bool           // a profile's last event on a book in a chunk is its only one
+	Retain                 time.Duration  // how long to keep settled entries in Redis; may be 0
+	Grace                  time.Duration  // to finish the chunk in hand when asked to stop
+	Timeout                time.Duration  // after which a server that does not answer is given up
+	DeadWindow             int            // of so many latest entries of a source
+	DeadMaxShare           float64        // no more than this share may be dead letters, or it halts; 1, or a window of 0: never
+	RetryUnknownFor        time.Duration  // how long events on unknown profiles and books are tried again; 0: not at all
+	RetryEvery             time.Duration  // how often, while Run works; unused if they are not
+	Weights                events.Weights // those of the sources; unused if they are not
+	Lease                  time.Duration  // of a source, to one instance of Run; 0: no leases
+	Holder                 string         // the name of this instance in leases
 }
 
 // Aggregator drains sources into PostgreSQL.
@@ -40,7 +45,7 @@ type Aggregator struct {
 	count     counters
 }
 
-// New returns an Aggregator. The pool must have room for Workers connections and two
+// New returns an Aggregator. The pool must have room for Workers connections and three
 // more, and commit asynchronously (synchronous_commit=off).
 func New(pool *pgxpool.Pool, sources []*events.Source, catalogue *scores.Catalogue, options Options, log *slog.Logger) *Aggregator {
 	return &Aggregator{pool: pool, sources: sources, catalogue: catalogue, options: options, log: log}
@@ -59,10 +64,11 @@ type Stats struct {
 	Restarts  int64 // times that a loop began again from the checkpoint
 	InHand    int64 // events of chunks in hand whose transactions are committed
 	Trimmed   int64 // entries trimmed in Redis
+	Retried   int64 // dead letters applied after all; Applied does not count them
 }
 
 type counters struct {
-	read, applied, dead, skipped, profiles, chunks, conflicts, restarts, inHand, trimmed atomic.Int64
+	read, applied, dead, skipped, profiles, chunks, conflicts, restarts, inHand, trimmed, retried atomic.Int64
 }
 
 // Stats may be called at any time.
@@ -71,14 +77,24 @@ func (a *Aggregator) Stats() Stats {
 	return Stats{
 		Read: c.read.Load(), Applied: c.applied.Load(), Dead: c.dead.Load(), Skipped: c.skipped.Load(),
 		Profiles: c.profiles.Load(), Chunks: c.chunks.Load(), Conflicts: c.conflicts.Load(),
-		Restarts: c.restarts.Load(), InHand: c.inHand.Load(), Trimmed: c.trimmed.Load(),
+		Restarts: c.restarts.Load(), InHand: c.inHand.Load(), Trimmed: c.trimmed.Load(), Retried: c.retried.Load(),
 	}
 }
 
-// Run drains for ever. It returns nil when ctx ends, after the chunks in hand are
-// settled or the grace is over, and an error if a source cannot go on (see Halt).
-// Outages of the servers it waits out.
+// Run drains for ever, and tries unknown profiles and books again now and then. It
+// returns nil when ctx ends, after the chunks in hand are settled or the grace is over,
+// and an error if a source cannot go on (see Halt). Outages of the servers it waits out.
 func (a *Aggregator) Run(ctx context.Context) error {
+	retrying, stop := context.WithCancel(ctx)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		a.keepRetrying(retrying)
+	}()
+	defer func() {
+		stop()
+		<-stopped
+	}()
 	return a.loops(ctx, mode{})
 }
 
@@ -88,8 +104,9 @@ type Limits struct {
 	MaxDuration time.Duration // 0: no limit; the chunk in hand is still settled
 }
 
-// Drain drains until nothing is left, or a limit or ctx ends it, and returns how many
-// entries it left, those of which it knows. Outages it waits out as Run does.
+// Drain drains until nothing is left, or a limit or ctx ends it, tries unknown profiles and
+// books once more, and returns how many entries it left, those of which it knows. Outages
+// it waits out as Run does.
 func (a *Aggregator) Drain(ctx context.Context, limits Limits) (left int64, err error) {
 	m := mode{once: true}
 	if limits.MaxEvents > 0 {
@@ -107,8 +124,12 @@ func (a *Aggregator) Drain(ctx context.Context, limits Limits) (left int64, err 
 		}
 		left, err = a.Waiting(context.WithoutCancel(ctx))
 		// One partition may have found the budget taken that another gave back.
-		if err != nil || left == 0 || ctx.Err() != nil || m.budget == nil || m.budget.left.Load() == 0 {
+		if err != nil || ctx.Err() != nil {
 			return left, err
+		}
+		if left == 0 || m.budget == nil || m.budget.left.Load() == 0 {
+			a.retryUnknown(ctx)
+			return left, nil
 		}
 	}
 }
@@ -179,7 +200,10 @@ func (a *Aggregator) loops(ctx context.Context, m mode) error {
 	}()
 	all, ctx := errgroup.WithContext(ctx)
 	for _, source := range a.sources {
-		p := &partition{Aggregator: a, source: source, log: a.log.With("source", source.Name())}
+		p := &partition{
+			Aggregator: a, source: source, log: a.log.With("source", source.Name()),
+			dead: breaker{share: a.options.DeadMaxShare, window: a.options.DeadWindow},
+		}
 		all.Go(func() error { return p.loop(ctx, m) })
 	}
 	return all.Wait()
@@ -190,6 +214,7 @@ type partition struct {
 	*Aggregator
 	source *events.Source
 	log    *slog.Logger
+	dead   breaker
 	hand   struct{ applied, dead atomic.Int64 } // of the chunk in hand: settled events
 }
 

@@ -80,3 +80,24 @@ func places(runs []run) []ledger.Place {
 	}
 	return places
 }
+
+// census counts what will be dead letters of a chunk. Of the events that its marks have
+// passed, which are not due, it takes none for one.
+func (c catalogue) census(batch *events.Batch, due []run) census {
+	n := census{entries: batch.Entries}
+	for _, r := range batch.Rejected {
+		n.bury(r.Reason, 1)
+	}
+	for _, r := range due {
+		if _, known := c.profiles[r.profileID]; !known {
+			n.bury(events.UnknownProfile, len(r.events))
+			continue
+		}
+		for _, e := range r.events {
+			if _, known := c.books[e.BookID]; !known {
+				n.bury(events.UnknownBook, 1)
+			}
+		}
+	}
+	return n
+}

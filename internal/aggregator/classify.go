@@ -18,7 +18,7 @@ type Verdict int
 const (
 	// Retry: the infrastructure failed. Start again from the checkpoint, for ever.
 	Retry Verdict = iota
-	// Halt: the deployment is wrong (schema, permission). Nothing helps but a person.
+	// Halt: the deployment is wrong (schema, permission, events that are none). Nothing helps but a person.
 	Halt
 	// Moved: a profile's mark was elsewhere. Read it and fold the profile anew.
 	Moved
@@ -26,6 +26,8 @@ const (
 	Gone
 	// Data: PostgreSQL refuses the data of one profile.
 	Data
+	// Settled: somebody else has settled a dead letter.
+	Settled
 )
 
 // Classify is the one place that judges errors: those of PostgreSQL by SQLSTATE, those
@@ -34,6 +36,10 @@ func Classify(err error) Verdict {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		return classifySQLState(pg.Code)
+	}
+	var tripped *tooManyDead
+	if errors.As(err, &tripped) {
+		return Halt
 	}
 	var reply redis.Error
 	if errors.As(err, &reply) && !errors.Is(err, context.DeadlineExceeded) {
@@ -48,6 +54,8 @@ func classifySQLState(code string) Verdict {
 		return Moved
 	case history.ProfileGone:
 		return Gone
+	case ledger.LetterSettled:
+		return Settled
 	}
 	switch code[:min(2, len(code))] {
 	case "42", // syntax error or access rule violation: schema or permission

@@ -28,6 +28,8 @@ func TestClassify(t *testing.T) {
 		Data:  {"22003", "22P02", "22021", "23505", "23503", "23514", "23502", "44000", "P0001"},
 		Moved: {"LG001"},
 		Gone:  {"LG002"},
+
+		Settled: {"LG003"},
 	}
 	for want, codes := range states {
 		for _, code := range codes {

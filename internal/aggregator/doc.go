@@ -21,6 +21,12 @@
 // events become dead letters. If PostgreSQL refuses its data, its events are applied in
 // ever smaller runs, until those that are refused stand alone and become dead letters.
 //
+// Dead letters are rows, and are retried from there (Retrier): one transaction applies
+// the event and settles the row, in the same order as those above. Run does this by
+// itself for events whose profile or book was not there yet. When most of a source's
+// latest entries would become dead letters, the source halts instead: that is a mistake in
+// the deployment.
+//
 // When the context that Run or Drain was given ends, reading stops, the chunk in hand
 // is finished within the grace, and they return.
 package aggregator

@@ -124,6 +124,10 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	if err != nil {
 		return from, err
 	}
+	chunk := known.census(batch, due)
+	if err := p.dead.check(chunk); err != nil {
+		return from, err
+	}
 	if err := p.apply(ctx, due, known); err != nil {
 		return from, err
 	}
@@ -138,6 +142,7 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 
 	applied, dead := p.hand.applied.Load(), p.hand.dead.Load()+int64(len(batch.Rejected))
 	skipped := int64(batch.Entries) - applied - dead
+	p.dead.settled(chunk)
 	p.count.read.Add(int64(batch.Entries))
 	p.count.applied.Add(applied)
 	p.count.dead.Add(dead)

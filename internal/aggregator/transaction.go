@@ -54,18 +54,38 @@ func (c catalogue) transaction(source string, runs []run) (*pgx.Batch, tally) {
 	return batch, total
 }
 
+// revival composes what applies a dead letter's event from its row. If the event still
+// cannot be applied, it returns why, and no batch. Alone with its event it is a chunk of
+// its own: events.coalesce has nothing to leave out.
+func (c catalogue) revival(id ledger.LetterID, e events.Event) (*pgx.Batch, string) {
+	delta, dead := c.fold(run{profileID: e.ProfileID, events: []events.Event{e}})
+	if len(dead) > 0 {
+		return nil, dead[0].Detail
+	}
+	batch := &pgx.Batch{}
+	ledger.Revive(batch, id, e)
+	scores.Queue(batch, []scores.Delta{delta})
+	history.Queue(batch, []int64{e.ProfileID})
+	return batch, ""
+}
+
 // fold adds up a run; what cannot be added up is dead.
 func (c catalogue) fold(r run) (scores.Delta, []ledger.DeadLetter) {
 	if _, known := c.profiles[r.profileID]; !known {
-		return scores.Delta{}, unapplied(r.events, events.UnknownProfile, "there is no such child profile")
+		return scores.Delta{}, unapplied(r.events, events.UnknownProfile, profileUnknown)
 	}
 	counted := r.events
 	if c.coalesce {
 		counted = events.Coalesce(slices.Clone(counted))
 	}
 	delta, unknown := scores.Fold(r.profileID, counted, c.books)
-	return delta, unapplied(unknown, events.UnknownBook, "there is no such book")
+	return delta, unapplied(unknown, events.UnknownBook, bookUnknown)
 }
+
+const (
+	profileUnknown = "there is no such child profile"
+	bookUnknown    = "there is no such book"
+)
 
 func unapplied(list []events.Event, reason events.Reason, detail string) []ledger.DeadLetter {
 	letters := make([]ledger.DeadLetter, len(list))

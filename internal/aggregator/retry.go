@@ -1,0 +1,158 @@
+package aggregator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/events"
+	"aggregator/internal/ledger"
+	"aggregator/internal/scores"
+)
+
+// Retrier applies dead letters from their rows. What an event is worth, and whether it is
+// one, it decides anew: the weights may have got an action since, the application a book.
+//
+// A letter is applied in the transaction that settles it, by compare-and-set. Whatever
+// happens to the reply, and whoever else retries it at the same time, its event counts
+// once; a daemon may work on the same profile meanwhile. All of it is safe to repeat.
+type Retrier struct {
+	Pool      *pgxpool.Pool
+	Catalogue *scores.Catalogue
+	Weights   events.Weights
+	Durable   bool // a letter is reported as applied when it is on disk, not before
+}
+
+// RetryPage is how many letters are best retried with one call: their profiles and books
+// are looked up together.
+const RetryPage = 100
+
+// Retried says what became of dead letters that were retried.
+type Retried struct {
+	Applied int
+	Before  int              // settled by another, a moment before
+	Failed  map[string]int64 // by why they still cannot be applied
+}
+
+// Tried is how many letters were retried.
+func (r Retried) Tried() int64 { return int64(r.Applied+r.Before) + r.StillDead() }
+
+// StillDead is how many letters still cannot be applied.
+func (r Retried) StillDead() (n int64) {
+	for _, of := range r.Failed {
+		n += of
+	}
+	return n
+}
+
+func (r *Retried) fail(why string) {
+	if r.Failed == nil {
+		r.Failed = make(map[string]int64)
+	}
+	r.Failed[why]++
+}
+
+// Add adds what became of others.
+func (r *Retried) Add(other Retried) {
+	r.Applied += other.Applied
+	r.Before += other.Before
+	for why, n := range other.Failed {
+		if r.Failed == nil {
+			r.Failed = make(map[string]int64)
+		}
+		r.Failed[why] += n
+	}
+}
+
+// Retry tries to apply the letters, one after the other, and says what became of them.
+// Why one still cannot be applied is recorded with it. It ends with an error if a server
+// fails or the schema does not fit, or with ctx: what is then not counted was not tried,
+// but for one letter, that may have been applied.
+func (r *Retrier) Retry(ctx context.Context, letters []ledger.Letter) (Retried, error) {
+	var done Retried
+	decoded := make([]events.Event, len(letters))
+	reasons := make([]string, len(letters)) // why it is no event; empty if it is
+	profiles, books := make([]int64, 0, len(letters)), make([]int64, 0, len(letters))
+	for i, letter := range letters {
+		event, reason, detail := r.Weights.Decode(letter.Payload)
+		event.Position = letter.Position
+		decoded[i] = event
+		if reason != "" {
+			reasons[i] = detail
+			continue
+		}
+		profiles, books = append(profiles, event.ProfileID), append(books, event.BookID)
+	}
+	known, err := r.lookUp(ctx, profiles, books)
+	if err != nil {
+		return done, err
+	}
+	for i, letter := range letters {
+		why, err := reasons[i], error(nil)
+		if why == "" {
+			why, err = r.revive(ctx, letter.ID(), decoded[i], known)
+		}
+		switch {
+		case errors.Is(err, ledger.ErrLetterSettled):
+			done.Before++
+		case err != nil:
+			return done, err
+		case why == "":
+			done.Applied++
+		default:
+			if err := ledger.Attempted(ctx, r.Pool, letter.ID(), why); err != nil {
+				return done, err
+			}
+			done.fail(why)
+		}
+	}
+	return done, nil
+}
+
+func (r *Retrier) lookUp(ctx context.Context, profiles, books []int64) (known catalogue, err error) {
+	if known.profiles, err = r.Catalogue.Profiles(ctx, distinct(profiles)); err != nil {
+		return known, err
+	}
+	known.books, err = r.Catalogue.Books(ctx, distinct(books))
+	return known, err
+}
+
+func distinct(ids []int64) []int64 {
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// revive applies one letter, or says why it still cannot be applied. The error has
+// ledger.ErrLetterSettled if it was settled before.
+func (r *Retrier) revive(ctx context.Context, id ledger.LetterID, e events.Event, known catalogue) (why string, err error) {
+	batch, why := known.revival(id, e)
+	if batch == nil {
+		return why, nil
+	}
+	if r.Durable {
+		ledger.Durable(batch)
+	}
+	err = r.Pool.SendBatch(ctx, batch).Close()
+	var refusal *pgconn.PgError
+	if !errors.As(err, &refusal) {
+		if err != nil {
+			err = fmt.Errorf("applying the dead letter %s: %w", id, err)
+		}
+		return "", err
+	}
+	switch Classify(refusal) {
+	case Settled:
+		return "", ledger.ErrLetterSettled
+	case Gone:
+		r.Catalogue.Forget(e.ProfileID)
+		delete(known.profiles, e.ProfileID)
+		return profileUnknown, nil
+	case Data:
+		return fmt.Sprintf("%s (SQLSTATE %s)", refusal.Message, refusal.Code), nil
+	}
+	return "", fmt.Errorf("applying the dead letter %s: %w", id, err)
+}

@@ -1,0 +1,71 @@
+package aggregator
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"aggregator/internal/ledger"
+)
+
+// keepRetrying tries unknown profiles and books again, at once and then every so often,
+// until ctx ends.
+func (a *Aggregator) keepRetrying(ctx context.Context) {
+	if a.options.RetryUnknownFor == 0 {
+		return
+	}
+	ticker := time.NewTicker(a.options.RetryEvery)
+	defer ticker.Stop()
+	for {
+		a.retryUnknown(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// retryUnknown is one round: it applies the dead letters of our sources on unknown
+// profiles and books that are there by now, for the application may commit after it has
+// pushed. It takes one connection, a page of letters at a time. What fails is logged,
+// once, and is due again in the next round; of an outage there is nothing else to fear.
+func (a *Aggregator) retryUnknown(ctx context.Context) {
+	if a.options.RetryUnknownFor == 0 {
+		return
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stall := time.AfterFunc(a.options.Timeout, func() { cancel(errStalled) })
+	defer stall.Stop()
+	retrier := Retrier{Pool: a.pool, Catalogue: a.catalogue, Weights: a.options.Weights}
+	known := ledger.Filter{NewerThan: a.options.RetryUnknownFor, Known: true}
+	for _, source := range a.sources {
+		known.Sources = append(known.Sources, source.Name())
+	}
+	var done Retried
+	err := func() error {
+		for letters, err := range ledger.LetterPages(ctx, a.pool, known, RetryPage) {
+			if err != nil {
+				return err
+			}
+			stall.Reset(a.options.Timeout)
+			page, err := retrier.Retry(ctx, letters)
+			a.count.retried.Add(int64(page.Applied))
+			done.Add(page)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}()
+	switch {
+	case err != nil && (ctx.Err() == nil || errors.Is(context.Cause(ctx), errStalled)):
+		a.log.Warn("could not try all unknown profiles and books again", "error", err, "applied", done.Applied, "failed", done.StillDead())
+	case done.StillDead() > 0:
+		a.log.Warn("some dead letters still cannot be applied, though their profiles and books are there now",
+			"applied", done.Applied, "failed", done.StillDead(), "why", done.Failed)
+	case done.Applied > 0:
+		a.log.Info("applied dead letters whose profiles and books are there now", "applied", done.Applied)
+	}
+}

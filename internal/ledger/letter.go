@@ -1,0 +1,176 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/events"
+)
+
+// Letter is the row of a dead letter.
+type Letter struct {
+	Source string
+	DeadLetter
+	Created     time.Time
+	Attempts    int        // retries so far
+	LastAttempt *time.Time // nil: never retried
+	LastError   *string    // why the latest retry failed; nil if it did not
+	Settled     *time.Time // nil: it waits for somebody
+	SettledAs   string     // applied or dropped; empty while it is not settled
+}
+
+// ID is the key of the letter.
+func (l Letter) ID() LetterID { return LetterID{l.Source, l.Position} }
+
+// LetterID is the key of a dead letter: the entry that it is made of.
+type LetterID struct {
+	Source   string
+	Position events.Position
+}
+
+func (id LetterID) String() string { return id.Source + " " + id.Position.String() }
+
+// Filter chooses dead letters. The zero Filter chooses all that are not settled.
+type Filter struct {
+	Reasons   []events.Reason // none: any
+	OlderThan time.Duration   // 0: any; by the clock of PostgreSQL
+	NewerThan time.Duration   // 0: any
+	ProfileID *int64          // nil: any
+	Sources   []string        // none: any
+	Settled   bool            // also those that are settled
+	Known     bool            // only those whose profile and book exist now
+}
+
+var (
+	// ErrNoLetter says that there is no such dead letter.
+	ErrNoLetter = errors.New("no such dead letter")
+	// ErrLetterSettled says that a dead letter was applied or dropped before.
+	ErrLetterSettled = errors.New("the dead letter is settled already")
+)
+
+const selectLetters = `SELECT source, position_ms, position_seq, child_profile_id, book_id, reason, sqlstate, detail,
+    payload, payload_form, created_at, attempts, last_attempt_at, last_error, settled_at, coalesce(settled_as, '')
+FROM aggregator.dead_letter d`
+
+func scanLetter(row pgx.CollectableRow) (l Letter, err error) {
+	err = row.Scan(&l.Source, &l.Position.Ms, &l.Position.Seq, &l.ProfileID, &l.BookID, &l.Reason, &l.SQLState, &l.Detail,
+		&l.Payload.Bytes, &l.Payload.Form, &l.Created, &l.Attempts, &l.LastAttempt, &l.LastError, &l.Settled, &l.SettledAs)
+	return l, err
+}
+
+// FindLetter returns one dead letter, or ErrNoLetter. Reads only.
+func FindLetter(ctx context.Context, pool *pgxpool.Pool, id LetterID) (Letter, error) {
+	rows, err := pool.Query(ctx, selectLetters+` WHERE source = $1 AND position_ms = $2 AND position_seq = $3`,
+		id.Source, id.Position.Ms, id.Position.Seq)
+	if err != nil {
+		return Letter{}, fmt.Errorf("reading the dead letter %s: %w", id, err)
+	}
+	letter, err := pgx.CollectExactlyOneRow(rows, scanLetter)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Letter{}, fmt.Errorf("%s: %w", id, ErrNoLetter)
+	}
+	if err != nil {
+		return Letter{}, fmt.Errorf("reading the dead letter %s: %w", id, err)
+	}
+	return letter, nil
+}
+
+// CountLetters returns how many letters the filter chooses. Reads only.
+func CountLetters(ctx context.Context, pool *pgxpool.Pool, f Filter) (int64, error) {
+	now, err := clock(ctx, pool)
+	if err != nil {
+		return 0, fmt.Errorf("counting dead letters: %w", err)
+	}
+	var n int64
+	where, args := f.where(now, nil)
+	if err := pool.QueryRow(ctx, `SELECT count(*) FROM aggregator.dead_letter d`+where, args...).Scan(&n); err != nil {
+		return 0, fmt.Errorf("counting dead letters: %w", err)
+	}
+	return n, nil
+}
+
+// LetterPages returns the letters that the filter chooses, oldest first, at most so many
+// at a time: a payload may be a megabyte. What is written after the first page was read
+// is left out, so that it comes to an end while a daemon writes more; what is settled
+// meanwhile may be left out too. An error ends it. Reads only.
+func LetterPages(ctx context.Context, pool *pgxpool.Pool, f Filter, page int) iter.Seq2[[]Letter, error] {
+	return func(yield func([]Letter, error) bool) {
+		now, err := clock(ctx, pool)
+		if err != nil {
+			yield(nil, fmt.Errorf("reading dead letters: %w", err))
+			return
+		}
+		var last *Letter
+		for {
+			where, args := f.where(now, last)
+			rows, _ := pool.Query(ctx, selectLetters+where+fmt.Sprintf(`
+ORDER BY created_at, source, position_ms, position_seq LIMIT %d`, page), args...) // its error is also that of the rows
+			letters, err := pgx.CollectRows(rows, scanLetter)
+			if err != nil {
+				yield(nil, fmt.Errorf("reading dead letters: %w", err))
+				return
+			}
+			if len(letters) > 0 && !yield(letters, nil) {
+				return
+			}
+			if len(letters) < page {
+				return
+			}
+			last = &letters[page-1]
+		}
+	}
+}
+
+// clock is what PostgreSQL takes for now: it is what the letters were dated with.
+func clock(ctx context.Context, pool *pgxpool.Pool) (now time.Time, err error) {
+	err = pool.QueryRow(ctx, `SELECT now()`).Scan(&now)
+	return now, err
+}
+
+// where is the condition for what comes after a letter (nil: from the first on), with its
+// arguments. It names only what is asked for: the plans do not depend on the arguments,
+// and an optional condition would keep them from using the partial indexes.
+func (f Filter) where(now time.Time, after *Letter) (string, []any) {
+	var conditions []string
+	var args []any
+	add := func(condition string, values ...any) {
+		for _, v := range values {
+			args = append(args, v)
+			condition = strings.Replace(condition, "?", fmt.Sprintf("$%d", len(args)), 1)
+		}
+		conditions = append(conditions, condition)
+	}
+	add(`d.created_at <= ?`, now.Add(-f.OlderThan))
+	if f.NewerThan > 0 {
+		add(`d.created_at > ?`, now.Add(-f.NewerThan))
+	}
+	if !f.Settled {
+		add(`d.settled_at IS NULL`)
+	}
+	if len(f.Reasons) > 0 {
+		add(`d.reason = ANY(?)`, f.Reasons)
+	}
+	if f.ProfileID != nil {
+		add(`d.child_profile_id = ?`, *f.ProfileID)
+	}
+	if len(f.Sources) > 0 {
+		add(`d.source = ANY(?)`, f.Sources)
+	}
+	if f.Known {
+		add(`d.reason IN ('unknown_profile', 'unknown_book')`)
+		add(`EXISTS (SELECT FROM child_profile p WHERE p.id = d.child_profile_id)`)
+		add(`EXISTS (SELECT FROM book b WHERE b.id = d.book_id)`)
+	}
+	if after != nil {
+		add(`(d.created_at, d.source, d.position_ms, d.position_seq) > (?, ?, ?, ?)`,
+			after.Created, after.Source, after.Position.Ms, after.Position.Seq)
+	}
+	return ` WHERE ` + strings.Join(conditions, ` AND `), args
+}

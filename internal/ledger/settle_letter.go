@@ -1,0 +1,95 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/events"
+)
+
+// LetterSettled is the SQLSTATE with which Revive fails its transaction when the dead
+// letter was settled before, by another retry or by dropping it, or is not there.
+const LetterSettled = "LG003"
+
+// Revive puts the statements that settle a dead letter as applied onto the batch of one
+// transaction: the one that applies its event, whose profile and book they record. They
+// must be its first. They lock the marks of the profile, as Advance does, so that the
+// transaction comes before or after any other that changes the profile. Marks count what
+// chunks applied, so they stay as they are. The transaction fails with LetterSettled
+// unless it is this one that settles the letter: run twice, it applies the event once.
+func Revive(batch *pgx.Batch, id LetterID, e events.Event) {
+	at := id.Position
+	batch.Queue(makeMark, e.ProfileID, id.Source, at.Ms, at.Seq)
+	batch.Queue(`SELECT 1 FROM aggregator.mark WHERE child_profile_id = $1 ORDER BY source FOR UPDATE`, e.ProfileID)
+	batch.Queue(reviveLetter, id.Source, at.Ms, at.Seq, e.ProfileID, e.BookID)
+}
+
+const (
+	// An entry that was no event when it was read has left no mark, and what is not there
+	// cannot be locked. All of the profile that comes before the letter is settled, for the
+	// checkpoint has passed it: a mark may stand there, of nothing applied.
+	makeMark = `INSERT INTO aggregator.mark (child_profile_id, source, position_ms, position_seq, applied)
+SELECT $1, $2, $3, $4, 0 FROM aggregator.checkpoint c
+WHERE c.source = $2 AND (c.position_ms, c.position_seq) >= ($3::bigint, $4::bigint)
+ON CONFLICT DO NOTHING`
+
+	reviveLetter = `WITH settled AS (
+    UPDATE aggregator.dead_letter
+    SET settled_at = now(), settled_as = 'applied', attempts = attempts + 1, last_attempt_at = now(), last_error = NULL,
+        child_profile_id = $4, book_id = $5
+    WHERE source = $1 AND position_ms = $2 AND position_seq = $3 AND settled_at IS NULL
+    RETURNING 1
+)
+SELECT aggregator.require(count(*) = 1, '` + LetterSettled + `', 'the dead letter is settled already') FROM settled`
+)
+
+// Durable puts a statement onto the batch of one transaction that makes its commit wait for
+// the disk, for those who report the outcome to a person.
+func Durable(batch *pgx.Batch) {
+	batch.Queue(`SELECT set_config('synchronous_commit', 'on', true)`)
+}
+
+// Attempted records that a retry of a dead letter failed, and why. A letter that was
+// settled meanwhile is left as it is. Repeated, it counts another attempt.
+func Attempted(ctx context.Context, pool *pgxpool.Pool, id LetterID, why string) error {
+	_, err := pool.Exec(ctx, `
+UPDATE aggregator.dead_letter SET attempts = attempts + 1, last_attempt_at = now(), last_error = $4
+WHERE source = $1 AND position_ms = $2 AND position_seq = $3 AND settled_at IS NULL`,
+		id.Source, id.Position.Ms, id.Position.Seq, why)
+	if err != nil {
+		return fmt.Errorf("recording a retry of the dead letter %s: %w", id, err)
+	}
+	return nil
+}
+
+// Drop settles dead letters as dropped, durably: they will never be applied. It returns
+// how many it dropped; the others were settled before or are not there. Safe to repeat.
+func Drop(ctx context.Context, pool *pgxpool.Pool, ids []LetterID) (dropped int64, err error) {
+	sources, ms, seq := make([]string, len(ids)), make([]int64, len(ids)), make([]int64, len(ids))
+	for i, id := range ids {
+		sources[i], ms[i], seq[i] = id.Source, id.Position.Ms, id.Position.Seq
+	}
+	err = durably(ctx, pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, dropLetters, sources, ms, seq)
+		dropped = tag.RowsAffected()
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("dropping dead letters: %w", err)
+	}
+	return dropped, nil
+}
+
+// Rows are locked in the order of their key, so that two of these do not deadlock.
+const dropLetters = `WITH chosen AS (
+    SELECT source, position_ms, position_seq FROM aggregator.dead_letter
+    WHERE (source, position_ms, position_seq) IN (SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[]))
+        AND settled_at IS NULL
+    ORDER BY 1, 2, 3 FOR UPDATE
+)
+UPDATE aggregator.dead_letter d SET settled_at = now(), settled_as = 'dropped'
+FROM chosen c
+WHERE d.source = c.source AND d.position_ms = c.position_ms AND d.position_seq = c.position_seq AND d.settled_at IS NULL`
