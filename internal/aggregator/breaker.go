@@ -100,7 +100,7 @@ func (e *tooManyDead) Error() string {
 		most = append(most, fmt.Sprintf("%d %s", e.dead[reason], reason))
 	}
 	return fmt.Sprintf("%d of the last %d entries cannot be applied (%s), more than dead.max_share = %g allows; "+
-		"the latest are still in Redis and nothing of them was written; %s, and start again, or raise dead.max_share if they are what they are",
+		"the latest are still in Redis and nothing of them was written; %s, and start again; or raise dead.max_share",
 		e.deadEntries(), e.entries, strings.Join(most, ", "), e.share, remedy(reasons[0]))
 }
 

@@ -1,0 +1,110 @@
+package aggregator
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/events"
+)
+
+// chunkOf is the census of a chunk of n entries, so many of them dead.
+func chunkOf(n int, dead map[events.Reason]int) census { return census{n, dead} }
+
+func malformed(n int) map[events.Reason]int {
+	if n == 0 {
+		return nil
+	}
+	return map[events.Reason]int{events.Malformed: n}
+}
+
+func TestBreaker(t *testing.T) {
+	const window = 100
+	for _, c := range []struct {
+		name   string
+		share  float64
+		chunks [][2]int // entries, dead
+		trips  int      // the chunk that does; -1: none
+	}{
+		{"all of a large chunk", 0.5, [][2]int{{100, 100}}, 0},
+		{"a small total says nothing", 0.5, [][2]int{{50, 50}, {49, 49}}, -1},
+		{"the window fills up", 0.5, [][2]int{{50, 50}, {49, 49}, {1, 1}}, 2},
+		{"just the share is allowed", 0.5, [][2]int{{100, 50}, {100, 50}}, -1},
+		{"one more is not", 0.5, [][2]int{{100, 50}, {100, 51}}, 1},
+		{"old good entries do not count", 0.5, [][2]int{{1_000_000, 0}, {60, 60}, {60, 60}}, 2},
+		{"old good entries count while they are needed", 0.5, [][2]int{{1_000_000, 0}, {99, 99}}, -1},
+		{"old dead letters do not count", 0.5, [][2]int{{99, 99}, {100, 1}}, -1},
+		{"a chunk without dead letters passes", 0.5, [][2]int{{99, 99}, {1, 0}, {1, 0}}, -1},
+		{"share 1 is off", 1, [][2]int{{100, 100}, {100, 100}}, -1},
+		{"share 0 allows none", 0, [][2]int{{99, 0}, {1, 1}}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := breaker{share: c.share, window: window}
+			tripped := -1
+			for i, chunk := range c.chunks {
+				n := chunkOf(chunk[0], malformed(chunk[1]))
+				if err := b.check(n); err != nil {
+					tripped = i
+					break
+				}
+				b.settled(n)
+			}
+			assert.Equal(t, c.trips, tripped)
+		})
+	}
+}
+
+// A chunk that is judged again, after an error, is judged alike.
+func TestBreakerCheckChangesNothing(t *testing.T) {
+	b := breaker{share: 0.5, window: 10}
+	b.settled(chunkOf(9, malformed(5)))
+	for range 3 {
+		assert.Error(t, b.check(chunkOf(1, malformed(1))))
+		assert.NoError(t, b.check(chunkOf(3, malformed(1))))
+	}
+	assert.Equal(t, census{9, malformed(5)}, b.total)
+}
+
+// What is kept is as much as the window needs, and its sums are right.
+func TestBreakerForgets(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	b := breaker{share: 0.5, window: 500}
+	for range 2000 {
+		n := 1 + r.IntN(40)
+		dead := malformed(r.IntN(n))
+		if r.IntN(3) == 0 {
+			dead = map[events.Reason]int{events.UnknownBook: n}
+		}
+		b.settled(chunkOf(n, dead))
+		sum := census{}
+		for _, c := range b.chunks {
+			sum.plus(c, 1)
+		}
+		require.Equal(t, sum.entries, b.total.entries)
+		require.Equal(t, sum.deadEntries(), b.total.deadEntries())
+		require.Less(t, b.total.entries, 540)
+	}
+	assert.GreaterOrEqual(t, b.total.entries, 500)
+}
+
+func TestBreakerSaysWhatToDo(t *testing.T) {
+	b := breaker{share: 0.25, window: 100}
+	err := b.check(chunkOf(100, map[events.Reason]int{events.Malformed: 3, events.UnknownAction: 40, events.UnknownBook: 1, events.OutOfRange: 2}))
+	require.EqualError(t, err, "46 of the last 100 entries cannot be applied (40 unknown_action, 3 malformed, 2 out_of_range), "+
+		"more than dead.max_share = 0.25 allows; the latest are still in Redis and nothing of them was written; "+
+		"add the action to events.weights, and start again; or raise dead.max_share")
+	assert.Equal(t, Halt, Classify(err))
+}
+
+func TestCensus(t *testing.T) {
+	event := func(profile, book int64) events.Event { return events.Event{ProfileID: profile, BookID: book} }
+	all := []events.Event{event(1, 1), event(1, 2), event(2, 1), event(3, 9), event(3, 1)}
+	batch := &events.Batch{Events: all, Entries: 8, Rejected: []events.Rejection{{Reason: events.Malformed}, {Reason: events.UnknownAction}, {Reason: events.Malformed}}}
+	known := catalogue{profiles: map[int64]struct{}{1: {}, 3: {}}} // and no book
+	runs := group(all)
+	assert.Equal(t, map[events.Reason]int{events.Malformed: 2, events.UnknownAction: 1, events.UnknownProfile: 1, events.UnknownBook: 4}, known.census(batch, runs).dead)
+	assert.Equal(t, 8, known.census(batch, runs[2:]).entries, "also those that are not due")
+	assert.Equal(t, 2, known.census(batch, runs[2:]).dead[events.UnknownBook])
+}
