@@ -41,7 +41,8 @@ const RedisPassword = "not-so-secret"
 
 // RedisAs makes one of the users of config/redis.acl on a server, such as aggregator_stream,
 // and returns the server's URL for it. Its rights are to key in place of the file's keys.
-// The URL that was given must be that of a user who may do anything, and stays so.
+// The URL that was given must be that of a user who may do anything, and stays so. A server
+// that is to know the user also after a restart needs the option Users.
 func RedisAs(t testing.TB, redisURL, user, key string) string {
 	t.Helper()
 	options, err := redis.ParseURL(redisURL)
@@ -50,9 +51,9 @@ func RedisAs(t testing.TB, redisURL, user, key string) string {
 	}
 	client := redis.NewClient(options)
 	defer func() { _ = client.Close() }()
-	command := []any{"ACL", "SETUSER", user, "reset", ">" + RedisPassword}
-	for _, rule := range aclRules(t, user) {
-		command = append(command, strings.NewReplacer("book-like-events", key, "BookLikeEventList", key).Replace(rule))
+	command := []any{"ACL", "SETUSER", user, "reset"}
+	for _, rule := range aclRules(key)[user] {
+		command = append(command, rule)
 	}
 	if err := client.Do(t.Context(), command...).Err(); err != nil {
 		t.Fatalf("make the user %s: %v", user, err)
@@ -65,14 +66,23 @@ func RedisAs(t testing.TB, redisURL, user, key string) string {
 	return u.String()
 }
 
-// aclRules are the rules of a user in config/redis.acl.
-func aclRules(t testing.TB, user string) []string {
-	t.Helper()
-	for line := range strings.Lines(config.ACL()) {
-		if words := strings.Fields(line); words[1] == user {
-			return words[2:]
+// Users gives a server the users of config/redis.acl from its start on. See RedisAs.
+func Users(key string) RedisOption {
+	var args []string
+	for user, rules := range aclRules(key) {
+		args = append(append(args, "--user", user), rules...)
+	}
+	return RedisArgs(args...)
+}
+
+// aclRules are the rules of config/redis.acl by user, with a password, for the one key.
+func aclRules(key string) map[string][]string {
+	keyed := strings.NewReplacer("book-like-events", key, "BookLikeEventList", key).Replace(config.ACL())
+	rules := map[string][]string{}
+	for line := range strings.Lines(keyed) {
+		if words := strings.Fields(line); words[1] != "default" {
+			rules[words[1]] = append(words[2:], ">"+RedisPassword)
 		}
 	}
-	t.Fatalf("config/redis.acl has no user %s", user)
-	return nil
+	return rules
 }
