@@ -65,7 +65,7 @@ type bar struct {
 
 func newBar(a *app, total int64) *bar {
 	all := mpb.New(mpb.WithOutput(a.stderr), mpb.WithWidth(60), mpb.WithRefreshRate(100*time.Millisecond))
-	return &bar{all: all, total: total, bar: all.AddBar(total,
+	b := &bar{all: all, total: total, bar: all.AddBar(0, // a bar that begins with a total could not grow
 		mpb.PrependDecorators(decor.CountersNoUnit("%d / %d events ")),
 		mpb.AppendDecorators(
 			decor.Percentage(decor.WC{W: 5}),
@@ -73,6 +73,8 @@ func newBar(a *app, total int64) *bar {
 			decor.OnComplete(decor.AverageETA(decor.ET_STYLE_GO, decor.WC{W: 8}), ""),
 		),
 	)}
+	b.bar.SetTotal(total, false)
+	return b
 }
 
 // follow moves the bar until the context ends. The total grows when events arrive.
@@ -80,19 +82,26 @@ func (b *bar) follow(ctx context.Context, done func() int64) {
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		now := done()
-		if now > b.total {
-			b.total = now
-			b.bar.SetTotal(now, false)
-		}
-		b.bar.SetCurrent(now)
 		select {
 		case <-ctx.Done():
-			b.bar.SetCurrent(done())
-			b.bar.SetTotal(-1, true)
+			b.move(done())
+			if b.bar.Current() < b.total {
+				b.bar.Abort(false) // it stays as it is
+			} else {
+				b.bar.SetTotal(-1, true)
+			}
 			b.all.Wait()
 			return
 		case <-ticker.C:
+			b.move(done())
 		}
 	}
+}
+
+func (b *bar) move(now int64) {
+	if now > b.total {
+		b.total = now
+		b.bar.SetTotal(now, false)
+	}
+	b.bar.SetCurrent(now)
 }
