@@ -120,43 +120,9 @@ func (d *daemon) stop() {
 	require.Zero(d.t, d.wait(), "%s", d.tail())
 }
 
-// said waits until the process has logged something.
-func (d *daemon) said(text string) {
-	d.t.Helper()
-	deadline := time.Now().Add(patience)
-	for !strings.Contains(d.output(), text) {
-		if time.Now().After(deadline) || !d.running() {
-			require.Contains(d.t, d.tail(), text)
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
 // drain runs a drain to its end.
 func (w *world) drain(args ...string) {
 	w.t.Helper()
 	d := w.start(append([]string{"drain"}, args...)...)
 	require.Zero(w.t, d.wait(), "%s", d.tail())
 }
-
-// paused is a daemon that stands still at a point of its loop.
-type paused struct {
-	*daemon
-	file string
-}
-
-// pauseAt runs the program until it comes to the point.
-func (w *world) pauseAt(point string, args ...string) paused {
-	w.t.Helper()
-	p := paused{file: filepath.Join(w.dir, fmt.Sprintf("pause-%d", daemons.Load()))}
-	p.daemon = w.start(append([]string{"PAUSE_AT=" + point, "PAUSE_FILE=" + p.file}, args...)...)
-	w.until("the daemon is at "+point, func() bool {
-		_, err := os.Stat(p.file)
-		return err == nil || !p.running()
-	})
-	require.True(w.t, p.running(), "%s", p.tail())
-	return p
-}
-
-func (p paused) goOn() { _ = os.Remove(p.file) }

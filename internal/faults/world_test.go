@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
@@ -189,23 +188,6 @@ func (w *world) pushing(ctx context.Context, events int, flags ...string) *exec.
 	return cmd
 }
 
-// load pushes so many events a second in the background, through every outage. Its wait
-// returns when all are pushed or given up.
-func (w *world) load(rate int, d time.Duration, flags ...string) (wait func()) {
-	w.t.Helper()
-	flags = append([]string{
-		"--rate", strconv.Itoa(rate), "--duration", d.String(), "--continue-on-error", "--pipeline", "20", "--timeout", "1s",
-	}, flags...)
-	cmd := w.pushing(w.t.Context(), 0, flags...)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	require.NoError(w.t, cmd.Start())
-	return func() {
-		w.t.Helper()
-		require.NoError(w.t, cmd.Wait(), "%s", &said)
-	}
-}
-
 // report is what loadgen verify says.
 type report struct {
 	OK             bool  `json:"ok"`
@@ -267,22 +249,17 @@ func (w *world) finish(flags ...string) report {
 	return w.exact(flags...)
 }
 
-// waiting counts the entries in lists and streams. An error is not an empty stream: it
-// fails the test.
-func (w *world) waiting() int64 {
-	w.t.Helper()
-	n, err := w.count()
-	require.NoError(w.t, err)
-	return n
-}
-
+// count looks into a list before the stream that its elements move to.
 func (w *world) count() (total int64, err error) {
 	for _, key := range w.keys() {
-		n, err := w.client.XLen(w.t.Context(), w.streamOf(key)).Result()
-		if err == nil && w.source.kind == "list" {
+		if w.source.kind == "list" {
+			n, err := w.client.LLen(w.t.Context(), key).Result()
+			if err != nil {
+				return 0, err
+			}
 			total += n
-			n, err = w.client.LLen(w.t.Context(), key).Result()
 		}
+		n, err := w.client.XLen(w.t.Context(), w.streamOf(key)).Result()
 		if err != nil {
 			return 0, err
 		}
@@ -333,37 +310,4 @@ func (w *world) until(what string, holds func() bool) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-}
-
-// connect opens a session of somebody else's.
-func (w *world) connect() *pgx.Conn {
-	w.t.Helper()
-	conn, err := pgx.Connect(w.t.Context(), w.database)
-	require.NoError(w.t, err)
-	w.t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(w.t.Context())) })
-	return conn
-}
-
-// sql runs statements as the superuser, in a session of its own.
-func (w *world) sql(statements ...string) {
-	w.t.Helper()
-	conn := w.connect()
-	for _, statement := range statements {
-		_, err := conn.Exec(w.t.Context(), statement)
-		require.NoError(w.t, err, statement)
-	}
-	require.NoError(w.t, conn.Close(w.t.Context()))
-}
-
-// number asks for one number, and is -1 while there is no answer.
-func (w *world) number(query string, args ...any) (n int64) {
-	conn, err := pgx.Connect(w.t.Context(), w.database)
-	if err != nil {
-		return -1
-	}
-	defer func() { _ = conn.Close(w.t.Context()) }()
-	if conn.QueryRow(w.t.Context(), query, args...).Scan(&n) != nil {
-		return -1
-	}
-	return n
 }
