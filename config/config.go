@@ -35,6 +35,12 @@ type Config struct {
 		Workers                int
 		ProfilesPerTransaction int
 	}
+	Dead struct {
+		MaxShare        float64
+		Window          int
+		RetryUnknownFor time.Duration
+		RetryEvery      time.Duration
+	}
 	Trim  struct{ Retain time.Duration }
 	Cache struct {
 		Books    int

@@ -82,7 +82,7 @@ func kindOf(v value) string {
 	switch v := v.(type) {
 	case choice:
 		return strings.Join(v.of, "|")
-	case integer:
+	case integer, share:
 		return "number"
 	case duration:
 		return "duration"

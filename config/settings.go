@@ -76,6 +76,22 @@ var settings = []setting{
 		Doc:   "How many profiles share a transaction. More is faster for a large backlog; a group that fails is retried one profile at a time.",
 		value: func(c *Config) value { return integer{&c.Apply.ProfilesPerTransaction, 1, 2000} },
 	}, {
+		Key: "dead.max_share", Default: "0.5",
+		Doc:   "What part of the latest entries of a source may be dead letters. With more it stops, before it writes them: that is a wrong deployment, not bad data. 1 is never.",
+		value: func(c *Config) value { return share{&c.Dead.MaxShare} },
+	}, {
+		Key: "dead.window", Default: "10000",
+		Doc:   "How many of the latest entries that part is counted over. Until there are so many, nothing stops.",
+		value: func(c *Config) value { return integer{&c.Dead.Window, 1, 10 * million} },
+	}, {
+		Key: "dead.retry_unknown_for", Default: "10m",
+		Doc:   "How long a dead letter on an unknown profile or book is applied by itself once they are there, for the application may commit after it has pushed. 0s is not at all.",
+		value: func(c *Config) value { return duration{&c.Dead.RetryUnknownFor, 0, noLimit} },
+	}, {
+		Key: "dead.retry_every", Default: "30s",
+		Doc:   "How often run looks for such profiles and books.",
+		value: func(c *Config) value { return duration{&c.Dead.RetryEvery, time.Second, time.Hour} },
+	}, {
 		Key: "trim.retain", Default: "0s",
 		Doc:   "How long applied events stay in Redis, so that a PostgreSQL restored from a backup can read them again. 0s is not at all.",
 		value: func(c *Config) value { return duration{&c.Trim.Retain, 0, noLimit} },

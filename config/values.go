@@ -61,6 +61,21 @@ func (v integer) Set(text string) error {
 	return nil
 }
 
+// share is a part of a whole.
+type share struct{ p *float64 }
+
+func (v share) String() string  { return strconv.FormatFloat(*v.p, 'f', -1, 64) }
+func (v share) Allowed() string { return "0 to 1" }
+
+func (v share) Set(text string) error {
+	part, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(part >= 0 && part <= 1) { // NaN is neither
+		return fmt.Errorf("want a number, %s", v.Allowed())
+	}
+	*v.p = part
+	return nil
+}
+
 type duration struct {
 	p        *time.Duration
 	min, max time.Duration

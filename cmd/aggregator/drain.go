@@ -19,7 +19,11 @@ func newDrain(a *app) *cobra.Command {
 		Long: `Drains events until none are left, or a limit is reached, and reports what became of them.
 It may be stopped and repeated at any time, also with kill -9: each event counts once. With
 events left it exits with 75. With --dry-run it prints what it would add to each profile and
-writes nothing to either server.`,
+writes nothing to either server.
+
+At its end it applies the dead letters of the last while (dead.retry_unknown_for) whose
+profile and book are there by now. When most events cannot be applied (dead.max_share) it
+stops with an error and leaves them in Redis.`,
 		Example: `  aggregator drain
   aggregator drain --max-duration 10m -o json
   aggregator drain --dry-run --max-events 1000`,
@@ -73,6 +77,7 @@ type drainReport struct {
 	Read            int64   `json:"read"`
 	Applied         int64   `json:"applied"`
 	Dead            int64   `json:"dead"`
+	Retried         int64   `json:"retried"`        // dead letters applied after all
 	SettledBefore   int64   `json:"settled_before"` // by an earlier try or another instance
 	Left            int64   `json:"left"`
 	Profiles        int64   `json:"profiles"` // transactions of profiles
@@ -85,7 +90,7 @@ type drainReport struct {
 
 func newDrainReport(s aggregator.Stats, left int64, took time.Duration) drainReport {
 	return drainReport{
-		Read: s.Read, Applied: s.Applied, Dead: s.Dead, SettledBefore: s.Skipped, Left: left,
+		Read: s.Read, Applied: s.Applied, Dead: s.Dead, Retried: s.Retried, SettledBefore: s.Skipped, Left: left,
 		Profiles: s.Profiles, Chunks: s.Chunks, Conflicts: s.Conflicts, Restarts: s.Restarts,
 		ElapsedSeconds: took.Seconds(), EventsPerSecond: float64(s.Read) / took.Seconds(),
 	}
@@ -96,11 +101,12 @@ func (r drainReport) print(w io.Writer) error {
 	_, err := fmt.Fprintf(w, `drained %s events in %s, %s a second
   applied         %12s
   dead letters    %12s
+  retried         %12s
   settled before  %12s
   left            %12s
   profile updates %12s in %s chunks
 `, grouped(r.Read), took.Round(time.Millisecond), grouped(int64(r.EventsPerSecond)), grouped(r.Applied), grouped(r.Dead),
-		grouped(r.SettledBefore), grouped(r.Left), grouped(r.Profiles), grouped(r.Chunks))
+		grouped(r.Retried), grouped(r.SettledBefore), grouped(r.Left), grouped(r.Profiles), grouped(r.Chunks))
 	return err
 }
 

@@ -30,7 +30,7 @@ type engine struct {
 // openEngine connects to both servers. The caller closes the engine.
 func (a *app) openEngine(ctx context.Context) (*engine, error) {
 	cfg := a.cfg
-	pool, err := a.openPostgres(ctx, cfg.Apply.Workers+3) // look-ups, marks and checkpoints beside the workers
+	pool, err := a.openPostgres(ctx, cfg.Apply.Workers+4) // look-ups, marks, checkpoints and retries beside the workers
 	if err != nil {
 		return nil, err
 	}
@@ -57,6 +57,11 @@ func (a *app) openEngine(ctx context.Context) (*engine, error) {
 		Retain:                 cfg.Trim.Retain,
 		Grace:                  cfg.Shutdown.Grace,
 		Timeout:                serverTimeout,
+		DeadWindow:             cfg.Dead.Window,
+		DeadMaxShare:           cfg.Dead.MaxShare,
+		RetryUnknownFor:        cfg.Dead.RetryUnknownFor,
+		RetryEvery:             cfg.Dead.RetryEvery,
+		Weights:                cfg.Events.Weights,
 		Lease:                  cfg.Lease.TTL,
 		Holder:                 instanceName(),
 	}

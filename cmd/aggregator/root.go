@@ -39,6 +39,7 @@ func newRoot(a *app) *cobra.Command {
 	root.AddCommand(
 		newRun(a),
 		newDrain(a),
+		newDead(a),
 		newMigrate(a),
 		newHistory(a),
 		newCheckpoint(a),

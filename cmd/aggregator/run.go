@@ -16,7 +16,11 @@ func newRun(a *app) *cobra.Command {
 		Long: `Drains events as they come, until it is told to stop. SIGTERM or SIGINT ends the reading,
 lets the chunk in hand be finished within shutdown.grace, and exits with 0; a second one
 ends the process at once. Both are safe: what was not finished is read again. Outages of
-either server are waited out.`,
+either server are waited out.
+
+Now and then it applies the dead letters of the last while (dead.retry_unknown_for) whose
+profile and book are there by now. When most events cannot be applied (dead.max_share) it
+ends with an error and leaves them in Redis.`,
 		Example: `  aggregator run
   AGGREGATOR_SOURCE_KIND=list aggregator run --log-level debug`,
 		RunE: a.configured(func(cmd *cobra.Command, _ []string) error {
@@ -31,7 +35,7 @@ either server are waited out.`,
 			go a.logProgress(ctx, engine.Stats)
 			err = engine.Run(cmd.Context())
 			s := engine.Stats()
-			a.log.Info("stopped", "read", s.Read, "applied", s.Applied, "dead", s.Dead, "settled_before", s.Skipped)
+			a.log.Info("stopped", "read", s.Read, "applied", s.Applied, "dead", s.Dead, "retried", s.Retried, "settled_before", s.Skipped)
 			return err
 		}),
 	}

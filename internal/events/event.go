@@ -53,6 +53,9 @@ const (
 	DataError      Reason = "data_error"      // PostgreSQL refused the value
 )
 
+// Reasons are all that there are.
+var Reasons = []Reason{Malformed, UnknownAction, OutOfRange, MissingField, InvalidUTF8, UnknownProfile, UnknownBook, DataError}
+
 // Weights says what each action is worth. An action that is not in it is unknown.
 type Weights map[string]float64
 

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"aggregator/internal/events"
+	"aggregator/internal/ledger"
+)
+
+func newDead(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "dead",
+		Short: "See, retry or drop dead letters",
+		Long: `Dead letters are the entries that could not be applied, kept in PostgreSQL with the reason.
+Settled ones, applied or dropped, stay for the record: the books count them.`,
+		Example: `  aggregator dead list --reason unknown_action --newer-than 1h
+  aggregator dead retry --reason unknown_action`,
+	}
+	cmd.AddCommand(newDeadList(a), newDeadShow(a), newDeadRetry(a), newDeadDrop(a))
+	return cmd
+}
+
+// letterFlags are the flags that choose dead letters.
+type letterFlags struct {
+	reasons              []string
+	olderThan, newerThan time.Duration
+	profile              int64
+	source               string
+	limit                int
+}
+
+func addLetterFlags(cmd *cobra.Command, limit int) *letterFlags {
+	f := &letterFlags{}
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.reasons, "reason", nil, "only those of this reason, or these: "+strings.Join(reasonNames(), ", "))
+	flags.DurationVar(&f.olderThan, "older-than", 0, "only those that became dead letters longer ago, such as 1h30m")
+	flags.DurationVar(&f.newerThan, "newer-than", 0, "only those that became dead letters since then, such as 10m")
+	flags.Int64Var(&f.profile, "profile", 0, "only those of this child profile; what is no event has none")
+	flags.StringVar(&f.source, "source", "", "only those of this stream, by the name of its key")
+	flags.IntVar(&f.limit, "limit", limit, "at most so many; 0: all")
+	_ = cmd.RegisterFlagCompletionFunc("reason", cobra.FixedCompletions(reasonNames(), cobra.ShellCompDirectiveNoFileComp))
+	return f
+}
+
+func reasonNames() []string {
+	names := make([]string, len(events.Reasons))
+	for i, r := range events.Reasons {
+		names[i] = string(r)
+	}
+	return names
+}
+
+// chooses says whether a flag was given that leaves something out, other than by number.
+func (f *letterFlags) chooses(cmd *cobra.Command) bool {
+	return slices.ContainsFunc([]string{"reason", "older-than", "newer-than", "profile", "source"}, cmd.Flags().Changed)
+}
+
+// filter is what the flags choose of the letters that are not settled. Its error is one of
+// usage.
+func (f *letterFlags) filter(cmd *cobra.Command) (ledger.Filter, error) {
+	given := cmd.Flags().Changed
+	filter := ledger.Filter{OlderThan: f.olderThan, NewerThan: f.newerThan}
+	for _, name := range f.reasons {
+		if !slices.Contains(reasonNames(), name) {
+			return filter, usageError("--reason = %q: want one of %s", name, strings.Join(reasonNames(), ", "))
+		}
+		filter.Reasons = append(filter.Reasons, events.Reason(name))
+	}
+	for name, age := range map[string]time.Duration{"older-than": f.olderThan, "newer-than": f.newerThan} {
+		if given(name) && age <= 0 {
+			return filter, usageError("--%s = %s: want more than nothing", name, age)
+		}
+	}
+	if given("older-than") && given("newer-than") && f.olderThan >= f.newerThan {
+		return filter, usageError("nothing is older than %s and newer than %s", f.olderThan, f.newerThan)
+	}
+	if given("profile") {
+		if f.profile < 0 {
+			return filter, usageError("--profile = %d: want the id of a child profile", f.profile)
+		}
+		filter.ProfileID = &f.profile
+	}
+	if given("source") {
+		filter.Sources = []string{f.source}
+	}
+	if f.limit < 0 {
+		return filter, usageError("--limit = %d: want 0 or more", f.limit)
+	}
+	return filter, nil
+}
+
+// letterID reads SOURCE POSITION, as list prints them.
+func letterID(args []string) (ledger.LetterID, error) {
+	position, err := events.ParsePosition(args[1])
+	if err != nil {
+		return ledger.LetterID{}, usageError("POSITION = %q: want the one that dead list shows, such as 1761985000123-0", args[1])
+	}
+	return ledger.LetterID{Source: args[0], Position: position}, nil
+}
+
+// oneOrChosen is the rule of the arguments of retry and drop: SOURCE POSITION, or none.
+func oneOrChosen(_ *cobra.Command, args []string) error {
+	if len(args) != 0 && len(args) != 2 {
+		return fmt.Errorf("want SOURCE POSITION, or flags that choose dead letters; got %d arguments", len(args))
+	}
+	return nil
+}
+
+// selection is what retry or drop is to work on: one letter, or those of a filter.
+type selection struct {
+	one    *ledger.LetterID
+	filter ledger.Filter
+	limit  int // 0: none
+}
+
+// selected reads the arguments and flags of retry and drop. One has to say which letters:
+// nothing said is not all.
+func (f *letterFlags) selected(cmd *cobra.Command, args []string, all bool) (selection, error) {
+	filter, err := f.filter(cmd)
+	if err != nil {
+		return selection{}, err
+	}
+	chosen := f.chooses(cmd) || all
+	switch {
+	case len(args) > 0 && (chosen || f.limit > 0):
+		return selection{}, usageError("want either SOURCE POSITION or flags that choose dead letters, not both")
+	case len(args) > 0:
+		id, err := letterID(args)
+		return selection{one: &id}, err
+	case !chosen:
+		return selection{}, usageError("which dead letters? Want SOURCE POSITION, or --reason, --older-than, --newer-than, --profile, --source, or --all-unsettled")
+	}
+	return selection{filter: filter, limit: f.limit}, nil
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"aggregator/internal/ledger"
+)
+
+func newDeadDrop(a *app) *cobra.Command {
+	var all, yes bool
+	cmd := &cobra.Command{
+		Use:   "drop [SOURCE POSITION]",
+		Short: "Settle dead letters without applying them",
+		Long: `Marks dead letters as dropped: one, named as dead list does, or all that the flags choose.
+They stay for the record, but are neither listed nor retried any more. More than one it
+drops only with --yes, and else says how many it would be.`,
+		Example: `  aggregator dead drop book-like-events 1761985000123-0
+  aggregator dead drop --reason malformed --older-than 720h --yes`,
+		Args: oneOrChosen,
+	}
+	flags := addLetterFlags(cmd, 0)
+	cmd.Flags().BoolVar(&all, "all-unsettled", false, "all that are not settled")
+	cmd.Flags().BoolVar(&yes, "yes", false, "drop them also if they are more than one")
+	out := addOutput(cmd)
+	cmd.RunE = a.configured(func(cmd *cobra.Command, args []string) error {
+		chosen, err := flags.selected(cmd, args, all)
+		if err != nil {
+			return err
+		}
+		pool, err := a.openPostgres(cmd.Context(), 1)
+		if err != nil {
+			return err
+		}
+		defer pool.Close()
+		dropped, err := dropLetters(cmd.Context(), pool, chosen, yes)
+		if err != nil {
+			return err
+		}
+		if out.json() {
+			return writeJSON(a.stdout, map[string]int64{"dropped": dropped})
+		}
+		_, err = fmt.Fprintf(a.stdout, "dropped %s dead letters\n", grouped(dropped))
+		return err
+	})
+	return cmd
+}
+
+// dropLetters drops what is chosen, a page at a time. Without a yes it drops one at most.
+func dropLetters(ctx context.Context, pool *pgxpool.Pool, chosen selection, yes bool) (dropped int64, err error) {
+	if chosen.one != nil {
+		return dropOne(ctx, pool, *chosen.one)
+	}
+	pages := ledger.LetterPages(ctx, pool, chosen.filter, letterPage)
+	for letters, err := range limited(pages, chosen.limit) {
+		if err != nil {
+			return dropped, err
+		}
+		if len(letters) > 1 && !yes {
+			total, err := ledger.CountLetters(ctx, pool, chosen.filter)
+			if err == nil {
+				if chosen.limit > 0 {
+					total = min(total, int64(chosen.limit))
+				}
+				err = usageError("this would drop %s dead letters for good; say --yes if it is meant", grouped(total))
+			}
+			return 0, err
+		}
+		ids := make([]ledger.LetterID, len(letters))
+		for i, l := range letters {
+			ids[i] = l.ID()
+		}
+		n, err := ledger.Drop(ctx, pool, ids)
+		dropped += n
+		if err != nil {
+			return dropped, fmt.Errorf("after %s dead letters: %w", grouped(dropped), err)
+		}
+	}
+	return dropped, nil
+}
+
+func dropOne(ctx context.Context, pool *pgxpool.Pool, id ledger.LetterID) (int64, error) {
+	if _, err := findUnsettled(ctx, pool, id); err != nil {
+		return 0, err
+	}
+	dropped, err := ledger.Drop(ctx, pool, []ledger.LetterID{id})
+	if err == nil && dropped == 0 {
+		err = fmt.Errorf("%s: %w", id, ledger.ErrLetterSettled)
+	}
+	return dropped, err
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"iter"
+	"strconv"
+	"text/tabwriter"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"aggregator/internal/ledger"
+)
+
+func newDeadList(a *app) *cobra.Command {
+	var settled bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List dead letters, oldest first",
+		Long: `Lists the dead letters that are not settled, oldest first, with the beginning of what was
+pushed. It changes nothing. The JSON form has all of it, as text if it is valid UTF-8 and
+always as base64.`,
+		Example: `  aggregator dead list
+  aggregator dead list --reason unknown_profile,unknown_book --newer-than 10m
+  aggregator dead list --profile 10008 --all --limit 0 -o json`,
+	}
+	flags := addLetterFlags(cmd, 50)
+	cmd.Flags().BoolVar(&settled, "all", false, "also those that are settled: applied or dropped")
+	out := addOutput(cmd)
+	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
+		filter, err := flags.filter(cmd)
+		if err != nil {
+			return err
+		}
+		filter.Settled = settled
+		pool, err := a.openPostgres(cmd.Context(), 1)
+		if err != nil {
+			return err
+		}
+		defer pool.Close()
+		if out.json() {
+			letters := limited(ledger.LetterPages(cmd.Context(), pool, filter, letterPage), flags.limit)
+			return writeLetters(a.stdout, letters)
+		}
+		total, err := ledger.CountLetters(cmd.Context(), pool, filter)
+		if err != nil {
+			return err
+		}
+		if total == 0 {
+			_, err := fmt.Fprintln(a.stdout, "no dead letters")
+			return err
+		}
+		letters := limited(ledger.LetterPages(cmd.Context(), pool, filter, letterPage), flags.limit)
+		return printLetters(a.stdout, letters, total, settled)
+	})
+	return cmd
+}
+
+// letterPage is how many letters are read at a time.
+const letterPage = 100
+
+// limited passes pages on until they had so many letters; 0: all.
+func limited(pages iter.Seq2[[]ledger.Letter, error], limit int) iter.Seq2[[]ledger.Letter, error] {
+	return func(yield func([]ledger.Letter, error) bool) {
+		left := limit
+		for page, err := range pages {
+			if limit > 0 {
+				page = page[:min(left, len(page))]
+				left -= len(page)
+			}
+			if !yield(page, err) || (limit > 0 && left == 0) {
+				return
+			}
+		}
+	}
+}
+
+// printLetters prints a table. Its columns line up within a page.
+func printLetters(out io.Writer, pages iter.Seq2[[]ledger.Letter, error], total int64, settled bool) error {
+	shown := int64(0)
+	for page, err := range pages {
+		if err != nil {
+			return err
+		}
+		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+		if shown == 0 {
+			fmt.Fprint(w, "SOURCE\tPOSITION\tREASON\tPROFILE\tBOOK\tWRITTEN AT\tRETRIES\t")
+			if settled {
+				fmt.Fprint(w, "SETTLED\t")
+			}
+			fmt.Fprintln(w, "PAYLOAD")
+		}
+		for _, l := range page {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t", l.Source, l.Position, l.Reason, idOrDash(l.ProfileID), idOrDash(l.BookID),
+				l.Created.UTC().Format(time.RFC3339), l.Attempts)
+			if settled {
+				fmt.Fprintf(w, "%s\t", orDash(l.SettledAs))
+			}
+			fmt.Fprintln(w, beginning(l.Payload.Bytes, 40))
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+		shown += int64(len(page))
+	}
+	if shown < total {
+		_, err := fmt.Fprintf(out, "%s of %s dead letters; see more with --limit\n", grouped(shown), grouped(total))
+		return err
+	}
+	return nil
+}
+
+// beginning is the first bytes in printable form, and how many more there are.
+func beginning(b []byte, most int) string {
+	if len(b) <= most {
+		return strconv.Quote(string(b))
+	}
+	return fmt.Sprintf("%q and %s bytes more", b[:most], grouped(int64(len(b)-most)))
+}
+
+func idOrDash(id *int64) string {
+	if id == nil {
+		return "-"
+	}
+	return strconv.FormatInt(*id, 10)
+}
+
+// letterDocument is the JSON form of a dead letter.
+type letterDocument struct {
+	Source      string     `json:"source"`
+	Position    string     `json:"position"`
+	Pushed      time.Time  `json:"pushed_at"`
+	Reason      string     `json:"reason"`
+	Detail      string     `json:"detail"`
+	SQLState    *string    `json:"sqlstate"`
+	ProfileID   *int64     `json:"child_profile_id"`
+	BookID      *int64     `json:"book_id"`
+	Created     time.Time  `json:"created_at"`
+	Attempts    int        `json:"attempts"`
+	LastAttempt *time.Time `json:"last_attempt_at"`
+	LastError   *string    `json:"last_error"`
+	Settled     *time.Time `json:"settled_at"`
+	SettledAs   *string    `json:"settled_as"`
+	Form        string     `json:"payload_form"`
+	Payload     *string    `json:"payload"` // null if it is not valid UTF-8
+	Base64      string     `json:"payload_base64"`
+}
+
+func newLetterDocument(l ledger.Letter) letterDocument {
+	d := letterDocument{
+		Source: l.Source, Position: l.Position.String(), Pushed: l.Position.Time(), Reason: string(l.Reason), Detail: l.Detail,
+		SQLState: l.SQLState, ProfileID: l.ProfileID, BookID: l.BookID, Created: l.Created.UTC(), Attempts: l.Attempts,
+		LastAttempt: inUTC(l.LastAttempt), LastError: l.LastError, Settled: inUTC(l.Settled),
+		Form: string(l.Payload.Form), Base64: base64.StdEncoding.EncodeToString(l.Payload.Bytes),
+	}
+	if l.SettledAs != "" {
+		d.SettledAs = &l.SettledAs
+	}
+	if utf8.Valid(l.Payload.Bytes) {
+		text := string(l.Payload.Bytes)
+		d.Payload = &text
+	}
+	return d
+}
+
+func inUTC(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	utc := t.UTC()
+	return &utc
+}
+
+// writeLetters writes one document, letter by letter: all of them may not fit into memory.
+func writeLetters(w io.Writer, pages iter.Seq2[[]ledger.Letter, error]) error {
+	between := "{\n  \"dead_letters\": ["
+	some := false
+	for page, err := range pages {
+		if err != nil {
+			return err
+		}
+		for _, l := range page {
+			text, err := json.MarshalIndent(newLetterDocument(l), "    ", "  ")
+			if err != nil {
+				return err
+			}
+			if _, err := fmt.Fprintf(w, "%s\n    %s", between, text); err != nil {
+				return err
+			}
+			between, some = ",", true
+		}
+	}
+	if !some {
+		_, err := fmt.Fprintf(w, "%s]\n}\n", between)
+		return err
+	}
+	_, err := fmt.Fprint(w, "\n  ]\n}\n")
+	return err
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"aggregator/internal/aggregator"
+	"aggregator/internal/ledger"
+	"aggregator/internal/scores"
+)
+
+func newDeadRetry(a *app) *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "retry [SOURCE POSITION]",
+		Short: "Apply dead letters that can be applied by now",
+		Long: `Applies dead letters from their rows: one, named as dead list does, or all that the flags
+choose. What an event is worth is decided anew by the settings in force: give the command
+those of the daemon. It may be repeated, stopped and run beside the daemon at any time: each
+letter counts once. What still cannot be applied stays, with the error, and makes the
+command fail.`,
+		Example: `  aggregator dead retry book-like-events 1761985000123-0
+  aggregator dead retry --reason unknown_action --newer-than 24h
+  aggregator dead retry --all-unsettled -o json`,
+		Args: oneOrChosen,
+	}
+	flags := addLetterFlags(cmd, 0)
+	cmd.Flags().BoolVar(&all, "all-unsettled", false, "all that are not settled")
+	out := addOutput(cmd)
+	cmd.RunE = a.configured(func(cmd *cobra.Command, args []string) error {
+		chosen, err := flags.selected(cmd, args, all)
+		if err != nil {
+			return err
+		}
+		pool, err := a.openPostgres(cmd.Context(), 2)
+		if err != nil {
+			return err
+		}
+		defer pool.Close()
+		if chosen.one != nil {
+			return a.retryOne(cmd.Context(), pool, *chosen.one, out)
+		}
+		done, err := a.retryChosen(cmd.Context(), pool, chosen)
+		if reportErr := a.reportRetry(done, out); err == nil {
+			err = reportErr
+		}
+		if dead := done.StillDead(); err == nil && dead > 0 {
+			err = fmt.Errorf("%s of %s dead letters still cannot be applied", grouped(dead), grouped(done.Tried()))
+		}
+		return err
+	})
+	return cmd
+}
+
+func (a *app) retrier(pool *pgxpool.Pool) *aggregator.Retrier {
+	return &aggregator.Retrier{
+		Pool: pool,
+		Catalogue: scores.NewCatalogue(pool, a.log, scores.CatalogueOptions{
+			Books: 100 * aggregator.RetryPage, Profiles: 100 * aggregator.RetryPage, TTL: time.Minute,
+		}),
+		Weights: a.cfg.Events.Weights,
+		Durable: true,
+	}
+}
+
+func (a *app) retryChosen(ctx context.Context, pool *pgxpool.Pool, chosen selection) (done aggregator.Retried, err error) {
+	retrier := a.retrier(pool)
+	for letters, err := range limited(ledger.LetterPages(ctx, pool, chosen.filter, aggregator.RetryPage), chosen.limit) {
+		if err != nil {
+			return done, err
+		}
+		page, err := retrier.Retry(ctx, letters)
+		done.Add(page)
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// retryOne fails unless it is this command that applies the letter.
+func (a *app) retryOne(ctx context.Context, pool *pgxpool.Pool, id ledger.LetterID, out *output) error {
+	letter, err := findUnsettled(ctx, pool, id)
+	if err != nil {
+		return err
+	}
+	done, err := a.retrier(pool).Retry(ctx, []ledger.Letter{letter})
+	switch {
+	case err != nil:
+		return err
+	case done.Before > 0:
+		return fmt.Errorf("%s: %w", id, ledger.ErrLetterSettled)
+	}
+	for why := range done.Failed {
+		return fmt.Errorf("%s still cannot be applied: %s", id, why)
+	}
+	return a.reportRetry(done, out)
+}
+
+// findUnsettled is FindLetter for those who want to settle it.
+func findUnsettled(ctx context.Context, pool *pgxpool.Pool, id ledger.LetterID) (ledger.Letter, error) {
+	letter, err := ledger.FindLetter(ctx, pool, id)
+	if err == nil && letter.Settled != nil {
+		err = fmt.Errorf("%s: %w: %s", id, ledger.ErrLetterSettled, settlement(letter))
+	}
+	return letter, err
+}
+
+func (a *app) reportRetry(done aggregator.Retried, out *output) error {
+	report := retryReport{Tried: done.Tried(), Applied: int64(done.Applied), Before: int64(done.Before), StillDead: done.StillDead(), Why: done.Failed}
+	if report.Why == nil {
+		report.Why = map[string]int64{}
+	}
+	if out.json() {
+		return writeJSON(a.stdout, report)
+	}
+	return report.print(a.stdout)
+}
+
+// retryReport is the outcome of a retry. Its names are those of the JSON form.
+type retryReport struct {
+	Tried     int64            `json:"tried"`
+	Applied   int64            `json:"applied"`
+	Before    int64            `json:"settled_before"` // by another, after they had been listed
+	StillDead int64            `json:"still_dead"`
+	Why       map[string]int64 `json:"why"` // how many for each error
+}
+
+func (r retryReport) print(w io.Writer) error {
+	_, err := fmt.Fprintf(w, "applied %s of %s dead letters; %s settled before, %s still dead\n",
+		grouped(r.Applied), grouped(r.Tried), grouped(r.Before), grouped(r.StillDead))
+	for _, why := range slices.Sorted(maps.Keys(r.Why)) {
+		fmt.Fprintf(w, "  %s: %s\n", grouped(r.Why[why]), why)
+	}
+	return err
+}
