@@ -14,8 +14,20 @@ var ErrInvalid = errors.New("wrong configuration")
 
 // Config is what Load returns: every setting, within its limits.
 type Config struct {
-	Redis    struct{ URL URL }
-	Postgres struct{ URL URL } // empty: libpq's PG* variables say where
+	Redis struct {
+		URL     URL
+		URLFile string // where URL was read from; empty for another origin
+
+		// Names of files, in PEM form; only with a rediss:// URL. See RedisTLS.
+		TLSCAFile     string
+		TLSCertFile   string
+		TLSKeyFile    string
+		TLSServerName string // as the certificate has it; empty: the host of the URL
+	}
+	Postgres struct {
+		URL     URL // empty: libpq's PG* variables say where
+		URLFile string
+	}
 
 	Source struct {
 		Kind       string // stream or list
@@ -99,6 +111,9 @@ func (c Config) conflicts() []error {
 	// spread them; the first pair in a name counts.
 	if strings.ContainsAny(c.Source.Key, "{}") && c.Source.Partitions > 1 {
 		all = append(all, invalidf("source.key = %q: braces are allowed only with one partition", c.Source.Key))
+	}
+	if _, err := c.RedisTLS(); err != nil {
+		all = append(all, err)
 	}
 	return all
 }

@@ -25,7 +25,12 @@ func TestSampleIsUpToDate(t *testing.T) {
 
 func TestSampleLoads(t *testing.T) {
 	commented := config.Sample()
-	uncommented := regexp.MustCompile(`(?m)^  # (  [A-Z]+: .*|[a-z_]+:( \S+)?)$`).ReplaceAllString(commented, "  $1")
+	uncommented := regexp.MustCompile(`(?m)^  # (  [A-Z]+: .*|[a-z_]+:( \S+)?)$`).ReplaceAllStringFunc(commented, func(line string) string {
+		if strings.Contains(line, "_file: ") || strings.Contains(line, "tls_") {
+			return line // examples of files that are not there, in place of other settings
+		}
+		return "  " + strings.TrimPrefix(line, "  # ")
+	})
 	for name, text := range map[string]string{"as it is": commented, "without the comments": uncommented} {
 		t.Run(name, func(t *testing.T) {
 			isolate(t)

@@ -72,6 +72,9 @@ func Load(flags *pflag.FlagSet) (Config, error) {
 		}
 		c.origin[s.Key] = origin
 	}
+	if len(all) == 0 {
+		all = c.readSecrets()
+	}
 	if len(all) > 0 {
 		return Config{}, errors.Join(all...)
 	}

@@ -19,7 +19,7 @@ func isolate(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
-		if strings.HasPrefix(name, "AGGREGATOR_") || strings.HasPrefix(name, "PG") || name == "REDIS_URL" || name == "DATABASE_URL" {
+		if strings.HasPrefix(name, "AGGREGATOR_") || strings.HasPrefix(name, "PG") || name == "REDIS_URL" || name == "DATABASE_URL" || name == "CREDENTIALS_DIRECTORY" {
 			t.Setenv(name, "") // so that it comes back
 			require.NoError(t, os.Unsetenv(name))
 		}

@@ -11,7 +11,8 @@ import (
 )
 
 // Print writes the settings as YAML that Load would take, but for the passwords, which are
-// masked. With origins each line says where its value came from.
+// masked. A URL that a setting with _file names is a comment, for the two exclude each
+// other. With origins each line says where its value came from.
 func (c Config) Print(w io.Writer, origins bool) error {
 	var b strings.Builder
 	section := ""
@@ -31,6 +32,9 @@ func (c Config) Print(w io.Writer, origins bool) error {
 				fmt.Fprintf(&b, "    %s: %s\n", action, formatWeight(c.Events.Weights[action]))
 			}
 			continue
+		}
+		if s.secret() && s.file(&c) != "" {
+			name = "# " + name
 		}
 		fmt.Fprintf(&b, "  %s: %s%s\n", name, s.shown(&c), note)
 	}

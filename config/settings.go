@@ -21,6 +21,7 @@ type setting struct {
 	Example  string // what the sample file and the documents show instead of the default
 	Doc      string // one or two sentences
 	Fallback string // a further environment variable, read when ours is not set
+	Secret   string // for a secret, which a file may hold in its place: its name as a systemd credential; see secretfile.go
 	value    func(*Config) value
 }
 
@@ -28,13 +29,37 @@ const million = 1_000_000
 
 var settings = []setting{
 	{
-		Key: "redis.url", Default: "redis://127.0.0.1:6379/0", Fallback: "REDIS_URL",
+		Key: "redis.url", Default: "redis://127.0.0.1:6379/0", Fallback: "REDIS_URL", Secret: "redis-url",
 		Doc:   "The Redis server: redis://user:password@host:port/database, rediss:// for TLS, unix:// for a socket.",
 		value: func(c *Config) value { return redisURL{&c.Redis.URL} },
 	}, {
-		Key: "postgres.url", Example: "postgres://aggregator@127.0.0.1:5432/app", Fallback: "DATABASE_URL",
+		Key: "redis.url_file", Example: "/run/secrets/redis-url",
+		Doc:   "A file that holds redis.url, which then must not be set itself. With neither, the systemd credential redis-url is read if there is one.",
+		value: func(c *Config) value { return fileName{&c.Redis.URLFile} },
+	}, {
+		Key: "redis.tls_ca_file", Example: "/etc/aggregator/redis-ca.pem",
+		Doc:   "The certificates, in PEM form, of whom to trust about the server's own, with a rediss:// URL. If not set, whom the system trusts.",
+		value: func(c *Config) value { return fileName{&c.Redis.TLSCAFile} },
+	}, {
+		Key: "redis.tls_cert_file", Example: "/etc/aggregator/redis-client.pem",
+		Doc:   "The certificate that we show to the server, in PEM form, with its key in redis.tls_key_file.",
+		value: func(c *Config) value { return fileName{&c.Redis.TLSCertFile} },
+	}, {
+		Key: "redis.tls_key_file", Example: "/etc/aggregator/redis-client.key",
+		Doc:   "The key of redis.tls_cert_file, in PEM form, not encrypted.",
+		value: func(c *Config) value { return fileName{&c.Redis.TLSKeyFile} },
+	}, {
+		Key: "redis.tls_server_name", Example: "redis.example.com",
+		Doc:   "The name that the server's certificate must have, if it is not the host in redis.url.",
+		value: func(c *Config) value { return hostName{&c.Redis.TLSServerName} },
+	}, {
+		Key: "postgres.url", Example: "postgres://aggregator@127.0.0.1:5432/app", Fallback: "DATABASE_URL", Secret: "postgres-url",
 		Doc:   "The PostgreSQL server: postgres://user:password@host:port/database. What it leaves out comes from libpq's PG* variables and password file.",
 		value: func(c *Config) value { return postgresURL{&c.Postgres.URL} },
+	}, {
+		Key: "postgres.url_file", Example: "/run/secrets/postgres-url",
+		Doc:   "A file that holds postgres.url, which then must not be set itself. With neither, the systemd credential postgres-url is read if there is one.",
+		value: func(c *Config) value { return fileName{&c.Postgres.URLFile} },
 	}, {
 		Key: "source.kind", Default: "stream",
 		Doc:   "What producers add events to: a Redis stream, or a Redis list.",
@@ -140,13 +165,7 @@ func (s setting) Flag() string {
 	return strings.NewReplacer(".", "-", "_", "-").Replace(s.Key)
 }
 
-func (s setting) secret() bool {
-	switch s.value(new(Config)).(type) {
-	case redisURL, postgresURL:
-		return true
-	}
-	return false
-}
+func (s setting) secret() bool { return s.Secret != "" }
 
 // invalid is the error of a value that came from origin. Secrets stay out of it.
 func (s setting) invalid(origin, text string, err error) error {

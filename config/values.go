@@ -128,6 +128,36 @@ func (v keyName) Set(text string) error {
 	return nil
 }
 
+// fileName is the name of a file, which is read elsewhere; empty for none.
+type fileName struct{ p *string }
+
+func (v fileName) String() string  { return *v.p }
+func (v fileName) Allowed() string { return "the name of a file" }
+
+func (v fileName) Set(text string) error {
+	if strings.ContainsFunc(text, unicode.IsControl) {
+		return errors.New("want the name of a file, without control characters")
+	}
+	*v.p = text
+	return nil
+}
+
+// hostName is the name of a host; empty for none.
+type hostName struct{ p *string }
+
+var hostPattern = regexp.MustCompile(`^[A-Za-z0-9._:-]*$`)
+
+func (v hostName) String() string  { return *v.p }
+func (v hostName) Allowed() string { return "the name or address of a host" }
+
+func (v hostName) Set(text string) error {
+	if !hostPattern.MatchString(text) {
+		return fmt.Errorf("want %s", v.Allowed())
+	}
+	*v.p = text
+	return nil
+}
+
 // weights is the weight of each action: LIKE=2,FINISHED=3. What it names is added to the
 // defaults.
 type weights struct{ p *map[string]float64 }

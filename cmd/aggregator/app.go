@@ -57,5 +57,5 @@ func (a *app) openPostgres(ctx context.Context, conns int) (*pgxpool.Pool, error
 // openRedis opens a client with so many connections. Errors have errRedisUnreachable. The
 // caller closes the client.
 func (a *app) openRedis(ctx context.Context, conns int) (*redis.Client, error) {
-	return dialRedis(ctx, string(a.cfg.Redis.URL), conns)
+	return dialRedis(ctx, a.cfg, conns)
 }

@@ -15,7 +15,7 @@ import (
 )
 
 func TestOpenRedis(t *testing.T) {
-	client, err := dialRedis(t.Context(), testenv.Redis(t)+"?max_retries=5", 2)
+	client, err := dialRedis(t.Context(), withRedis(testenv.Redis(t)+"?max_retries=5"), 2)
 	require.NoError(t, err)
 	defer client.Close()
 	require.Zero(t, client.Options().MaxRetries) // -1 as the client has it: none
@@ -36,7 +36,7 @@ func TestOpenRedisUnreachable(t *testing.T) {
 		"too few answers": {"redis://" + answering(t, "?") + "?read_timeout=100ms", "is not reachable: "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			client, err := dialRedis(t.Context(), tc.url, 1)
+			client, err := dialRedis(t.Context(), withRedis(tc.url), 1)
 			require.Nil(t, client)
 			require.Equal(t, exitUnreachable, exitCode(err))
 			require.ErrorContains(t, err, tc.want)
@@ -44,6 +44,12 @@ func TestOpenRedisUnreachable(t *testing.T) {
 			require.NotContains(t, err.Error(), "\n")
 		})
 	}
+}
+
+func withRedis(url string) config.Config {
+	cfg := config.Default()
+	cfg.Redis.URL = config.URL(url)
+	return cfg
 }
 
 func TestOpenPostgres(t *testing.T) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,8 +20,8 @@ import (
 
 // dialRedis returns a client whose server has answered PING. Its errors, with
 // errRedisUnreachable, name the server and never the password.
-func dialRedis(ctx context.Context, url string, conns int) (*redis.Client, error) {
-	opts, err := redisOptions(url, conns)
+func dialRedis(ctx context.Context, cfg config.Config, conns int) (*redis.Client, error) {
+	opts, err := redisOptions(cfg, conns)
 	if err != nil {
 		return nil, err
 	}
@@ -35,10 +36,21 @@ func dialRedis(ctx context.Context, url string, conns int) (*redis.Client, error
 	return client, nil
 }
 
-func redisOptions(url string, conns int) (*redis.Options, error) {
-	opts, err := redis.ParseURL(url)
+func redisOptions(cfg config.Config, conns int) (*redis.Options, error) {
+	opts, err := redis.ParseURL(string(cfg.Redis.URL))
 	if err != nil { // not wrapped: it quotes the URL
 		return nil, tag(config.ErrInvalid, errors.New("redis.url: not a valid Redis URL"))
+	}
+	secure, err := cfg.RedisTLS()
+	if err != nil {
+		return nil, err
+	}
+	if secure != nil {
+		if secure.ServerName == "" {
+			secure.ServerName = opts.TLSConfig.ServerName
+		}
+		secure.InsecureSkipVerify = opts.TLSConfig.InsecureSkipVerify // skip_verify=true in the URL
+		opts.TLSConfig = secure
 	}
 	// After a lost reply nobody knows whether the server ran the command. Sent again by the
 	// client, one that moves or trims would be run twice; we repeat only what we may.
@@ -71,7 +83,10 @@ func redisError(opts *redis.Options, err error) error {
 func networkReason(err error) string {
 	var errno syscall.Errno
 	var dnsErr *net.DNSError
+	var certErr *tls.CertificateVerificationError
 	switch {
+	case errors.As(err, &certErr):
+		return fmt.Sprintf("its certificate is not trusted: %s", certErr.Err)
 	case errors.As(err, &errno):
 		return errno.Error()
 	case errors.As(err, &dnsErr):

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -47,7 +48,10 @@ func reachable(cfg *pgx.ConnConfig, err error) error {
 func reason(err error) string {
 	var errno syscall.Errno
 	var dnsErr *net.DNSError
+	var certErr *tls.CertificateVerificationError
 	switch {
+	case errors.As(err, &certErr):
+		return fmt.Sprintf("its certificate is not trusted: %s", certErr.Err)
 	case errors.As(err, &errno):
 		return errno.Error()
 	case errors.As(err, &dnsErr):

@@ -59,6 +59,16 @@ func (f folder) command(ctx context.Context, bin string, args ...string) *exec.C
 	return cmd
 }
 
+// write makes a file that the folder's user alone may read, and returns its name.
+func (f folder) write(name string, content []byte) (string, error) {
+	path := filepath.Join(f.path, name)
+	err := os.WriteFile(path, content, 0o600)
+	if err == nil && f.cred != nil {
+		err = os.Chown(path, int(f.cred.Uid), int(f.cred.Gid))
+	}
+	return path, err
+}
+
 func (f folder) remove() error {
 	err := os.RemoveAll(f.path)
 	if f.lock != nil {

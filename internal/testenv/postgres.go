@@ -23,7 +23,8 @@ type PostgresServer struct {
 	bin      string // folder of the binaries
 	port     int
 	settings []string
-	process  *process // nil while stopped
+	secure   *serverTLS // nil: plain
+	process  *process   // nil while stopped
 }
 
 // PostgresOption changes how StartPostgres sets a server up.
@@ -68,6 +69,9 @@ func StartPostgres(ctx context.Context, opts ...PostgresOption) (*PostgresServer
 		opt(s)
 	}
 	if err = s.createCluster(ctx); err == nil {
+		err = s.writeCertificates()
+	}
+	if err == nil {
 		err = onFreePort(ctx, func(port int) error {
 			s.port = port
 			return s.Start(ctx)
@@ -79,9 +83,14 @@ func StartPostgres(ctx context.Context, opts ...PostgresOption) (*PostgresServer
 	return s, nil
 }
 
-// URL is where the server listens, or will listen again. The database need not exist.
+// URL is where the server listens, or will listen again. The database need not exist. With
+// PostgresTLS whoever uses it speaks TLS and trusts anybody.
 func (s *PostgresServer) URL(database string) string {
-	return fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable", address(s.port), database)
+	mode := "disable"
+	if s.secure != nil {
+		mode = "require"
+	}
+	return fmt.Sprintf("postgres://postgres@%s/%s?sslmode=%s", address(s.port), database, mode)
 }
 
 // PID is the process of the server, its postmaster; zero while it is stopped.

@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +20,8 @@ type RedisServer struct {
 	bin     string
 	port    int
 	args    []string
-	process *process // nil while stopped
+	secure  *serverTLS // nil: plain
+	process *process   // nil while stopped
 }
 
 // RedisOption changes how StartRedis sets a server up.
@@ -50,6 +52,9 @@ func StartRedis(ctx context.Context, opts ...RedisOption) (*RedisServer, error) 
 	for _, opt := range opts {
 		opt(s)
 	}
+	if err := s.writeCertificates(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	err = onFreePort(ctx, func(port int) error {
 		s.port = port
 		return s.Start(ctx)
@@ -61,7 +66,12 @@ func StartRedis(ctx context.Context, opts ...RedisOption) (*RedisServer, error) 
 }
 
 // URL is where the server listens, or will listen again.
-func (s *RedisServer) URL() string { return fmt.Sprintf("redis://%s/0", address(s.port)) }
+func (s *RedisServer) URL() string {
+	if s.secure != nil {
+		return fmt.Sprintf("rediss://%s/0", address(s.port))
+	}
+	return fmt.Sprintf("redis://%s/0", address(s.port))
+}
 
 // PID is the process of the server; zero while it is stopped.
 func (s *RedisServer) PID() int {
@@ -77,7 +87,7 @@ func (s *RedisServer) Start(ctx context.Context) error {
 	if s.process != nil {
 		return nil
 	}
-	args := append([]string{"--bind", "127.0.0.1", "--port", strconv.Itoa(s.port), "--dir", s.folder.path}, s.args...)
+	args := append([]string{"--bind", "127.0.0.1", s.portOption(), strconv.Itoa(s.port), "--dir", s.folder.path}, s.args...)
 	p, err := startProcess(ctx, s.folder, syscall.SIGKILL, s.bin, args...)
 	if err != nil {
 		return err
@@ -98,6 +108,9 @@ func (s *RedisServer) answers(ctx context.Context, pid int) bool {
 	conn, err := dialer.DialContext(ctx, "tcp", address(s.port))
 	if err != nil {
 		return false
+	}
+	if s.secure != nil {
+		conn = tls.Client(conn, s.secure.ourselves)
 	}
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(time.Second))
