@@ -42,13 +42,19 @@ type Aggregator struct {
 	catalogue *scores.Catalogue
 	options   Options
 	log       *slog.Logger
-	count     counters
+	stations  []*station   // one a source
+	worked    atomic.Int64 // see station
+	retried   atomic.Int64
 }
 
 // New returns an Aggregator. The pool must have room for Workers connections and three
 // more, and commit asynchronously (synchronous_commit=off).
 func New(pool *pgxpool.Pool, sources []*events.Source, catalogue *scores.Catalogue, options Options, log *slog.Logger) *Aggregator {
-	return &Aggregator{pool: pool, sources: sources, catalogue: catalogue, options: options, log: log}
+	a := &Aggregator{pool: pool, sources: sources, catalogue: catalogue, options: options, log: log}
+	for range sources {
+		a.stations = append(a.stations, newStation(&a.worked))
+	}
+	return a
 }
 
 // Stats count what became of entries, since New. Read is the sum of Applied, Dead and
@@ -68,17 +74,26 @@ type Stats struct {
 }
 
 type counters struct {
-	read, applied, dead, skipped, profiles, chunks, conflicts, restarts, inHand, trimmed, retried atomic.Int64
+	read, applied, dead, skipped, profiles, chunks, conflicts, restarts, inHand, trimmed atomic.Int64
 }
 
 // Stats may be called at any time.
 func (a *Aggregator) Stats() Stats {
-	c := &a.count
-	return Stats{
-		Read: c.read.Load(), Applied: c.applied.Load(), Dead: c.dead.Load(), Skipped: c.skipped.Load(),
-		Profiles: c.profiles.Load(), Chunks: c.chunks.Load(), Conflicts: c.conflicts.Load(),
-		Restarts: c.restarts.Load(), InHand: c.inHand.Load(), Trimmed: c.trimmed.Load(), Retried: c.retried.Load(),
+	sum := Stats{Retried: a.retried.Load()}
+	for _, s := range a.stations {
+		c := &s.count
+		sum.Read += c.read.Load()
+		sum.Applied += c.applied.Load()
+		sum.Dead += c.dead.Load()
+		sum.Skipped += c.skipped.Load()
+		sum.Profiles += c.profiles.Load()
+		sum.Chunks += c.chunks.Load()
+		sum.Conflicts += c.conflicts.Load()
+		sum.Restarts += c.restarts.Load()
+		sum.InHand += c.inHand.Load()
+		sum.Trimmed += c.trimmed.Load()
 	}
+	return sum
 }
 
 // Run drains for ever, and tries unknown profiles and books again now and then. It
@@ -199,11 +214,8 @@ func (a *Aggregator) loops(ctx context.Context, m mode) error {
 		<-watched
 	}()
 	all, ctx := errgroup.WithContext(ctx)
-	for _, source := range a.sources {
-		p := &partition{
-			Aggregator: a, source: source, log: a.log.With("source", source.Name()),
-			dead: breaker{share: a.options.DeadMaxShare, window: a.options.DeadWindow},
-		}
+	for i := range a.sources {
+		p := a.partition(i)
 		all.Go(func() error { return p.loop(ctx, m) })
 	}
 	return all.Wait()
@@ -212,14 +224,24 @@ func (a *Aggregator) loops(ctx context.Context, m mode) error {
 // partition is the loop of one source.
 type partition struct {
 	*Aggregator
+	*station
 	source *events.Source
 	log    *slog.Logger
 	dead   breaker
 	hand   struct{ applied, dead atomic.Int64 } // of the chunk in hand: settled events
 }
 
+func (a *Aggregator) partition(i int) *partition {
+	source := a.sources[i]
+	return &partition{
+		Aggregator: a, station: a.stations[i], source: source, log: a.log.With("source", source.Name()),
+		dead: breaker{share: a.options.DeadMaxShare, window: a.options.DeadWindow},
+	}
+}
+
 // settled counts a committed transaction.
 func (p *partition) settled(t tally, profiles int) {
+	p.progressed()
 	p.hand.applied.Add(int64(t.applied))
 	p.hand.dead.Add(int64(t.dead))
 	p.count.inHand.Add(int64(t.applied + t.dead))
@@ -232,15 +254,21 @@ func (p *partition) dropHand() {
 }
 
 // loop begins sessions until the mode or ctx ends it.
-func (p *partition) loop(ctx context.Context, m mode) error {
+func (p *partition) loop(ctx context.Context, m mode) (err error) {
 	// The work in hand outlives ctx by the grace.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	defer func() {
+		if err == nil {
+			p.enter(Stopped, "")
+		}
+	}()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(p.options.Grace, cancel) })()
 
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, 30*time.Second
 	for {
+		p.turned()
 		chunks := p.count.chunks.Load()
 		err := p.turn(ctx, work, m)
 		if err == nil {
@@ -254,12 +282,13 @@ func (p *partition) loop(ctx context.Context, m mode) error {
 			return nil
 		}
 		if Classify(err) == Halt {
+			p.enter(Halted, err.Error())
 			return fmt.Errorf("source %s halted: %w", p.source.Name(), err)
 		}
 		if p.count.chunks.Load() > chunks {
 			wait.Reset()
 		}
-		p.count.restarts.Add(1)
+		p.fail(err)
 		pause := wait.NextBackOff()
 		p.log.Warn("starting again from the checkpoint", "error", err, "in", pause.Round(time.Millisecond))
 		p.pool.Reset() // its connections may be to a server that is no more

@@ -17,7 +17,11 @@ func (p *partition) leased(ctx, work context.Context, m mode) error {
 	if err := p.standBy(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
-	defer p.release(work)
+	p.lease(true)
+	defer func() {
+		p.lease(false)
+		p.release(work)
+	}()
 	held, lose := context.WithCancel(ctx)
 	defer lose()
 	renewed := make(chan struct{})
@@ -36,6 +40,7 @@ func (p *partition) leased(ctx, work context.Context, m mode) error {
 func (p *partition) standBy(ctx context.Context) error {
 	holder := ""
 	for {
+		p.turned()
 		lease, err := p.acquire(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -48,6 +53,7 @@ func (p *partition) standBy(ctx context.Context) error {
 			return nil
 		case lease.Holder != holder:
 			holder = lease.Holder
+			p.enter(StandingBy, "the lease is with "+holder)
 			p.log.Info("standing by: another instance holds the lease", "holder", holder, "until", lease.Expires)
 		}
 		select {

@@ -29,9 +29,8 @@ func (a *Aggregator) Preview(ctx context.Context, maxEvents int64) (Preview, err
 		m.budget = &budget{}
 		m.budget.left.Store(maxEvents)
 	}
-	for _, source := range a.sources {
-		p := &partition{Aggregator: a, source: source, log: a.log}
-		if err := p.preview(ctx, m, &total, deltas); err != nil {
+	for i := range a.sources {
+		if err := a.partition(i).preview(ctx, m, &total, deltas); err != nil {
 			return Preview{}, err
 		}
 	}

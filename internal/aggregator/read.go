@@ -31,6 +31,7 @@ func (p *partition) read(ctx context.Context, after events.Position, chunks chan
 		if err != nil || !more {
 			return g.taken, err
 		}
+		p.take()
 		after = batch.Last
 	}
 }
@@ -51,6 +52,7 @@ type reader interface {
 func (g *gatherer) gather(ctx context.Context, batch *events.Batch, chunks chan<- *events.Batch) (more bool, err error) {
 	var ripe <-chan time.Time // when a batch that is not full has waited long enough
 	for {
+		g.turned()
 		read, err := g.page(ctx, batch)
 		switch {
 		case err != nil:
@@ -60,10 +62,11 @@ func (g *gatherer) gather(ctx context.Context, batch *events.Batch, chunks chan<
 			if batch.Entries == 0 {
 				return false, nil
 			}
-			return hand(ctx, chunks, batch, nil)
+			return g.handFull(ctx, chunks, batch)
 		case read == wholePage || g.mode.once:
 			continue // there may be more at once
 		case batch.Entries == 0:
+			g.idle()
 			if _, err := g.partition.source.Wait(ctx, batch.Last, idleWait); err != nil {
 				return false, err
 			}
@@ -97,6 +100,18 @@ var closedTimer = func() <-chan time.Time {
 	close(c)
 	return c
 }()
+
+// handFull gives a batch that can take no more to whoever settles.
+func (g *gatherer) handFull(ctx context.Context, chunks chan<- *events.Batch, batch *events.Batch) (bool, error) {
+	alive := time.NewTicker(time.Second)
+	defer alive.Stop()
+	for {
+		g.turned()
+		if handed, err := hand(ctx, chunks, batch, alive.C); handed || err != nil || ctx.Err() != nil {
+			return handed, err
+		}
+	}
+}
 
 // hand gives the batch to whoever settles, unless ctx ends or it is time to look for
 // more entries first.

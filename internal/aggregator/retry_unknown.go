@@ -51,7 +51,7 @@ func (a *Aggregator) retryUnknown(ctx context.Context) {
 			}
 			stall.Reset(a.options.Timeout)
 			page, err := retrier.Retry(ctx, letters)
-			a.count.retried.Add(int64(page.Applied))
+			a.retried.Add(int64(page.Applied))
 			done.Add(page)
 			if err != nil {
 				return err

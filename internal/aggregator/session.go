@@ -18,6 +18,8 @@ func (p *partition) session(ctx, work context.Context, m mode) error {
 	if err != nil {
 		return err
 	}
+	p.begun()
+	defer p.empty()
 	reading, stopReading := context.WithCancel(ctx)
 	defer stopReading()
 	chunks := make(chan *events.Batch)
@@ -42,6 +44,7 @@ func (p *partition) session(ctx, work context.Context, m mode) error {
 			continue
 		}
 		settled += batch.Entries
+		p.lay()
 	}
 	readErr := <-failed
 	m.budget.giveBack(unsettled - settled)
@@ -112,6 +115,7 @@ func (p *partition) trim(ctx context.Context, checkpoint ledger.Checkpoint) erro
 // settle applies one chunk, moves the checkpoint over it, and trims.
 func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *events.Batch) (ledger.Checkpoint, error) {
 	began := time.Now()
+	p.progressed()
 	p.dropHand()
 	defer p.dropHand()
 	runs := group(batch.Events)
@@ -124,6 +128,7 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	if err != nil {
 		return from, err
 	}
+	p.progressed()
 	chunk := known.census(batch, due)
 	if err := p.dead.check(chunk); err != nil {
 		return from, err
@@ -131,6 +136,7 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	if err := p.apply(ctx, due, known); err != nil {
 		return from, err
 	}
+	p.progressed()
 	crash("before_checkpoint")
 	bounded, cancel := context.WithTimeout(ctx, p.options.Timeout)
 	defer cancel()

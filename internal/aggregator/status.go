@@ -1,0 +1,192 @@
+package aggregator
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/redis/go-redis/v9"
+
+	"aggregator/internal/events"
+	"aggregator/internal/ledger"
+)
+
+// State is what the loop of a source is doing.
+type State string
+
+// A loop that backs off does so until a chunk is settled, or nothing is found to do: one
+// that fails again and again does not look as if it worked in between.
+const (
+	Starting   State = "starting"
+	Working    State = "working" // also when there is nothing to do
+	StandingBy State = "standing by"
+	BackingOff State = "backing off"
+	Halted     State = "halted" // and Run ends
+	Stopped    State = "stopped"
+)
+
+// Status is the state of one source's loop at one moment.
+type Status struct {
+	Source   *events.Source
+	State    State
+	Since    time.Time
+	Reason   string    // standing by: for whom; backing off or halted: why
+	LastTurn time.Time // when it was last seen alive: at least every minute, whatever its state
+	Leased   bool      // this instance holds the lease
+
+	Applied   int64 // these count as in Stats
+	Dead      int64
+	Skipped   int64
+	Chunks    int64
+	Conflicts int64
+	Restarts  map[string]int64 // by cause: see cause
+}
+
+// Status returns the status of every source. It may be called at any time, also while Run
+// does not run, and waits for nothing.
+func (a *Aggregator) Status() []Status {
+	all := make([]Status, len(a.sources))
+	for i, source := range a.sources {
+		all[i] = a.stations[i].status()
+		all[i].Source = source
+	}
+	return all
+}
+
+// station is where the loop of one source says what it is doing.
+type station struct {
+	count counters
+	turn  atomic.Int64 // when the reader, or who waits, last went round; Unix nanoseconds
+	// Whoever has a chunk in hand may have to wait for long until the other partitions
+	// give a connection back. He is taken to live as long as anyone settles anything.
+	handed, laid atomic.Int64  // chunks of this session that were taken in hand, and laid down
+	worked       *atomic.Int64 // when a transaction of any source was last settled; Unix nanoseconds
+
+	mu       sync.Mutex
+	state    State
+	since    time.Time
+	reason   string
+	leased   bool
+	restarts map[string]int64
+}
+
+func newStation(worked *atomic.Int64) *station {
+	s := &station{worked: worked, state: Starting, since: time.Now(), restarts: make(map[string]int64)}
+	s.turned()
+	return s
+}
+
+func (s *station) status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	turn := s.turn.Load()
+	if s.busy() {
+		turn = min(turn, s.worked.Load())
+	}
+	c := &s.count
+	return Status{
+		State: s.state, Since: s.since, Reason: s.reason, LastTurn: time.Unix(0, turn), Leased: s.leased,
+		Applied: c.applied.Load(), Dead: c.dead.Load(), Skipped: c.skipped.Load(),
+		Chunks: c.chunks.Load(), Conflicts: c.conflicts.Load(), Restarts: maps.Clone(s.restarts),
+	}
+}
+
+// enter changes the state. To enter the same state again changes only the reason.
+func (s *station) enter(state State, reason string) {
+	s.turned()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != state {
+		s.state, s.since = state, time.Now()
+	}
+	s.reason = reason
+}
+
+// begun says that a session has begun, which alone does not end a series of failures.
+func (s *station) begun() {
+	s.mu.Lock()
+	failing := s.state == BackingOff
+	s.mu.Unlock()
+	if !failing {
+		s.enter(Working, "")
+	}
+}
+
+// idle says that there is nothing to read. The chunk in hand, if any, may still fail.
+func (s *station) idle() {
+	if !s.busy() {
+		s.enter(Working, "")
+	}
+}
+
+// fail says that the loop begins again, because of an error.
+func (s *station) fail(err error) {
+	s.count.restarts.Add(1)
+	s.enter(BackingOff, err.Error())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.restarts[cause(err)]++
+}
+
+func (s *station) lease(held bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leased = held
+}
+
+// turned says that the reader lives.
+func (s *station) turned() { s.turn.Store(time.Now().UnixNano()) }
+
+// progressed says that who settles lives.
+func (s *station) progressed() { s.worked.Store(time.Now().UnixNano()) }
+
+// take is for the reader to call when it has handed over a chunk. That it does so itself
+// makes it know of it when it finds nothing more to read.
+func (s *station) take() {
+	s.progressed()
+	s.handed.Add(1)
+}
+
+// lay says that a chunk is settled.
+func (s *station) lay() {
+	s.enter(Working, "")
+	s.laid.Add(1)
+}
+
+// empty says that there is no session any more.
+func (s *station) empty() {
+	s.handed.Store(0)
+	s.laid.Store(0)
+}
+
+func (s *station) busy() bool { return s.handed.Load() != s.laid.Load() }
+
+// cause sorts the errors that make a loop begin again into a few kinds, for counting.
+func cause(err error) string {
+	var (
+		pg      *pgconn.PgError
+		connect *pgconn.ConnectError
+		reply   redis.Error
+		network net.Error
+	)
+	switch {
+	case errors.Is(err, ledger.ErrRefused):
+		return "checkpoint_refused"
+	case errors.Is(err, errBehind):
+		return "stream_behind"
+	case errors.Is(err, errStalled), errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+		return "timeout"
+	case errors.As(err, &pg):
+		return "postgres_error"
+	case errors.As(err, &connect):
+		return "postgres_connection"
+	case errors.As(err, &reply):
+		return "redis_error"
+	}
+	return "connection"
+}
