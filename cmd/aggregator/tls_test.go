@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/postgres"
+	"aggregator/internal/testenv"
+)
+
+// secured is a Redis and a PostgreSQL that speak TLS only, with certificates of one
+// authority, and ask for passwords.
+type secured struct {
+	authority          *testenv.Authority
+	redisURL, database string // of the daemon, with its passwords
+	admin              *pgx.Conn
+	redis              *redis.Client // of the administrator
+}
+
+func newSecured(t *testing.T, cert func(*testenv.Authority) testenv.Certificate) *secured {
+	t.Helper()
+	s := &secured{authority: testenv.NewAuthority(t, "the right one")}
+	issued := cert(s.authority)
+	redisServer := testenv.NewRedis(t, testenv.RedisTLS(s.authority, issued), testenv.Users("book-like-events"))
+	s.redisURL = withUser(t, redisServer.URL(), "aggregator_stream", testenv.RedisPassword)
+	cfg := withRedis(redisServer.URL() + "?skip_verify=true")
+	cfg.Redis.TLSCertFile, cfg.Redis.TLSKeyFile = s.clientFiles(t)
+	options, err := redisOptions(cfg, 1)
+	require.NoError(t, err)
+	s.redis = redis.NewClient(options)
+	t.Cleanup(func() { _ = s.redis.Close() })
+
+	server := testenv.NewPostgres(t, testenv.PostgresTLS(s.authority, issued))
+
+	admin, err := server.CreateDatabase(t.Context(), "app", "")
+	require.NoError(t, err)
+	require.NoError(t, postgres.Migrate(t.Context(), admin))
+	require.NoError(t, testenv.Grant(t.Context(), admin))
+	s.admin, err = pgx.Connect(t.Context(), admin)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = s.admin.Close(context.WithoutCancel(t.Context())) })
+	_, err = s.admin.PgConn().Exec(t.Context(), `ALTER ROLE aggregator_daemon PASSWORD 'hunter2';
+		INSERT INTO child_profile (id, name) VALUES (1, 'Bori'); INSERT INTO book (id, title) VALUES (1, 'b')`).ReadAll()
+	require.NoError(t, err)
+	s.database = strings.Replace(admin, "postgres@", "aggregator_daemon:hunter2@", 1)
+	return s
+}
+
+// clientFiles are a certificate that Redis trusts, and its key.
+func (s *secured) clientFiles(t *testing.T) (cert, key string) {
+	t.Helper()
+	return s.authority.Issue("aggregator", time.Now().Add(time.Hour)).Files(t)
+}
+
+func withUser(t *testing.T, text, user, password string) string {
+	t.Helper()
+	u, err := url.Parse(text)
+	require.NoError(t, err)
+	u.User = url.UserPassword(user, password)
+	return u.String()
+}
+
+func (s *secured) trusting(ca string) string {
+	return strings.Replace(s.database, "sslmode=require", "sslmode=verify-full&sslrootcert="+url.QueryEscape(ca), 1)
+}
+
+func valid(a *testenv.Authority) testenv.Certificate {
+	return a.Issue("server", time.Now().Add(time.Hour))
+}
+
+func expired(a *testenv.Authority) testenv.Certificate {
+	return a.Issue("server", time.Now().Add(-time.Minute))
+}
+
+func TestDrainOverTLS(t *testing.T) {
+	t.Parallel()
+	s := newSecured(t, valid)
+	ca := s.authority.File()
+	cert, key := s.clientFiles(t)
+	env := func(more ...string) []string {
+		return append([]string{
+			"AGGREGATOR_REDIS_URL=" + s.redisURL, "AGGREGATOR_REDIS_TLS_CA_FILE=" + ca, "AGGREGATOR_POSTGRES_URL=" + s.trusting(ca),
+			"AGGREGATOR_REDIS_TLS_CERT_FILE=" + cert, "AGGREGATOR_REDIS_TLS_KEY_FILE=" + key,
+		}, more...)
+	}
+	push(t, s, "1:1:LIKE")
+	r := program(t, env(), "drain")
+	r.requireDone(t)
+	require.Regexp(t, `drained 1 events(?s:.*)applied +1\n`, r.stdout)
+
+	redisAt, postgresAt := address(t, s.redisURL), address(t, s.database)
+	other := testenv.NewAuthority(t, "the wrong one")
+	foreignCert, foreignKey := other.Issue("aggregator", time.Now().Add(time.Hour)).Files(t)
+	for name, tc := range map[string]struct {
+		env  []string
+		want string
+	}{
+		"Redis, wrong authority": {
+			env("AGGREGATOR_REDIS_TLS_CA_FILE=" + other.File()),
+			"Redis at " + redisAt + " is not reachable: its certificate is not trusted: x509: certificate signed by unknown authority",
+		},
+		"Redis, the system's authorities": {
+			env("AGGREGATOR_REDIS_TLS_CA_FILE="),
+			"Redis at " + redisAt + " is not reachable: its certificate is not trusted: x509: certificate signed by unknown authority",
+		},
+		"Redis, another name": {
+			env("AGGREGATOR_REDIS_TLS_SERVER_NAME=elsewhere"),
+			"Redis at " + redisAt + " is not reachable: its certificate is not trusted: x509: certificate is valid for server, not elsewhere",
+		},
+		"Redis, certificate of ours missing": {
+			env("AGGREGATOR_REDIS_TLS_CERT_FILE=", "AGGREGATOR_REDIS_TLS_KEY_FILE="),
+			"Redis at " + redisAt + " is not reachable: ",
+		},
+		"Redis, certificate of ours not trusted": {
+			env("AGGREGATOR_REDIS_TLS_CERT_FILE="+foreignCert, "AGGREGATOR_REDIS_TLS_KEY_FILE="+foreignKey),
+			"Redis at " + redisAt + " is not reachable: ",
+		},
+		"Redis, plain": {
+			env("AGGREGATOR_REDIS_URL="+strings.Replace(s.redisURL, "rediss://", "redis://", 1), "AGGREGATOR_REDIS_TLS_CA_FILE=",
+				"AGGREGATOR_REDIS_TLS_CERT_FILE=", "AGGREGATOR_REDIS_TLS_KEY_FILE="),
+			"Redis at " + redisAt + " is not reachable: ",
+		},
+		"PostgreSQL, wrong authority": {
+			env("AGGREGATOR_POSTGRES_URL=" + s.trusting(other.File())),
+			"PostgreSQL at " + postgresAt + "/app is not reachable: its certificate is not trusted: x509: certificate signed by unknown authority",
+		},
+		"PostgreSQL, another name": {
+			env("AGGREGATOR_POSTGRES_URL=" + strings.Replace(s.trusting(ca), "127.0.0.1", "localhost", 1)),
+			"is not reachable: its certificate is not trusted: x509: certificate is valid for server, not localhost",
+		},
+		"PostgreSQL, plain": {
+			env("AGGREGATOR_POSTGRES_URL=" + strings.Replace(s.database, "sslmode=require", "sslmode=disable", 1)),
+			"PostgreSQL at " + postgresAt + "/app refused the connection: no pg_hba.conf entry",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := program(t, tc.env, "drain")
+			r.requireFailure(t, exitUnreachable, tc.want)
+			require.NotContains(t, r.stderr, testenv.RedisPassword)
+		})
+	}
+}
+
+func TestExpiredCertificates(t *testing.T) {
+	t.Parallel()
+	s := newSecured(t, expired)
+	ca := s.authority.File()
+	cert, key := s.clientFiles(t)
+	own := []string{
+		"AGGREGATOR_REDIS_URL=" + s.redisURL, "AGGREGATOR_REDIS_TLS_CA_FILE=" + ca,
+		"AGGREGATOR_REDIS_TLS_CERT_FILE=" + cert, "AGGREGATOR_REDIS_TLS_KEY_FILE=" + key,
+	}
+	const want = " is not reachable: its certificate is not trusted: x509: certificate has expired or is not yet valid"
+	program(t, append(own, "AGGREGATOR_POSTGRES_URL="+s.trusting(ca)), "drain").
+		requireFailure(t, exitUnreachable, "PostgreSQL at "+address(t, s.database)+"/app"+want)
+	// Without a look at PostgreSQL's certificate the turn is Redis'.
+	program(t, append(own, "AGGREGATOR_POSTGRES_URL="+s.database), "drain").
+		requireFailure(t, exitUnreachable, "Redis at "+address(t, s.redisURL)+want)
+}
+
+func address(t *testing.T, text string) string {
+	t.Helper()
+	u, err := url.Parse(text)
+	require.NoError(t, err)
+	return u.Host
+}
+
+func push(t *testing.T, s *secured, events ...string) {
+	t.Helper()
+	for _, event := range events {
+		require.NoError(t, s.redis.XAdd(t.Context(), &redis.XAddArgs{Stream: "book-like-events", Values: []any{"event", event}}).Err())
+	}
+}
