@@ -108,3 +108,15 @@ func (d *daemon) said(text string) {
 		time.Sleep(10 * time.Millisecond)
 	}
 }
+
+// peakMemory is the most that the process has used, in bytes.
+func (d *daemon) peakMemory() int64 {
+	d.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
+	require.NoError(d.t, err)
+	_, rest, found := strings.Cut(string(status), "VmHWM:")
+	require.True(d.t, found)
+	kilobytes, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+	require.NoError(d.t, err)
+	return kilobytes << 10
+}

@@ -1,0 +1,183 @@
+//go:build faults
+
+package faults_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestKillAtRandom(t *testing.T) {
+	t.Parallel()
+	for _, from := range []source{stream, listLeft, listRight, partitioned} {
+		t.Run(from.String(), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, setup{source: from})
+			pushed := w.load(700, 8*time.Second)
+			for range 12 {
+				d := w.start("run")
+				time.Sleep(150*time.Millisecond + rand.N(500*time.Millisecond)) // the fault
+				d.kill()
+			}
+			pushed()
+			w.finish()
+		})
+	}
+}
+
+// TestManyInstances runs several without a lease: correctness must not depend on it.
+func TestManyInstances(t *testing.T) {
+	t.Parallel()
+	for _, instances := range []int{2, 4} {
+		for _, from := range []source{stream, listRight, partitioned} {
+			t.Run(fmt.Sprintf("%d on a %s", instances, from), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, setup{source: from})
+				w.push(3000)
+				var all []*daemon
+				for range instances {
+					all = append(all, w.start("run"))
+				}
+				w.load(500, 4*time.Second)()
+				w.emptied()
+				for _, d := range all {
+					d.stop()
+				}
+				w.exact()
+			})
+		}
+	}
+}
+
+// TestZombie lets one instance sleep at a point while another does all there is, and then
+// go on as if nothing had been.
+func TestZombie(t *testing.T) {
+	t.Parallel()
+	for _, from := range []source{stream, listLeft} {
+		for _, point := range points {
+			t.Run(from.String()+", "+point, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, setup{source: from})
+				w.push(1500)
+				zombie := w.pauseAt(point, "run")
+				w.drain()
+				w.push(700)
+				w.drain()
+
+				zombie.goOn()
+				w.push(700)
+				w.emptied()
+				zombie.stop()
+				w.exact()
+			})
+		}
+	}
+}
+
+// TestFrozen stops a daemon for longer than any time-out of its own, of its connections
+// and of the servers (the longest is 60 s), in the midst of its work.
+func TestFrozen(t *testing.T) {
+	t.Parallel()
+	for _, point := range []string{"after_read", "mid_pipeline", "before_checkpoint", "anywhere"} {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, setup{})
+			w.push(2000)
+			var frozen *daemon
+			if point == "anywhere" {
+				frozen = w.start("run")
+			} else {
+				p := w.pauseAt(point, "run")
+				defer p.goOn()
+				frozen = p.daemon
+				frozen.signal(syscall.SIGSTOP)
+				p.goOn()
+			}
+			frozen.signal(syscall.SIGSTOP)
+			other := w.start("run")
+			w.load(100, 66*time.Second)()
+
+			frozen.signal(syscall.SIGCONT)
+			w.load(300, 2*time.Second)()
+			w.emptied()
+			frozen.stop()
+			other.stop()
+			w.exact()
+		})
+	}
+}
+
+func TestStop(t *testing.T) {
+	t.Parallel()
+	t.Run("under load", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, setup{})
+		pushed := w.load(700, 6*time.Second)
+		for range 8 {
+			d := w.start("run")
+			time.Sleep(200*time.Millisecond + rand.N(400*time.Millisecond)) // the fault
+			took := measure(d.stop)
+			require.Less(t, took, 5*time.Second)
+		}
+		pushed()
+		w.finish()
+	})
+	t.Run("with PostgreSQL down", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, setup{postgres: own})
+		w.push(2000)
+		d := w.pauseAt("mid_pipeline", "run")
+		require.NoError(t, w.postgres.Crash())
+		d.goOn()
+		d.said("starting again")
+		require.Less(t, measure(d.stop), 5*time.Second)
+		require.NoError(t, w.postgres.Start(t.Context()))
+		w.finish()
+	})
+	t.Run("with PostgreSQL frozen, within the grace", func(t *testing.T) {
+		t.Parallel()
+		w, d := frozenPostgres(t)
+		took := measure(d.stop)
+		require.Greater(t, took, 2*time.Second, "it uses its grace")
+		require.Less(t, took, 8*time.Second)
+		w.thaw()
+		w.finish()
+	})
+	t.Run("twice", func(t *testing.T) {
+		t.Parallel()
+		w, d := frozenPostgres(t)
+		d.signal(syscall.SIGTERM)
+		time.Sleep(500 * time.Millisecond) // a second signal at once may be one with the first
+		require.True(t, d.running())
+		took := measure(func() {
+			d.signal(syscall.SIGTERM)
+			d.wait()
+		})
+		status, _ := d.cmd.ProcessState.Sys().(syscall.WaitStatus)
+		require.Equal(t, syscall.SIGTERM, status.Signal())
+		require.Less(t, took, time.Second)
+		w.thaw()
+		w.finish()
+	})
+}
+
+// frozenPostgres is a daemon with transactions in flight to a server that stands still.
+func frozenPostgres(t *testing.T) (*world, paused) {
+	w := newWorld(t, setup{postgres: own, env: []string{"AGGREGATOR_SHUTDOWN_GRACE=3s"}})
+	w.push(2000)
+	d := w.pauseAt("after_read", "run")
+	w.freeze()
+	d.goOn()
+	return w, d
+}
+
+func measure(do func()) time.Duration {
+	began := time.Now()
+	do()
+	return time.Since(began)
+}
