@@ -45,7 +45,7 @@ func how(stall bool) string {
 func redisCommands(t *testing.T, from source) []string {
 	t.Helper()
 	w := newWorld(t, setup{source: from})
-	p, address := newProxy(t, w.redis.URL(), redisMessages(t))
+	p, address := newProxy(t, w.redisURL, redisMessages(t))
 	w.redisURL = address
 	w.push(500)
 	w.drain()
@@ -63,7 +63,7 @@ func redisCommands(t *testing.T, from source) []string {
 
 func loseRedisReply(t *testing.T, from source, command string, stall bool) {
 	w := newWorld(t, setup{source: from})
-	p, address := newProxy(t, w.redis.URL(), redisMessages(t))
+	p, address := newProxy(t, w.redisURL, redisMessages(t))
 	w.redisURL = address + "?read_timeout=300ms"
 	w.push(800)
 	if strings.HasSuffix(command, " raise") {
@@ -120,7 +120,7 @@ func TestLostRepliesOfPostgres(t *testing.T) {
 
 func losePostgresReply(t *testing.T, message string, times int, stall bool) {
 	w := newWorld(t, setup{})
-	p, address := newProxy(t, w.database, postgresMessages)
+	p, address := newProxy(t, w.postgresURL, postgresMessages)
 	w.postgresURL = address
 	w.push(1200)
 	d := w.outlast(w.start("run"))

@@ -92,9 +92,8 @@ func newWorld(t *testing.T, s setup) *world {
 	if !s.volatile {
 		s.redis = append([]testenv.RedisOption{testenv.AppendOnly()}, s.redis...)
 	}
-	w.redis = testenv.NewRedis(t, s.redis...)
-	w.redisURL = w.redis.URL()
-	w.client = dial(t, w.redisURL)
+	w.redis = testenv.NewRedis(t, append(s.redis, testenv.Users(""))...)
+	w.client = dial(t, w.redis.URL())
 	if len(s.postgres) == 0 {
 		w.postgres, w.database = sharedDatabase(t)
 	} else {
@@ -102,7 +101,9 @@ func newWorld(t *testing.T, s setup) *world {
 		w.database = w.postgres.URL("app")
 		require.NoError(t, prepare(t.Context(), w.postgres, "app"))
 	}
-	w.postgresURL = w.database
+	// The daemons have the rights that they need, and no more.
+	w.redisURL = testenv.RedisAs(t, w.redis.URL(), "aggregator_"+w.source.kind, "")
+	w.postgresURL = testenv.As(t, w.database, "aggregator_daemon")
 	return w
 }
 
@@ -156,7 +157,7 @@ func prepare(ctx context.Context, server *testenv.PostgresServer, name string) e
 			return fmt.Errorf("%s: %w\n%s", cmd, err, said)
 		}
 	}
-	return nil
+	return testenv.Grant(ctx, url)
 }
 
 // hermetic is an environment that says nothing about servers.

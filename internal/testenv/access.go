@@ -40,7 +40,8 @@ func As(t testing.TB, databaseURL, role string) string {
 const RedisPassword = "not-so-secret"
 
 // RedisAs makes one of the users of config/redis.acl on a server, such as aggregator_stream,
-// and returns the server's URL for it. Its rights are to key in place of the file's keys.
+// and returns the server's URL for it. Its rights are to key in place of the file's keys; to
+// these, if key is empty.
 // The URL that was given must be that of a user who may do anything, and stays so. A server
 // that is to know the user also after a restart needs the option Users.
 func RedisAs(t testing.TB, redisURL, user, key string) string {
@@ -77,9 +78,12 @@ func Users(key string) RedisOption {
 
 // aclRules are the rules of config/redis.acl by user, with a password, for the one key.
 func aclRules(key string) map[string][]string {
-	keyed := strings.NewReplacer("book-like-events", key, "BookLikeEventList", key).Replace(config.ACL())
+	text := config.ACL()
+	if key != "" {
+		text = strings.NewReplacer("book-like-events", key, "BookLikeEventList", key).Replace(text)
+	}
 	rules := map[string][]string{}
-	for line := range strings.Lines(keyed) {
+	for line := range strings.Lines(text) {
 		if words := strings.Fields(line); words[1] != "default" {
 			rules[words[1]] = append(words[2:], ">"+RedisPassword)
 		}
