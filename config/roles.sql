@@ -44,8 +44,6 @@ ALTER ROLE aggregator_reader LOGIN;
 
 -- Whatever a migration makes belongs to the owner, not to who happened to run it.
 ALTER ROLE aggregator_migrate SET role = aggregator_owner;
--- A safety net: the privileges below are what holds.
-ALTER ROLE aggregator_reader SET default_transaction_read_only = on;
 
 -- The schema of the aggregator, with all that an earlier migration may have made as
 -- another role.

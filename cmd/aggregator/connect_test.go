@@ -54,7 +54,7 @@ func withRedis(url string) config.Config {
 
 func TestOpenPostgres(t *testing.T) {
 	a := &app{cfg: config.Default()}
-	a.cfg.Postgres.URL = config.URL(testenv.Database(t))
+	a.cfg.Postgres.URL = config.URL(testenv.As(t, testenv.Database(t), "aggregator_daemon"))
 	pool, err := a.openPostgres(t.Context(), 3)
 	require.NoError(t, err)
 	defer pool.Close()
