@@ -18,7 +18,7 @@ func newDrain(a *app) *cobra.Command {
 		Short: "Drain what is there, report, exit",
 		Long: `Drains events until none are left, or a limit is reached, and reports what became of them.
 It may be stopped and repeated at any time, also with kill -9: each event counts once. With
-events left it exits with 75. With --dry-run it prints what it would add to each profile and
+a limit reached and events left it exits with 75. With --dry-run it prints what it would add to each profile and
 writes nothing to either server.
 
 At its end it applies the dead letters of the last while (dead.retry_unknown_for) whose
@@ -64,7 +64,7 @@ stops with an error and leaves them in Redis.`,
 		} else {
 			err = report.print(a.stdout)
 		}
-		if err == nil && left > 0 {
+		if err == nil && left > 0 && cmd.Context().Err() == nil { // a signal is no limit
 			err = tag(errEventsLeft, fmt.Errorf("stopped with %s events left", grouped(left)))
 		}
 		return err

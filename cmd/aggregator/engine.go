@@ -30,7 +30,7 @@ type engine struct {
 // openEngine connects to both servers. The caller closes the engine.
 func (a *app) openEngine(ctx context.Context) (*engine, error) {
 	cfg := a.cfg
-	pool, err := a.openPostgres(ctx, cfg.Apply.Workers+4) // look-ups, marks, checkpoints and retries beside the workers
+	pool, err := a.openPostgres(ctx, aggregator.Connections(cfg.Apply.Workers, cfg.Source.Partitions))
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,6 @@ func (a *app) openEngine(ctx context.Context) (*engine, error) {
 		DeadMaxShare:           cfg.Dead.MaxShare,
 		RetryUnknownFor:        cfg.Dead.RetryUnknownFor,
 		RetryEvery:             cfg.Dead.RetryEvery,
-		Weights:                cfg.Events.Weights,
 		Lease:                  cfg.Lease.TTL,
 		Holder:                 instanceName(),
 	}
@@ -92,7 +91,17 @@ func (a *app) sources(client redis.UniversalClient) ([]*events.Source, error) {
 	return sources, nil
 }
 
+// close does not wait for a server that stands still: the pool would, for 15 s and more
+// beyond the grace, and nothing is to be written any more.
 func (e *engine) close() {
-	e.pool.Close()
-	_ = e.redis.Close() // nothing is to be written any more
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		e.pool.Close()
+	}()
+	_ = e.redis.Close()
+	select {
+	case <-closed:
+	case <-time.After(time.Second):
+	}
 }

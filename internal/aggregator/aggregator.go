@@ -18,21 +18,20 @@ import (
 
 // Options say how to work. All fields are required but those that say so.
 type Options struct {
-	ChunkMaxEvents         int            // entries in a chunk, at most
-	ChunkMaxWait           time.Duration  // how long a chunk that is not full waits for more
-	Workers                int            // connections that apply a chunk
-	ProfilesPerTransaction int            // 1: a transaction a profile
-	Coalesce               bool           // a profile's last event on a book in a chunk is its only one
-	Retain                 time.Duration  // how long to keep settled entries in Redis; may be 0
-	Grace                  time.Duration  // to finish the chunk in hand when asked to stop
-	Timeout                time.Duration  // after which a server that does not answer is given up
-	DeadWindow             int            // of so many latest entries of a source
-	DeadMaxShare           float64        // no more than this share may be dead letters, or it halts; 1, or a window of 0: never
-	RetryUnknownFor        time.Duration  // how long events on unknown profiles and books are tried again; 0: not at all
-	RetryEvery             time.Duration  // how often, while Run works; unused if they are not
-	Weights                events.Weights // those of the sources; unused if they are not
-	Lease                  time.Duration  // of a source, to one instance of Run; 0: no leases
-	Holder                 string         // the name of this instance in leases
+	ChunkMaxEvents         int           // entries in a chunk, at most
+	ChunkMaxWait           time.Duration // how long a chunk that is not full waits for more
+	Workers                int           // connections that apply a chunk
+	ProfilesPerTransaction int           // 1: a transaction a profile
+	Coalesce               bool          // a profile's last event on a book in a chunk is its only one
+	Retain                 time.Duration // how long to keep settled entries in Redis; may be 0
+	Grace                  time.Duration // to finish the chunk in hand when asked to stop
+	Timeout                time.Duration // after which a server that does not answer is given up
+	DeadWindow             int           // of so many latest entries of a source
+	DeadMaxShare           float64       // no more than this share may be dead letters, or it halts; 1, or a window of 0: never
+	RetryUnknownFor        time.Duration // how long events on unknown profiles and books are tried again; 0: not at all
+	RetryEvery             time.Duration // how often, while Run works; unused if they are not
+	Lease                  time.Duration // of a source, to one instance of Run; 0: no leases
+	Holder                 string        // the name of this instance in leases
 }
 
 // Aggregator drains sources into PostgreSQL.
@@ -45,12 +44,20 @@ type Aggregator struct {
 	stations  []*station   // one a source
 	worked    atomic.Int64 // see station
 	retried   atomic.Int64
+
+	moreWorkers chan struct{} // holds one for each worker beyond the first of a partition
 }
 
-// New returns an Aggregator. The pool must have room for Workers connections and three
-// more, and commit asynchronously (synchronous_commit=off).
+// Connections is how many connections to PostgreSQL an Aggregator uses: a worker for each
+// partition, the other workers that they share, and some for look-ups, checkpoints,
+// leases and retries, which are short and must not wait for workers.
+func Connections(workers, partitions int) int { return partitions + (workers - 1) + 4 }
+
+// New returns an Aggregator. The pool must have room for its Connections, and commit
+// asynchronously (synchronous_commit=off).
 func New(pool *pgxpool.Pool, sources []*events.Source, catalogue *scores.Catalogue, options Options, log *slog.Logger) *Aggregator {
 	a := &Aggregator{pool: pool, sources: sources, catalogue: catalogue, options: options, log: log}
+	a.moreWorkers = make(chan struct{}, options.Workers-1)
 	for range sources {
 		a.stations = append(a.stations, newStation(&a.worked))
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
@@ -41,28 +40,47 @@ type refused struct {
 }
 
 // pass sends the transactions of all runs, so many runs each, and returns those refused.
+// One connection is always there for it; more are shared with the other partitions, so
+// that a long chunk of one leaves something for the others.
 func (p *partition) pass(ctx context.Context, runs []run, together int, known catalogue) ([]refused, error) {
 	var (
-		next   atomic.Int64
 		mu     sync.Mutex
+		rest   = runs
 		failed []refused
 	)
+	taken := make(chan struct{}) // closed when nothing is left to take
 	take := func() []run {
-		from := int(next.Add(int64(together))) - together
-		if from >= len(runs) {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(rest) == 0 {
 			return nil
 		}
-		return runs[from:min(from+together, len(runs))]
+		n := min(together, len(rest))
+		some := rest[:n]
+		if rest = rest[n:]; len(rest) == 0 {
+			close(taken)
+		}
+		return some
 	}
 	refuse := func(r refused) {
 		mu.Lock()
 		defer mu.Unlock()
 		failed = append(failed, r)
 	}
-	workers := min(p.options.Workers, (len(runs)+together-1)/together)
 	all, ctx := errgroup.WithContext(ctx)
-	for range workers {
-		all.Go(func() error { return p.work(ctx, known, take, refuse) })
+	all.Go(func() error { return p.work(ctx, known, take, refuse) })
+	for range min(p.options.Workers, (len(runs)+together-1)/together) - 1 {
+		all.Go(func() error {
+			select {
+			case p.moreWorkers <- struct{}{}:
+				defer func() { <-p.moreWorkers }()
+				return p.work(ctx, known, take, refuse)
+			case <-taken:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
 	}
 	err := all.Wait()
 	return failed, err

@@ -87,6 +87,9 @@ func companion(list string) (string, error) {
 // Name is the key of the stream. Marks, checkpoints and dead letters go by it.
 func (s *Source) Name() string { return s.stream }
 
+// Weights are what the source decodes events with.
+func (s *Source) Weights() Weights { return s.weights }
+
 // Key is what producers push to: the stream, or the list that feeds it.
 func (s *Source) Key() string {
 	if s.inlet != nil {
