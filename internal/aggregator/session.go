@@ -65,6 +65,15 @@ func (a *Aggregator) start(ctx context.Context, source *events.Source) (ledger.C
 		return ledger.Checkpoint{}, err
 	}
 	position, entries := state.Begin()
+	if !position.IsZero() {
+		// What Redis believes of the group that we take over need not be true; from here
+		// on, every entry is to be accounted for.
+		census, err := source.Census(ctx, position, entries)
+		if err != nil {
+			return ledger.Checkpoint{}, err
+		}
+		entries = census.Added - census.Left
+	}
 	return ledger.Checkpoint{Source: source.Name(), Position: position, Base: entries, Entries: entries}, nil
 }
 

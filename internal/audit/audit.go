@@ -1,0 +1,45 @@
+// Package audit finds out whether the books balance: whether every entry that Redis was
+// ever given is applied, a dead letter, or still there.
+//
+// Two accounts are kept independently of the checkpoint's count of entries. In PostgreSQL
+// each mark counts the events applied to its profile, and each dead letter is a row that
+// is never deleted; their sum shows what was lost or counted twice. Redis counts the
+// entries ever added to a stream; less what is left, it shows what was removed unread.
+//
+// The books may be read at any time, while producers push and any number of instances
+// drain: the checkpoint is held for a moment (see ledger.Hold), which makes a daemon wait,
+// and what has gone on beyond it is counted event by event.
+//
+// It does not compare scores with events: a score that was changed by hand does not show.
+// Nor does it know what Redis itself has forgotten, stream and count alike.
+package audit
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/events"
+	"aggregator/internal/ledger"
+)
+
+// Take draws up the balance of a source. The weights of the source must be those of the
+// daemon. Errors have ledger.ErrNoCheckpoint when there is nothing to account for yet, and
+// ledger.ErrHeldTooLong when it could not be done without disturbing the daemon for too
+// long: a chunk in hand of some hundred thousand events, or as many entries both waiting
+// and retained. It changes nothing.
+func Take(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (Balance, error) {
+	var b Balance
+	err := ledger.Hold(ctx, pool, source.Name(), func(ctx context.Context, books ledger.Books) error {
+		at := books.Checkpoint
+		b = Balance{Settled: at.Entries - at.Base, Applied: books.Applied, Dead: books.Dead, Passed: at.Entries}
+		census, err := source.Census(ctx, at.Position, at.Entries)
+		if err != nil {
+			return err
+		}
+		b.Added, b.Left = census.Added, census.Left
+		b.InHand, err = source.CountMarked(ctx, at.Position, books.Ahead)
+		return err
+	})
+	return b, err
+}
