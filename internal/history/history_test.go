@@ -50,6 +50,25 @@ func latest(t *testing.T, pool *pgxpool.Pool, profile int64) history.Snapshot {
 	return timeline[0]
 }
 
+// Of two transactions on a profile the one that comes second writes the later row, also if
+// it began first.
+func TestRowsAreInTheOrderOfTheirStates(t *testing.T) {
+	pool := connect(t)
+	early, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = early.Exec(t.Context(), `SELECT now()`)
+	require.NoError(t, err)
+	require.NoError(t, snapshot(t, pool, 1))
+	var batch pgx.Batch
+	history.Queue(&batch, []int64{1})
+	require.NoError(t, early.SendBatch(t.Context(), &batch).Close())
+	require.NoError(t, early.Commit(t.Context()))
+	var inOrder bool
+	require.NoError(t, pool.QueryRow(t.Context(),
+		`SELECT (array_agg(created_at ORDER BY id))[1] < (array_agg(created_at ORDER BY id))[2] FROM child_personality_history`).Scan(&inOrder))
+	assert.True(t, inOrder)
+}
+
 func TestType(t *testing.T) {
 	pool := connect(t)
 	cases := []struct {

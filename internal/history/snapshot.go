@@ -20,11 +20,14 @@ func Queue(batch *pgx.Batch, profileIDs []int64) {
 // nothing. The mean of equal scores may come out greater than each of them, in floating
 // point; hence the least of it and the greatest score.
 //
+// The time is that of the statement: a transaction that began earlier may have waited for
+// another on the same profile, and the latest row must be the one that says what stands.
+//
 // in: $1 profile ids. Reads the score tables as the transaction has left them.
 const snapshotSQL = `WITH header AS (
     INSERT INTO child_personality_history (child_profile_id, created_at, history_created_type, is_deleted, mbti_id,
         i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score)
-    SELECT p.id, now(), 'FEEDBACK', false, (SELECT id FROM mbti WHERE mbti =
+    SELECT p.id, clock_timestamp(), 'FEEDBACK', false, (SELECT id FROM mbti WHERE mbti =
             CASE WHEN m.i >= m.e THEN 'I' ELSE 'E' END || CASE WHEN m.n >= m.s THEN 'N' ELSE 'S' END ||
             CASE WHEN m.t >= m.f THEN 'T' ELSE 'F' END || CASE WHEN m.j >= m.p THEN 'J' ELSE 'P' END),
         m.i, m.e, m.s, m.n, m.t, m.f, m.j, m.p
