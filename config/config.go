@@ -61,6 +61,7 @@ type Config struct {
 	}
 	Shutdown struct{ Grace time.Duration }
 	Lease    struct{ TTL time.Duration }
+	HTTP     struct{ Addr string } // host:port; empty: none
 	Log      struct {
 		Level  string // debug, info, warn or error
 		Format string // auto, text or json

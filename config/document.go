@@ -86,6 +86,8 @@ func kindOf(v value) string {
 		return "number"
 	case duration:
 		return "duration"
+	case listenAddr:
+		return "host:port"
 	case weights:
 		return "ACTION=number"
 	}

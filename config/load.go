@@ -107,6 +107,10 @@ func (s setting) bind(v *viper.Viper, file string, flags map[string]string) stri
 		v.Set(s.Key, text)
 		return "flag --" + s.Flag()
 	}
+	if text, ok := os.LookupEnv(s.Env()); ok && text == "" && s.Emptiable {
+		v.Set(s.Key, text)
+		return "env " + s.Env()
+	}
 	for _, name := range names {
 		if os.Getenv(name) != "" {
 			return "env " + name

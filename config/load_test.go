@@ -172,3 +172,24 @@ func TestEmptyFiles(t *testing.T) {
 		})
 	}
 }
+
+// Nothing is a value of http.addr like others, wherever it comes from.
+func TestHTTPAddr(t *testing.T) {
+	isolate(t)
+	addr := func(args ...string) string {
+		c, err := load(t, args...)
+		require.NoError(t, err)
+		return c.HTTP.Addr
+	}
+	require.Equal(t, "127.0.0.1:9464", addr())
+	require.Empty(t, addr("--http-addr="))
+	writeFile(t, "aggregator.yaml", "http:\n  addr: ''\n")
+	require.Empty(t, addr())
+	writeFile(t, "aggregator.yaml", "http:\n  addr: '[::1]:1'\n")
+	require.Equal(t, "[::1]:1", addr())
+	t.Setenv("AGGREGATOR_HTTP_ADDR", "")
+	require.Empty(t, addr())
+	t.Setenv("AGGREGATOR_HTTP_ADDR", ":0")
+	require.Equal(t, ":0", addr())
+	require.Equal(t, "localhost:1", addr("--http-addr=localhost:1"))
+}

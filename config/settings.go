@@ -22,7 +22,9 @@ type setting struct {
 	Doc      string // one or two sentences
 	Fallback string // a further environment variable, read when ours is not set
 	Secret   string // for a secret, which a file may hold in its place: its name as a systemd credential; see secretfile.go
-	value    func(*Config) value
+	// Emptiable says that a variable that is set, to nothing, counts.
+	Emptiable bool
+	value     func(*Config) value
 }
 
 const million = 1_000_000
@@ -140,6 +142,10 @@ var settings = []setting{
 		Key: "lease.ttl", Default: "5s",
 		Doc:   "How long run holds a source to itself unless it renews, so that a second instance stands by and takes over when the first is gone. 0s is without; it is exact either way.",
 		value: func(c *Config) value { return duration{&c.Lease.TTL, 0, time.Hour} },
+	}, {
+		Key: "http.addr", Default: "127.0.0.1:9464", Emptiable: true,
+		Doc:   "Where run answers /healthz, /readyz, /version and /metrics; empty is nowhere. It asks nobody for a password: let no one but your own monitoring reach it.",
+		value: func(c *Config) value { return listenAddr{&c.HTTP.Addr} },
 	}, {
 		Key: "log.level", Default: "info",
 		Doc:   "The least important messages that are logged.",

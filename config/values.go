@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"net"
 	"regexp"
 	"slices"
 	"strconv"
@@ -112,6 +113,23 @@ func shortDuration(d time.Duration) string {
 		s = strings.TrimSuffix(s, "0m")
 	}
 	return s
+}
+
+// listenAddr is where to listen for connections; empty is nowhere.
+type listenAddr struct{ p *string }
+
+func (v listenAddr) String() string  { return *v.p }
+func (v listenAddr) Allowed() string { return "host:port, or empty" }
+
+func (v listenAddr) Set(text string) error {
+	if text != "" {
+		_, port, err := net.SplitHostPort(text)
+		if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil {
+			return errors.New("want host:port, such as 127.0.0.1:9464, or nothing")
+		}
+	}
+	*v.p = text
+	return nil
 }
 
 // keyName is the name of a key in Redis; empty for the one that goes with the kind.
