@@ -137,6 +137,22 @@ func TestRedisOutOfMemory(t *testing.T) {
 	}
 }
 
+// TestRedisOutOfMemoryWithoutStream has a list that fills the memory, and the stream beside
+// it deleted by hand.
+func TestRedisOutOfMemoryWithoutStream(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, setup{source: listLeft})
+	w.push(500)
+	w.drain()
+	w.push(5000)
+	require.NoError(t, w.client.Del(t.Context(), w.streamOf(w.keys()[0])).Err())
+	require.NoError(t, w.client.ConfigSet(t.Context(), "maxmemory", "1mb").Err())
+	d := w.start("run")
+	w.emptied()
+	d.stop()
+	w.exact()
+}
+
 func TestRedisReadOnlyReplica(t *testing.T) {
 	t.Parallel()
 	for _, from := range []source{stream, listLeft} {

@@ -2,9 +2,11 @@
 -- entries ever added along with it.
 -- in:  KEYS[1] stream; ARGV[1] our group, ARGV[2] position, ARGV[3] entries added up to it
 -- out: entries in the stream at or before the position, which no reader behind it sees
--- Safe to repeat. Makes the stream if there is none.
+-- Safe to repeat. Makes the stream if there is none. XTRIM removes nothing here: once a
+-- script has written, Redis lets it go on even when it is out of memory.
 local stream, group, position, added = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 
+redis.call('XTRIM', stream, 'MINID', '0-0')
 if redis.call('EXISTS', stream) == 0 then
   redis.call('XGROUP', 'CREATE', stream, group, position, 'MKSTREAM')
 end
