@@ -14,7 +14,8 @@ Every setting may come from a flag, else from an AGGREGATOR_* variable (--chunk-
 is AGGREGATOR_CHUNK_MAX_EVENTS), else from the file, else it has a default. The addresses of
 the servers have no flags, because everyone on a machine can read its command lines: set
 AGGREGATOR_REDIS_URL (else REDIS_URL) and AGGREGATOR_POSTGRES_URL (else DATABASE_URL, else
-libpq's PG* variables), or redis.url and postgres.url in the file.
+libpq's PG* variables), or redis.url and postgres.url in the file; or name a file that holds
+nothing but the URL, by --redis-url-file and --postgres-url-file.
 
 Results go to stdout, logs and progress to stderr.
 
