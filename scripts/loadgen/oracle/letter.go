@@ -48,13 +48,29 @@ type due struct {
 	sample            string // the beginning of its payload
 }
 
-func (f *found) readDeadLetters(ctx context.Context, tx pgx.Tx, _ *catalogue) error {
+// readDeadLetters counts those that are dead. One that was applied after all, from its row,
+// is an event applied to its profile, which no mark counts.
+func (f *found) readDeadLetters(ctx context.Context, tx pgx.Tx, c *catalogue) error {
 	var l letter
 	var hash []byte
-	query := "SELECT source, payload_form, reason, octet_length(payload), sha256(payload) FROM aggregator.dead_letter"
-	return each(ctx, tx, query, []any{&l.source, &l.form, &l.reason, &l.size, &hash}, func() {
+	query := `SELECT source, payload_form, reason, octet_length(payload), sha256(payload) FROM aggregator.dead_letter
+		WHERE settled_as IS DISTINCT FROM 'applied'`
+	err := each(ctx, tx, query, []any{&l.source, &l.form, &l.reason, &l.size, &hash}, func() {
 		copy(l.hash[:], hash)
 		f.letterRows[l]++
+	})
+	if err != nil {
+		return err
+	}
+	var profile, n int64
+	query = "SELECT coalesce(child_profile_id, -1), count(*) FROM aggregator.dead_letter WHERE settled_as = 'applied' GROUP BY 1"
+	return each(ctx, tx, query, []any{&profile, &n}, func() {
+		if p, known := c.profiles.place[profile]; known {
+			f.applied[p] += n
+			return
+		}
+		f.strangerApplied += n
+		f.stranger(profile, "aggregator.dead_letter", fmt.Sprintf("%d applied", n))
 	})
 }
 

@@ -189,3 +189,23 @@ func TestLeftoversInRedis(t *testing.T) {
 		{"BookLikeEventList:{0}:stream", 1}, {"BookLikeEventList:{1}", 2}, {"book-like-events:{1}", 1},
 	}, left)
 }
+
+// A dead letter that was applied from its row is an event like those that marks count; one
+// that was dropped is a dead letter still.
+func TestSettledDeadLetters(t *testing.T) {
+	db, s := fill(t), settings(1)
+	reference(t, db, s, everything)
+	exec(t, db, `UPDATE aggregator.mark SET applied = applied - $1 WHERE child_profile_id = 7 AND applied > $1`, 1)
+	exec(t, db, `INSERT INTO aggregator.dead_letter (source, position_ms, position_seq, child_profile_id, reason, payload, payload_form, settled_at, settled_as)
+		VALUES ('s', 1, $1, 7, 'unknown_profile', '7:1:LIKE', 'event', now(), 'applied')`, 1)
+	exec(t, db, `UPDATE aggregator.dead_letter SET settled_at = now(), settled_as = $1 WHERE reason = 'unknown_book'`, "dropped")
+	report := verify(t, db, journal.Complete(s))
+	require.True(t, report.OK(), "%+v", report.First)
+	require.Equal(t, s.Count, report.Applied+report.Dead)
+
+	exec(t, db, `UPDATE aggregator.dead_letter SET settled_as = $1
+		WHERE ctid = (SELECT max(ctid) FROM aggregator.dead_letter WHERE settled_as = 'dropped')`, "applied")
+	report = verify(t, db, journal.Complete(s))
+	require.Equal(t, int64(1), report.Lost, "it says applied, and no profile has it")
+	require.Equal(t, int64(1), report.Doubled)
+}
