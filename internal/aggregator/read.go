@@ -8,10 +8,11 @@ import (
 )
 
 const (
-	// pageEntries is how many entries one read asks for: Redis answers in about 1 ms.
-	pageEntries = 1000
-	// pageBytes is what a reply should not much exceed. Nobody can ask Redis for so
-	// many bytes, so that a page of larger entries than those before may.
+	// pageEntries is how many entries one read asks for. Nobody can ask Redis for so many
+	// bytes, and entries may be of a megabyte all of a sudden: ten times as many would
+	// take gigabytes then, and are no faster.
+	pageEntries = 100
+	// pageBytes is what a reply should not exceed, as far as the entries before tell.
 	pageBytes = 4 << 20
 	// chunkBytes bounds what a chunk holds in memory.
 	chunkBytes = 32 << 20
@@ -41,6 +42,7 @@ type gatherer struct {
 	mode   mode
 	source reader
 	taken  int // from the budget
+	size   int // bytes of an entry of the last page, on average
 }
 
 // reader is the reading half of a source; see events.Source.Read.
@@ -142,16 +144,17 @@ func (g *gatherer) page(ctx context.Context, batch *events.Batch) (outcome, erro
 	if room <= 0 || batch.Bytes >= chunkBytes {
 		return full, nil
 	}
-	want := min(room, pageEntries)
-	if batch.Entries > 0 {
-		want = min(want, max(1, pageBytes/(batch.Bytes/batch.Entries+1)))
-	}
+	want := min(room, pageEntries, max(1, pageBytes/(g.size+1)))
 	if want = g.mode.budget.take(want); want == 0 {
 		return full, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.options.Timeout)
 	defer cancel()
+	before := batch.Bytes
 	n, err := g.source.Read(ctx, batch, want)
+	if n > 0 {
+		g.size = (batch.Bytes - before) / n
+	}
 	g.mode.budget.giveBack(want - n)
 	g.taken += n
 	switch n {
