@@ -42,11 +42,13 @@ func TestWrongRedisTLS(t *testing.T) {
 		want string
 	}{
 		"no TLS": {
-			"redis://u:hunter2@h", []string{"--redis-tls-ca-file=" + ca},
+			"redis://u:hunter2@h",
+			[]string{"--redis-tls-ca-file=" + ca},
 			`redis.tls_ca_file = "` + ca + `": only for TLS; write redis.url with rediss://`,
 		},
 		"no TLS, server name": {
-			"unix:///redis.sock", []string{"--redis-tls-server-name=h"},
+			"unix:///redis.sock",
+			[]string{"--redis-tls-server-name=h"},
 			`redis.tls_server_name = "h": only for TLS`,
 		},
 		"no such file":      {"", []string{"--redis-tls-ca-file=nowhere"}, `redis.tls_ca_file = "nowhere": no such file or directory`},

@@ -19,9 +19,7 @@ import (
 // startWithACL starts a Redis with an ACL file and returns the path of its socket.
 func startWithACL(t *testing.T, acl string) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "acl") // a socket's path must be short
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := t.TempDir()
 	file, socket := filepath.Join(dir, "redis.acl"), filepath.Join(dir, "s")
 	require.NoError(t, os.WriteFile(file, []byte(acl), 0o600))
 
@@ -160,7 +158,7 @@ func TestACLFileHasNoPasswords(t *testing.T) {
 	for line := range strings.Lines(config.ACL()) {
 		user := strings.Fields(line)[1]
 		client := redis.NewClient(&redis.Options{Network: "unix", Addr: socket, Username: user, Password: "x", MaxRetries: -1, DisableIdentity: true})
-		assert.ErrorContains(t, client.Ping(t.Context()).Err(), "WRONGPASS", user)
+		require.ErrorContains(t, client.Ping(t.Context()).Err(), "WRONGPASS", user)
 		_ = client.Close()
 	}
 }

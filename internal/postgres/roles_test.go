@@ -1,7 +1,6 @@
 package postgres_test
 
 import (
-	"errors"
 	"os"
 	"testing"
 
@@ -207,7 +206,7 @@ func requireDenied(t *testing.T, pool *pgxpool.Pool, sql string) {
 	defer conn.Release()
 	_, err = conn.Conn().PgConn().Exec(t.Context(), sql).ReadAll()
 	var pgErr *pgconn.PgError
-	if assert.True(t, errors.As(err, &pgErr), sql) {
+	if assert.ErrorAs(t, err, &pgErr, sql) {
 		assert.Equal(t, "42501", pgErr.Code, "%s: %s", sql, pgErr.Message)
 	}
 }
