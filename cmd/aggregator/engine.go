@@ -20,6 +20,10 @@ import (
 // longer than the statement and lock time-outs of our connections.
 const serverTimeout = 45 * time.Second
 
+// trimEvery is how long a settled entry may stay in Redis after the last other consumer
+// group has let go of it.
+const trimEvery = 10 * time.Second
+
 // engine is an aggregator with its connections.
 type engine struct {
 	*aggregator.Aggregator
@@ -55,6 +59,7 @@ func (a *app) openEngine(ctx context.Context) (*engine, error) {
 		ProfilesPerTransaction: cfg.Apply.ProfilesPerTransaction,
 		Coalesce:               cfg.Events.Coalesce == "last",
 		Retain:                 cfg.Trim.Retain,
+		TrimEvery:              trimEvery,
 		Grace:                  cfg.Shutdown.Grace,
 		Timeout:                serverTimeout,
 		DeadWindow:             cfg.Dead.Window,

@@ -24,6 +24,7 @@ type Options struct {
 	ProfilesPerTransaction int           // 1: a transaction a profile
 	Coalesce               bool          // a profile's last event on a book in a chunk is its only one
 	Retain                 time.Duration // how long to keep settled entries in Redis; may be 0
+	TrimEvery              time.Duration // how often to look for more to trim while nothing comes
 	Grace                  time.Duration // to finish the chunk in hand when asked to stop
 	Timeout                time.Duration // after which a server that does not answer is given up
 	DeadWindow             int           // of so many latest entries of a source

@@ -226,6 +226,27 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// What is kept for a while, or for another group, goes when it may, also if nothing comes.
+func TestTrimsWhileIdle(t *testing.T) {
+	f := newFixture(t, stream)
+	f.options.Retain = 500 * time.Millisecond
+	require.NoError(t, f.redis.XGroupCreateMkStream(f.ctx, "likes", "other", "0").Err())
+	length := func() int64 {
+		n, err := f.redis.XLen(f.ctx, "likes").Result()
+		require.NoError(t, err)
+		return n
+	}
+	service := f.start("only", 0)
+	f.push("1:1:LIKE", "2:1:LIKE")
+	eventually(t, func() bool { return service.Stats().Read == 2 })
+	require.EqualValues(t, 2, length())
+	require.NoError(t, f.redis.XGroupDestroy(f.ctx, "likes", "other").Err())
+	eventually(t, func() bool { return length() == 0 })
+	service.stop()
+	require.NoError(t, <-service.ended)
+	f.verify()
+}
+
 // A change in the catalogue reaches a service that remembers the old state.
 func TestCatalogueChange(t *testing.T) {
 	f := newFixture(t, stream)

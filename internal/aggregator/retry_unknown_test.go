@@ -135,7 +135,9 @@ func TestRunRetriesThroughAnOutage(t *testing.T) {
 	f.exec(`ALTER TABLE aggregator.dead_letter RENAME TO away`)
 	a := f.newWith(slog.New(slog.NewTextHandler(log, nil)))
 	stop := f.run(a)
-	f.eventually(func() bool { return strings.Contains(log.String(), "could not try all unknown profiles and books again") })
+	f.eventually(func() bool {
+		return strings.Contains(log.String(), "could not try all unknown profiles and books again")
+	})
 	f.exec(`ALTER TABLE aggregator.away RENAME TO dead_letter`)
 	f.addProfile()
 	f.eventually(func() bool { return a.Stats().Retried == 1 })

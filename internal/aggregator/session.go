@@ -24,7 +24,7 @@ func (p *partition) session(ctx, work context.Context, m mode) error {
 	defer stopReading()
 	chunks := make(chan *events.Batch)
 	failed := make(chan error, 1)
-	unsettled := 0 // taken from the budget by the reader, until it ends
+	unsettled := 0 // entries taken from the budget by the reader, until it ends
 	go func() {
 		defer close(chunks)
 		taken, err := p.read(reading, checkpoint.Position, chunks, m)
@@ -32,26 +32,45 @@ func (p *partition) session(ctx, work context.Context, m mode) error {
 		failed <- err
 	}()
 
-	var settleErr error
-	settled := 0
-	for batch := range chunks {
-		if settleErr != nil {
-			continue
-		}
-		crash("after_read")
-		if checkpoint, settleErr = p.settle(work, checkpoint, batch); settleErr != nil {
-			stopReading()
-			continue
-		}
-		settled += batch.Entries
-		p.lay()
+	settled, settleErr := p.settleAll(work, checkpoint, chunks)
+	stopReading()
+	for range chunks { // until the reader has ended
 	}
 	readErr := <-failed
 	m.budget.giveBack(unsettled - settled)
-	if settleErr == nil && reading.Err() != nil {
+	if settleErr == nil && ctx.Err() != nil {
 		return nil // the reader was told to stop; what it says then is of no interest
 	}
 	return errors.Join(settleErr, readErr)
+}
+
+// settleAll settles chunks as they come, until there are no more, and returns how many
+// entries they had. Now and then it trims what has become free in the meantime: retained
+// entries grow old, and other groups move on.
+func (p *partition) settleAll(ctx context.Context, checkpoint ledger.Checkpoint, chunks <-chan *events.Batch) (settled int, err error) {
+	again := time.NewTicker(p.options.TrimEvery)
+	defer again.Stop()
+	for {
+		select {
+		case batch, more := <-chunks:
+			if !more {
+				return settled, nil
+			}
+			crash("after_read")
+			if checkpoint, err = p.settle(ctx, checkpoint, batch); err != nil {
+				return settled, err
+			}
+			settled += batch.Entries
+			p.lay()
+		case <-again.C:
+			if checkpoint.Position.IsZero() {
+				continue // there may be no stream yet
+			}
+			if err := p.trim(ctx, checkpoint); err != nil {
+				return settled, err
+			}
+		}
+	}
 }
 
 // start is the checkpoint of a source, or where it would be made.
@@ -110,6 +129,8 @@ func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 }
 
 func (p *partition) trim(ctx context.Context, checkpoint ledger.Checkpoint) error {
+	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
+	defer cancel()
 	trimmed, err := p.source.Trim(ctx, checkpoint.Position, checkpoint.Entries, p.options.Retain)
 	if err != nil {
 		return err
