@@ -27,7 +27,8 @@ BEGIN
         END IF;
     END LOOP;
     -- Only a superuser may give things to a role that it is not a member of.
-    IF NOT pg_has_role(current_user, 'aggregator_owner', 'MEMBER') THEN
+    -- From PostgreSQL 16 on, to have made it is to be a member, but not one who may act as it.
+    IF NOT pg_has_role(current_user, 'aggregator_owner', 'USAGE') THEN
         EXECUTE format('GRANT aggregator_owner TO %I', current_user);
     END IF;
     IF NOT pg_has_role('aggregator_migrate', 'aggregator_owner', 'MEMBER') THEN

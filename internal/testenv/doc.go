@@ -16,6 +16,10 @@
 // server takes one of its own from NewPostgres, NewRedis, or, outside of tests,
 // StartPostgres and StartRedis.
 //
+// These are the URLs of the servers' masters. What runs with the rights of the daemon, or of
+// another of the roles and users in config/roles.sql and config/redis.acl, gets those of As
+// and RedisAs. RedisTLS and PostgresTLS make servers that speak TLS only.
+//
 // Servers listen on 127.0.0.1, on a port from a range that the kernel hands to nobody, so
 // that a stopped server finds its port still free when it is started again. What is
 // committed survives Crash only on a server started with Durable, and what a Redis has
