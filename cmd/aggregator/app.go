@@ -39,11 +39,7 @@ func (a *app) configured(run func(cmd *cobra.Command, args []string) error) func
 // openPostgres opens a pool of so many connections to a database with our schema. Errors
 // have postgres.ErrUnreachable or postgres.ErrSchema. The caller closes the pool.
 func (a *app) openPostgres(ctx context.Context, conns int) (*pgxpool.Pool, error) {
-	pool, err := postgres.Open(ctx, postgres.Options{
-		URL:             string(a.cfg.Postgres.URL),
-		MaxConns:        conns,
-		ApplicationName: "aggregator",
-	})
+	pool, err := postgres.Open(ctx, a.postgresOptions(conns))
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +48,10 @@ func (a *app) openPostgres(ctx context.Context, conns int) (*pgxpool.Pool, error
 		return nil, err
 	}
 	return pool, nil
+}
+
+func (a *app) postgresOptions(conns int) postgres.Options {
+	return postgres.Options{URL: string(a.cfg.Postgres.URL), MaxConns: conns, ApplicationName: "aggregator"}
 }
 
 // openRedis opens a client with so many connections. Errors have errRedisUnreachable. The

@@ -37,6 +37,7 @@ func TestReadersMayRead(t *testing.T) {
 		"migrate status":                     "applied",
 		"history 1":                          "FEEDBACK",
 		"checkpoint show":                    "SOURCE",
+		"status":                             "book-like-events  1 ",
 		"dead list":                          "",
 		"drain --dry-run":                    "would apply 1 of 1 events",
 		"drain --dry-run --source-kind list": "would apply 1 of 1 events",

@@ -40,6 +40,8 @@ func newRoot(a *app) *cobra.Command {
 	root.AddCommand(
 		newRun(a),
 		newDrain(a),
+		newStatus(a),
+		newVerify(a),
 		newDead(a),
 		newMigrate(a),
 		newHistory(a),

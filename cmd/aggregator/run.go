@@ -20,15 +20,28 @@ either server are waited out.
 
 Now and then it applies the dead letters of the last while (dead.retry_unknown_for) whose
 profile and book are there by now. When most events cannot be applied (dead.max_share) it
-ends with an error and leaves them in Redis.`,
+ends with an error and leaves them in Redis.
+
+At http.addr it answers /healthz, /readyz, /version and /metrics.`,
 		Example: `  aggregator run
   AGGREGATOR_SOURCE_KIND=list aggregator run --log-level debug`,
 		RunE: a.configured(func(cmd *cobra.Command, _ []string) error {
+			listener, err := a.listen(cmd.Context())
+			if err != nil {
+				return err
+			}
 			engine, err := a.openEngine(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer engine.close()
+			if listener != nil {
+				stop, err := a.serveAdmin(cmd.Context(), listener, engine)
+				if err != nil {
+					return err
+				}
+				defer stop()
+			}
 			a.log.Info("draining", "kind", a.cfg.Source.Kind, "key", a.cfg.Source.Key, "partitions", a.cfg.Source.Partitions)
 			ctx, cancel := context.WithCancel(cmd.Context())
 			defer cancel()

@@ -115,7 +115,7 @@ func TestDaemonTellsNoPasswords(t *testing.T) {
 	config := fmt.Sprintf("redis:\n  url: %s\n  tls_ca_file: %s\n  tls_cert_file: %s\n  tls_key_file: %s\npostgres:\n  url: %s\n",
 		s.redisURL, ca, cert, key, s.trusting(ca))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "aggregator.yaml"), []byte(config), 0o600))
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "run", "--log-level=debug", "--lease-ttl=0s")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "run", "--log-level=debug", "--lease-ttl=0s", "--http-addr=127.0.0.1:0")
 	cmd.Dir, cmd.Env = dir, []string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + dir}
 	stderr, err := cmd.StderrPipe()
 	require.NoError(t, err)

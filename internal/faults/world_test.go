@@ -162,7 +162,7 @@ func prepare(ctx context.Context, server *testenv.PostgresServer, name string) e
 
 // hermetic is an environment that says nothing about servers.
 func hermetic() []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir(), "TZ=UTC"}
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir(), "TZ=UTC", "AGGREGATOR_HTTP_ADDR="}
 }
 
 // push pushes events and returns when all are acknowledged. One in a hundred is junk, one

@@ -69,6 +69,11 @@ func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 	return pool, nil
 }
 
+// Ping asks the server for a sign of life. Errors as Open.
+func Ping(ctx context.Context, pool *pgxpool.Pool) error {
+	return reachable(pool.Config().ConnConfig, pool.Ping(ctx))
+}
+
 // setParams adds the session settings that the operator has not set: in the URL, or by
 // the options parameter (libpq's PGOPTIONS), which the server would read before ours.
 func setParams(cfg *pgxpool.Config, params map[string]string) {

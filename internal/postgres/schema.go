@@ -39,16 +39,12 @@ func CheckSchema(ctx context.Context, pool *pgxpool.Pool) error {
 }
 
 func checkSchema(ctx context.Context, db querier) error {
-	applied, err := appliedVersions(ctx, db)
+	at, err := schemaVersion(ctx, db)
 	if err != nil {
 		return err
 	}
 	known := embeddedMigrations()
 	need := known[len(known)-1].Version
-	var at int64
-	for version := range applied {
-		at = max(at, version)
-	}
 	switch {
 	case at == 0:
 		return fmt.Errorf("%w: it has not been created; run: aggregator migrate up", ErrSchema)
@@ -58,6 +54,21 @@ func checkSchema(ctx context.Context, db querier) error {
 		return fmt.Errorf("%w: it is at version %d, and this program knows no version after %d; install a newer aggregator", ErrSchema, at, need)
 	}
 	return nil
+}
+
+// SchemaVersion returns the version of the newest migration that is applied, by whatever
+// program; 0 if none is.
+func SchemaVersion(ctx context.Context, pool *pgxpool.Pool) (int64, error) {
+	at, err := schemaVersion(ctx, pool)
+	return at, reachable(pool.Config().ConnConfig, err)
+}
+
+func schemaVersion(ctx context.Context, db querier) (at int64, err error) {
+	applied, err := appliedVersions(ctx, db)
+	for version := range applied {
+		at = max(at, version)
+	}
+	return at, err
 }
 
 // MigrationStatus lists the migrations by version: this program's, and those in the

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/testenv"
+)
+
+// servers are a pair of them with a child and a book.
+type servers struct {
+	t     *testing.T
+	env   []string
+	db    *pgx.Conn
+	redis *redis.Client
+}
+
+func newServers(t *testing.T) *servers {
+	t.Helper()
+	t.Parallel()
+	database, redisURL := testenv.Database(t), testenv.Redis(t)
+	db, err := pgx.Connect(t.Context(), database)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = db.Close(t.Context()) })
+	options, err := redis.ParseURL(redisURL)
+	require.NoError(t, err)
+	client := redis.NewClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	s := &servers{t, []string{
+		"AGGREGATOR_POSTGRES_URL=" + testenv.As(t, database, "aggregator_daemon"),
+		"AGGREGATOR_REDIS_URL=" + testenv.RedisAs(t, redisURL, "aggregator_stream", "book-like-events"),
+		"AGGREGATOR_LOG_FORMAT=text",
+	}, db, client}
+	s.exec(`INSERT INTO child_profile (id, name) VALUES (1, 'Bori')`)
+	s.exec(`INSERT INTO book (id, title) VALUES (1, 'b')`)
+	return s
+}
+
+func (s *servers) exec(sql string) {
+	s.t.Helper()
+	_, err := s.db.Exec(s.t.Context(), sql)
+	require.NoError(s.t, err)
+}
+
+// push pushes events and returns the ids of their entries.
+func (s *servers) push(events ...string) (ids []string) {
+	s.t.Helper()
+	for _, event := range events {
+		id, err := s.redis.XAdd(s.t.Context(), &redis.XAddArgs{Stream: "book-like-events", Values: []any{"event", event}}).Result()
+		require.NoError(s.t, err)
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+func (s *servers) program(args ...string) result {
+	s.t.Helper()
+	return program(s.t, s.env, args...)
+}
+
+func TestVerify(t *testing.T) {
+	s := newServers(t)
+	none := s.program("verify")
+	none.requireDone(t)
+	require.Equal(t, "book-like-events: no checkpoint: nothing has been drained yet: nothing to verify\n", none.stdout)
+
+	s.push("1:1:LIKE", "1:1:DISLIKE", "2:1:LIKE")
+	require.Zero(t, s.program("drain").code)
+	ids := s.push("1:1:LIKE", "1:1:LIKE")
+	even := s.program("verify")
+	even.requireDone(t)
+	require.Equal(t, "book-like-events: balanced: 2 applied + 1 dead letters = 3 settled + 0 in hand; 5 added = 3 read + 2 left\n", even.stdout)
+
+	require.NoError(t, s.redis.XDel(t.Context(), "book-like-events", ids[0]).Err())
+	s.exec(`UPDATE aggregator.mark SET applied = applied + 1 WHERE child_profile_id = 1`)
+	r := s.program("verify")
+	require.Equal(t, exitFailed, r.code)
+	require.Equal(t, "book-like-events: not balanced: 1 too many: 3 applied + 1 dead letters, but 3 entries settled + 0 in hand: some were counted twice; "+
+		"1 removed unread: 5 entries were ever added, 1 are left and 3 were read: somebody used XDEL, XTRIM or MAXLEN\n", r.stdout)
+	require.Equal(t, "aggregator: the books of 1 of 1 sources do not balance\n", r.stderr)
+
+	s.exec(`DELETE FROM aggregator.dead_letter`)
+	s.exec(`UPDATE aggregator.mark SET applied = applied - 1 WHERE child_profile_id = 1`)
+	r = s.program("verify", "-o", "json")
+	require.Equal(t, exitFailed, r.code)
+	var document struct {
+		Balanced bool
+		Sources  []verification
+	}
+	require.NoError(t, json.Unmarshal([]byte(r.stdout), &document))
+	require.False(t, document.Balanced)
+	require.Len(t, document.Sources, 1)
+	require.EqualValues(t, -1, document.Sources[0].Difference)
+	require.EqualValues(t, 1, document.Sources[0].Vanished)
+	require.Equal(t, "not balanced", document.Sources[0].State)
+}
+
+func TestVerifyUnreachable(t *testing.T) {
+	s := newServers(t)
+	program(t, []string{s.env[0], "REDIS_URL=redis://u:hunter2@127.0.0.1:1"}, "verify").
+		requireFailure(t, exitUnreachable, "Redis at 127.0.0.1:1 is not reachable")
+	program(t, []string{s.env[1], "DATABASE_URL=postgres://u:hunter2@127.0.0.1:1/d"}, "verify").
+		requireFailure(t, exitUnreachable, "PostgreSQL at 127.0.0.1:1")
+}

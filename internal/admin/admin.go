@@ -1,0 +1,117 @@
+// Package admin lets others look at a running service: an HTTP listener for health checks
+// and metrics, and the survey of both servers that it shares with the command status.
+//
+//	/healthz  200 while every loop turns, whatever the servers do: 503 is a reason to kill it
+//	/readyz   200 while the service does its work, or could at once; else 503, with reasons
+//	/version  what is running
+//	/metrics  for Prometheus
+//
+// It reads only, asks nobody for a password, and must not be seen by those who may not
+// know what the log tells. Its connections are its own, so that a busy service and a
+// curious monitor do not wait for each other.
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
+
+	"aggregator/internal/aggregator"
+	"aggregator/internal/events"
+)
+
+// Loop is what is looked at; *aggregator.Aggregator is one.
+type Loop interface {
+	Status() []aggregator.Status
+}
+
+// Options say what to show. All are required but those that say so.
+type Options struct {
+	Loop    Loop
+	Pool    *pgxpool.Pool // not the loop's; two connections are enough
+	Redis   *redis.Client // not the loop's
+	Sources []*events.Source
+	Version string
+	MaxWait time.Duration // for which the loop may rest beyond a minute; may be 0
+	Log     *slog.Logger
+}
+
+// Server answers.
+type Server struct {
+	Options
+	survey recent[Survey]
+	books  books
+	http   http.Server
+}
+
+// Listen takes the address. The error is one line, without the address.
+func Listen(ctx context.Context, addr string) (net.Listener, error) {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", addr)
+	var refused *net.OpError
+	if errors.As(err, &refused) {
+		err = refused.Err
+	}
+	return listener, err
+}
+
+// New returns a server that does nothing yet.
+func New(o Options) *Server {
+	s := &Server{Options: o}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", s.healthz)
+	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.HandleFunc("GET /version", s.version)
+	mux.Handle("GET /metrics", s.metrics())
+	s.http = http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    1 << 16,
+		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+	}
+	return s
+}
+
+// Serve answers, and audits the books now and then, until ctx ends. It closes the
+// listener. That it cannot answer any more is its only error.
+func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	audited := make(chan struct{})
+	go func() {
+		defer close(audited)
+		s.books.keepAuditing(ctx, s)
+	}()
+	defer func() {
+		cancel()
+		<-audited
+	}()
+	defer context.AfterFunc(ctx, func() { _ = s.http.Close() })() // a health check does not have to be finished
+	s.http.BaseContext = func(net.Listener) context.Context { return ctx }
+	err := s.http.Serve(listener)
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("answering HTTP: %w", err)
+}
+
+// patience is how long a server may take before it counts as silent.
+const patience = 3 * time.Second
+
+// look is a survey that is no older than maxAge.
+func (s *Server) look(ctx context.Context, maxAge time.Duration) Survey {
+	return s.survey.get(maxAge, func() Survey {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience) // it serves others too
+		defer cancel()
+		return Look(ctx, s.Pool, s.Redis, s.Sources)
+	})
+}

@@ -1,0 +1,90 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	"aggregator/internal/aggregator"
+	"aggregator/internal/audit"
+	"aggregator/internal/events"
+	"aggregator/internal/ledger"
+)
+
+// books are the latest balances of the sources that this instance works on. Drawing them
+// up reads all marks, hence not with every scrape.
+type books struct {
+	mu       sync.Mutex
+	balances map[string]audit.Balance // by source
+}
+
+const auditEvery = 30 * time.Second
+
+func (b *books) latest() map[string]audit.Balance {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.balances)
+}
+
+// keepAuditing audits every half a minute until ctx ends.
+func (b *books) keepAuditing(ctx context.Context, s *Server) {
+	ticker := time.NewTicker(auditEvery)
+	defer ticker.Stop()
+	for {
+		b.audit(ctx, s)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// audit draws up the balance of each source that this instance works on; the others are
+// for those who do. What does not balance is logged once, and again when it changes.
+func (b *books) audit(ctx context.Context, s *Server) {
+	before := b.latest()
+	now := make(map[string]audit.Balance)
+	for _, status := range s.Loop.Status() {
+		name := status.Source.Name()
+		source := find(s.Sources, name)
+		if status.State != aggregator.Working || source == nil {
+			continue
+		}
+		balance, err := audit.Take(ctx, s.Pool, source)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, ledger.ErrNoCheckpoint):
+			continue
+		case err != nil:
+			s.Log.Warn("could not audit the books", "source", name, "error", err)
+			continue
+		}
+		now[name] = balance
+		old, known := before[name]
+		same := known && old.Difference() == balance.Difference() && old.Vanished() == balance.Vanished()
+		switch {
+		case same, balance.Even() && !known:
+		case balance.Even():
+			s.Log.Info("the books balance again", "source", name)
+		default:
+			s.Log.Error("the books do not balance: "+balance.Complaint(), "source", name,
+				"difference", balance.Difference(), "vanished", balance.Vanished())
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.balances = now
+}
+
+func find(sources []*events.Source, name string) *events.Source {
+	for _, source := range sources {
+		if source.Name() == name {
+			return source
+		}
+	}
+	return nil
+}

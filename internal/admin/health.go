@@ -1,0 +1,108 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"aggregator/internal/aggregator"
+)
+
+// A loop that has not turned for so long hangs. Each of its waits is shorter.
+const lifeSign = time.Minute
+
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+	var stuck []string
+	for _, status := range s.Loop.Status() {
+		ended := status.State == aggregator.Halted || status.State == aggregator.Stopped
+		if silent := time.Since(status.LastTurn); silent > lifeSign+s.MaxWait && !ended {
+			stuck = append(stuck, fmt.Sprintf("the loop of %s (%s) has not turned for %s\n", status.Source.Name(), status.State, silent.Round(time.Second)))
+		}
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if len(stuck) > 0 {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprint(w, strings.Join(stuck, ""))
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+// readiness is the answer of /readyz. Its names are those of the JSON form.
+type readiness struct {
+	Ready   bool                   `json:"ready"`
+	Checks  map[string]check       `json:"checks"`
+	Sources map[string]sourceState `json:"sources"`
+}
+
+type check struct {
+	OK     bool   `json:"ok"`
+	Reason string `json:"reason,omitempty"`
+}
+
+func checked(err error) check {
+	switch {
+	case err == nil:
+		return check{OK: true}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return check{Reason: "no answer within " + patience.String()}
+	}
+	return check{Reason: err.Error()}
+}
+
+type sourceState struct {
+	OK       bool             `json:"ok"`
+	State    aggregator.State `json:"state"`
+	Since    time.Time        `json:"since"`
+	Reason   string           `json:"reason,omitempty"`
+	LastTurn time.Time        `json:"last_turn"`
+}
+
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	survey := s.look(r.Context(), time.Second)
+	answer := readiness{
+		Checks: map[string]check{
+			"redis":    checked(survey.Redis.Err),
+			"postgres": checked(survey.Postgres.Err),
+			"schema":   checked(survey.Schema.Err),
+		},
+		Sources: map[string]sourceState{},
+		Ready:   true,
+	}
+	for _, c := range answer.Checks {
+		answer.Ready = answer.Ready && c.OK
+	}
+	for _, status := range s.Loop.Status() {
+		// One that stands by takes over at once: it is as ready as it can be.
+		ok := status.State == aggregator.Working || status.State == aggregator.StandingBy
+		answer.Ready = answer.Ready && ok
+		answer.Sources[status.Source.Name()] = sourceState{ok, status.State, status.Since.UTC(), status.Reason, status.LastTurn.UTC()}
+	}
+	code := http.StatusOK
+	if !answer.Ready {
+		code = http.StatusServiceUnavailable
+	}
+	writeJSON(w, code, answer)
+}
+
+func (s *Server) version(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, map[string]string{
+		"version": s.Version, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH,
+	})
+}
+
+func writeJSON(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(v) // who does not listen any more misses nothing
+}

@@ -1,0 +1,159 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
+
+	"aggregator/internal/events"
+	"aggregator/internal/ledger"
+	"aggregator/internal/postgres"
+)
+
+// Health is whether a server answers, and how.
+type Health struct {
+	Err     error // why it does not
+	Version string
+	Latency time.Duration // of one round trip
+}
+
+// Survey is what the servers say of each other's half of the work. What could not be found
+// out is nil.
+type Survey struct {
+	Redis    Health
+	Postgres Health
+	Schema   struct {
+		Err     error // what is wrong with it, or why that is not known
+		Version int64
+	}
+	Sources []SourceSurvey
+	Dead    map[events.Reason]int64 // letters that nobody has settled
+	Err     error                   // the first of what else went wrong
+}
+
+// SourceSurvey is how far a source is.
+type SourceSurvey struct {
+	Source     *events.Source
+	Checkpoint *ledger.Checkpoint
+	Lease      *ledger.Lease // also one whose time is over
+	Waiting    *int64        // entries behind the checkpoint; see events.Source.Waiting
+}
+
+// Look asks both servers. Where PostgreSQL does not answer, or without a pool, in which
+// case the caller knows why, the bookmark in Redis stands in for the checkpoint. It reads
+// only, and takes as long as ctx lets it when a server is silent.
+func Look(ctx context.Context, pool *pgxpool.Pool, client *redis.Client, sources []*events.Source) Survey {
+	s := Survey{}
+	for _, source := range sources {
+		s.Sources = append(s.Sources, SourceSurvey{Source: source})
+	}
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		s.Redis = askRedis(ctx, client)
+	}()
+	if pool != nil {
+		s.askPostgres(ctx, pool)
+	}
+	<-asked
+	if s.Redis.Err == nil {
+		s.count(ctx)
+	}
+	return s
+}
+
+func (s *Survey) keep(err error) {
+	if s.Err == nil {
+		s.Err = err
+	}
+}
+
+func askRedis(ctx context.Context, client *redis.Client) (h Health) {
+	// HELLO is the one command that tells the version and needs no right.
+	reply, err := client.Do(ctx, "HELLO").Result()
+	if err != nil {
+		return Health{Err: err}
+	}
+	h.Version = "unknown"
+	switch reply := reply.(type) {
+	case map[any]any:
+		h.Version = fmt.Sprint(reply["version"])
+	case []any:
+		for i := 0; i+1 < len(reply); i += 2 {
+			if reply[i] == "version" {
+				h.Version = fmt.Sprint(reply[i+1])
+			}
+		}
+	}
+	began := time.Now() // now that there is a connection
+	h.Err = client.Do(ctx, "HELLO").Err()
+	h.Latency = time.Since(began)
+	return h
+}
+
+func (s *Survey) askPostgres(ctx context.Context, pool *pgxpool.Pool) {
+	h := &s.Postgres
+	if h.Err = postgres.Ping(ctx, pool); h.Err == nil {
+		began := time.Now() // now that there is a connection
+		h.Err = postgres.Ping(ctx, pool)
+		h.Latency = time.Since(began)
+	}
+	if h.Err == nil {
+		h.Err = pool.QueryRow(ctx, `SHOW server_version`).Scan(&h.Version)
+	}
+	if s.Schema.Err = h.Err; h.Err != nil {
+		return
+	}
+	if s.Schema.Version, s.Schema.Err = postgres.SchemaVersion(ctx, pool); s.Schema.Err == nil {
+		s.Schema.Err = postgres.CheckSchema(ctx, pool)
+	}
+	if s.Schema.Err != nil {
+		return
+	}
+	checkpoints, err := ledger.Checkpoints(ctx, pool)
+	s.keep(err)
+	leases, err := ledger.Leases(ctx, pool)
+	s.keep(err)
+	s.Dead, err = ledger.Unsettled(ctx, pool)
+	s.keep(err)
+	at := make(map[string]*ledger.Checkpoint, len(checkpoints))
+	for i := range checkpoints {
+		at[checkpoints[i].Source] = &checkpoints[i]
+	}
+	held := make(map[string]*ledger.Lease, len(leases))
+	for i := range leases {
+		held[leases[i].Source] = &leases[i]
+	}
+	for i := range s.Sources {
+		name := s.Sources[i].Source.Name()
+		s.Sources[i].Checkpoint, s.Sources[i].Lease = at[name], held[name]
+	}
+}
+
+// count counts what waits in each source.
+func (s *Survey) count(ctx context.Context) {
+	for i := range s.Sources {
+		source := &s.Sources[i]
+		var position events.Position
+		var entries int64
+		if c := source.Checkpoint; c != nil {
+			position, entries = c.Position, c.Entries
+		} else {
+			state, err := source.Source.Inspect(ctx)
+			if err != nil {
+				s.keep(err)
+				return
+			}
+			position, entries = state.Begin()
+		}
+		waiting, err := source.Source.Waiting(ctx, position, entries)
+		if err != nil {
+			s.keep(err)
+			return
+		}
+		source.Waiting = &waiting
+	}
+}
