@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"aggregator/config"
+	"aggregator/internal/aggregator"
 	"aggregator/internal/postgres"
 )
 
@@ -45,6 +47,9 @@ func (a *app) openPostgres(ctx context.Context, conns int) (*pgxpool.Pool, error
 	}
 	if err := postgres.CheckSchema(ctx, pool); err != nil {
 		pool.Close()
+		if !errors.Is(err, postgres.ErrSchema) && ctx.Err() == nil && aggregator.Classify(err) == aggregator.Retry {
+			err = tag(postgres.ErrUnreachable, err) // it went away in this very moment
+		}
 		return nil, err
 	}
 	return pool, nil

@@ -22,20 +22,24 @@ Now and then it applies the dead letters of the last while (dead.retry_unknown_f
 profile and book are there by now. When most events cannot be applied (dead.max_share) it
 ends with an error and leaves them in Redis.
 
-At http.addr it answers /healthz, /readyz, /version and /metrics.`,
+At http.addr it answers /healthz, /readyz, /version and /metrics. An address that is taken is
+an error, but for the default one: then a second instance on a machine goes without.`,
 		Example: `  aggregator run
   AGGREGATOR_SOURCE_KIND=list aggregator run --log-level debug`,
 		RunE: a.configured(func(cmd *cobra.Command, _ []string) error {
-			listener, err := a.listen(cmd.Context())
+			listener, listening, err := a.listen(cmd.Context())
 			if err != nil {
 				return err
 			}
 			engine, err := a.openEngine(cmd.Context())
+			if err != nil && cmd.Context().Err() != nil {
+				return nil // told to stop before it began
+			}
 			if err != nil {
 				return err
 			}
 			defer engine.close()
-			if listener != nil {
+			if listening {
 				stop, err := a.serveAdmin(cmd.Context(), listener, engine)
 				if err != nil {
 					return err
