@@ -2,22 +2,32 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"syscall"
 
+	"aggregator/config"
 	"aggregator/internal/admin"
 )
 
-// listen takes http.addr, before anything else is begun; nil if it is empty.
-func (a *app) listen(ctx context.Context) (net.Listener, error) {
-	if a.cfg.HTTP.Addr == "" {
-		return nil, nil //nolint:nilnil // it is an optional part
+// listen takes http.addr, before anything else is begun. It says false if nobody is to
+// listen: the address is empty, or it is the default one and taken, as by a second
+// instance that stands by on the same machine.
+func (a *app) listen(ctx context.Context) (net.Listener, bool, error) {
+	addr := a.cfg.HTTP.Addr
+	if addr == "" {
+		return nil, false, nil
 	}
-	listener, err := admin.Listen(ctx, a.cfg.HTTP.Addr)
-	if err != nil {
-		return nil, fmt.Errorf("http.addr = %q: %w", a.cfg.HTTP.Addr, err)
+	listener, err := admin.Listen(ctx, addr)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE) && addr == config.Default().HTTP.Addr:
+		a.log.Warn("no health checks and no metrics: the default address is taken; give each instance an http.addr of its own", "http.addr", addr)
+		return nil, false, nil
+	case err != nil:
+		return nil, false, fmt.Errorf("http.addr = %q: %w", addr, err)
 	}
-	return listener, nil
+	return listener, true, nil
 }
 
 // serveAdmin answers at the listener until stop is called: longer than ctx, for what is in
