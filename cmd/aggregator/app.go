@@ -43,20 +43,26 @@ func (a *app) configured(run func(cmd *cobra.Command, args []string) error) func
 func (a *app) openPostgres(ctx context.Context, conns int) (*pgxpool.Pool, error) {
 	pool, err := postgres.Open(ctx, a.postgresOptions(conns))
 	if err != nil {
-		return nil, err
+		return nil, wentAway(ctx, err)
 	}
 	if err := postgres.CheckSchema(ctx, pool); err != nil {
 		pool.Close()
-		if !errors.Is(err, postgres.ErrSchema) && ctx.Err() == nil && aggregator.Classify(err) == aggregator.Retry {
-			err = tag(postgres.ErrUnreachable, err) // it went away in this very moment
-		}
-		return nil, err
+		return nil, wentAway(ctx, err)
 	}
 	return pool, nil
 }
 
 func (a *app) postgresOptions(conns int) postgres.Options {
 	return postgres.Options{URL: string(a.cfg.Postgres.URL), MaxConns: conns, ApplicationName: "aggregator"}
+}
+
+// wentAway makes an error that a server which lets us in would not give one of a server
+// that is not reachable: it went away in this very moment.
+func wentAway(ctx context.Context, err error) error {
+	if ctx.Err() != nil || errors.Is(err, postgres.ErrURL) || errors.Is(err, postgres.ErrSchema) || aggregator.Classify(err) != aggregator.Retry {
+		return err
+	}
+	return tag(postgres.ErrUnreachable, err)
 }
 
 // openRedis opens a client with so many connections. Errors have errRedisUnreachable. The
