@@ -33,11 +33,15 @@ func (w *world) load(rate int, d time.Duration, flags ...string) (wait func()) {
 	}
 }
 
-// connect opens a session of somebody else's.
+// connect opens a session of somebody else's, once PostgreSQL lets anybody in.
 func (w *world) connect() *pgx.Conn {
 	w.t.Helper()
-	conn, err := pgx.Connect(w.t.Context(), w.database)
-	require.NoError(w.t, err)
+	var conn *pgx.Conn
+	w.until("PostgreSQL lets us in", func() (in bool) {
+		var err error
+		conn, err = pgx.Connect(w.t.Context(), w.database)
+		return err == nil
+	})
 	w.t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(w.t.Context())) })
 	return conn
 }

@@ -1,0 +1,235 @@
+//go:build faults
+
+package faults_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// weakening is a change to the product that gives up one of the rules that keep events
+// from being lost or doubled. It is made to a copy of the source, which is compiled in the
+// place of the original: nothing in the product is there for it.
+type weakening struct {
+	name    string
+	changes []change
+	reveal  func(t *testing.T, program string) report // a part of the suite, with that program
+}
+
+// change replaces a text that must be in the file exactly once.
+type change struct{ file, old, new string }
+
+var weakenings = []weakening{
+	{
+		name: "the checkpoint does not look at the marks",
+		changes: []change{{
+			"internal/ledger/checkpoint.go",
+			"AND cardinality($7::bigint[]) = (", "AND cardinality($7::bigint[]) >= (",
+		}},
+		reveal: func(t *testing.T, program string) report {
+			return crashAt(t, "before_checkpoint", 1500*time.Millisecond, program).compare()
+		},
+	},
+	{
+		name: "the checkpoint is not flushed",
+		changes: []change{{
+			"internal/ledger/checkpoint.go",
+			"SET LOCAL synchronous_commit = on", "SET LOCAL synchronous_commit = off",
+		}},
+		reveal: func(t *testing.T, program string) report { return crashAt(t, "after_trim", 0, program).compare() },
+	},
+	{
+		name: "trimmed before the checkpoint",
+		changes: []change{{
+			"internal/aggregator/session.go", `	crash("before_checkpoint")
+`, `	if err := p.trim(ctx, ledger.Checkpoint{Position: batch.Last, Entries: from.Entries + int64(batch.Entries)}); err != nil {
+		return from, err
+	}
+	crash("before_checkpoint")
+`,
+		}},
+		reveal: func(t *testing.T, program string) report {
+			return crashAt(t, "before_checkpoint", 0, program).compare()
+		},
+	},
+	{
+		name: "events that the marks have passed are not skipped",
+		changes: []change{{
+			"internal/aggregator/session.go",
+			"rest := r.after(marks[r.profileID])",
+			"rest := run{profileID: r.profileID, events: r.events, seen: marks[r.profileID]}",
+		}},
+		reveal: func(t *testing.T, program string) report {
+			w := unrestricted(t, program)
+			w.push(2000)
+			w.start("drain", "CRASH_AT=before_checkpoint:2").crashed()
+			w.drain()
+			return w.compare()
+		},
+	},
+	{
+		name: "marks are not compared",
+		changes: []change{
+			{
+				"internal/ledger/mark.go",
+				"AND m.position_ms = w.seen_ms AND m.position_seq = w.seen_seq",
+				"AND w.seen_ms IS NOT NULL AND w.seen_seq IS NOT NULL",
+			},
+			{
+				"internal/ledger/mark.go", "ON CONFLICT DO NOTHING",
+				"ON CONFLICT (child_profile_id, source) DO UPDATE SET position_ms = excluded.position_ms, " +
+					"position_seq = excluded.position_seq, applied = aggregator.mark.applied + excluded.applied",
+			},
+		},
+		reveal: overlap,
+	},
+	{
+		name:    "a cursor that instances share",
+		changes: []change{sharedCursor, useSharedCursor},
+		reveal:  overlap,
+	},
+	{
+		name: "a client that sends commands again, with a cursor",
+		changes: []change{
+			sharedCursor, useSharedCursor, recoverPending,
+			{"cmd/aggregator/redis.go", "opts.MaxRetries = -1", "opts.MaxRetries = 3"},
+		},
+		reveal: loseReads,
+	},
+}
+
+// The cursor is that of the consumer group. With recoverPending, what was delivered and not
+// settled is read again after a restart of the loop.
+var (
+	useSharedCursor = change{
+		"internal/events/source.go",
+		"		n, err := s.readStream(ctx, batch, limit)\n		if n > 0 || err != nil || s.inlet == nil {",
+		"		n, err := s.readShared(ctx, batch, limit)\n		if n > 0 || err != nil || s.inlet == nil {",
+	}
+	sharedCursor = change{
+		"internal/events/source.go", "// readStream is Read for what is in the stream.\n",
+		"var restarted bool\n\n" +
+			"func (s *Source) readShared(ctx context.Context, batch *Batch, limit int) (int, error) {\n" +
+			"	from := \">\"\n" +
+			"	if restarted {\n		from = batch.Last.String()\n	}\n" +
+			"	cmd := redis.NewRawCmd(ctx, \"EVAL\", `" + cursorScript + "`, 1, s.stream, limit, from)\n" +
+			"	if err := s.client.Process(ctx, cmd); err != nil {\n		return 0, err\n	}\n" +
+			"	n, err := batch.decode(cmd.Val(), s.weights)\n" +
+			"	if n == 0 && err == nil && restarted {\n		restarted = false\n		return s.readShared(ctx, batch, limit)\n	}\n" +
+			"	return n, err\n}\n\n" +
+			"// readStream is Read for what is in the stream.\n",
+	}
+	recoverPending = change{
+		"internal/events/source.go", "	reply, err := inspectScript.RunRO(",
+		"	restarted = true\n	reply, err := inspectScript.RunRO(",
+	}
+)
+
+const cursorScript = `
+redis.pcall('XGROUP', 'CREATE', KEYS[1], 'aggregator', '0', 'MKSTREAM')
+local read = redis.call('XREADGROUP', 'GROUP', 'aggregator', 'c', 'COUNT', ARGV[1], 'STREAMS', KEYS[1], ARGV[2])
+if not read then return {} end
+return read[1][2]`
+
+// TestControls weakens the daemon, one rule at a time. The suite must find lost or doubled
+// events each time: one that cannot fail proves nothing.
+func TestControls(t *testing.T) {
+	for _, weak := range weakenings {
+		t.Run(weak.name, func(t *testing.T) {
+			program := weak.build(t)
+			for round := range 5 {
+				r := weak.reveal(t, program)
+				t.Logf("round %d: %s", round+1, r)
+				if r.Lost+r.Doubled > 0 {
+					require.False(t, r.OK)
+					return
+				}
+			}
+			t.Fatal("the suite does not find out that the daemon is weakened")
+		})
+	}
+	// What makes the last one fail is the client that sends again, not the cursor.
+	t.Run("a client that does not send again, with a cursor", func(t *testing.T) {
+		weak := weakening{name: "cursor", changes: []change{sharedCursor, useSharedCursor, recoverPending}}
+		r := loseReads(t, weak.build(t))
+		t.Log(r)
+		require.True(t, r.OK, "%s", r.text)
+	})
+}
+
+// build compiles the daemon from the weakened source.
+func (weak weakening) build(t *testing.T) (program string) {
+	t.Helper()
+	dir := t.TempDir()
+	root, err := filepath.Abs(module)
+	require.NoError(t, err)
+	changed := map[string]string{}
+	for _, c := range weak.changes {
+		file := filepath.Join(root, c.file)
+		copied := filepath.Join(dir, strings.ReplaceAll(c.file, "/", "_"))
+		source := file
+		if changed[file] != "" {
+			source = copied
+		}
+		text, err := os.ReadFile(source)
+		require.NoError(t, err)
+		require.Equal(t, 1, strings.Count(string(text), c.old), "%s has changed: adapt this control to it\n%s", c.file, c.old)
+		require.NoError(t, os.WriteFile(copied, []byte(strings.Replace(string(text), c.old, c.new, 1)), 0o600))
+		changed[file] = copied
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": changed})
+	require.NoError(t, err)
+	file := filepath.Join(dir, "overlay.json")
+	require.NoError(t, os.WriteFile(file, overlay, 0o600))
+	program = filepath.Join(dir, "aggregator")
+	require.NoError(t, build(program, "./cmd/aggregator", "-tags", "faults", "-overlay", file))
+	return program
+}
+
+// unrestricted is a world in which a daemon may do anything: a weakened one needs other
+// rights than the real one.
+func unrestricted(t *testing.T, program string) *world {
+	t.Helper()
+	w := newWorld(t, setup{program: program})
+	w.redisURL, w.postgresURL = w.redis.URL(), w.database
+	return w
+}
+
+// overlap runs three instances at once.
+func overlap(t *testing.T, program string) report {
+	t.Helper()
+	w := unrestricted(t, program)
+	w.push(4000)
+	all := []*daemon{w.start("run"), w.start("run"), w.start("run")}
+	w.push(2000)
+	w.emptied()
+	for _, d := range all {
+		d.stop()
+	}
+	return w.compare()
+}
+
+// loseReads loses the replies to reads of one instance.
+func loseReads(t *testing.T, program string) report {
+	t.Helper()
+	w := unrestricted(t, program)
+	p, address := newProxy(t, w.redis.URL(), redisMessages(t))
+	w.redisURL = address
+	w.push(1000)
+	d := w.start("run")
+	w.emptied()
+	p.lose("EVAL ", 3, false)
+	for range 3 {
+		w.push(500)
+		w.emptied()
+	}
+	d.stop()
+	require.NotZero(t, p.losses(), "%q", p.names())
+	return w.compare()
+}
