@@ -61,8 +61,8 @@ func TestBreakerCheckChangesNothing(t *testing.T) {
 	b := breaker{share: 0.5, window: 10}
 	b.settled(chunkOf(9, malformed(5)))
 	for range 3 {
-		assert.Error(t, b.check(chunkOf(1, malformed(1))))
-		assert.NoError(t, b.check(chunkOf(3, malformed(1))))
+		require.Error(t, b.check(chunkOf(1, malformed(1))))
+		require.NoError(t, b.check(chunkOf(3, malformed(1))))
 	}
 	assert.Equal(t, census{9, malformed(5)}, b.total)
 }

@@ -19,16 +19,22 @@ func TestTooManyDeadLettersHalt(t *testing.T) {
 		name, bad, hint string
 		mend            func(*fixture)
 	}{
-		{"an action without a weight", "%d:1:FINISHED", "add the action to events.weights",
-			func(f *fixture) { f.source.Weights = events.Weights{"LIKE": 2, "DISLIKE": -2, "FINISHED": 3} }},
-		{"the books of another database", "%d:13:LIKE", "see whether postgres.url is the database",
-			func(f *fixture) { f.addBook(laterID, later) }},
-		{"the profiles of another database", "3%d:1:LIKE", "see whether postgres.url is the database",
+		{
+			"an action without a weight", "%d:1:FINISHED", "add the action to events.weights",
+			func(f *fixture) { f.source.Weights = events.Weights{"LIKE": 2, "DISLIKE": -2, "FINISHED": 3} },
+		},
+		{
+			"the books of another database", "%d:13:LIKE", "see whether postgres.url is the database",
+			func(f *fixture) { f.addBook(laterID, later) },
+		},
+		{
+			"the profiles of another database", "3%d:1:LIKE", "see whether postgres.url is the database",
 			func(f *fixture) {
 				for f.known < 39 {
 					f.addProfile()
 				}
-			}},
+			},
+		},
 	} {
 		for _, kind := range []events.Options{stream, left} {
 			t.Run(c.name+" in a "+kind.Kind, func(t *testing.T) {

@@ -102,7 +102,8 @@ func TestLetterPagesEnd(t *testing.T) {
 		bury(t, pool, "s", 0, rejected(events.Malformed, int64(100+seen)))
 	}
 	assert.Equal(t, 5, seen)
-	for range ledger.LetterPages(t.Context(), pool, ledger.Filter{}, 1) {
+	for _, err := range ledger.LetterPages(t.Context(), pool, ledger.Filter{}, 1) {
+		require.NoError(t, err)
 		break
 	}
 	pool.Close()
