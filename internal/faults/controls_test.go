@@ -208,7 +208,14 @@ func overlap(t *testing.T, program string) report {
 	w.push(4000)
 	all := []*daemon{w.start("run"), w.start("run"), w.start("run")}
 	w.push(2000)
-	w.emptied()
+	last, since := int64(-1), time.Now()
+	w.until("Redis is drained, or stands still", func() bool {
+		n := w.waiting()
+		if n != last {
+			last, since = n, time.Now()
+		}
+		return n == 0 || time.Since(since) > 10*time.Second
+	})
 	for _, d := range all {
 		d.stop()
 	}

@@ -158,7 +158,7 @@ func (s *soaking) revive() {
 				require.Contains(s.t, []int{-1, 0, 69}, code, "%s", d.tail())
 				_ = os.Remove(d.log)
 			}
-			s.daemons[i] = s.start("run", "AGGREGATOR_LOG_LEVEL=warn")
+			s.daemons[i] = s.start("run", "AGGREGATOR_LOG_LEVEL=warn", "AGGREGATOR_CHUNK_MAX_EVENTS=5000")
 		}
 	}
 }
