@@ -93,7 +93,7 @@ func verify(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (ver
 	switch {
 	case errors.Is(err, ledger.ErrNoCheckpoint):
 		return verification{Source: source.Name(), State: "no checkpoint", Reason: "nothing has been drained yet: nothing to verify"}, nil
-	case errors.Is(err, ledger.ErrHeldTooLong):
+	case errors.Is(err, ledger.ErrNotInTime):
 		return verification{Source: source.Name(), State: "unknown", Reason: err.Error()}, nil
 	case err != nil:
 		return verification{}, err

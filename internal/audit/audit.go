@@ -16,6 +16,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -25,12 +26,21 @@ import (
 
 // Take draws up the balance of a source. The weights of the source must be those of the
 // daemon. Errors have ledger.ErrNoCheckpoint when there is nothing to account for yet, and
-// ledger.ErrHeldTooLong when it could not be done without disturbing the daemon for too
-// long: a chunk in hand of some hundred thousand events, or as many entries both waiting
-// and retained. It changes nothing.
-func Take(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (Balance, error) {
-	var b Balance
-	err := ledger.Hold(ctx, pool, source.Name(), func(ctx context.Context, books ledger.Books) error {
+// ledger.ErrNotInTime when it could not be done, in several attempts, without disturbing
+// the daemon for too long: a chunk in hand of some hundred thousand events, or as many
+// entries both waiting and retained. It changes nothing.
+func Take(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (b Balance, err error) {
+	const attempts = 3
+	for range attempts {
+		if b, err = take(ctx, pool, source); !errors.Is(err, ledger.ErrNotInTime) {
+			break
+		}
+	}
+	return b, err
+}
+
+func take(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (b Balance, err error) {
+	err = ledger.Hold(ctx, pool, source.Name(), func(ctx context.Context, books ledger.Books) error {
 		at := books.Checkpoint
 		b = Balance{Settled: at.Entries - at.Base, Applied: books.Applied, Dead: books.Dead, Passed: at.Entries}
 		census, err := source.Census(ctx, at.Position, at.Entries)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,18 +26,18 @@ type Books struct {
 // It is well below the time-out after which that daemon would give up (lock_timeout).
 const heldAtMost = 2 * time.Second
 
-// ErrHeldTooLong says that the books could not be read within the time for which a
-// checkpoint may be held.
-var ErrHeldTooLong = fmt.Errorf("the books could not be read within %s, for which the checkpoint may be held", heldAtMost)
+// ErrNotInTime says that the books could not be read within the time for which a
+// checkpoint may be held, or that it was being moved all the time.
+var ErrNotInTime = fmt.Errorf("the checkpoint may be held for %s, which was too short to read the books", heldAtMost)
 
 // Hold reads the books of a source and calls check while the source's checkpoint stands
 // still: nothing behind it is trimmed meanwhile, but profiles may go on. It locks the
 // checkpoint's row (FOR SHARE, which needs the right to update it) for no longer than
 // two seconds, or four if this process is stopped or cut off; then the error has
-// ErrHeldTooLong. Without a checkpoint it has ErrNoCheckpoint. It changes nothing.
+// ErrNotInTime. Without a checkpoint it has ErrNoCheckpoint. It changes nothing.
 func Hold(ctx context.Context, pool *pgxpool.Pool, source string, check func(context.Context, Books) error) error {
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, boundHold); err != nil {
+		if _, err := tx.Exec(ctx, boundIdle); err != nil {
 			return err
 		}
 		rows, err := tx.Query(ctx, selectCheckpoints+` WHERE source = $1 FOR SHARE`, source)
@@ -50,20 +51,24 @@ func Hold(ctx context.Context, pool *pgxpool.Pool, source string, check func(con
 		if err != nil {
 			return err
 		}
-		held, cancel := context.WithTimeoutCause(ctx, heldAtMost, ErrHeldTooLong)
+		// From here on a daemon may be waiting for us.
+		if _, err := tx.Exec(ctx, boundStatement); err != nil {
+			return err
+		}
+		held, cancel := context.WithTimeoutCause(ctx, heldAtMost, ErrNotInTime)
 		defer cancel()
 		books, err := readBooks(held, tx, checkpoint)
 		if err == nil {
 			err = check(held, books)
 		}
-		if err != nil && errors.Is(context.Cause(held), ErrHeldTooLong) {
-			return ErrHeldTooLong
+		if err != nil && errors.Is(context.Cause(held), ErrNotInTime) {
+			return ErrNotInTime
 		}
 		return err
 	})
 	var refusal *pgconn.PgError
-	if errors.As(err, &refusal) && (refusal.Code == statementTimedOut || refusal.Code == idleTimedOut) {
-		err = ErrHeldTooLong
+	if errors.As(err, &refusal) && slices.Contains([]string{lockTimedOut, statementTimedOut, idleTimedOut}, refusal.Code) {
+		err = ErrNotInTime
 	}
 	if err != nil {
 		return fmt.Errorf("reading the books of %s: %w", source, err)
@@ -72,13 +77,16 @@ func Hold(ctx context.Context, pool *pgxpool.Pool, source string, check func(con
 }
 
 const (
+	lockTimedOut      = "55P03"
 	statementTimedOut = "57014"
 	idleTimedOut      = "25P03"
 )
 
 // The server ends the transaction should we not.
-var boundHold = fmt.Sprintf(`SET LOCAL statement_timeout = %[1]d; SET LOCAL idle_in_transaction_session_timeout = %[1]d`,
-	heldAtMost.Milliseconds())
+var (
+	boundIdle      = fmt.Sprintf(`SET LOCAL idle_in_transaction_session_timeout = %d`, heldAtMost.Milliseconds())
+	boundStatement = fmt.Sprintf(`SET LOCAL statement_timeout = %d`, heldAtMost.Milliseconds())
+)
 
 // readBooks takes all counts from one snapshot.
 func readBooks(ctx context.Context, tx pgx.Tx, at Checkpoint) (Books, error) {
