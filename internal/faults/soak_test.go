@@ -97,6 +97,7 @@ func soak(t *testing.T, length, rate string, from source) {
 
 func newSoak(t *testing.T, from source) *soaking {
 	w := newWorld(t, setup{source: from, postgres: own})
+	w.unordered = true
 	s := &soaking{world: w, counts: map[string]int{}, daemons: make([]*daemon, 2)}
 	s.toRedis, w.redisURL = newProxy(t, w.redisURL, redisMessages(t))
 	s.toPostgres, w.postgresURL = newProxy(t, w.postgresURL, postgresMessages)

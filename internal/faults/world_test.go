@@ -76,6 +76,7 @@ type world struct {
 	dir         string
 	journal     string // of what was acknowledged
 	pushes      int
+	unordered   bool // several clients push at the same time
 }
 
 func newWorld(t *testing.T, s setup) *world {
@@ -239,7 +240,7 @@ func (w *world) exact(flags ...string) report {
 	w.t.Helper()
 	r := w.compare(flags...)
 	require.True(w.t, r.OK, "%s", r.text)
-	w.t.Log(r)
+	w.t.Logf("%s; %d rows of history in order", r, w.historyInOrder())
 	return r
 }
 
