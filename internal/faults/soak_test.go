@@ -107,12 +107,12 @@ func newSoak(t *testing.T, from source) *soaking {
 	s.faults = []fault{
 		{"daemon killed", 40, func() { s.any().kill() }},
 		{"daemon stopped", 5, func() { s.any().signal(syscall.SIGTERM) }},
-		{"daemon frozen", 8, func() { s.freezeOne() }},
+		{"daemon frozen", 8, s.freezeOne},
 		{"Redis reply lost", 18, func() { s.toRedis.lose(redisMessages[rand.IntN(len(redisMessages))], 1, false) }},
 		{"Redis reply stalled", 4, func() { s.toRedis.lose(redisMessages[rand.IntN(len(redisMessages))], 1, true) }},
 		{"PostgreSQL reply lost", 12, func() { s.toPostgres.lose(postgresMessages[rand.IntN(len(postgresMessages))], 1, false) }},
-		{"PostgreSQL backend killed", 6, func() { s.killBackend() }},
-		{"PostgreSQL crashed", 4, func() { s.world.crash() }},
+		{"PostgreSQL backend killed", 6, s.killBackend},
+		{"PostgreSQL crashed", 4, s.crash},
 		{"Redis killed", 6, func() {
 			require.NoError(t, s.redis.Kill())
 			require.NoError(t, s.redis.Start(t.Context()))
