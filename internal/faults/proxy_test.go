@@ -35,6 +35,7 @@ type proxy struct {
 	stall bool           // the connection stays open, in place of a cut
 	left  int            // how many still
 	lost  int
+	total struct{ cuts, stalls int } // replies lost ever
 }
 
 // splitter returns the name of the first message and its length, 0 if it is not complete.
@@ -76,6 +77,13 @@ func (p *proxy) losses() int {
 	return p.lost
 }
 
+// ever are the replies that were lost since the beginning.
+func (p *proxy) ever() (cuts, stalls int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.total.cuts, p.total.stalls
+}
+
 func (p *proxy) names() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -92,6 +100,11 @@ func (p *proxy) due(name string) (lose, stall bool) {
 	}
 	p.left--
 	p.lost++
+	if p.stall {
+		p.total.stalls++
+	} else {
+		p.total.cuts++
+	}
 	return true, p.stall
 }
 

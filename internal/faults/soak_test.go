@@ -146,9 +146,16 @@ func (s *soaking) step() {
 		if n -= f.weight; n < 0 {
 			f.inject()
 			s.counts[f.name]++
+			s.countReplies()
 			return
 		}
 	}
+}
+
+// countReplies counts what the proxies did, for not every reply that shall get lost comes.
+func (s *soaking) countReplies() {
+	s.counts["Redis reply lost"], s.counts["Redis reply stalled"] = s.toRedis.ever()
+	s.counts["PostgreSQL reply lost"], _ = s.toPostgres.ever()
 }
 
 func (s *soaking) revive() {
