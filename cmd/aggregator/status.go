@@ -188,7 +188,7 @@ func (s serverStatus) String() string {
 	if !s.OK {
 		return s.Error
 	}
-	return fmt.Sprintf("%s, answers in %.1f ms", s.Version, 1000*s.LatencySeconds)
+	return fmt.Sprintf("%s, answers in %.2f ms", s.Version, 1000*s.LatencySeconds)
 }
 
 func (r *statusReport) deadText() string {

@@ -102,7 +102,7 @@ func (s *Survey) askPostgres(ctx context.Context, pool *pgxpool.Pool) {
 		h.Latency = time.Since(began)
 	}
 	if h.Err == nil {
-		h.Err = pool.QueryRow(ctx, `SHOW server_version`).Scan(&h.Version)
+		h.Err = pool.QueryRow(ctx, `SELECT split_part(current_setting('server_version'), ' ', 1)`).Scan(&h.Version)
 	}
 	if s.Schema.Err = h.Err; h.Err != nil {
 		return
