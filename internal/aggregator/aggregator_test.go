@@ -151,6 +151,23 @@ func testDataErrorIsIsolated(t *testing.T, together int) {
 	f.verifyRedis()
 }
 
+// An action that gets a weight between two tries of a chunk, the first of which did not
+// come to its checkpoint, is still the dead letter that it was, and nothing else.
+func TestActionGetsItsWeightBetweenTwoTries(t *testing.T) {
+	f := newFixture(t, stream)
+	f.options.Retain = time.Hour
+	f.push("1:1:LIKE", "1:1:EAT", "1:2:LIKE", "2:1:EAT")
+	f.drain()
+	// What a crash before the checkpoint leaves: the marks have moved, it has not.
+	f.exec(`UPDATE aggregator.checkpoint SET position_ms = 0, position_seq = 0, entries = 0`)
+	f.push("3:1:EAT")
+	f.source.Weights["EAT"] = 5
+	f.drain()
+	got := f.found()
+	assert.Equal(t, map[int64]int64{1: 2, 3: 1}, got.applied)
+	assert.Equal(t, map[string]int{"unknown_action 1:1:EAT": 1, "unknown_action 2:1:EAT": 1}, got.dead)
+}
+
 // A profile that was there a moment ago is deleted before its transaction.
 func TestProfileDeletedMeanwhile(t *testing.T) {
 	f := newFixture(t, stream)

@@ -89,12 +89,14 @@ func (c catalogue) census(batch *events.Batch, due []run) census {
 		n.bury(r.Reason, 1)
 	}
 	for _, r := range due {
-		if _, known := c.profiles[r.profileID]; !known {
-			n.bury(events.UnknownProfile, len(r.events))
-			continue
-		}
+		_, known := c.profiles[r.profileID]
 		for _, e := range r.events {
-			if _, known := c.books[e.BookID]; !known {
+			switch _, listed := c.books[e.BookID]; {
+			case e.NoWeight:
+				n.bury(events.UnknownAction, 1)
+			case !known:
+				n.bury(events.UnknownProfile, 1)
+			case !listed:
 				n.bury(events.UnknownBook, 1)
 			}
 		}

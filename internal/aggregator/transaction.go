@@ -71,18 +71,36 @@ func (c catalogue) revival(id ledger.LetterID, e events.Event) (*pgx.Batch, stri
 
 // fold adds up a run; what cannot be added up is dead.
 func (c catalogue) fold(r run) (scores.Delta, []ledger.DeadLetter) {
+	counted, weightless := weighed(r.events)
+	dead := unapplied(weightless, events.UnknownAction, actionUnknown)
 	if _, known := c.profiles[r.profileID]; !known {
-		return scores.Delta{}, unapplied(r.events, events.UnknownProfile, profileUnknown)
+		return scores.Delta{}, append(dead, unapplied(counted, events.UnknownProfile, profileUnknown)...)
 	}
-	counted := r.events
 	if c.coalesce {
 		counted = events.Coalesce(slices.Clone(counted))
 	}
 	delta, unknown := scores.Fold(r.profileID, counted, c.books)
-	return delta, unapplied(unknown, events.UnknownBook, bookUnknown)
+	return delta, append(dead, unapplied(unknown, events.UnknownBook, bookUnknown)...)
+}
+
+// weighed parts the events that have a weight from those that have none, which are few.
+func weighed(all []events.Event) (with, without []events.Event) {
+	none := func(e events.Event) bool { return e.NoWeight }
+	if !slices.ContainsFunc(all, none) {
+		return all, nil
+	}
+	for _, e := range all {
+		if none(e) {
+			without = append(without, e)
+		} else {
+			with = append(with, e)
+		}
+	}
+	return with, without
 }
 
 const (
+	actionUnknown  = "the action has no weight"
 	profileUnknown = "there is no such child profile"
 	bookUnknown    = "there is no such book"
 )

@@ -7,8 +7,8 @@ import (
 
 // Batch is an unbroken run of entries of one stream, decoded.
 type Batch struct {
-	Events   []Event     // in the order of the stream
-	Rejected []Rejection // what is not an event, in the same order
+	Events   []Event     // what is of a profile, in the order of the stream
+	Rejected []Rejection // what is not, in the same order
 	Entries  int         // how many entries it holds: events and rejections
 	Bytes    int         // size of the replies that it was decoded from
 	Last     Position    // of the last entry
@@ -24,26 +24,19 @@ func (b *Batch) decode(reply []byte, weights Weights) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	events, rejected, last := b.Events, b.Rejected, b.Last
+	grown := *b
 	for range n {
 		position, fields, err := r.entry()
 		if err != nil {
 			return 0, err
 		}
-		if !position.After(last) {
-			return 0, fmt.Errorf("entry %s follows entry %s", position, last)
+		if !position.After(grown.Last) {
+			return 0, fmt.Errorf("entry %s follows entry %s", position, grown.Last)
 		}
-		last = position
 		event, reason, detail := weights.decodeEntry(fields)
-		if reason != "" {
-			rejected = append(rejected, Rejection{position, reason, detail, event.Payload})
-			continue
-		}
-		event.Position = position
-		events = append(events, event)
+		grown.add(position, event, reason, detail)
 	}
-	b.Events, b.Rejected, b.Last = events, rejected, last
-	b.Entries += n
+	*b = grown
 	b.Bytes += len(reply)
 	return n, nil
 }
@@ -51,14 +44,22 @@ func (b *Batch) decode(reply []byte, weights Weights) (int, error) {
 // addText appends what an entry with the one field `event` would be.
 func (b *Batch) addText(at Position, text []byte, weights Weights) {
 	event, reason, detail := weights.Decode(Payload{text, FormEvent})
+	b.add(at, event, reason, detail)
+	b.Bytes += len(text)
+}
+
+// add appends an entry. One with an unknown action goes with the events, since its
+// profile is known: whether it counts must be settled along with the profile's mark. Else
+// it could be passed by the mark as dead, and be an event when it is read again with
+// other weights.
+func (b *Batch) add(at Position, event Event, reason Reason, detail string) {
 	event.Position = at
-	if reason != "" {
-		b.Rejected = append(b.Rejected, Rejection{at, reason, detail, event.Payload})
-	} else {
+	if reason == "" || reason == UnknownAction {
 		b.Events = append(b.Events, event)
+	} else {
+		b.Rejected = append(b.Rejected, Rejection{at, reason, detail, event.Payload})
 	}
 	b.Entries++
-	b.Bytes += len(text)
 	b.Last = at
 }
 

@@ -64,7 +64,8 @@ func (s *Source) CountMarked(ctx context.Context, after Position, marks map[int6
 	}
 	err = s.scan(ctx, after, to, func(at Position, fields []byte) {
 		event, reason, _ := s.weights.decodeEntry(fields)
-		if mark, found := marks[event.ProfileID]; reason == "" && found && !at.After(mark) {
+		ofProfile := reason == "" || reason == UnknownAction
+		if mark, found := marks[event.ProfileID]; ofProfile && found && !at.After(mark) {
 			n++
 		}
 	})

@@ -13,6 +13,7 @@ type Event struct {
 	ProfileID int64
 	BookID    int64
 	Weight    float64 // of its action
+	NoWeight  bool    // its action is unknown: it cannot be applied
 	Payload   Payload
 }
 
@@ -61,7 +62,8 @@ type Weights map[string]float64
 
 // Parse reads the text form of an event, <childProfileId>:<bookId>:<ACTION>. What it
 // cannot read it rejects with a reason and a word on the detail; the reason is empty
-// when the event is good. Position and payload are the caller's to fill in.
+// when the event is good. If the reason is UnknownAction the ids are there all the same.
+// Position and payload are the caller's to fill in.
 func (w Weights) Parse(text []byte) (Event, Reason, string) {
 	if !utf8.Valid(text) {
 		return Event{}, InvalidUTF8, "the event is not valid UTF-8"
@@ -87,7 +89,7 @@ func (w Weights) parts(profile, book, action []byte) (Event, Reason, string) {
 	}
 	weight, known := w[string(action)]
 	if !known {
-		return Event{}, UnknownAction, "action is " + quote(action)
+		return Event{ProfileID: profileID, BookID: bookID, NoWeight: true}, UnknownAction, "action is " + quote(action)
 	}
 	return Event{ProfileID: profileID, BookID: bookID, Weight: weight}, "", ""
 }

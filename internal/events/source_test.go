@@ -123,7 +123,6 @@ func TestEntriesThatAreNoEvents(t *testing.T) {
 		{"empty field", three("1", "", "LIKE"), events.Malformed, events.FormEntry},
 		{"negative", three("-1", "2", "LIKE"), events.OutOfRange, events.FormEntry},
 		{"overflow", three("1", "9223372036854775808", "LIKE"), events.OutOfRange, events.FormEntry},
-		{"unknown action", three("1", "2", "EAT"), events.UnknownAction, events.FormEntry},
 		{"invalid UTF-8", three("1", "2", "\xff"), events.InvalidUTF8, events.FormEntry},
 		{"a megabyte", []any{"event", strings.Repeat("\x00", 1<<20)}, events.Malformed, events.FormEvent},
 	}
@@ -134,7 +133,7 @@ func TestEntriesThatAreNoEvents(t *testing.T) {
 	_, err := source.Read(t.Context(), &batch, 100)
 	require.NoError(t, err)
 	assert.Empty(t, batch.Events)
-	require.Len(t, batch.Rejected, len(entries))
+	require.True(t, len(batch.Rejected) == len(entries), "%d rejected", len(batch.Rejected))
 	for i, e := range entries {
 		t.Run(e.name, func(t *testing.T) {
 			got := batch.Rejected[i]
@@ -146,6 +145,28 @@ func TestEntriesThatAreNoEvents(t *testing.T) {
 			_, reason, _ := weights.Decode(got.Payload)
 			assert.Equal(t, e.want, reason, "a payload says again what it said first")
 		})
+	}
+}
+
+// An entry whose action alone is unknown is still of a profile, and is settled with it.
+func TestUnknownActionIsOfItsProfile(t *testing.T) {
+	t.Parallel()
+	client := connect(t, testenv.Redis(t))
+	source := open(t, client, events.Options{Kind: events.KindStream, Key: "s"})[0]
+	for _, values := range [][]any{{"event", "1:2:EAT"}, {"action", "EAT", "child_profile_id", "1", "book_id", "2"}} {
+		require.NoError(t, client.XAdd(t.Context(), &redis.XAddArgs{Stream: "s", Values: values}).Err())
+	}
+	var batch events.Batch
+	_, err := source.Read(t.Context(), &batch, 100)
+	require.NoError(t, err)
+	require.Empty(t, batch.Rejected)
+	require.Len(t, batch.Events, 2)
+	for _, e := range batch.Events {
+		assert.True(t, e.NoWeight)
+		assert.EqualValues(t, 1, e.ProfileID)
+		assert.EqualValues(t, 2, e.BookID)
+		_, reason, _ := weights.Decode(e.Payload)
+		assert.Equal(t, events.UnknownAction, reason)
 	}
 }
 
