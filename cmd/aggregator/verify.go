@@ -37,8 +37,8 @@ func newVerify(a *app) *cobra.Command {
 		Short: "Say whether the books balance",
 		Long: `Says for each source whether every entry that Redis was ever given is applied, a dead letter,
 or still there. It may be used at any time, also while the service runs: it holds the
-checkpoint for two seconds at most, and changes nothing. It needs the service's settings of
-the source and the weights, and its rights in PostgreSQL: a lock needs the right to write.
+checkpoint for two seconds at a time, and changes nothing. It needs the service's settings of
+the source, and its rights in PostgreSQL: a lock needs the right to write.
 
 Two accounts are compared. In PostgreSQL, events applied and dead letters against the
 entries that the checkpoint has passed: more were counted twice, fewer were lost. In Redis,
