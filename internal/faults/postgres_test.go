@@ -155,6 +155,7 @@ func TestPostgresTooManyConnections(t *testing.T) {
 	w := newWorld(t, setup{postgres: append([]testenv.PostgresOption{testenv.Setting("max_connections", "15")}, own...)})
 	pushed := w.load(200, 8*time.Second)
 	d := w.start("run")
+	d.said("draining")
 	control := w.connect()
 	var taken []*pgx.Conn
 	for !strings.Contains(d.output(), "53300") {
@@ -292,6 +293,7 @@ func TestPostgresReadOnly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, setup{})
 	d := w.start("run")
+	d.said("draining")
 	pushed := w.load(200, 6*time.Second)
 	const terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'aggregator' AND datname = current_database()"
 	w.sql("ALTER DATABASE "+w.databaseName()+" SET default_transaction_read_only = on", terminate)
