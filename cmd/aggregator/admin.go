@@ -31,25 +31,14 @@ func (a *app) listen(ctx context.Context) (net.Listener, bool, error) {
 }
 
 // serveAdmin answers at the listener until stop is called: longer than ctx, for what is in
-// hand then still goes on. It connects to both servers; errors as openEngine.
+// hand then still goes on. It connects to both servers; errors as connect.
 func (a *app) serveAdmin(ctx context.Context, listener net.Listener, engine *engine) (stop func(), err error) {
-	pool, err := a.openPostgres(ctx, 2)
+	to, err := a.connect(ctx, 2, 2)
 	if err != nil {
-		return nil, err
-	}
-	client, err := a.openRedis(ctx, 2)
-	if err != nil {
-		pool.Close()
-		return nil, err
-	}
-	sources, err := a.sources(client)
-	if err != nil {
-		pool.Close()
-		_ = client.Close()
 		return nil, err
 	}
 	server := admin.New(admin.Options{
-		Loop: engine.Aggregator, Pool: pool, Redis: client, Sources: sources,
+		Loop: engine.Aggregator, Pool: to.pool, Redis: to.redis, Sources: to.sources,
 		Version: version, MaxWait: a.cfg.Chunk.MaxWait, Log: a.log,
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -64,7 +53,6 @@ func (a *app) serveAdmin(ctx context.Context, listener net.Listener, engine *eng
 	return func() {
 		cancel()
 		<-ended
-		pool.Close()
-		_ = client.Close()
+		to.close()
 	}, nil
 }

@@ -27,7 +27,7 @@ type process struct {
 	url string // of its listener
 }
 
-func (s *servers) start(args ...string) *process {
+func (s *pair) start(args ...string) *process {
 	s.t.Helper()
 	cmd := exec.CommandContext(s.t.Context(), os.Args[0], append([]string{"run", "--http-addr=127.0.0.1:0"}, args...)...)
 	cmd.Dir = s.t.TempDir()
@@ -70,7 +70,7 @@ func (p *process) eventually(path, want string) {
 }
 
 func TestRunShowsItself(t *testing.T) {
-	s := newServers(t)
+	s := newPair(t)
 	p := s.start()
 	p.eventually("/readyz", `"ready": true`)
 	code, body := p.get("/healthz")
@@ -104,7 +104,7 @@ func TestRunShowsItself(t *testing.T) {
 
 // A second instance stands by, and is as ready as can be.
 func TestRunStandsBy(t *testing.T) {
-	s := newServers(t)
+	s := newPair(t)
 	s.exec(`INSERT INTO aggregator.lease VALUES ('book-like-events', 'somebody', now(), now() + interval '1 hour')`)
 	p := s.start()
 	p.eventually("/readyz", "standing by")

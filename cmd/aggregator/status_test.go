@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func (s *servers) status(env ...string) (result, statusReport) {
+func (s *pair) status(env ...string) (result, statusReport) {
 	s.t.Helper()
 	r := program(s.t, append(s.env[:len(s.env):len(s.env)], env...), "status", "-o", "json")
 	var report statusReport
@@ -16,7 +16,7 @@ func (s *servers) status(env ...string) (result, statusReport) {
 }
 
 func TestStatus(t *testing.T) {
-	s := newServers(t)
+	s := newPair(t)
 	s.push("1:1:LIKE", "2:1:LIKE", "junk")
 	r, report := s.status()
 	r.requireDone(t)
@@ -55,7 +55,7 @@ func TestStatus(t *testing.T) {
 
 // When one server is down, the other one is shown.
 func TestStatusOfHalf(t *testing.T) {
-	s := newServers(t)
+	s := newPair(t)
 	s.push("1:1:LIKE", "1:1:LIKE", "2:1:LIKE")
 	require.Zero(t, s.program("drain").code)
 	s.push("1:1:LIKE", "1:1:LIKE")
@@ -84,7 +84,7 @@ func TestStatusOfHalf(t *testing.T) {
 }
 
 func TestStatusWithoutSchema(t *testing.T) {
-	s := newServers(t)
+	s := newPair(t)
 	s.exec(`DELETE FROM aggregator.schema_migrations WHERE version_id = (SELECT max(version_id) FROM aggregator.schema_migrations)`)
 	r, report := s.status()
 	require.Equal(t, exitFailed, r.code)

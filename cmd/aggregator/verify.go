@@ -49,24 +49,15 @@ forgotten by Redis. Exits with 1 if an account is not even, or could not be draw
 	}
 	out := addOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
-		pool, err := a.openPostgres(cmd.Context(), 1)
+		to, err := a.connect(cmd.Context(), 1, 1)
 		if err != nil {
 			return err
 		}
-		defer pool.Close()
-		client, err := a.openRedis(cmd.Context(), 1)
-		if err != nil {
-			return err
-		}
-		defer client.Close()
-		sources, err := a.sources(client)
-		if err != nil {
-			return err
-		}
+		defer to.close()
 		var all []verification
 		bad := 0
-		for _, source := range sources {
-			v, err := verify(cmd.Context(), pool, source)
+		for _, source := range to.sources {
+			v, err := verify(cmd.Context(), to.pool, source)
 			if err != nil {
 				return err
 			}

@@ -11,15 +11,15 @@ import (
 	"aggregator/internal/testenv"
 )
 
-// servers are a pair of them with a child and a book.
-type servers struct {
+// pair is a Redis and a PostgreSQL with a child and a book.
+type pair struct {
 	t     *testing.T
 	env   []string
 	db    *pgx.Conn
 	redis *redis.Client
 }
 
-func newServers(t *testing.T) *servers {
+func newPair(t *testing.T) *pair {
 	t.Helper()
 	t.Parallel()
 	database, redisURL := testenv.Database(t), testenv.Redis(t)
@@ -30,7 +30,7 @@ func newServers(t *testing.T) *servers {
 	require.NoError(t, err)
 	client := redis.NewClient(options)
 	t.Cleanup(func() { _ = client.Close() })
-	s := &servers{t, []string{
+	s := &pair{t, []string{
 		"AGGREGATOR_POSTGRES_URL=" + testenv.As(t, database, "aggregator_daemon"),
 		"AGGREGATOR_REDIS_URL=" + testenv.RedisAs(t, redisURL, "aggregator_stream", "book-like-events"),
 		"AGGREGATOR_LOG_FORMAT=text",
@@ -40,14 +40,14 @@ func newServers(t *testing.T) *servers {
 	return s
 }
 
-func (s *servers) exec(sql string) {
+func (s *pair) exec(sql string) {
 	s.t.Helper()
 	_, err := s.db.Exec(s.t.Context(), sql)
 	require.NoError(s.t, err)
 }
 
 // push pushes events and returns the ids of their entries.
-func (s *servers) push(events ...string) (ids []string) {
+func (s *pair) push(events ...string) (ids []string) {
 	s.t.Helper()
 	for _, event := range events {
 		id, err := s.redis.XAdd(s.t.Context(), &redis.XAddArgs{Stream: "book-like-events", Values: []any{"event", event}}).Result()
@@ -57,13 +57,13 @@ func (s *servers) push(events ...string) (ids []string) {
 	return ids
 }
 
-func (s *servers) program(args ...string) result {
+func (s *pair) program(args ...string) result {
 	s.t.Helper()
 	return program(s.t, s.env, args...)
 }
 
 func TestVerify(t *testing.T) {
-	s := newServers(t)
+	s := newPair(t)
 	none := s.program("verify")
 	none.requireDone(t)
 	require.Equal(t, "book-like-events: no checkpoint: nothing has been drained yet: nothing to verify\n", none.stdout)
@@ -100,7 +100,7 @@ func TestVerify(t *testing.T) {
 }
 
 func TestVerifyUnreachable(t *testing.T) {
-	s := newServers(t)
+	s := newPair(t)
 	program(t, []string{s.env[0], "REDIS_URL=redis://u:hunter2@127.0.0.1:1"}, "verify").
 		requireFailure(t, exitUnreachable, "Redis at 127.0.0.1:1 is not reachable")
 	program(t, []string{s.env[1], "DATABASE_URL=postgres://u:hunter2@127.0.0.1:1/d"}, "verify").

@@ -26,7 +26,7 @@ type service struct {
 }
 
 // said is what the service has logged.
-func (s *service) said() string { return s.log.text() }
+func (s *service) said() string { return s.log.String() }
 
 // logbook keeps what is logged, for tests that wait for a word.
 type logbook struct {
@@ -40,7 +40,7 @@ func (l *logbook) Write(line []byte) (int, error) {
 	return l.kept.Write(line)
 }
 
-func (l *logbook) text() string {
+func (l *logbook) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.kept.String()

@@ -1,12 +1,10 @@
 package aggregator_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -111,7 +109,7 @@ func TestRunRetriesAndFails(t *testing.T) {
 	f.exec(`ALTER TABLE genre_score ADD CONSTRAINT tall CHECK (child_profile_id <> 32)`)
 	f.addProfile()
 	f.addProfile()
-	log := &syncBuffer{}
+	log := &logbook{}
 	a := f.newWith(slog.New(slog.NewTextHandler(log, nil)))
 	stop := f.run(a)
 	f.eventually(func() bool { return strings.Contains(log.String(), "still cannot be applied") })
@@ -131,7 +129,7 @@ func TestRunRetriesThroughAnOutage(t *testing.T) {
 	f.options.RetryUnknownFor, f.options.RetryEvery = time.Hour, 3*time.Millisecond
 	f.push("31:1:LIKE")
 	f.drain()
-	log := &syncBuffer{}
+	log := &logbook{}
 	f.exec(`ALTER TABLE aggregator.dead_letter RENAME TO away`)
 	a := f.newWith(slog.New(slog.NewTextHandler(log, nil)))
 	stop := f.run(a)
@@ -143,21 +141,4 @@ func TestRunRetriesThroughAnOutage(t *testing.T) {
 	f.eventually(func() bool { return a.Stats().Retried == 1 })
 	stop()
 	f.verify()
-}
-
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
