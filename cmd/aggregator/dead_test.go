@@ -99,7 +99,7 @@ func TestDeadList(t *testing.T) {
 		"--older-than 1h":                       "4-0",
 		"--newer-than 1h":                       "2-0 3-0 5-0 6-0",
 		"--older-than 1h --newer-than 3h":       "4-0",
-		"--profile 1":                           "3-0",
+		"--profile 1":                           "3-0 4-0",
 		"--source other":                        "",
 		"--source " + key + " --limit 1":        "4-0", // the oldest
 		"--limit 0":                             "2-0 3-0 4-0 5-0 6-0",

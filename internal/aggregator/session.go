@@ -38,10 +38,14 @@ func (p *partition) session(ctx, work context.Context, m mode) error {
 	}
 	readErr := <-failed
 	m.budget.giveBack(unsettled - settled)
-	if settleErr == nil && ctx.Err() != nil {
+	switch {
+	case settleErr != nil:
+		return settleErr // the reader was stopped for it
+	case ctx.Err() != nil:
 		return nil // the reader was told to stop; what it says then is of no interest
+	default:
+		return readErr
 	}
-	return errors.Join(settleErr, readErr)
 }
 
 // settleAll settles chunks as they come, until there are no more, and returns how many

@@ -72,7 +72,11 @@ func (c catalogue) revival(id ledger.LetterID, e events.Event) (*pgx.Batch, stri
 // fold adds up a run; what cannot be added up is dead.
 func (c catalogue) fold(r run) (scores.Delta, []ledger.DeadLetter) {
 	counted, weightless := weighed(r.events)
-	dead := unapplied(weightless, events.UnknownAction, actionUnknown)
+	var dead []ledger.DeadLetter
+	for _, e := range weightless {
+		_, _, detail := events.Weights(nil).Decode(e.Payload) // without weights, every action is unknown
+		dead = append(dead, ledger.Unapplied(e, events.UnknownAction, detail))
+	}
 	if _, known := c.profiles[r.profileID]; !known {
 		return scores.Delta{}, append(dead, unapplied(counted, events.UnknownProfile, profileUnknown)...)
 	}
@@ -100,7 +104,6 @@ func weighed(all []events.Event) (with, without []events.Event) {
 }
 
 const (
-	actionUnknown  = "the action has no weight"
 	profileUnknown = "there is no such child profile"
 	bookUnknown    = "there is no such book"
 )
