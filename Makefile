@@ -52,18 +52,18 @@ fuzz: ## try to break the event decoder; FUZZTIME=30s
 .PHONY: faults
 faults: ## break everything that can break, on private servers, and compare every row
 	scripts/provision
-	go test -tags faults -timeout 60m -parallel 3 -v -skip '^(TestControls|TestSoak)$$' ./internal/faults
+	go test -count=1 -tags faults -timeout 60m -parallel 3 -v -skip '^(TestControls|TestSoak)$$' ./internal/faults
 
 .PHONY: faults-controls
 faults-controls: ## weaken the daemon in known ways: the fault suite must find out each
 	scripts/provision
-	go test -tags faults -timeout 30m -v -run '^TestControls$$' ./internal/faults
+	go test -count=1 -tags faults -timeout 30m -v -run '^TestControls$$' ./internal/faults
 
 SOAK ?= 10m
 .PHONY: soak
 soak: ## random faults under continuous load, then a verdict; SOAK=10m
 	scripts/provision
-	SOAK=$(SOAK) go test -tags faults -timeout 0 -v -run '^TestSoak$$' ./internal/faults
+	SOAK=$(SOAK) go test -count=1 -tags faults -timeout 0 -v -run '^TestSoak$$' ./internal/faults
 
 .PHONY: clean
 clean: ## remove what was built
