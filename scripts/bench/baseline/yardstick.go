@@ -1,0 +1,125 @@
+// Package baseline does the work of the aggregator in other ways, for benchmarks only: as
+// pure SQL, the yardstick; and as the job did it that the aggregator replaces, step by
+// step. None of these is safe to run for real: events are lost or doubled by a crash.
+package baseline
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"aggregator/scripts/loadgen/workload"
+)
+
+// Rows are the events as COPY takes them: profile, book and weight of each. All must be
+// events: the yardstick knows no dead letters.
+func Rows(events workload.Source) []byte {
+	var rows bytes.Buffer
+	for i := range events.Len() {
+		e := events.At(i)
+		weight := 2
+		if !e.Like {
+			weight = -2
+		}
+		fmt.Fprintf(&rows, "%d\t%d\t%d\n", e.Profile, e.Book, weight)
+	}
+	return rows.Bytes()
+}
+
+// Yardstick applies the rows in one session and one transaction, set by set: the least
+// work that leads to the same scores, history and favourites. It writes no marks, so that
+// nothing says later whether it has run.
+func Yardstick(ctx context.Context, url string, rows []byte) error {
+	db, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer db.Close(ctx)
+	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, prepare); err != nil {
+			return fmt.Errorf("preparing: %w", err)
+		}
+		if _, err := db.PgConn().CopyFrom(ctx, bytes.NewReader(rows), "COPY event FROM STDIN"); err != nil {
+			return fmt.Errorf("copying the events: %w", err)
+		}
+		for _, statement := range []string{"ANALYZE event", addGenres, addTopics, addLetters, snapshot} {
+			if _, err := tx.Exec(ctx, statement); err != nil {
+				return fmt.Errorf("%w in %s", err, statement)
+			}
+		}
+		return nil
+	})
+}
+
+const prepare = `
+SET LOCAL work_mem = '256MB';
+CREATE TEMPORARY TABLE event (profile bigint, book bigint, weight float8) ON COMMIT DROP`
+
+const addGenres = `
+WITH delta AS MATERIALIZED (
+    SELECT e.profile, b.genre_id, sum(e.weight) AS sum FROM event e JOIN book b ON b.id = e.book GROUP BY 1, 2
+), updated AS (
+    UPDATE genre_score s SET score = s.score + d.sum FROM delta d
+    WHERE s.child_profile_id = d.profile AND s.genre_id = d.genre_id RETURNING s.child_profile_id, s.genre_id
+)
+INSERT INTO genre_score (child_profile_id, genre_id, score)
+SELECT * FROM delta d
+WHERE NOT EXISTS (SELECT FROM updated u WHERE u.child_profile_id = d.profile AND u.genre_id = d.genre_id)`
+
+const addTopics = `
+WITH delta AS MATERIALIZED (
+    SELECT e.profile, b.topic_id, sum(e.weight) AS sum FROM event e JOIN book_topic b ON b.book_id = e.book GROUP BY 1, 2
+), updated AS (
+    UPDATE topic_score s SET score = s.score + d.sum FROM delta d
+    WHERE s.child_profile_id = d.profile AND s.topic_id = d.topic_id RETURNING s.child_profile_id, s.topic_id
+)
+INSERT INTO topic_score (child_profile_id, topic_id, score)
+SELECT * FROM delta d
+WHERE NOT EXISTS (SELECT FROM updated u WHERE u.child_profile_id = d.profile AND u.topic_id = d.topic_id)`
+
+const addLetters = `
+WITH delta AS MATERIALIZED (
+    SELECT e.profile,
+        coalesce(sum(e.weight) FILTER (WHERE m.mbti LIKE 'I___'), 0) AS i, coalesce(sum(e.weight) FILTER (WHERE m.mbti LIKE 'E___'), 0) AS e,
+        coalesce(sum(e.weight) FILTER (WHERE m.mbti LIKE '_S__'), 0) AS s, coalesce(sum(e.weight) FILTER (WHERE m.mbti LIKE '_N__'), 0) AS n,
+        coalesce(sum(e.weight) FILTER (WHERE m.mbti LIKE '__T_'), 0) AS t, coalesce(sum(e.weight) FILTER (WHERE m.mbti LIKE '__F_'), 0) AS f,
+        coalesce(sum(e.weight) FILTER (WHERE m.mbti LIKE '___J'), 0) AS j, coalesce(sum(e.weight) FILTER (WHERE m.mbti LIKE '___P'), 0) AS p
+    FROM event e JOIN book_mbti b ON b.book_id = e.book JOIN mbti m ON m.id = b.mbti_id GROUP BY 1
+), updated AS (
+    UPDATE cumulative_mbti_score c SET
+        i_score = c.i_score + d.i, e_score = c.e_score + d.e, s_score = c.s_score + d.s, n_score = c.n_score + d.n,
+        t_score = c.t_score + d.t, f_score = c.f_score + d.f, j_score = c.j_score + d.j, p_score = c.p_score + d.p
+    FROM delta d WHERE c.child_profile_id = d.profile RETURNING c.child_profile_id
+)
+INSERT INTO cumulative_mbti_score (child_profile_id, i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score)
+SELECT * FROM delta d WHERE NOT EXISTS (SELECT FROM updated u WHERE u.child_profile_id = d.profile)`
+
+const snapshot = `
+WITH header AS (
+    INSERT INTO child_personality_history (child_profile_id, created_at, history_created_type, is_deleted, mbti_id,
+        i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score)
+    SELECT p.profile, now(), 'FEEDBACK', false, mbti.id, m.i, m.e, m.s, m.n, m.t, m.f, m.j, m.p
+    FROM (SELECT DISTINCT profile FROM event) p
+    LEFT JOIN cumulative_mbti_score c ON c.child_profile_id = p.profile
+    CROSS JOIN LATERAL (SELECT coalesce(c.i_score, 0), coalesce(c.e_score, 0), coalesce(c.s_score, 0), coalesce(c.n_score, 0),
+        coalesce(c.t_score, 0), coalesce(c.f_score, 0), coalesce(c.j_score, 0), coalesce(c.p_score, 0)) m (i, e, s, n, t, f, j, p)
+    JOIN mbti ON mbti.mbti =
+        CASE WHEN m.i >= m.e THEN 'I' ELSE 'E' END || CASE WHEN m.n >= m.s THEN 'N' ELSE 'S' END ||
+        CASE WHEN m.t >= m.f THEN 'T' ELSE 'F' END || CASE WHEN m.j >= m.p THEN 'J' ELSE 'P' END
+    RETURNING child_profile_id, id
+), genres AS (
+    INSERT INTO favorite_genre (child_profile_id, history_id, genre_id)
+    SELECT h.child_profile_id, h.id, g.genre_id
+    FROM header h JOIN (
+        SELECT child_profile_id, least(avg(score), max(score)) AS enough FROM genre_score WHERE score > 0 GROUP BY 1
+    ) mean USING (child_profile_id)
+    JOIN genre_score g ON g.child_profile_id = h.child_profile_id AND g.score >= mean.enough
+)
+INSERT INTO favorite_topic (child_profile_id, history_id, topic_id)
+SELECT h.child_profile_id, h.id, t.topic_id
+FROM header h JOIN (
+    SELECT child_profile_id, least(avg(score), max(score)) AS enough FROM topic_score WHERE score > 0 GROUP BY 1
+) mean USING (child_profile_id)
+JOIN topic_score t ON t.child_profile_id = h.child_profile_id AND t.score >= mean.enough`

@@ -1,0 +1,92 @@
+// Package results holds what a benchmark measured, as it is kept in results.json, and the
+// statistics of it.
+package results
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Results are those of one session, or of several in the same environment.
+type Results struct {
+	Environment Environment           `json:"environment"`
+	Comparisons map[string]Comparison `json:"comparisons"` // by name
+}
+
+// Environment is what figures depend on. Figures of two that are not equal do not belong
+// into one document.
+type Environment struct {
+	Aggregator string `json:"aggregator"` // its version
+	CPU        string `json:"cpu"`
+	Cores      int    `json:"cores"`
+	Memory     int64  `json:"memory_bytes"`
+	Kernel     string `json:"kernel"`
+	Go         string `json:"go"`
+	Redis      string `json:"redis"`
+	Postgres   string `json:"postgres"`
+}
+
+// Comparison is some contenders that did the same, in turn, on the same servers.
+type Comparison struct {
+	When   time.Time `json:"when"`
+	Series []Series  `json:"series"`
+}
+
+// Series are the runs of one contender.
+type Series struct {
+	Contender string  `json:"contender"`
+	X         float64 `json:"x,omitempty"` // what it varies, on a ladder
+	Runs      []Run   `json:"runs"`
+}
+
+// Run is one run of a contender.
+type Run struct {
+	Events  int64   `json:"events"`
+	Seconds float64 `json:"seconds"`
+
+	CPU      CPU   `json:"cpu_seconds"`
+	Peak     int64 `json:"peak_memory_bytes,omitempty"`
+	WAL      int64 `json:"wal_bytes"`
+	Updates  int64 `json:"updates"`           // of rows of scores and marks
+	HeapOnly int64 `json:"heap_only_updates"` // of these
+
+	Profiles int64 `json:"profile_updates,omitempty"`
+	Chunks   int64 `json:"chunks,omitempty"`
+}
+
+// CPU is processor time in seconds.
+type CPU struct {
+	Contender float64 `json:"contender"`
+	Redis     float64 `json:"redis"`
+	Postgres  float64 `json:"postgres"`
+	Others    float64 `json:"others"` // all else on the machine, which should be nothing
+}
+
+// Read reads what was kept in a file. If there is none the results are empty.
+func Read(path string) (Results, error) {
+	var r Results
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	return r, err
+}
+
+// Write keeps the results in a file.
+func (r Results) Write(path string) error {
+	text, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o644)
+}
