@@ -23,7 +23,7 @@ func Sample() string {
 			b.WriteString("\n")
 		}
 		writeWrapped(&b, "  # ", s.Doc)
-		fmt.Fprintf(&b, "  # Allowed: %s. Variable: %s.\n", s.value(new(Config)).Allowed(), s.variables())
+		fmt.Fprintf(&b, "  # Allowed: %s. Variable: %s.%s\n", s.value(new(Config)).Allowed(), s.variables(), restartNote(s))
 		if s.Key == "events.weights" {
 			fmt.Fprintf(&b, "  # %s:\n", name)
 			for item := range strings.SplitSeq(s.Default, ",") {
@@ -49,6 +49,13 @@ func SettingsTable() string {
 			s.Key, s.variables(), def, s.value(new(Config)).Allowed(), s.Doc)
 	}
 	return b.String()
+}
+
+func restartNote(s setting) string {
+	if s.fixed() {
+		return " A change needs a restart."
+	}
+	return ""
 }
 
 func (s setting) variables() string {

@@ -32,22 +32,22 @@ func (a *app) listen(ctx context.Context) (net.Listener, bool, error) {
 
 // serveAdmin answers at the listener until stop is called: longer than ctx, for what is in
 // hand then still goes on. It connects to both servers; errors as connect.
-func (a *app) serveAdmin(ctx context.Context, listener net.Listener, engine *engine) (stop func(), err error) {
-	to, err := a.connect(ctx, 2, 2)
+func (s *service) serveAdmin(ctx context.Context, listener net.Listener) (stop func(), err error) {
+	to, err := s.connect(ctx, 2, 2)
 	if err != nil {
 		return nil, err
 	}
 	server := admin.New(admin.Options{
-		Loop: engine.Aggregator, Pool: to.pool, Redis: to.redis, Sources: to.sources,
-		Version: version, MaxWait: a.cfg.Chunk.MaxWait, Log: a.log,
+		Loop: s, Pool: to.pool, Redis: to.redis, Sources: to.sources,
+		Version: version, Reloaded: s.reloaded.Load, Log: s.log,
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan struct{})
-	a.log.Info("listening", "http.addr", listener.Addr())
+	s.log.Info("listening", "http.addr", listener.Addr())
 	go func() {
 		defer close(ended)
 		if err := server.Serve(ctx, listener); err != nil {
-			a.log.Error("health checks and metrics are not answered any more", "error", err)
+			s.log.Error("health checks and metrics are not answered any more", "error", err)
 		}
 	}()
 	return func() {

@@ -20,8 +20,9 @@ import (
 type app struct {
 	stdout, stderr io.Writer
 
-	cfg config.Config
-	log *slog.Logger
+	cfg   config.Config
+	log   *slog.Logger
+	level slog.LevelVar // of the log
 }
 
 // configured is a command's RunE that first loads the settings.
@@ -32,7 +33,8 @@ func (a *app) configured(run func(cmd *cobra.Command, args []string) error) func
 			return err
 		}
 		a.cfg = cfg
-		a.log = newLog(a.stderr, cfg.Log.Level, cfg.Log.Format)
+		a.level.Set(logLevel(cfg.Log.Level))
+		a.log = newLog(a.stderr, &a.level, cfg.Log.Format)
 		redis.SetLogger(redisLog{a.log})
 		return run(cmd, args)
 	}

@@ -38,7 +38,11 @@ func TestOpenRedisUnreachable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			client, err := dialRedis(t.Context(), withRedis(tc.url), 1)
 			require.Nil(t, client)
-			require.Equal(t, exitUnreachable, exitCode(err))
+			want := exitUnreachable
+			if name == "wrong password" {
+				want = exitConfig
+			}
+			require.Equal(t, want, exitCode(err))
 			require.ErrorContains(t, err, tc.want)
 			require.NotContains(t, err.Error(), "hunter2")
 			require.NotContains(t, err.Error(), "\n")

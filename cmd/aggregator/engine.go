@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"sync"
 	"time"
 
 	"aggregator/internal/aggregator"
@@ -33,6 +34,22 @@ func (a *app) openEngine(ctx context.Context) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	opened, err := a.newEngine(to)
+	if err != nil {
+		to.close()
+	}
+	return opened, err
+}
+
+// newEngine is an engine by the settings in force on connections that there are already.
+// Its error has config.ErrInvalid.
+func (a *app) newEngine(to *servers) (*engine, error) {
+	cfg := a.cfg
+	sources, err := a.sources(to.redis)
+	if err != nil {
+		return nil, err
+	}
+	to = &servers{to.pool, to.redis, sources}
 	catalogue := scores.NewCatalogue(to.pool, a.log, scores.CatalogueOptions{
 		Books: cfg.Cache.Books, Profiles: cfg.Cache.Profiles, TTL: cfg.Cache.TTL,
 	})
@@ -58,10 +75,10 @@ func (a *app) openEngine(ctx context.Context) (*engine, error) {
 
 // instanceName tells this process from all others: host, process, and a random part, for
 // processes in containers are often called alike.
-func instanceName() string {
+var instanceName = sync.OnceValue(func() string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
 	return fmt.Sprintf("%s/%d/%04x", host, os.Getpid(), rand.Uint32()&0xffff)
-}
+})

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 
 	"aggregator/config"
+	"aggregator/internal/aggregator"
 	"aggregator/internal/postgres"
 )
 
@@ -24,7 +26,7 @@ const exitCodesHelp = `Exit codes:
   64  wrong usage
   69  Redis or PostgreSQL is not reachable
   75  stopped by a limit with events left
-  78  wrong configuration`
+  78  wrong configuration; also a password or a certificate that is refused`
 
 var (
 	errUsage            = errors.New("wrong usage")
@@ -42,11 +44,21 @@ func exitCode(err error) int {
 	case errors.Is(err, config.ErrInvalid), errors.Is(err, postgres.ErrURL):
 		return exitConfig
 	case errors.Is(err, errRedisUnreachable), errors.Is(err, postgres.ErrUnreachable):
+		if refused(err) {
+			return exitConfig
+		}
 		return exitUnreachable
 	case errors.Is(err, errEventsLeft):
 		return exitEventsLeft
 	}
 	return exitFailed
+}
+
+// refused says whether a server could be reached, but does not let us in, or is not to be
+// trusted: to try again does not help.
+func refused(err error) bool {
+	var certErr *tls.CertificateVerificationError
+	return errors.As(err, &certErr) || aggregator.Classify(err) == aggregator.Halt
 }
 
 // tagged is an error that also is a sentinel, without its text.

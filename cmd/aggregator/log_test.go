@@ -17,7 +17,7 @@ func TestLog(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			log := newLog(&out, tc.level, tc.format)
+			log := newLog(&out, logLevel(tc.level), tc.format)
 			log.Debug("detail")
 			log.Info("kept")
 			if tc.want == "" {

@@ -76,7 +76,7 @@ func redisError(opts *redis.Options, err error) error {
 	if errors.As(err, &answer) && !strings.HasPrefix(answer.Error(), "LOADING") {
 		return fmt.Errorf("Redis at %s refused the connection: %w", where, answer)
 	}
-	return fmt.Errorf("Redis at %s is not reachable: %s", where, networkReason(err))
+	return tag(err, fmt.Errorf("Redis at %s is not reachable: %s", where, networkReason(err)))
 }
 
 // networkReason leaves out what the message around it has said.

@@ -1,13 +1,6 @@
 package main
 
-import (
-	"context"
-	"time"
-
-	"github.com/spf13/cobra"
-
-	"aggregator/internal/aggregator"
-)
+import "github.com/spf13/cobra"
 
 func newRun(a *app) *cobra.Command {
 	return &cobra.Command{
@@ -22,11 +15,19 @@ Now and then it applies the dead letters of the last while (dead.retry_unknown_f
 profile and book are there by now. When most events cannot be applied (dead.max_share) it
 ends with an error and leaves them in Redis.
 
+SIGHUP makes it read the settings again. It says in the log which ones it has applied, after
+the chunk in hand, and which ones need a restart: those of the servers, the source, the
+listener and the form of the log, and apply.workers. Wrong ones change nothing.
+
+Started by systemd it tells it when it is ready, what it is doing, and that it lives: as long
+as each loop turns, also when it waits for events or for a server to come back.
+
 At http.addr it answers /healthz, /readyz, /version and /metrics. An address that is taken is
 an error, but for the default one: then a second instance on a machine goes without.`,
 		Example: `  aggregator run
   AGGREGATOR_SOURCE_KIND=list aggregator run --log-level debug`,
 		RunE: a.configured(func(cmd *cobra.Command, _ []string) error {
+			s := a.newService(cmd.Flags())
 			listener, listening, err := a.listen(cmd.Context())
 			if err != nil {
 				return err
@@ -39,42 +40,15 @@ an error, but for the default one: then a second instance on a machine goes with
 				return err
 			}
 			defer engine.close()
+			s.engine.Store(engine)
 			if listening {
-				stop, err := a.serveAdmin(cmd.Context(), listener, engine)
+				stop, err := s.serveAdmin(cmd.Context(), listener)
 				if err != nil {
 					return err
 				}
 				defer stop()
 			}
-			a.log.Info("draining", "kind", a.cfg.Source.Kind, "key", a.cfg.Source.Key, "partitions", a.cfg.Source.Partitions)
-			ctx, cancel := context.WithCancel(cmd.Context())
-			defer cancel()
-			go a.logProgress(ctx, engine.Stats)
-			err = engine.Run(cmd.Context())
-			s := engine.Stats()
-			a.log.Info("stopped", "read", s.Read, "applied", s.Applied, "dead", s.Dead, "retried", s.Retried, "settled_before", s.Skipped)
-			return err
+			return s.run(cmd.Context())
 		}),
-	}
-}
-
-// logProgress writes a line every ten seconds in which something was settled.
-func (a *app) logProgress(ctx context.Context, stats func() aggregator.Stats) {
-	const every = 10 * time.Second
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	before := stats()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		now := stats()
-		if now.Read != before.Read {
-			a.log.Info("settled", "read", now.Read-before.Read, "applied", now.Applied-before.Applied, "dead", now.Dead-before.Dead,
-				"settled_before", now.Skipped-before.Skipped, "chunks", now.Chunks-before.Chunks, "profiles", now.Profiles-before.Profiles)
-		}
-		before = now
 	}
 }

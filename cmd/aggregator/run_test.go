@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -131,7 +132,7 @@ func TestRunPortInUse(t *testing.T) {
 // A second instance on a machine goes without a listener if nobody gave it an address.
 func TestDefaultAddressTaken(t *testing.T) {
 	var said bytes.Buffer
-	a := &app{cfg: config.Default(), log: newLog(&said, "info", "text")}
+	a := &app{cfg: config.Default(), log: newLog(&said, slog.LevelInfo, "text")}
 	first, listening, err := a.listen(t.Context())
 	require.NoError(t, err)
 	if listening { // else somebody else has it, which is as good

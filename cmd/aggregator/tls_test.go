@@ -142,7 +142,11 @@ func TestDrainOverTLS(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := program(t, tc.env, "drain")
-			r.requireFailure(t, exitUnreachable, tc.want)
+			code := exitUnreachable
+			if strings.Contains(tc.want, "not trusted") || strings.Contains(tc.want, "refused") {
+				code = exitConfig
+			}
+			r.requireFailure(t, code, tc.want)
 			require.NotContains(t, r.stderr, testenv.RedisPassword)
 		})
 	}
@@ -159,10 +163,10 @@ func TestExpiredCertificates(t *testing.T) {
 	}
 	const want = " is not reachable: its certificate is not trusted: x509: certificate has expired or is not yet valid"
 	program(t, append(own, "AGGREGATOR_POSTGRES_URL="+s.trusting(ca)), "drain").
-		requireFailure(t, exitUnreachable, "PostgreSQL at "+address(t, s.database)+"/app"+want)
+		requireFailure(t, exitConfig, "PostgreSQL at "+address(t, s.database)+"/app"+want)
 	// Without a look at PostgreSQL's certificate the turn is Redis'.
 	program(t, append(own, "AGGREGATOR_POSTGRES_URL="+s.database), "drain").
-		requireFailure(t, exitUnreachable, "Redis at "+address(t, s.redisURL)+want)
+		requireFailure(t, exitConfig, "Redis at "+address(t, s.redisURL)+want)
 }
 
 func address(t *testing.T, text string) string {

@@ -79,7 +79,7 @@ func setup(t *testing.T) *bundle {
 	require.NoError(t, err)
 	b.Server = New(Options{
 		Loop: b.loop, Pool: pool(t, testenv.As(t, database, "aggregator_daemon")), Redis: own, Sources: sources,
-		Version: "v1", Log: slog.New(slog.NewTextHandler(b.log, nil)),
+		Version: "v1", Reloaded: func() bool { return true }, Log: slog.New(slog.NewTextHandler(b.log, nil)),
 	})
 	return b
 }
@@ -130,7 +130,7 @@ func TestHealthz(t *testing.T) {
 	b.loop.set(aggregator.Working, "", minuteAgo)
 	_, body := b.get(t, "/healthz")
 	assert.Equal(t, "the loop of likes:{0} (working) has not turned for 1m1s\n", body)
-	b.MaxWait = time.Minute
+	b.loop.all[0].Rest = time.Minute
 	code, _ := b.get(t, "/healthz")
 	assert.Equal(t, 200, code, "chunk.max_wait is rest, not death")
 }
@@ -210,6 +210,7 @@ func TestMetrics(t *testing.T) {
 	body := b.scrape(t)
 	for _, want := range []string{
 		`aggregator_build_info{goversion="go`,
+		`aggregator_config_last_reload_successful 1`,
 		`aggregator_events_total{result="applied",source="likes:{0}"} 3`,
 		`aggregator_restarts_total{reason="timeout",source="likes:{1}"} 2`,
 		`aggregator_source_state{source="likes:{0}",state="working"} 1`,

@@ -14,15 +14,12 @@ import (
 	"aggregator/internal/aggregator"
 )
 
-// A loop that has not turned for so long hangs. Each of its waits is shorter.
-const lifeSign = time.Minute
-
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	var stuck []string
 	for _, status := range s.Loop.Status() {
-		ended := status.State == aggregator.Halted || status.State == aggregator.Stopped
-		if silent := time.Since(status.LastTurn); silent > lifeSign+s.MaxWait && !ended {
-			stuck = append(stuck, fmt.Sprintf("the loop of %s (%s) has not turned for %s\n", status.Source.Name(), status.State, silent.Round(time.Second)))
+		if status.Hangs() {
+			stuck = append(stuck, fmt.Sprintf("the loop of %s (%s) has not turned for %s\n",
+				status.Source.Name(), status.State, time.Since(status.LastTurn).Round(time.Second)))
 		}
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

@@ -52,6 +52,7 @@ var (
 	state        = describe("source_state", "1 for the state that the loop is in.", "source", "state")
 	leaseHeld    = describe("lease_held", "Whether this process holds the lease of the source.", "source")
 	lastTurn     = describe("last_turn_timestamp_seconds", "When the loop was last seen alive.", "source")
+	reloaded     = describe("config_last_reload_successful", "Whether the settings in force are the latest ones: 0 after SIGHUP with wrong ones.")
 	dependencyUp = describe("dependency_up", "Whether the server answers.", "dependency")
 	latency      = describe("dependency_latency_seconds", "Time of the latest round trip to the server.", "dependency")
 	queueLag     = describe("queue_lag_events", "Entries that are not settled yet.", "source")
@@ -71,7 +72,7 @@ type collector struct{ *Server }
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		buildInfo, eventsTotal, chunksTotal, conflicts, restarts, state, leaseHeld, lastTurn,
-		dependencyUp, latency, queueLag, deadLetters, difference, vanished,
+		reloaded, dependencyUp, latency, queueLag, deadLetters, difference, vanished,
 	} {
 		ch <- d
 	}
@@ -86,6 +87,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	gauge(buildInfo, 1, c.Version, runtime.Version())
+	if c.Reloaded != nil {
+		gauge(reloaded, number(c.Reloaded()))
+	}
 
 	for _, s := range c.Loop.Status() {
 		name := s.Source.Name()

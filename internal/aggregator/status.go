@@ -35,9 +35,10 @@ type Status struct {
 	Source   *events.Source
 	State    State
 	Since    time.Time
-	Reason   string    // standing by: for whom; backing off or halted: why
-	LastTurn time.Time // when it was last seen alive: at least every minute, whatever its state
-	Leased   bool      // this instance holds the lease
+	Reason   string        // standing by: for whom; backing off or halted: why
+	LastTurn time.Time     // when it was last seen alive; see Hangs
+	Rest     time.Duration // for how long it may rest between two turns, beyond a minute
+	Leased   bool          // this instance holds the lease
 
 	Applied   int64 // these count as in Stats
 	Dead      int64
@@ -47,13 +48,24 @@ type Status struct {
 	Restarts  map[string]int64 // by cause: see cause
 }
 
+// lifeSign is longer than each wait of a loop, but for that of a chunk to fill up.
+const lifeSign = time.Minute
+
+// Hangs says whether the loop has not turned for longer than any of its waits: the servers
+// may do what they like, this is a reason to kill the process. A loop that has ended does
+// not hang.
+func (s Status) Hangs() bool {
+	ended := s.State == Halted || s.State == Stopped
+	return !ended && time.Since(s.LastTurn) > lifeSign+s.Rest
+}
+
 // Status returns the status of every source. It may be called at any time, also while Run
 // does not run, and waits for nothing.
 func (a *Aggregator) Status() []Status {
 	all := make([]Status, len(a.sources))
 	for i, source := range a.sources {
 		all[i] = a.stations[i].status()
-		all[i].Source = source
+		all[i].Source, all[i].Rest = source, a.options.ChunkMaxWait
 	}
 	return all
 }
