@@ -17,6 +17,7 @@ type Config struct {
 	Redis struct {
 		URL     URL
 		URLFile string // where URL was read from; empty for another origin
+		Mode    string // one of redisModes: what the URL leads to
 
 		// Names of files, in PEM form; only with a rediss:// URL. See RedisTLS.
 		TLSCAFile     string
@@ -112,6 +113,9 @@ func (c Config) conflicts() []error {
 	// spread them; the first pair in a name counts.
 	if strings.ContainsAny(c.Source.Key, "{}") && c.Source.Partitions > 1 {
 		all = append(all, invalidf("source.key = %q: braces are allowed only with one partition", c.Source.Key))
+	}
+	if err := c.checkRedisURL(); err != nil {
+		all = append(all, err)
 	}
 	if _, err := c.RedisTLS(); err != nil {
 		all = append(all, err)

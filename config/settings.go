@@ -32,12 +32,16 @@ const million = 1_000_000
 var settings = []setting{
 	{
 		Key: "redis.url", Default: "redis://127.0.0.1:6379/0", Fallback: "REDIS_URL", Secret: "redis-url",
-		Doc:   "The Redis server: redis://user:password@host:port/database, rediss:// for TLS, unix:// for a socket.",
+		Doc:   "The Redis server: redis://user:password@host:port/database, rediss:// for TLS, unix:// for a socket. Sentinels and the nodes of a cluster are written as redis.mode says.",
 		value: func(c *Config) value { return redisURL{&c.Redis.URL} },
 	}, {
 		Key: "redis.url_file", Example: "/run/secrets/redis-url",
 		Doc:   "A file that holds redis.url, which then must not be set itself. With neither, the systemd credential redis-url is read if there is one.",
 		value: func(c *Config) value { return fileName{&c.Redis.URLFile} },
+	}, {
+		Key: "redis.mode", Default: "standalone",
+		Doc:   "What redis.url leads to: one server; the Sentinels that know it, redis://host:26379?master_name=name&addr=host2:26379; or nodes of a Redis Cluster, redis://host:6379?addr=host2:6379.",
+		value: func(c *Config) value { return choice{&c.Redis.Mode, redisModes} },
 	}, {
 		Key: "redis.tls_ca_file", Example: "/etc/aggregator/redis-ca.pem",
 		Doc:   "The certificates, in PEM form, of whom to trust about the server's own, with a rediss:// URL. If not set, whom the system trusts.",
@@ -52,7 +56,7 @@ var settings = []setting{
 		value: func(c *Config) value { return fileName{&c.Redis.TLSKeyFile} },
 	}, {
 		Key: "redis.tls_server_name", Example: "redis.example.com",
-		Doc:   "The name that the server's certificate must have, if it is not the host in redis.url.",
+		Doc:   "The name that the certificates of all servers must have, if it is not the host by which we reach each.",
 		value: func(c *Config) value { return hostName{&c.Redis.TLSServerName} },
 	}, {
 		Key: "postgres.url", Example: "postgres://aggregator@127.0.0.1:5432/app", Fallback: "DATABASE_URL", Secret: "postgres-url",

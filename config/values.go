@@ -14,8 +14,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/redis/go-redis/v9"
-
 	"aggregator/internal/postgres"
 )
 
@@ -222,22 +220,6 @@ func (v weights) Set(text string) error {
 }
 
 func formatWeight(w float64) string { return strconv.FormatFloat(w, 'f', -1, 64) }
-
-type redisURL struct{ p *URL }
-
-func (v redisURL) String() string  { return string(*v.p) }
-func (v redisURL) Allowed() string { return "a redis://, rediss:// or unix:// URL" }
-
-func (v redisURL) Set(text string) error {
-	// The client's own errors quote the URL, password and all; and an unescaped # in a
-	// password makes it take the start of the password for a port.
-	if _, err := redis.ParseURL(text); err != nil || strings.Contains(text, "#") {
-		return errors.New("not a valid Redis URL: want redis://user:password@host:6379/0; " +
-			"write special characters of the password in percent form, @ as %40, / as %2F")
-	}
-	*v.p = URL(text)
-	return nil
-}
 
 type postgresURL struct{ p *URL }
 

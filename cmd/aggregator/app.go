@@ -69,6 +69,6 @@ func wentAway(ctx context.Context, err error) error {
 
 // openRedis opens a client with so many connections. Errors have errRedisUnreachable. The
 // caller closes the client.
-func (a *app) openRedis(ctx context.Context, conns int) (*redis.Client, error) {
+func (a *app) openRedis(ctx context.Context, conns int) (*redisServer, error) {
 	return dialRedis(ctx, a.cfg, conns)
 }

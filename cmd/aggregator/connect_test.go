@@ -18,9 +18,10 @@ func TestOpenRedis(t *testing.T) {
 	client, err := dialRedis(t.Context(), withRedis(testenv.Redis(t)+"?max_retries=5"), 2)
 	require.NoError(t, err)
 	defer client.Close()
-	require.Zero(t, client.Options().MaxRetries) // -1 as the client has it: none
-	require.Equal(t, 2, client.Options().PoolSize)
-	name, err := client.ClientInfo(t.Context()).Result()
+	options := client.UniversalClient.(*redis.Client).Options()
+	require.Zero(t, options.MaxRetries) // -1 as the client has it: none
+	require.Equal(t, 2, options.PoolSize)
+	name, err := client.UniversalClient.(*redis.Client).ClientInfo(t.Context()).Result()
 	require.NoError(t, err)
 	require.Empty(t, name.LibName) // said nothing about itself
 }
@@ -43,6 +44,33 @@ func TestOpenRedisUnreachable(t *testing.T) {
 				want = exitConfig
 			}
 			require.Equal(t, want, exitCode(err))
+			require.ErrorContains(t, err, tc.want)
+			require.NotContains(t, err.Error(), "hunter2")
+			require.NotContains(t, err.Error(), "\n")
+		})
+	}
+}
+
+func TestOpenTopologyUnreachable(t *testing.T) {
+	sentinel := testenv.NewSentinel(t)
+	known := sentinel.URL()
+	for name, tc := range map[string]struct {
+		mode, url string
+		code      int
+		want      string
+	}{
+		"no Sentinel":    {"sentinel", "redis://u:hunter2@127.0.0.1:1?master_name=m&addr=127.0.0.1:2", exitUnreachable, "Redis at m by the Sentinels at 127.0.0.1:1,127.0.0.1:2 is not reachable: connection refused"},
+		"wrong name":     {"sentinel", strings.Replace(known, "master_name=main", "master_name=other", 1), exitUnreachable, "they know no server of this name"},
+		"wrong password": {"sentinel", known + "&username=u&password=hunter2", exitConfig, "refused the connection: WRONGPASS"},
+		"no node":        {"cluster", "redis://u:hunter2@127.0.0.1:1?addr=127.0.0.1:2", exitUnreachable, "Redis at cluster 127.0.0.1:1,127.0.0.1:2 is not reachable: connection refused"},
+		"no cluster":     {"cluster", testenv.Redis(t), exitUnreachable, "refused the connection: ERR This instance has cluster support disabled"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := withRedis(tc.url)
+			cfg.Redis.Mode = tc.mode
+			client, err := dialRedis(t.Context(), cfg, 1)
+			require.Nil(t, client)
+			require.Equal(t, tc.code, exitCode(err))
 			require.ErrorContains(t, err, tc.want)
 			require.NotContains(t, err.Error(), "hunter2")
 			require.NotContains(t, err.Error(), "\n")

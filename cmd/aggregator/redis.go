@@ -18,65 +18,124 @@ import (
 	"aggregator/config"
 )
 
+// redisServer is a client that connects when it is asked, and where to.
+type redisServer struct {
+	redis.UniversalClient
+	where string
+}
+
 // dialRedis returns a client whose server has answered PING. Its errors, with
 // errRedisUnreachable, name the server and never the password.
-func dialRedis(ctx context.Context, cfg config.Config, conns int) (*redis.Client, error) {
-	opts, err := redisOptions(cfg, conns)
+func dialRedis(ctx context.Context, cfg config.Config, conns int) (*redisServer, error) {
+	server, err := newRedis(cfg, conns)
 	if err != nil {
 		return nil, err
 	}
-	client := redis.NewClient(opts)
-	if err := client.Ping(ctx).Err(); err != nil {
-		_ = client.Close()
+	if err := server.Ping(ctx).Err(); err != nil {
+		_ = server.Close()
 		if errors.Is(err, context.Canceled) {
 			return nil, err
 		}
-		return nil, tag(errRedisUnreachable, redisError(opts, err))
+		return nil, server.failed(err)
 	}
-	return client, nil
+	return server, nil
 }
 
-func redisOptions(cfg config.Config, conns int) (*redis.Options, error) {
-	opts, err := redis.ParseURL(string(cfg.Redis.URL))
-	if err != nil { // not wrapped: it quotes the URL
-		return nil, tag(config.ErrInvalid, errors.New("redis.url: not a valid Redis URL"))
-	}
+// newRedis returns a client for the server, Sentinels or cluster that the settings name, with
+// so many connections to each server. Errors have config.ErrInvalid. Whoever it leads to, it
+// sends commands to masters only.
+func newRedis(cfg config.Config, conns int) (*redisServer, error) {
 	secure, err := cfg.RedisTLS()
 	if err != nil {
 		return nil, err
 	}
-	if secure != nil {
-		if secure.ServerName == "" {
-			secure.ServerName = opts.TLSConfig.ServerName
+	url := string(cfg.Redis.URL)
+	invalid := func() (*redisServer, error) { // not with the client's error: it quotes the URL
+		return nil, tag(config.ErrInvalid, fmt.Errorf("redis.url: not a valid URL for redis.mode = %q", cfg.Redis.Mode))
+	}
+	disabled := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	switch cfg.Redis.Mode {
+	case config.RedisSentinel:
+		o, err := redis.ParseFailoverURL(url)
+		if err != nil {
+			return invalid()
 		}
-		secure.InsecureSkipVerify = opts.TLSConfig.InsecureSkipVerify // skip_verify=true in the URL
-		opts.TLSConfig = secure
+		redisSettings{&o.TLSConfig, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.ContextTimeoutEnabled, &o.DisableIdentity, &o.ReadTimeout}.set(secure, conns)
+		where := fmt.Sprintf("%s by the Sentinels at %s", o.MasterName, strings.Join(o.SentinelAddrs, ","))
+		return &redisServer{redis.NewFailoverClient(o), where}, nil
+	case config.RedisCluster:
+		o, err := redis.ParseClusterURL(url)
+		if err != nil {
+			return invalid()
+		}
+		redisSettings{&o.TLSConfig, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.ContextTimeoutEnabled, &o.DisableIdentity, &o.ReadTimeout}.set(secure, conns)
+		o.MaintNotificationsConfig = disabled
+		// The client follows MOVED and ASK, for which the server has refused the command. By
+		// the same counter it also repeats, up to three times, what got no answer. That is
+		// sound, for all that we send may be run twice, and late: reads are by position,
+		// trimming and raising only go forward to a place that is final, and moving from a
+		// list takes what is there. (The fault suite loses the answer to each of them.)
+		o.MaxRedirects = 3
+		// Each of our commands names its key, and must not need the right to ask what keys are.
+		o.DisableRoutingPolicies = true
+		// Nobody tells the client who has taken over from a master that is dead.
+		o.ClusterStateReloadInterval = 2 * time.Second
+		return &redisServer{redis.NewClusterClient(o), "cluster " + strings.Join(o.Addrs, ",")}, nil
+	}
+	o, err := redis.ParseURL(url)
+	if err != nil {
+		return invalid()
+	}
+	if secure != nil && secure.ServerName == "" {
+		secure.ServerName = o.TLSConfig.ServerName
+	}
+	redisSettings{&o.TLSConfig, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.ContextTimeoutEnabled, &o.DisableIdentity, &o.ReadTimeout}.set(secure, conns)
+	o.MaintNotificationsConfig = disabled
+	where := o.Addr
+	if o.DB != 0 {
+		where = fmt.Sprintf("%s/%d", where, o.DB)
+	}
+	return &redisServer{redis.NewClient(o), where}, nil
+}
+
+// redisSettings are those that all three kinds of client have.
+type redisSettings struct {
+	tls                         **tls.Config
+	retries, dialRetries, conns *int
+	contextTimeout, noIdentity  *bool
+	readTimeout                 *time.Duration
+}
+
+func (s redisSettings) set(secure *tls.Config, conns int) {
+	if secure != nil {
+		secure.InsecureSkipVerify = (*s.tls).InsecureSkipVerify // skip_verify=true in the URL
+		*s.tls = secure
 	}
 	// After a lost reply nobody knows whether the server ran the command. Sent again by the
 	// client, one that moves or trims would be run twice; we repeat only what we may.
-	opts.MaxRetries = -1
-	opts.DialerRetries = 1
-	opts.ContextTimeoutEnabled = true
+	*s.retries = -1
+	*s.dialRetries = 1
+	*s.contextTimeout = true
 	// Commands that old servers and narrow access lists do not know.
-	opts.DisableIdentity = true
-	opts.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	opts.PoolSize = conns
-	if opts.ReadTimeout == 0 {
-		opts.ReadTimeout = 10 * time.Second // a chunk is some megabytes
+	*s.noIdentity = true
+	*s.conns = conns
+	if *s.readTimeout == 0 {
+		*s.readTimeout = 10 * time.Second // a chunk is some megabytes
 	}
-	return opts, nil
 }
 
-func redisError(opts *redis.Options, err error) error {
-	where := opts.Addr
-	if opts.DB != 0 {
-		where = fmt.Sprintf("%s/%d", where, opts.DB)
-	}
+// failed is the error, with errRedisUnreachable, of a server that did not do what it must.
+func (s *redisServer) failed(err error) error {
 	var answer redis.Error
-	if errors.As(err, &answer) && !strings.HasPrefix(answer.Error(), "LOADING") {
-		return fmt.Errorf("Redis at %s refused the connection: %w", where, answer)
+	switch {
+	case errors.Is(err, redis.Nil): // a Sentinel's answer
+		err = fmt.Errorf("Redis %s: they know no server of this name", s.where)
+	case errors.As(err, &answer) && !strings.HasPrefix(answer.Error(), "LOADING"):
+		err = fmt.Errorf("Redis at %s refused the connection: %w", s.where, answer)
+	default:
+		err = tag(err, fmt.Errorf("Redis at %s is not reachable: %s", s.where, networkReason(err)))
 	}
-	return tag(err, fmt.Errorf("Redis at %s is not reachable: %s", where, networkReason(err)))
+	return tag(errRedisUnreachable, err)
 }
 
 // networkReason leaves out what the message around it has said.

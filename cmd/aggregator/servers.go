@@ -14,7 +14,7 @@ import (
 // servers are connections to both, and the sources that the settings name.
 type servers struct {
 	pool    *pgxpool.Pool
-	redis   *redis.Client
+	redis   *redisServer
 	sources []*events.Source
 }
 

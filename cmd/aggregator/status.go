@@ -11,7 +11,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"aggregator/internal/admin"
@@ -91,11 +90,10 @@ shows what the other one knows, and exits with 69.`,
 
 // status asks both servers. With a report, the error is what is wrong with them.
 func (a *app) status(ctx context.Context) (*statusReport, error) {
-	opts, err := redisOptions(a.cfg, 2)
+	client, err := newRedis(a.cfg, 2)
 	if err != nil {
 		return nil, err
 	}
-	client := redis.NewClient(opts) // it connects when it is asked
 	defer client.Close()
 	sources, err := a.sources(client)
 	if err != nil {
@@ -116,7 +114,7 @@ func (a *app) status(ctx context.Context) (*statusReport, error) {
 	}
 	redisErr := survey.Redis.Err
 	if redisErr != nil {
-		redisErr = tag(errRedisUnreachable, redisError(opts, redisErr))
+		redisErr = client.failed(redisErr)
 		survey.Redis.Err = redisErr
 	}
 	report := newStatusReport(survey, time.Now())

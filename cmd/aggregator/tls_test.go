@@ -21,7 +21,7 @@ type secured struct {
 	authority          *testenv.Authority
 	redisURL, database string // of the daemon, with its passwords
 	admin              *pgx.Conn
-	redis              *redis.Client // of the administrator
+	redis              redis.UniversalClient // of the administrator
 }
 
 func newSecured(t *testing.T, cert func(*testenv.Authority) testenv.Certificate) *secured {
@@ -32,9 +32,9 @@ func newSecured(t *testing.T, cert func(*testenv.Authority) testenv.Certificate)
 	s.redisURL = withUser(t, redisServer.URL(), "aggregator_stream", testenv.RedisPassword)
 	cfg := withRedis(redisServer.URL() + "?skip_verify=true")
 	cfg.Redis.TLSCertFile, cfg.Redis.TLSKeyFile = s.clientFiles(t)
-	options, err := redisOptions(cfg, 1)
+	client, err := newRedis(cfg, 1)
 	require.NoError(t, err)
-	s.redis = redis.NewClient(options)
+	s.redis = client
 	t.Cleanup(func() { _ = s.redis.Close() })
 
 	server := testenv.NewPostgres(t, testenv.PostgresTLS(s.authority, issued))

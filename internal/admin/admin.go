@@ -35,8 +35,8 @@ type Loop interface {
 // Options say what to show. All are required but those that say so.
 type Options struct {
 	Loop     Loop
-	Pool     *pgxpool.Pool // not the loop's; two connections are enough
-	Redis    *redis.Client // not the loop's
+	Pool     *pgxpool.Pool         // not the loop's; two connections are enough
+	Redis    redis.UniversalClient // not the loop's
 	Sources  []*events.Source
 	Version  string
 	Reloaded func() bool // whether the latest reload of the settings succeeded; nil: there are none

@@ -45,7 +45,7 @@ type SourceSurvey struct {
 // Look asks both servers. Where PostgreSQL does not answer, or without a pool, in which
 // case the caller knows why, the bookmark in Redis stands in for the checkpoint. It reads
 // only, and takes as long as ctx lets it when a server is silent.
-func Look(ctx context.Context, pool *pgxpool.Pool, client *redis.Client, sources []*events.Source) Survey {
+func Look(ctx context.Context, pool *pgxpool.Pool, client redis.UniversalClient, sources []*events.Source) Survey {
 	s := Survey{}
 	for _, source := range sources {
 		s.Sources = append(s.Sources, SourceSurvey{Source: source})
@@ -71,7 +71,7 @@ func (s *Survey) keep(err error) {
 	}
 }
 
-func askRedis(ctx context.Context, client *redis.Client) (h Health) {
+func askRedis(ctx context.Context, client redis.UniversalClient) (h Health) {
 	// HELLO is the one command that tells the version and needs no right.
 	reply, err := client.Do(ctx, "HELLO").Result()
 	if err != nil {

@@ -34,7 +34,7 @@ func (w *world) start(args ...string) *daemon {
 	number := daemons.Add(1)
 	d := &daemon{t: w.t, log: filepath.Join(w.dir, fmt.Sprintf("daemon-%d.log", number)), ended: make(chan struct{})}
 	env := append(hermetic(),
-		"AGGREGATOR_REDIS_URL="+w.redisURL, "AGGREGATOR_POSTGRES_URL="+w.postgresURL,
+		"AGGREGATOR_REDIS_URL="+w.redisURL, "AGGREGATOR_REDIS_MODE="+w.redisMode, "AGGREGATOR_POSTGRES_URL="+w.postgresURL,
 		"AGGREGATOR_SOURCE_KIND="+w.source.kind, "AGGREGATOR_SOURCE_PUSH_SIDE="+w.source.side,
 		fmt.Sprintf("AGGREGATOR_SOURCE_PARTITIONS=%d", w.source.partitions),
 		fmt.Sprintf("AGGREGATOR_CHUNK_MAX_EVENTS=%d", chunk),

@@ -59,6 +59,14 @@ type setup struct {
 	volatile bool                     // Redis keeps nothing by itself
 	env      []string                 // of every daemon
 	program  string                   // in place of the daemon under test
+	topology topology                 // nil: a single Redis
+}
+
+// topology is more than one Redis, for the administrator and for a user.
+type topology interface {
+	mode() string // as redis.mode
+	url() string
+	as(user string) string
 }
 
 // world is a pair of servers, and all that was pushed to them.
@@ -66,11 +74,13 @@ type world struct {
 	t           *testing.T
 	source      source
 	postgres    *testenv.PostgresServer // shared, unless the setup has options for it
-	redis       *testenv.RedisServer
+	redis       *testenv.RedisServer    // nil in a topology
+	redisMode   string
+	adminURL    string // of Redis, for who pushes and compares
 	database    string // URL
 	redisURL    string // of the daemons, as is postgresURL: a proxy may stand before it
 	postgresURL string
-	client      *redis.Client
+	client      redis.UniversalClient
 	program     string
 	env         []string
 	dir         string
@@ -90,11 +100,7 @@ func newWorld(t *testing.T, s setup) *world {
 		w.program = s.program
 	}
 	w.journal = filepath.Join(w.dir, "acked")
-	if !s.volatile {
-		s.redis = append([]testenv.RedisOption{testenv.AppendOnly()}, s.redis...)
-	}
-	w.redis = testenv.NewRedis(t, append(s.redis, testenv.Users(""))...)
-	w.client = dial(t, w.redis.URL())
+	w.startRedis(s)
 	if len(s.postgres) == 0 {
 		w.postgres, w.database = sharedDatabase(t)
 	} else {
@@ -103,9 +109,25 @@ func newWorld(t *testing.T, s setup) *world {
 		require.NoError(t, prepare(t.Context(), w.postgres, "app"))
 	}
 	// The daemons have the rights that they need, and no more.
-	w.redisURL = testenv.RedisAs(t, w.redis.URL(), "aggregator_"+w.source.kind, "")
 	w.postgresURL = testenv.As(t, w.database, "aggregator_daemon")
 	return w
+}
+
+// startRedis starts the server, unless the setup has servers of its own.
+func (w *world) startRedis(s setup) {
+	user := "aggregator_" + w.source.kind
+	if s.topology != nil {
+		w.redisMode, w.adminURL, w.redisURL = s.topology.mode(), s.topology.url(), s.topology.as(user)
+		w.client = dialTopology(w.t, s.topology)
+		return
+	}
+	if !s.volatile {
+		s.redis = append([]testenv.RedisOption{testenv.AppendOnly()}, s.redis...)
+	}
+	w.redis = testenv.NewRedis(w.t, append(s.redis, testenv.Users(""))...)
+	w.redisMode, w.adminURL = "standalone", w.redis.URL()
+	w.client = dial(w.t, w.adminURL)
+	w.redisURL = testenv.RedisAs(w.t, w.adminURL, user, "")
 }
 
 func dial(t *testing.T, url string) *redis.Client {
@@ -177,7 +199,7 @@ func (w *world) push(events int, flags ...string) {
 func (w *world) pushing(ctx context.Context, events int, flags ...string) *exec.Cmd {
 	w.pushes++
 	args := []string{
-		"push", "--redis-url", w.redis.URL(), "--kind", w.source.kind, "--push-side", w.source.side,
+		"push", "--redis-url", w.adminURL, "--redis-mode", w.redisMode, "--kind", w.source.kind, "--push-side", w.source.side,
 		"--partitions", strconv.Itoa(w.source.partitions), "--profiles", strconv.Itoa(profiles), "--books", strconv.Itoa(books),
 		"--profile-dist", "zipf", "--malformed", "0.01", "--unknown", "0.02", "--duplicates", "0.02", "--quiet",
 		"--seed", strconv.Itoa(w.pushes), "--acked-file", w.journal, "--clients", "1",
@@ -219,7 +241,7 @@ func (r report) String() string {
 func (w *world) compare(flags ...string) report {
 	w.t.Helper()
 	args := append([]string{
-		"verify", "--redis-url", w.redis.URL(), "--postgres-url", w.database,
+		"verify", "--redis-url", w.adminURL, "--redis-mode", w.redisMode, "--postgres-url", w.database,
 		"--acked-file", w.journal, "--missing", fmt.Sprint(missing), "-o", "json",
 	}, flags...)
 	cmd := exec.CommandContext(w.t.Context(), programs.loadgen, args...)

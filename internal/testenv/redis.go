@@ -19,6 +19,8 @@ type RedisServer struct {
 	folder  folder
 	bin     string
 	port    int
+	bus     int    // where the nodes of a cluster talk to each other; zero: none
+	file    string // of settings that the server itself changes; empty: none
 	args    []string
 	secure  *serverTLS // nil: plain
 	process *process   // nil while stopped
@@ -87,7 +89,12 @@ func (s *RedisServer) Start(ctx context.Context) error {
 	if s.process != nil {
 		return nil
 	}
-	args := append([]string{"--bind", "127.0.0.1", s.portOption(), strconv.Itoa(s.port), "--dir", s.folder.path}, s.args...)
+	var args []string
+	if s.file != "" {
+		args = append(args, s.file)
+	}
+	args = append(args, "--bind", "127.0.0.1", s.portOption(), strconv.Itoa(s.port), "--dir", s.folder.path)
+	args = append(args, s.args...)
 	p, err := startProcess(ctx, s.folder, syscall.SIGKILL, s.bin, args...)
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ type streams struct{ out, err io.Writer }
 type global struct {
 	streams
 	redisURL, postgresURL string
+	redisMode             string
 	output                string
 }
 
@@ -37,6 +38,7 @@ func newCommand(s streams) (root *cobra.Command, started *bool) {
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&g.redisURL, "redis-url", "", "Redis (default: AGGREGATOR_REDIS_URL, else REDIS_URL)")
+	flags.StringVar(&g.redisMode, "redis-mode", "standalone", "what the URL leads to, as with the aggregator: standalone, sentinel or cluster")
 	flags.StringVar(&g.postgresURL, "postgres-url", "", "PostgreSQL (default: AGGREGATOR_POSTGRES_URL, else DATABASE_URL, else the PG* variables)")
 	flags.StringVarP(&g.output, "output", "o", "text", "form of the result: text or json")
 	root.AddCommand(seedCommand(g), pushCommand(g), replayCommand(g), verifyCommand(g))

@@ -29,31 +29,62 @@ func (u unreachableError) Unwrap() error { return u.cause }
 
 // openRedis connects a client that never sends a command twice by itself. The caller
 // closes it.
-func (g *global) openRedis(ctx context.Context, connections int, timeout time.Duration) (*redis.Client, error) {
+func (g *global) openRedis(ctx context.Context, connections int, timeout time.Duration) (redis.UniversalClient, error) {
 	url := cmp.Or(g.redisURL, os.Getenv("AGGREGATOR_REDIS_URL"), os.Getenv("REDIS_URL"))
 	if url == "" {
 		return nil, usage("no Redis given: use --redis-url, AGGREGATOR_REDIS_URL or REDIS_URL")
 	}
-	options, err := redis.ParseURL(url)
-	if err != nil {
-		// The error quotes the URL, password and all.
-		return nil, usage("the URL of Redis is not valid: want redis://[user:password@]host:port/number")
+	o := &redis.UniversalOptions{
+		MaxRetries: -1, MaxRedirects: -1,
+		DialerRetries: 1,
+		PoolSize:      connections + 1,
+		ReadTimeout:   timeout, WriteTimeout: timeout,
+		DialTimeout:              min(timeout, 5*time.Second),
+		DisableIdentity:          true,
+		Protocol:                 2,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
-	options.MaxRetries = -1
-	options.DialerRetries = 1
-	options.PoolSize = connections + 1
-	options.ReadTimeout, options.WriteTimeout = timeout, timeout
-	options.DialTimeout = min(timeout, 5*time.Second)
-	options.DisableIdentity = true
-	options.Protocol = 2
-	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	if err := g.locate(o, url); err != nil {
+		return nil, err
+	}
 	redis.SetLogger(quiet{})
-	client := redis.NewClient(options)
+	client := redis.NewUniversalClient(o)
 	if err := client.Ping(ctx).Err(); err != nil {
 		client.Close()
-		return nil, unreachableError{"Redis", options.Addr, err}
+		return nil, unreachableError{"Redis", strings.Join(o.Addrs, ","), err}
 	}
 	return client, nil
+}
+
+// locate fills in where Redis is, and who we are to it.
+func (g *global) locate(o *redis.UniversalOptions, url string) error {
+	var err error
+	switch g.redisMode {
+	case "standalone":
+		var at *redis.Options
+		if at, err = redis.ParseURL(url); err == nil {
+			o.Addrs, o.Username, o.Password, o.DB, o.TLSConfig = []string{at.Addr}, at.Username, at.Password, at.DB, at.TLSConfig
+		}
+	case "sentinel":
+		var at *redis.FailoverOptions
+		if at, err = redis.ParseFailoverURL(url); err == nil {
+			o.MasterName, o.Addrs, o.SentinelUsername, o.SentinelPassword = at.MasterName, at.SentinelAddrs, at.SentinelUsername, at.SentinelPassword
+			o.Username, o.Password, o.DB, o.TLSConfig = at.Username, at.Password, at.DB, at.TLSConfig
+		}
+	case "cluster":
+		var at *redis.ClusterOptions
+		if at, err = redis.ParseClusterURL(url); err == nil {
+			o.IsClusterMode = true
+			o.Addrs, o.Username, o.Password, o.TLSConfig = at.Addrs, at.Username, at.Password, at.TLSConfig
+		}
+	default:
+		return usage("unknown --redis-mode %q: standalone, sentinel or cluster", g.redisMode)
+	}
+	if err != nil {
+		// The error quotes the URL, password and all.
+		return usage("the URL of Redis is not valid: want redis://[user:password@]host:port/number")
+	}
+	return nil
 }
 
 // quiet drops what go-redis would log: each error is also returned, and reported once.

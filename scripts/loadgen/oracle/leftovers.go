@@ -19,7 +19,7 @@ type Leftover struct {
 }
 
 // Leftovers looks for entries left in the lists and streams of the pushes.
-func Leftovers(ctx context.Context, db *redis.Client, runs []*journal.Run) ([]Leftover, error) {
+func Leftovers(ctx context.Context, db redis.UniversalClient, runs []*journal.Run) ([]Leftover, error) {
 	var left []Leftover
 	for _, run := range runs {
 		if run.Settings.Kind == workload.List {

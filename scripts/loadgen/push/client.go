@@ -17,7 +17,7 @@ import (
 // client pushes batch after batch.
 type client struct {
 	Options
-	db       *redis.Client
+	db       redis.UniversalClient
 	events   workload.Source
 	schedule *schedule
 	command  command
@@ -32,7 +32,7 @@ type client struct {
 // Latencies from a microsecond to an hour, to three digits: an outage is one too.
 const longest = int64(time.Hour / time.Microsecond)
 
-func newClient(db *redis.Client, settings workload.Settings, events workload.Source, o Options, s *schedule) *client {
+func newClient(db redis.UniversalClient, settings workload.Settings, events workload.Source, o Options, s *schedule) *client {
 	c := &client{
 		Options: o, db: db, events: events, schedule: s, command: commandFor(settings),
 		latency: hdrhistogram.New(1, longest, 3),
