@@ -1,7 +1,9 @@
 package config
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -9,41 +11,74 @@ import (
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
+	"go.yaml.in/yaml/v3"
 )
 
 const fileVariable = "AGGREGATOR_CONFIG"
 
 var usualFiles = []string{"aggregator.yaml", "/etc/aggregator/aggregator.yaml"}
 
-// readFile reads the settings file into v and returns its name, empty for none. A file
-// that was named, by --config or AGGREGATOR_CONFIG, must exist.
-func readFile(v *viper.Viper, flags *pflag.FlagSet) (string, error) {
+// file is the settings file: its name, empty for none, and in which line each key stands.
+type file struct {
+	name  string
+	lines map[string]int
+}
+
+// at is where a key is set: aggregator.yaml:12.
+func (f file) at(key string) string {
+	if line, found := f.lines[key]; found {
+		return fmt.Sprintf("%s:%d", f.name, line)
+	}
+	return f.name
+}
+
+// readFile reads the settings file into v. A file that was named, by --config or
+// AGGREGATOR_CONFIG, must exist.
+func readFile(v *viper.Viper, flags *pflag.FlagSet) (file, error) {
 	name, namedBy := os.Getenv(fileVariable), fileVariable
 	if flags != nil && flags.Changed("config") {
 		name, namedBy = flags.Lookup("config").Value.String(), "--config"
 	}
 	if name != "" || namedBy == "--config" {
-		return name, readYAML(v, name, namedBy+" = ")
+		return readYAML(v, name, namedBy+" = ")
 	}
 	for _, name := range usualFiles {
 		if _, err := os.Stat(name); !errors.Is(err, fs.ErrNotExist) {
-			return name, readYAML(v, name, "")
+			return readYAML(v, name, "")
 		}
 	}
-	return "", nil
+	return file{}, nil
 }
 
-func readYAML(v *viper.Viper, name, namedBy string) error {
-	f, err := os.Open(name)
+func readYAML(v *viper.Viper, name, namedBy string) (file, error) {
+	text, err := os.ReadFile(name)
 	if err != nil {
-		return invalidf("%s%q: %w", namedBy, name, errors.Unwrap(err))
+		return file{}, invalidf("%s%q: %w", namedBy, name, errors.Unwrap(err))
 	}
-	defer f.Close()
 	v.SetConfigType("yaml")
-	if err := v.ReadConfig(f); err != nil {
-		return invalidf("%s%q: %s", namedBy, name, yamlReason(err))
+	if err := v.ReadConfig(bytes.NewReader(text)); err != nil {
+		return file{}, invalidf("%s%q: %s", namedBy, name, yamlReason(err))
 	}
-	return nil
+	f := file{name, map[string]int{}}
+	var document yaml.Node
+	if yaml.Unmarshal(text, &document) == nil && len(document.Content) > 0 {
+		f.addLines("", document.Content[0])
+	}
+	return f, nil
+}
+
+// addLines notes the keys of a mapping and of those within it, in the form that viper has
+// them.
+func (f file) addLines(prefix string, mapping *yaml.Node) {
+	if mapping.Kind != yaml.MappingNode {
+		return
+	}
+	for i := 0; i+1 < len(mapping.Content); i += 2 {
+		key := mapping.Content[i]
+		name := prefix + strings.ToLower(key.Value)
+		f.lines[name] = key.Line
+		f.addLines(name+".", mapping.Content[i+1])
+	}
 }
 
 // yamlReason is the parser's error in one line. Where it would quote the file, which may
@@ -58,7 +93,7 @@ func yamlReason(err error) string {
 
 // unknownKeys are the errors of keys in the file that are no settings. An empty section is
 // none: all in it may be commented out.
-func unknownKeys(v *viper.Viper, file string) []error {
+func unknownKeys(v *viper.Viper, f file) []error {
 	keys := v.AllKeys()
 	slices.Sort(keys)
 	var all []error
@@ -67,10 +102,10 @@ func unknownKeys(v *viper.Viper, file string) []error {
 			continue
 		}
 		if isSection(key) {
-			all = append(all, invalidf("%s (%s): want a section with settings, not a value", key, file))
+			all = append(all, invalidf("%s (%s): want a section with settings, not a value", key, f.at(key)))
 			continue
 		}
-		all = append(all, invalidf("%s (%s): no such setting%s", key, file, suggest(key, settingKeys())))
+		all = append(all, invalidf("%s (%s): no such setting%s", key, f.at(key), suggest(key, settingKeys())))
 	}
 	return all
 }

@@ -72,13 +72,13 @@ func TestInvalidValues(t *testing.T) {
 
 func TestInvalidFiles(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
-		"unknown setting":  {"redis:\n  ulr: x", "redis.ulr (aggregator.yaml): no such setting; did you mean redis.url?"},
-		"unknown section":  {"kafka:\n  brokers: x", "kafka.brokers (aggregator.yaml): no such setting"},
-		"empty unknown":    {"kafka:", "kafka (aggregator.yaml): no such setting"},
-		"section as value": {"redis: localhost", "redis (aggregator.yaml): want a section with settings, not a value"},
+		"unknown setting":  {"redis:\n  ulr: x", "redis.ulr (aggregator.yaml:2): no such setting; did you mean redis.url?"},
+		"unknown section":  {"kafka:\n  brokers: x", "kafka.brokers (aggregator.yaml:2): no such setting"},
+		"empty unknown":    {"kafka:", "kafka (aggregator.yaml:1): no such setting"},
+		"section as value": {"redis: localhost", "redis (aggregator.yaml:1): want a section with settings, not a value"},
 		"value as section": {"apply:\n  workers:\n    count: 4", "apply.workers"},
 		"list":             {"apply:\n  workers: [4]", "want a single value"},
-		"no unit":          {"shutdown:\n  grace: 5", `shutdown.grace = "5" (aggregator.yaml): has no unit: write 5s`},
+		"no unit":          {"shutdown:\n  grace: 5", `shutdown.grace = "5" (aggregator.yaml:2): has no unit: write 5s`},
 		"action":           {"events:\n  weights:\n    a-b: 1", `action "A-B": want capital letters`},
 		"dotted action":    {"events:\n  weights:\n    A.B: 1", `events.weights`},
 		"weight list":      {"events:\n  weights:\n    LIKE: [1]", "weight of LIKE: want a finite number"},

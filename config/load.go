@@ -95,7 +95,7 @@ func givenFlags(flags *pflag.FlagSet) map[string]string {
 }
 
 // bind tells viper where the setting may come from, and returns where it does.
-func (s setting) bind(v *viper.Viper, file string, flags map[string]string) string {
+func (s setting) bind(v *viper.Viper, f file, flags map[string]string) string {
 	inFile := v.Get(s.Key) != nil // nothing but the file is known to viper yet
 	names := []string{s.Env()}
 	if s.Fallback != "" {
@@ -117,7 +117,7 @@ func (s setting) bind(v *viper.Viper, file string, flags map[string]string) stri
 		}
 	}
 	if inFile {
-		return file
+		return f.at(s.Key)
 	}
 	return "default"
 }

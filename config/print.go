@@ -46,7 +46,7 @@ func (c Config) Print(w io.Writer, origins bool) error {
 func (s setting) shown(c *Config) string {
 	text := s.value(c).String()
 	switch s.value(c).(type) {
-	case integer, duration:
+	case integer, share, duration:
 		return text
 	}
 	if s.secret() {

@@ -41,7 +41,7 @@ log: {level: debug, format: text}
 	require.Equal(t, 20, now.Chunk.MaxEvents)
 	var printed strings.Builder
 	require.NoError(t, now.Print(&printed, true))
-	require.Contains(t, printed.String(), "kind: stream  # aggregator.yaml")
+	require.Contains(t, printed.String(), "kind: stream  # aggregator.yaml:1\n")
 	require.Contains(t, printed.String(), "addr: 127.0.0.1:9464  # default")
 
 	// What is pending stays so until the restart.

@@ -90,10 +90,10 @@ func TestPrint(t *testing.T) {
 	for _, line := range []string{
 		"  url: redis://u:xxxxx@h:1/0  # env AGGREGATOR_REDIS_URL\n",
 		"  url: postgres://u:xxxxx@h/db?sslpassword=xxxxx  # env DATABASE_URL\n",
-		"  workers: 7  # aggregator.yaml\n",
+		"  workers: 7  # aggregator.yaml:1\n",
 		"  level: warn  # flag --log-level\n",
 		"  max_wait: 20ms  # default\n",
-		"  weights:  # aggregator.yaml\n    DISLIKE: -2\n    FINISHED: 3\n    LIKE: 2\n",
+		"  weights:  # aggregator.yaml:2\n    DISLIKE: -2\n    FINISHED: 3\n    LIKE: 2\n",
 	} {
 		require.Contains(t, origins.String(), line)
 	}

@@ -36,13 +36,15 @@ func newConfigPrint(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "print",
 		Short: "Show the settings in force, without passwords",
-		Long:  `Shows all settings as YAML, in the form of the settings file. Passwords are shown as xxxxx.`,
+		Long: `Shows all settings as YAML, in the form of the settings file. Passwords are shown as xxxxx.
+With --show-origin each line ends with where its value is from: a flag, a variable, the
+line of a file, a file that holds a URL, or the default.`,
 		Example: `  aggregator config print
   aggregator config print --show-origin`,
 		RunE: a.configured(func(*cobra.Command, []string) error {
 			return a.cfg.Print(a.stdout, origins)
 		}),
 	}
-	cmd.Flags().BoolVar(&origins, "show-origin", false, "say where each value comes from: flag, variable, file or default")
+	cmd.Flags().BoolVar(&origins, "show-origin", false, "say where each value comes from")
 	return cmd
 }

@@ -65,7 +65,7 @@ func TestConfigPrint(t *testing.T) {
 	r.requireDone(t)
 	require.NotContains(t, r.stdout, "hunter2")
 	for _, want := range []string{
-		"workers: 7  # " + file, "# env DATABASE_URL", "level: debug  # flag --log-level", "kind: stream  # default",
+		"workers: 7  # " + file + ":3\n", "# env DATABASE_URL", "level: debug  # flag --log-level", "kind: stream  # default",
 	} {
 		require.Contains(t, r.stdout, want)
 	}
