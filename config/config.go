@@ -65,7 +65,7 @@ type Config struct {
 	HTTP     struct{ Addr string } // host:port; empty: none
 	Log      struct {
 		Level  string // debug, info, warn or error
-		Format string // auto, text or json
+		Format string // auto, text, json or journal
 	}
 
 	origin map[string]string // by key: where the value came from

@@ -156,8 +156,8 @@ var settings = []setting{
 		value: func(c *Config) value { return choice{&c.Log.Level, []string{"debug", "info", "warn", "error"}} },
 	}, {
 		Key: "log.format", Default: "auto",
-		Doc:   "How messages are written to stderr. auto is text on a terminal and JSON otherwise.",
-		value: func(c *Config) value { return choice{&c.Log.Format, []string{"auto", "text", "json"}} },
+		Doc:   "How messages are written to stderr, or straight to systemd's journal, with fields. auto is text on a terminal, the journal if stderr goes there, and JSON otherwise.",
+		value: func(c *Config) value { return choice{&c.Log.Format, []string{"auto", "text", "json", "journal"}} },
 	},
 }
 

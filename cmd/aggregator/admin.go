@@ -43,7 +43,7 @@ func (s *service) serveAdmin(ctx context.Context, listener net.Listener) (stop f
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan struct{})
-	s.log.Info("listening", "http.addr", listener.Addr())
+	s.log.Info("listening", "http.addr", listener.Addr().String())
 	go func() {
 		defer close(ended)
 		if err := server.Serve(ctx, listener); err != nil {

@@ -194,6 +194,21 @@ func TestServiceHalted(t *testing.T) {
 	require.Contains(t, sup.said(), "genre_score")
 }
 
+// Of an outage the log has its beginning, each try, ever rarer, and its end.
+func TestOutageInTheLog(t *testing.T) {
+	s := newPair(t)
+	server := testenv.NewRedis(t, testenv.AppendOnly())
+	sup := s.serve("AGGREGATOR_REDIS_URL=" + server.URL())
+	sup.await(`^READY=1$`)
+	require.NoError(t, server.Kill())
+	sup.awaitLog("starting again from the checkpoint")
+	require.NoError(t, server.Start(t.Context()))
+	sup.awaitLog(`level=INFO msg="working again" source=book-like-events after=`)
+	require.Zero(t, sup.stop())
+	require.Equal(t, 1, strings.Count(sup.said(), "working again"))
+	require.Equal(t, 1, sup.started())
+}
+
 // A server that is not there yet is waited for.
 func TestServiceWaitsForServers(t *testing.T) {
 	s := newPair(t)

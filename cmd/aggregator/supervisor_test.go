@@ -157,7 +157,7 @@ func (s *supervisor) spawn() (*os.Process, <-chan int) {
 	cmd := exec.CommandContext(s.t.Context(), os.Args[0], line[1:]...)
 	cmd.Dir, cmd.Env = s.credentials, s.env // without a settings file
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.Stdout, cmd.Stderr = journal{s}, journal{s}
+	cmd.Stdout, cmd.Stderr = stderrOf{s}, stderrOf{s}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := cmd.Start(); err != nil {
@@ -194,16 +194,16 @@ func (s *supervisor) attend(process *os.Process, ended <-chan int, received <-ch
 	}
 }
 
-// journal is where the service writes to.
-type journal struct{ *supervisor }
+// stderrOf is where the service writes to.
+type stderrOf struct{ *supervisor }
 
-func (j journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.log.Write(p)
+func (o stderrOf) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.log.Write(p)
 }
 
-var _ io.Writer = journal{}
+var _ io.Writer = stderrOf{}
 
 func (s *supervisor) said() string {
 	s.mu.Lock()

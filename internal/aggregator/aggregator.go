@@ -59,8 +59,8 @@ func Connections(workers, partitions int) int { return partitions + (workers - 1
 func New(pool *pgxpool.Pool, sources []*events.Source, catalogue *scores.Catalogue, options Options, log *slog.Logger) *Aggregator {
 	a := &Aggregator{pool: pool, sources: sources, catalogue: catalogue, options: options, log: log}
 	a.moreWorkers = make(chan struct{}, options.Workers-1)
-	for range sources {
-		a.stations = append(a.stations, newStation(&a.worked))
+	for _, source := range sources {
+		a.stations = append(a.stations, newStation(&a.worked, log.With("source", source.Name())))
 	}
 	return a
 }
@@ -242,7 +242,7 @@ type partition struct {
 func (a *Aggregator) partition(i int) *partition {
 	source := a.sources[i]
 	return &partition{
-		Aggregator: a, station: a.stations[i], source: source, log: a.log.With("source", source.Name()),
+		Aggregator: a, station: a.stations[i], source: source, log: a.stations[i].log,
 		dead: breaker{share: a.options.DeadMaxShare, window: a.options.DeadWindow},
 	}
 }

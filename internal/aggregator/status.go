@@ -3,6 +3,7 @@ package aggregator
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"net"
 	"sync"
@@ -78,6 +79,7 @@ type station struct {
 	// give a connection back. He is taken to live as long as anyone settles anything.
 	handed, laid atomic.Int64  // chunks of this session that were taken in hand, and laid down
 	worked       *atomic.Int64 // when a transaction of any source was last settled; Unix nanoseconds
+	log          *slog.Logger
 
 	mu       sync.Mutex
 	state    State
@@ -87,8 +89,8 @@ type station struct {
 	restarts map[string]int64
 }
 
-func newStation(worked *atomic.Int64) *station {
-	s := &station{worked: worked, state: Starting, since: time.Now(), restarts: make(map[string]int64)}
+func newStation(worked *atomic.Int64, log *slog.Logger) *station {
+	s := &station{worked: worked, log: log, state: Starting, since: time.Now(), restarts: make(map[string]int64)}
 	s.turned()
 	return s
 }
@@ -113,6 +115,9 @@ func (s *station) enter(state State, reason string) {
 	s.turned()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.state == BackingOff && state == Working {
+		s.log.Info("working again", "after", time.Since(s.since).Round(time.Millisecond))
+	}
 	if s.state != state {
 		s.state, s.since = state, time.Now()
 	}
