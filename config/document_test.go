@@ -53,7 +53,7 @@ func TestSettingsTable(t *testing.T) {
 	for _, line := range lines {
 		require.Equal(t, 6, strings.Count(line, "|"), line)
 	}
-	require.Contains(t, table, "| `chunk.max_events` | AGGREGATOR_CHUNK_MAX_EVENTS | `50000` | 1 to 1000000 |")
+	require.Contains(t, table, "| `chunk.max_events` | AGGREGATOR_CHUNK_MAX_EVENTS | `1000000` | 1 to 1000000 |")
 	require.Contains(t, table, "| `postgres.url` | AGGREGATOR_POSTGRES_URL, else DATABASE_URL |")
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"aggregator/internal/aggregator"
+	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 	"aggregator/internal/scores"
 )
@@ -65,7 +66,7 @@ func (a *app) retrier(pool *pgxpool.Pool) *aggregator.Retrier {
 		Catalogue: scores.NewCatalogue(pool, a.log, scores.CatalogueOptions{
 			Books: 100 * aggregator.RetryPage, Profiles: 100 * aggregator.RetryPage, TTL: time.Minute,
 		}),
-		Weights: a.cfg.Events.Weights,
+		Decoder: events.NewDecoder(a.cfg.Events.Weights),
 		Durable: true,
 	}
 }

@@ -240,7 +240,7 @@ func TestWatchdogIsFedByTheLoops(t *testing.T) {
 	require.NoError(t, err)
 	defer socket.Close()
 	t.Setenv("NOTIFY_SOCKET", address.Name)
-	sources, err := events.Sources(nil, events.Options{Kind: events.KindStream, Key: "k", Partitions: 2, Weights: events.Weights{"LIKE": 2}})
+	sources, err := events.Sources(nil, events.Options{Kind: events.KindStream, Key: "k", Partitions: 2, Weights: map[string]float64{"LIKE": 2}})
 	require.NoError(t, err)
 	var said bytes.Buffer
 	m := manager{slog.New(slog.NewTextHandler(&said, nil))}

@@ -67,7 +67,7 @@ func setup(t *testing.T) *bundle {
 	b.database = pool(t, database)
 	b.client = client(t, b.server.URL())
 	own := client(t, testenv.RedisAs(t, b.server.URL(), "aggregator_stream", "likes"))
-	sources, err := events.Sources(own, events.Options{Kind: events.KindStream, Key: "likes", Partitions: 2, Weights: events.Weights{"LIKE": 2}})
+	sources, err := events.Sources(own, events.Options{Kind: events.KindStream, Key: "likes", Partitions: 2, Weights: map[string]float64{"LIKE": 2}})
 	require.NoError(t, err)
 	for _, source := range sources {
 		b.loop.all = append(b.loop.all, aggregator.Status{

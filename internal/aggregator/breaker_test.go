@@ -99,7 +99,9 @@ func TestBreakerSaysWhatToDo(t *testing.T) {
 }
 
 func TestCensus(t *testing.T) {
-	event := func(profile, book int64) events.Event { return events.Event{ProfileID: profile, BookID: book} }
+	event := func(profile, book int64) events.Event {
+		return events.Event{ProfileID: profile, BookID: book, Action: &events.Action{Name: "LIKE", Weight: 2}}
+	}
 	all := []events.Event{event(1, 1), event(1, 2), event(2, 1), event(3, 9), event(3, 1)}
 	batch := &events.Batch{Events: all, Entries: 8, Rejected: []events.Rejection{{Reason: events.Malformed}, {Reason: events.UnknownAction}, {Reason: events.Malformed}}}
 	known := catalogue{profiles: map[int64]struct{}{1: {}, 3: {}}} // and no book

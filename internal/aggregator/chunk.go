@@ -2,6 +2,7 @@ package aggregator
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"aggregator/internal/events"
@@ -63,13 +64,13 @@ func profileIDs(runs []run) []int64 {
 	return ids
 }
 
+// bookIDs are the books of the events, each once.
 func bookIDs(all []events.Event) []int64 {
-	ids := make([]int64, len(all))
-	for i, e := range all {
-		ids[i] = e.BookID
+	seen := make(map[int64]struct{})
+	for _, e := range all {
+		seen[e.BookID] = struct{}{}
 	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
+	return slices.Sorted(maps.Keys(seen))
 }
 
 // places are where the marks of the runs' profiles must be once all are settled.
@@ -92,7 +93,7 @@ func (c catalogue) census(batch *events.Batch, due []run) census {
 		_, known := c.profiles[r.profileID]
 		for _, e := range r.events {
 			switch _, listed := c.books[e.BookID]; {
-			case e.NoWeight:
+			case e.Action == nil:
 				n.bury(events.UnknownAction, 1)
 			case !known:
 				n.bury(events.UnknownProfile, 1)

@@ -76,7 +76,7 @@ func newFixtureAt(t *testing.T, source events.Options, postgresURL, redisURL str
 	}
 
 	source.Partitions = max(source.Partitions, 1)
-	source.Weights = events.Weights{"LIKE": 2, "DISLIKE": -2}
+	source.Weights = map[string]float64{"LIKE": 2, "DISLIKE": -2}
 	f := &fixture{
 		t: t, ctx: ctx, pool: openPool(t, postgresURL), redis: openRedis(t, redisURL), daemon: own, source: source, books: map[int64]book{}, known: profiles,
 		options: aggregator.Options{

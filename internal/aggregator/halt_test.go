@@ -21,7 +21,7 @@ func TestTooManyDeadLettersHalt(t *testing.T) {
 	}{
 		{
 			"an action without a weight", "%d:1:FINISHED", "add the action to events.weights",
-			func(f *fixture) { f.source.Weights = events.Weights{"LIKE": 2, "DISLIKE": -2, "FINISHED": 3} },
+			func(f *fixture) { f.source.Weights = map[string]float64{"LIKE": 2, "DISLIKE": -2, "FINISHED": 3} },
 		},
 		{
 			"the books of another database", "%d:13:LIKE", "see whether postgres.url is the database",

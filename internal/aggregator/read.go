@@ -2,6 +2,7 @@ package aggregator
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"aggregator/internal/events"
@@ -14,8 +15,9 @@ const (
 	pageEntries = 100
 	// pageBytes is what a reply should not exceed, as far as the entries before tell.
 	pageBytes = 4 << 20
-	// chunkBytes bounds what a chunk holds in memory.
-	chunkBytes = 32 << 20
+	// chunkBytes bounds what a chunk holds in memory: a million events and a quarter, fewer
+	// if payloads are unusual or large.
+	chunkBytes = 64 << 20
 	// idleWait is how long one wait for new entries lasts; a stop waits for it.
 	idleWait = 500 * time.Millisecond
 )
@@ -141,7 +143,7 @@ const (
 // page reads what comes next into the batch.
 func (g *gatherer) page(ctx context.Context, batch *events.Batch) (outcome, error) {
 	room := g.options.ChunkMaxEvents - batch.Entries
-	if room <= 0 || batch.Bytes >= chunkBytes {
+	if room <= 0 || batch.Held >= chunkBytes {
 		return full, nil
 	}
 	want := min(room, pageEntries, max(1, pageBytes/(g.size+1)))
@@ -150,10 +152,14 @@ func (g *gatherer) page(ctx context.Context, batch *events.Batch) (outcome, erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.options.Timeout)
 	defer cancel()
-	before := batch.Bytes
+	if err := g.makeRoom(ctx, batch, want); err != nil {
+		g.mode.budget.giveBack(want)
+		return nothing, err
+	}
+	before := batch.Replies
 	n, err := g.source.Read(ctx, batch, want)
 	if n > 0 {
-		g.size = (batch.Bytes - before) / n
+		g.size = (batch.Replies - before) / n
 	}
 	g.mode.budget.giveBack(want - n)
 	g.taken += n
@@ -165,4 +171,20 @@ func (g *gatherer) page(ctx context.Context, batch *events.Batch) (outcome, erro
 	default:
 		return partPage, err
 	}
+}
+
+// makeRoom lets a batch that grows long grow at once by as much as waits in the stream.
+// Growing step by step would take twice the memory.
+func (g *gatherer) makeRoom(ctx context.Context, batch *events.Batch, want int) error {
+	const long = 10_000
+	if len(batch.Events) < long || len(batch.Events)+want <= cap(batch.Events) {
+		return nil
+	}
+	state, err := g.partition.source.Inspect(ctx)
+	if err != nil {
+		return err
+	}
+	most := min(g.options.ChunkMaxEvents, batch.Entries*chunkBytes/batch.Held)
+	batch.Events = slices.Grow(batch.Events, max(want, min(int(state.Length), most-batch.Entries)))
+	return nil
 }

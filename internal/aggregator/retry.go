@@ -23,7 +23,7 @@ import (
 type Retrier struct {
 	Pool      *pgxpool.Pool
 	Catalogue *scores.Catalogue
-	Weights   events.Weights
+	Decoder   events.Decoder
 	Durable   bool // a letter is reported as applied when it is on disk, not before
 }
 
@@ -78,7 +78,7 @@ func (r *Retrier) Retry(ctx context.Context, letters []ledger.Letter) (Retried, 
 	reasons := make([]string, len(letters)) // why it is no event; empty if it is
 	profiles, books := make([]int64, 0, len(letters)), make([]int64, 0, len(letters))
 	for i, letter := range letters {
-		event, reason, detail := r.Weights.Decode(letter.Payload)
+		event, reason, detail := r.Decoder.Decode(letter.Payload)
 		event.Position = letter.Position
 		decoded[i] = event
 		if reason != "" {

@@ -27,7 +27,7 @@ const laterID = 13
 func (f *fixture) retrier() *aggregator.Retrier {
 	f.t.Helper()
 	catalogue := scores.NewCatalogue(f.daemon.pool, f.log(), scores.CatalogueOptions{Books: 1000, Profiles: 1000, TTL: time.Minute})
-	return &aggregator.Retrier{Pool: f.daemon.pool, Catalogue: catalogue, Weights: f.source.Weights}
+	return &aggregator.Retrier{Pool: f.daemon.pool, Catalogue: catalogue, Decoder: events.NewDecoder(f.source.Weights)}
 }
 
 // letters reads the dead letters that the filter chooses.
@@ -80,7 +80,7 @@ func TestRetry(t *testing.T) {
 
 			f.addProfile()
 			f.addBook(laterID, later)
-			f.source.Weights = events.Weights{"LIKE": 2, "DISLIKE": -2, "EAT": 5}
+			f.source.Weights = map[string]float64{"LIKE": 2, "DISLIKE": -2, "EAT": 5}
 			retrier := f.retrier()
 			retrier.Durable = durable
 			done, err := retrier.Retry(f.ctx, letters)
@@ -167,7 +167,7 @@ func TestRetryBeforeTheFirstMark(t *testing.T) {
 	f := newFixture(t, stream)
 	f.push("1:1:EAT", "1:2:EAT")
 	f.drain()
-	f.source.Weights = events.Weights{"LIKE": 2, "DISLIKE": -2, "EAT": 5}
+	f.source.Weights = map[string]float64{"LIKE": 2, "DISLIKE": -2, "EAT": 5}
 	assert.Equal(t, 2, f.retry(f.letters(ledger.Filter{})).Applied)
 	assert.Zero(t, f.count(sumOfMarks))
 	f.push("1:1:LIKE", "1:3:EAT")
@@ -192,7 +192,7 @@ func TestRetriesAtOnce(t *testing.T) {
 	require.Len(t, letters, 480)
 
 	f.addBook(laterID, later)
-	f.source.Weights = events.Weights{"LIKE": 2, "DISLIKE": -2, "EAT": 5}
+	f.source.Weights = map[string]float64{"LIKE": 2, "DISLIKE": -2, "EAT": 5}
 	texts = nil
 	for range 600 {
 		texts = append(texts, fmt.Sprintf("%d:%d:LIKE", 1+r.IntN(8), 1+r.IntN(13)))

@@ -38,7 +38,7 @@ func (a *Aggregator) retryUnknown(ctx context.Context) {
 	defer cancel(nil)
 	stall := time.AfterFunc(a.options.Timeout, func() { cancel(errStalled) })
 	defer stall.Stop()
-	retrier := Retrier{Pool: a.pool, Catalogue: a.catalogue, Weights: a.sources[0].Weights()}
+	retrier := Retrier{Pool: a.pool, Catalogue: a.catalogue, Decoder: a.sources[0].Decoder()}
 	known := ledger.Filter{NewerThan: a.options.RetryUnknownFor, Known: true}
 	for _, source := range a.sources {
 		known.Sources = append(known.Sources, source.Name())

@@ -74,7 +74,7 @@ func (c catalogue) fold(r run) (scores.Delta, []ledger.DeadLetter) {
 	counted, weightless := weighed(r.events)
 	var dead []ledger.DeadLetter
 	for _, e := range weightless {
-		_, _, detail := events.Weights(nil).Decode(e.Payload) // without weights, every action is unknown
+		_, _, detail := (events.Decoder{}).Decode(e.Payload()) // which knows no actions
 		dead = append(dead, ledger.Unapplied(e, events.UnknownAction, detail))
 	}
 	if _, known := c.profiles[r.profileID]; !known {
@@ -89,7 +89,7 @@ func (c catalogue) fold(r run) (scores.Delta, []ledger.DeadLetter) {
 
 // weighed parts the events that have a weight from those that have none, which are few.
 func weighed(all []events.Event) (with, without []events.Event) {
-	none := func(e events.Event) bool { return e.NoWeight }
+	none := func(e events.Event) bool { return e.Action == nil }
 	if !slices.ContainsFunc(all, none) {
 		return all, nil
 	}

@@ -1,8 +1,10 @@
 package events
 
 import (
+	"bytes"
 	"fmt"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // Batch is an unbroken run of entries of one stream, decoded.
@@ -10,15 +12,18 @@ type Batch struct {
 	Events   []Event     // what is of a profile, in the order of the stream
 	Rejected []Rejection // what is not, in the same order
 	Entries  int         // how many entries it holds: events and rejections
-	Bytes    int         // size of the replies that it was decoded from
+	Replies  int         // bytes of the replies that it was decoded from
+	Held     int         // bytes that it holds in memory, about
 	Last     Position    // of the last entry
+
+	scratch []byte
 }
 
 // decode appends the entries of a reply to XRANGE, in the Redis protocol, and returns
-// how many there were. Events point into the reply. It fails, with the batch unchanged
-// in what counts (Entries, Last), on an error reply and on anything but an array of
-// entries: an error must never be taken for an empty stream.
-func (b *Batch) decode(reply []byte, weights Weights) (int, error) {
+// how many there were. It fails, with the batch unchanged in what counts (Entries, Last),
+// on an error reply and on anything but an array of entries: an error must never be
+// taken for an empty stream.
+func (b *Batch) decode(reply []byte, decoder Decoder) (int, error) {
 	r := resp{rest: reply}
 	n, err := r.array()
 	if err != nil {
@@ -33,81 +38,117 @@ func (b *Batch) decode(reply []byte, weights Weights) (int, error) {
 		if !position.After(grown.Last) {
 			return 0, fmt.Errorf("entry %s follows entry %s", position, grown.Last)
 		}
-		event, reason, detail := weights.decodeEntry(fields)
-		grown.add(position, event, reason, detail)
+		grown.add(position, decoder.entry(fields), len(reply))
 	}
 	*b = grown
-	b.Bytes += len(reply)
+	b.Replies += len(reply)
 	return n, nil
 }
 
 // addText appends what an entry with the one field `event` would be.
-func (b *Batch) addText(at Position, text []byte, weights Weights) {
-	event, reason, detail := weights.Decode(Payload{text, FormEvent})
-	b.add(at, event, reason, detail)
-	b.Bytes += len(text)
+func (b *Batch) addText(at Position, text []byte, decoder Decoder) {
+	b.add(at, decoder.payload(Payload{text, FormEvent}), len(text))
+	b.Replies += len(text)
 }
 
-// add appends an entry. One with an unknown action goes with the events, since its
-// profile is known: whether it counts must be settled along with the profile's mark. Else
-// it could be passed by the mark as dead, and be an event when it is read again with
-// other weights.
-func (b *Batch) add(at Position, event Event, reason Reason, detail string) {
-	event.Position = at
-	if reason == "" || reason == UnknownAction {
-		b.Events = append(b.Events, event)
-	} else {
-		b.Rejected = append(b.Rejected, Rejection{at, reason, detail, event.Payload})
+// add appends an entry; page is the size of the reply that it is part of. One with an
+// unknown action goes with the events, since its profile is known: whether it counts must
+// be settled along with the profile's mark. Else it could be passed by the mark as dead,
+// and be an event when it is read again with other weights.
+func (b *Batch) add(at Position, e decoded, page int) {
+	e.event.Position = at
+	switch e.reason {
+	case "":
+		if e.event.kept, b.scratch = e.event.usual(e.payload, b.scratch); e.event.kept == nil {
+			kept := b.keep(e.payload, page)
+			e.event.kept = &kept
+		}
+		b.Events = append(b.Events, e.event)
+	case UnknownAction:
+		kept := b.keep(e.payload, page)
+		e.event.kept = &kept
+		b.Events = append(b.Events, e.event)
+	default:
+		b.Rejected = append(b.Rejected, Rejection{at, e.reason, e.detail, b.keep(e.payload, page)})
+		b.Held += rejectionSize + len(e.detail)
 	}
+	b.Held += eventSize
 	b.Entries++
 	b.Last = at
 }
 
-// Decode reads a payload again, as it is kept with a dead letter.
-func (w Weights) Decode(p Payload) (Event, Reason, string) {
-	if p.Form == FormEvent {
-		event, reason, detail := w.Parse(p.Bytes)
-		event.Payload = p
-		return event, reason, detail
+const (
+	eventSize     = int(unsafe.Sizeof(Event{}))
+	payloadSize   = int(unsafe.Sizeof(Payload{}))
+	rejectionSize = int(unsafe.Sizeof(Rejection{}))
+)
+
+// keep copies a payload unless it is much of its page: it would hold all of it.
+func (b *Batch) keep(p Payload, page int) Payload {
+	b.Held += payloadSize + len(p.Bytes)
+	if 4*len(p.Bytes) < page {
+		p.Bytes = bytes.Clone(p.Bytes)
 	}
-	return w.decodeEntry(p.Bytes)
+	return p
 }
 
-// decodeEntry makes an event of the fields of an entry, which is either the one field
-// `event` or the three fields child_profile_id, book_id and action, in any order.
-// The payload of the event returned is set in any case.
-func (w Weights) decodeEntry(fields []byte) (Event, Reason, string) {
+// decoded is what a payload was found to be: an event, and if it is not a good one why.
+type decoded struct {
+	event   Event
+	payload Payload
+	reason  Reason
+	detail  string
+}
+
+// Decode reads a payload again, as it is kept with a dead letter. The reason is empty if
+// it is a good event.
+func (d Decoder) Decode(p Payload) (Event, Reason, string) {
+	e := d.payload(p)
+	e.event.kept = &p
+	return e.event, e.reason, e.detail
+}
+
+func (d Decoder) payload(p Payload) decoded {
+	if p.Form == FormEvent {
+		event, reason, detail := d.Parse(p.Bytes)
+		return decoded{event, p, reason, detail}
+	}
+	return d.entry(p.Bytes)
+}
+
+// entry makes an event of the fields of an entry, which is either the one field `event`
+// or the three fields child_profile_id, book_id and action, in any order.
+func (d Decoder) entry(fields []byte) decoded {
 	r := resp{rest: fields}
 	n, err := r.array()
 	if err != nil {
-		return Event{Payload: Payload{fields, FormEntry}}, MissingField, "unreadable fields"
+		return decoded{payload: Payload{fields, FormEntry}, reason: MissingField, detail: "unreadable fields"}
 	}
 	if n == 2 {
 		if name, value, err := r.pair(); err == nil && string(name) == "event" {
-			event, reason, detail := w.Parse(value)
-			event.Payload = Payload{value, FormEvent}
-			return event, reason, detail
+			return d.payload(Payload{value, FormEvent})
 		}
 	}
 	if n == 6 {
 		if profile, book, action, ok := r.threeFields(); ok {
-			event, reason, detail := w.fields(profile, book, action)
-			event.Payload = Payload{fields, FormEntry}
-			return event, reason, detail
+			event, reason, detail := d.fields(profile, book, action)
+			return decoded{event, Payload{fields, FormEntry}, reason, detail}
 		}
 	}
-	return Event{Payload: Payload{fields, FormEntry}}, MissingField,
-		"want the field event, or the fields child_profile_id, book_id and action"
+	return decoded{
+		payload: Payload{fields, FormEntry}, reason: MissingField,
+		detail: "want the field event, or the fields child_profile_id, book_id and action",
+	}
 }
 
-func (w Weights) fields(profile, book, action []byte) (Event, Reason, string) {
+func (d Decoder) fields(profile, book, action []byte) (Event, Reason, string) {
 	if !utf8.Valid(profile) || !utf8.Valid(book) || !utf8.Valid(action) {
 		return Event{}, InvalidUTF8, "a field is not valid UTF-8"
 	}
 	if len(profile) == 0 || len(book) == 0 || len(action) == 0 {
 		return Event{}, Malformed, "a field is empty"
 	}
-	return w.parts(profile, book, action)
+	return d.parts(profile, book, action)
 }
 
 func (r *resp) threeFields() (profile, book, action []byte, ok bool) {

@@ -63,9 +63,9 @@ func (s *Source) CountMarked(ctx context.Context, after Position, marks map[int6
 		}
 	}
 	err = s.scan(ctx, after, to, func(at Position, fields []byte) {
-		event, reason, _ := s.weights.decodeEntry(fields)
-		ofProfile := reason == "" || reason == UnknownAction
-		if mark, found := marks[event.ProfileID]; ofProfile && found && !at.After(mark) {
+		entry := s.decoder.entry(fields)
+		ofProfile := entry.reason == "" || entry.reason == UnknownAction
+		if mark, found := marks[entry.event.ProfileID]; ofProfile && found && !at.After(mark) {
 			n++
 		}
 	})

@@ -7,30 +7,21 @@ import (
 	"unicode/utf8"
 )
 
-// Event says what a child thought of a book.
+// Event says what a child thought of a book. A chunk holds a million of them: what they
+// were made of is written again from their parts when somebody asks, if that can be done.
 type Event struct {
 	Position  Position
 	ProfileID int64
 	BookID    int64
-	Weight    float64 // of its action
-	NoWeight  bool    // its action is unknown: it cannot be applied
-	Payload   Payload
+	Action    *Action  // nil if it is unknown: the event cannot be applied
+	kept      *Payload // see Payload
 }
 
-// Payload is what an event was made of, byte for byte. The bytes are those that Redis
-// sent and must not be changed.
-type Payload struct {
-	Bytes []byte
-	Form  Form
+// Action is what a child can do with a book.
+type Action struct {
+	Name   string
+	Weight float64 // what it adds to the scores
 }
-
-// Form says what the bytes of a payload are.
-type Form string
-
-const (
-	FormEvent Form = "event" // the text of an event, the value of the one field `event`
-	FormEntry Form = "entry" // all fields of an entry, as an array of the Redis protocol
-)
 
 // Rejection is an entry that is not an event.
 type Rejection struct {
@@ -57,14 +48,23 @@ const (
 // Reasons are all that there are.
 var Reasons = []Reason{Malformed, UnknownAction, OutOfRange, MissingField, InvalidUTF8, UnknownProfile, UnknownBook, DataError}
 
-// Weights says what each action is worth. An action that is not in it is unknown.
-type Weights map[string]float64
+// Decoder makes events of what Redis holds. The zero Decoder knows no actions.
+type Decoder struct{ actions map[string]*Action }
+
+// NewDecoder returns a Decoder for the actions with their weights; all others are unknown.
+func NewDecoder(weights map[string]float64) Decoder {
+	d := Decoder{actions: make(map[string]*Action, len(weights))}
+	for name, weight := range weights {
+		d.actions[name] = &Action{Name: name, Weight: weight}
+	}
+	return d
+}
 
 // Parse reads the text form of an event, <childProfileId>:<bookId>:<ACTION>. What it
 // cannot read it rejects with a reason and a word on the detail; the reason is empty
 // when the event is good. If the reason is UnknownAction the ids are there all the same.
 // Position and payload are the caller's to fill in.
-func (w Weights) Parse(text []byte) (Event, Reason, string) {
+func (d Decoder) Parse(text []byte) (Event, Reason, string) {
 	if !utf8.Valid(text) {
 		return Event{}, InvalidUTF8, "the event is not valid UTF-8"
 	}
@@ -73,12 +73,12 @@ func (w Weights) Parse(text []byte) (Event, Reason, string) {
 	if !found || len(profile) == 0 || len(book) == 0 || len(action) == 0 || bytes.Contains(action, colon) {
 		return Event{}, Malformed, "want <childProfileId>:<bookId>:<ACTION>, got " + quote(text)
 	}
-	return w.parts(profile, book, action)
+	return d.parts(profile, book, action)
 }
 
 var colon = []byte(":")
 
-func (w Weights) parts(profile, book, action []byte) (Event, Reason, string) {
+func (d Decoder) parts(profile, book, action []byte) (Event, Reason, string) {
 	profileID, reason := parseID(profile)
 	if reason != "" {
 		return Event{}, reason, "child_profile_id is " + quote(profile)
@@ -87,11 +87,11 @@ func (w Weights) parts(profile, book, action []byte) (Event, Reason, string) {
 	if reason != "" {
 		return Event{}, reason, "book_id is " + quote(book)
 	}
-	weight, known := w[string(action)]
-	if !known {
-		return Event{ProfileID: profileID, BookID: bookID, NoWeight: true}, UnknownAction, "action is " + quote(action)
+	known := d.actions[string(action)]
+	if known == nil {
+		return Event{ProfileID: profileID, BookID: bookID}, UnknownAction, "action is " + quote(action)
 	}
-	return Event{ProfileID: profileID, BookID: bookID, Weight: weight}, "", ""
+	return Event{ProfileID: profileID, BookID: bookID, Action: known}, "", ""
 }
 
 // parseID is strconv.ParseUint for bytes: digits alone, at most 2^63-1.

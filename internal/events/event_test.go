@@ -9,20 +9,25 @@ import (
 	"pgregory.net/rapid"
 )
 
-var weights = Weights{"LIKE": 2, "DISLIKE": -2}
+var (
+	weights = map[string]float64{"LIKE": 2, "DISLIKE": -2}
+	decoder = NewDecoder(weights)
+	like    = decoder.actions["LIKE"]
+	dislike = decoder.actions["DISLIKE"]
+)
 
 func TestParse(t *testing.T) {
 	good := map[string]Event{
-		"10008:674:LIKE": {ProfileID: 10008, BookID: 674, Weight: 2},
-		"1:2:DISLIKE":    {ProfileID: 1, BookID: 2, Weight: -2},
+		"10008:674:LIKE": {ProfileID: 10008, BookID: 674, Action: like},
+		"1:2:DISLIKE":    {ProfileID: 1, BookID: 2, Action: dislike},
 		"0:0:LIKE":       {},
-		"9223372036854775807:9223372036854775807:LIKE": {ProfileID: 1<<63 - 1, BookID: 1<<63 - 1, Weight: 2},
-		"007:8:LIKE": {ProfileID: 7, BookID: 8, Weight: 2},
+		"9223372036854775807:9223372036854775807:LIKE": {ProfileID: 1<<63 - 1, BookID: 1<<63 - 1, Action: like},
+		"007:8:LIKE": {ProfileID: 7, BookID: 8, Action: like},
 	}
-	good["0:0:LIKE"] = Event{Weight: 2}
+	good["0:0:LIKE"] = Event{Action: like}
 	for text, want := range good {
 		t.Run(text, func(t *testing.T) {
-			got, reason, _ := weights.Parse([]byte(text))
+			got, reason, _ := decoder.Parse([]byte(text))
 			require.Empty(t, reason)
 			assert.Equal(t, want, got)
 		})
@@ -65,7 +70,7 @@ func TestParse(t *testing.T) {
 	}
 	for _, tt := range bad {
 		t.Run(tt.name, func(t *testing.T) {
-			_, reason, detail := weights.Parse([]byte(tt.text))
+			_, reason, detail := decoder.Parse([]byte(tt.text))
 			assert.Equal(t, tt.want, reason)
 			assert.NotEmpty(t, detail)
 			assert.Less(t, len(detail), 500, "a detail is for reading")
@@ -128,14 +133,15 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		event, reason, detail := weights.Parse(text)
+		event, reason, detail := decoder.Parse(text)
 		if reason != "" {
 			require.NotEmpty(t, detail)
 			return
 		}
 		parts := strings.Split(string(text), ":")
 		require.Len(t, parts, 3)
-		require.Equal(t, weights[parts[2]], event.Weight)
+		require.Equal(t, parts[2], event.Action.Name)
+		require.Equal(t, weights[parts[2]], event.Action.Weight)
 		require.GreaterOrEqual(t, event.ProfileID, int64(0))
 		require.GreaterOrEqual(t, event.BookID, int64(0))
 		require.Equal(t, trimZeros(parts[0]), Position{Ms: event.ProfileID}.half())
@@ -152,33 +158,56 @@ func trimZeros(digits string) string {
 
 func (p Position) half() string { return strings.TrimSuffix(p.String(), "-0") }
 
-// FuzzDecode checks that no reply whatever makes the decoder panic, and that what it
-// does not accept leaves the batch where it was.
+// FuzzDecode checks that no reply whatever makes the decoder panic, that what it does not
+// accept leaves the batch where it was, and that payloads come out as they came in.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		"*0\r\n", "*-1\r\n", "-LOADING Redis is loading\r\n", "$-1\r\n", "*1\r\n", "*9999999999\r\n",
 		"*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$5\r\nevent\r\n$8\r\n1:2:LIKE\r\n",
 		"*1\r\n*2\r\n$3\r\n1-1\r\n*6\r\n$16\r\nchild_profile_id\r\n$1\r\n1\r\n$7\r\nbook_id\r\n$1\r\n2\r\n$6\r\naction\r\n$4\r\nLIKE\r\n",
+		"*1\r\n*2\r\n$3\r\n1-1\r\n*6\r\n$6\r\naction\r\n$4\r\nLIKE\r\n$16\r\nchild_profile_id\r\n$1\r\n1\r\n$7\r\nbook_id\r\n$2\r\n02\r\n",
+		"*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$5\r\nevent\r\n$9\r\n01:2:LIKE\r\n", "*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$5\r\nevent\r\n$7\r\n1:2:EAT\r\n",
 		"*1\r\n*2\r\n$3\r\n1-1\r\n*-1\r\n", "*1\r\n*2\r\n$3\r\n1-1\r\n-ERR in the middle\r\n",
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, reply []byte) {
 		var b Batch
-		n, err := b.decode(reply, weights)
+		n, err := b.decode(reply, decoder)
 		if err != nil {
 			require.Zero(t, b)
 			return
 		}
 		require.Equal(t, n, b.Entries)
 		require.Equal(t, n, len(b.Events)+len(b.Rejected))
+		came := payloads(t, reply)
+		for _, e := range b.Events {
+			require.Equal(t, came[e.Position], e.Payload())
+		}
+		for _, r := range b.Rejected {
+			require.Equal(t, came[r.Position], r.Payload)
+		}
 	})
+}
+
+// payloads are those of the entries of a reply, by position.
+func payloads(t *testing.T, reply []byte) map[Position]Payload {
+	r := resp{rest: reply}
+	n, err := r.array()
+	require.NoError(t, err)
+	came := map[Position]Payload{}
+	for range n {
+		at, fields, err := r.entry()
+		require.NoError(t, err)
+		came[at] = decoder.entry(fields).payload
+	}
+	return came
 }
 
 func TestAnErrorReplyIsNotAnEmptyStream(t *testing.T) {
 	for _, reply := range []string{"-LOADING Redis is loading the dataset in memory\r\n", "$-1\r\n", "*-1\r\n", "+OK\r\n", ":0\r\n", "", "*1\r\n", "_\r\n"} {
 		var b Batch
-		_, err := b.decode([]byte(reply), weights)
+		_, err := b.decode([]byte(reply), decoder)
 		assert.Error(t, err, "%q", reply)
 	}
 }

@@ -24,7 +24,7 @@ func (p *Peeker) Read(ctx context.Context, batch *Batch, limit int) (int, error)
 	}
 	p.listed += int64(len(elements))
 	for _, element := range elements {
-		batch.addText(batch.Last.next(), []byte(element), p.source.weights)
+		batch.addText(batch.Last.next(), []byte(element), p.source.decoder)
 	}
 	return len(elements), nil
 }

@@ -26,11 +26,11 @@ const (
 
 // Options say where events are. All fields are required.
 type Options struct {
-	Kind       string // KindStream or KindList
-	Key        string // of the stream or list; with several partitions, the stem of their keys
-	PushSide   string // of a list: PushLeft or PushRight
-	Partitions int    // at least 1
-	Weights    Weights
+	Kind       string             // KindStream or KindList
+	Key        string             // of the stream or list; with several partitions, the stem of their keys
+	PushSide   string             // of a list: PushLeft or PushRight
+	Partitions int                // at least 1
+	Weights    map[string]float64 // of the actions
 }
 
 // Source is one stream of events, with the list that feeds it if there is one. It is
@@ -39,7 +39,7 @@ type Source struct {
 	client  redis.UniversalClient
 	stream  string
 	inlet   *inlet // nil if events come by the stream itself
-	weights Weights
+	decoder Decoder
 }
 
 // Sources returns the sources that the options name, one a partition. The client must
@@ -48,7 +48,7 @@ func Sources(client redis.UniversalClient, o Options) ([]*Source, error) {
 	sources := make([]*Source, o.Partitions)
 	for i := range sources {
 		key := partitionKey(o.Key, i, o.Partitions)
-		s := &Source{client: client, stream: key, weights: o.Weights}
+		s := &Source{client: client, stream: key, decoder: NewDecoder(o.Weights)}
 		if o.Kind == KindList {
 			stream, err := companion(key)
 			if err != nil {
@@ -87,8 +87,8 @@ func companion(list string) (string, error) {
 // Name is the key of the stream. Marks, checkpoints and dead letters go by it.
 func (s *Source) Name() string { return s.stream }
 
-// Weights are what the source decodes events with.
-func (s *Source) Weights() Weights { return s.weights }
+// Decoder is what the source makes events with.
+func (s *Source) Decoder() Decoder { return s.decoder }
 
 // Key is what producers push to: the stream, or the list that feeds it.
 func (s *Source) Key() string {
@@ -203,7 +203,7 @@ func (s *Source) readStream(ctx context.Context, batch *Batch, limit int) (int, 
 	if err := s.client.Process(ctx, cmd); err != nil {
 		return 0, s.failed("reading", err)
 	}
-	n, err := batch.decode(cmd.Val(), s.weights)
+	n, err := batch.decode(cmd.Val(), s.decoder)
 	return n, s.failed("reading", err)
 }
 

@@ -27,7 +27,7 @@ func connect(t *testing.T, url string) *redis.Client {
 	return client
 }
 
-var weights = events.Weights{"LIKE": 2, "DISLIKE": -2}
+var weights = map[string]float64{"LIKE": 2, "DISLIKE": -2}
 
 func open(t *testing.T, client redis.UniversalClient, o events.Options) []*events.Source {
 	t.Helper()
@@ -143,7 +143,7 @@ func TestEntriesThatAreNoEvents(t *testing.T) {
 			if e.form == events.FormEvent {
 				assert.Equal(t, e.values[1], string(got.Payload.Bytes))
 			}
-			_, reason, _ := weights.Decode(got.Payload)
+			_, reason, _ := events.NewDecoder(weights).Decode(got.Payload)
 			assert.Equal(t, e.want, reason, "a payload says again what it said first")
 		})
 	}
@@ -163,10 +163,10 @@ func TestUnknownActionIsOfItsProfile(t *testing.T) {
 	require.Empty(t, batch.Rejected)
 	require.Len(t, batch.Events, 2)
 	for _, e := range batch.Events {
-		assert.True(t, e.NoWeight)
+		assert.Nil(t, e.Action)
 		assert.EqualValues(t, 1, e.ProfileID)
 		assert.EqualValues(t, 2, e.BookID)
-		_, reason, _ := weights.Decode(e.Payload)
+		_, reason, _ := events.NewDecoder(weights).Decode(e.Payload())
 		assert.Equal(t, events.UnknownAction, reason)
 	}
 }

@@ -85,6 +85,7 @@ func TestPostgresCrashes(t *testing.T) {
 			w := newWorld(t, setup{postgres: own})
 			pushed := w.load(500, 12*time.Second)
 			d := w.start("run")
+			d.said("draining")
 			for range 6 {
 				time.Sleep(300*time.Millisecond + rand.N(900*time.Millisecond)) // the fault
 				fault(w)

@@ -28,6 +28,7 @@ func TestRedisCrashes(t *testing.T) {
 				w := newWorld(t, setup{source: from})
 				pushed := w.load(500, 12*time.Second)
 				d := w.start("run")
+				d.said("draining")
 				for range 8 {
 					time.Sleep(200*time.Millisecond + rand.N(600*time.Millisecond)) // the fault
 					require.NoError(t, end(w))

@@ -26,7 +26,7 @@ func Rejected(r events.Rejection) DeadLetter {
 func Unapplied(e events.Event, reason events.Reason, detail string) DeadLetter {
 	return DeadLetter{
 		Position: e.Position, ProfileID: &e.ProfileID, BookID: &e.BookID,
-		Reason: reason, Detail: detail, Payload: e.Payload,
+		Reason: reason, Detail: detail, Payload: e.Payload(),
 	}
 }
 

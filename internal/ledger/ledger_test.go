@@ -164,9 +164,9 @@ func TestCheckpointRefuses(t *testing.T) {
 
 func TestBury(t *testing.T) {
 	pool := connect(t)
-	profile, book := int64(1), int64(2)
 	state := "23514"
-	event := events.Event{Position: at(2, 0), ProfileID: profile, BookID: book, Payload: events.Payload{Bytes: []byte("1:2:LIKE"), Form: events.FormEvent}}
+	event, _, _ := events.Decoder{}.Decode(events.Payload{Bytes: []byte("1:2:LIKE"), Form: events.FormEvent})
+	event.Position = at(2, 0)
 	refused := ledger.Unapplied(event, events.DataError, "too much")
 	refused.SQLState = &state
 	list := []ledger.DeadLetter{

@@ -28,10 +28,9 @@ func bury(t *testing.T, pool *pgxpool.Pool, source string, age time.Duration, le
 }
 
 func unknown(reason events.Reason, ms, profile, book int64) ledger.DeadLetter {
-	return ledger.Unapplied(events.Event{
-		Position: at(ms, 0), ProfileID: profile, BookID: book,
-		Payload: events.Payload{Bytes: fmt.Appendf(nil, "%d:%d:LIKE", profile, book), Form: events.FormEvent},
-	}, reason, "not there")
+	event, _, _ := events.Decoder{}.Decode(events.Payload{Bytes: fmt.Appendf(nil, "%d:%d:LIKE", profile, book), Form: events.FormEvent})
+	event.Position = at(ms, 0)
+	return ledger.Unapplied(event, reason, "not there")
 }
 
 func rejected(reason events.Reason, ms int64) ledger.DeadLetter {

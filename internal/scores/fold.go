@@ -42,7 +42,7 @@ func Fold(profileID int64, profile []events.Event, books map[int64]Book) (Delta,
 			unknown = append(unknown, e)
 			continue
 		}
-		delta.add(book, e.Weight)
+		delta.add(book, e.Action.Weight)
 	}
 	return delta, unknown
 }

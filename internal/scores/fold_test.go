@@ -27,7 +27,7 @@ func TestFold(t *testing.T) {
 		3: book(0, ""),
 		4: book(10, "ENTJ"),
 	}
-	event := func(book int64, weight float64) events.Event { return events.Event{BookID: book, Weight: weight} }
+	event := func(book int64, weight float64) events.Event { return worth(book, weight) }
 	cases := []struct {
 		name    string
 		events  []events.Event
@@ -60,6 +60,10 @@ func TestFold(t *testing.T) {
 	}
 }
 
+func worth(book int64, weight float64) events.Event {
+	return events.Event{BookID: book, Action: &events.Action{Weight: weight}}
+}
+
 // drawn are some events of one profile on some books, as rapid finds them. Weights are
 // halves, which float64 adds exactly.
 func drawn(t *rapid.T) ([]events.Event, map[int64]Book) {
@@ -70,7 +74,7 @@ func drawn(t *rapid.T) ([]events.Event, map[int64]Book) {
 		books[id] = book(rapid.Int64Range(0, 4).Draw(t, "genre"), rapid.SampledFrom(types).Draw(t, "type"), topics...)
 	}
 	list := rapid.SliceOf(rapid.Custom(func(t *rapid.T) events.Event {
-		return events.Event{BookID: rapid.Int64Range(0, 7).Draw(t, "book"), Weight: float64(rapid.IntRange(-8, 8).Draw(t, "weight")) / 2}
+		return worth(rapid.Int64Range(0, 7).Draw(t, "book"), float64(rapid.IntRange(-8, 8).Draw(t, "weight"))/2)
 	})).Draw(t, "events")
 	for i := range list {
 		list[i].Position = events.Position{Ms: int64(i + 1)}
@@ -134,7 +138,7 @@ func BenchmarkFold(b *testing.B) {
 	}
 	list := make([]events.Event, 100)
 	for i := range list {
-		list[i] = events.Event{BookID: int64(i * 37 % 1000), Weight: 2}
+		list[i] = worth(int64(i*37%1000), 2)
 	}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -1,0 +1,83 @@
+package events
+
+import (
+	"bytes"
+	"strconv"
+)
+
+// Payload is what an event was made of, byte for byte. The bytes must not be changed.
+type Payload struct {
+	Bytes []byte
+	Form  Form
+}
+
+// Form says what the bytes of a payload are.
+type Form string
+
+const (
+	FormEvent Form = "event" // the text of an event, the value of the one field `event`
+	FormEntry Form = "entry" // all fields of an entry, as an array of the Redis protocol
+)
+
+// Nearly every payload is as one would write it: ids without leading zeros, and fields in
+// the order of the documentation. Events refer to one of these two then, and keep nothing.
+var (
+	usualText  = &Payload{Form: FormEvent}
+	usualEntry = &Payload{Form: FormEntry}
+)
+
+// Payload is what the event was made of.
+func (e Event) Payload() Payload {
+	switch e.kept {
+	case usualText:
+		return Payload{e.appendText(nil), FormEvent}
+	case usualEntry:
+		return Payload{e.appendEntry(nil), FormEntry}
+	case nil: // of no source
+		return Payload{}
+	default:
+		return *e.kept
+	}
+}
+
+// usual is how to refer to a payload of this event, which has an action, if it is as one
+// would write it, or else nil. It writes to the buffer and returns it.
+func (e Event) usual(p Payload, buffer []byte) (*Payload, []byte) {
+	usual := usualText
+	if p.Form == FormEntry {
+		usual = usualEntry
+		buffer = e.appendEntry(buffer[:0])
+	} else {
+		buffer = e.appendText(buffer[:0])
+	}
+	if bytes.Equal(buffer, p.Bytes) {
+		return usual, buffer
+	}
+	return nil, buffer
+}
+
+func (e Event) appendText(b []byte) []byte {
+	b = strconv.AppendInt(b, e.ProfileID, 10)
+	b = append(b, ':')
+	b = strconv.AppendInt(b, e.BookID, 10)
+	b = append(b, ':')
+	return append(b, e.Action.Name...)
+}
+
+func (e Event) appendEntry(b []byte) []byte {
+	var number [20]byte
+	b = append(b, "*6\r\n$16\r\nchild_profile_id\r\n"...)
+	b = appendBulk(b, strconv.AppendInt(number[:0], e.ProfileID, 10))
+	b = append(b, "$7\r\nbook_id\r\n"...)
+	b = appendBulk(b, strconv.AppendInt(number[:0], e.BookID, 10))
+	b = append(b, "$6\r\naction\r\n"...)
+	return appendBulk(b, []byte(e.Action.Name))
+}
+
+func appendBulk(b, value []byte) []byte {
+	b = append(b, '$')
+	b = strconv.AppendInt(b, int64(len(value)), 10)
+	b = append(b, crlf...)
+	b = append(b, value...)
+	return append(b, crlf...)
+}
