@@ -28,6 +28,7 @@ type Config struct {
 	Postgres struct {
 		URL     URL // empty: libpq's PG* variables say where
 		URLFile string
+		Pooler  string // none or transaction
 	}
 
 	Source struct {

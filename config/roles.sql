@@ -43,6 +43,14 @@ ALTER ROLE aggregator_daemon LOGIN;
 ALTER ROLE aggregator_purge LOGIN;
 ALTER ROLE aggregator_reader LOGIN;
 
+-- What the daemon asks for in each session by itself, and cannot through a pooler in
+-- transaction mode. Chunks are made durable by their checkpoints, which commit synchronously.
+ALTER ROLE aggregator_daemon SET synchronous_commit = off;
+ALTER ROLE aggregator_daemon SET lock_timeout = '5s';
+ALTER ROLE aggregator_daemon SET statement_timeout = '30s';
+ALTER ROLE aggregator_daemon SET idle_in_transaction_session_timeout = '60s';
+ALTER ROLE aggregator_daemon SET plan_cache_mode = force_generic_plan;
+
 -- Whatever a migration makes belongs to the owner, not to who happened to run it.
 ALTER ROLE aggregator_migrate SET role = aggregator_owner;
 

@@ -67,6 +67,10 @@ var settings = []setting{
 		Doc:   "A file that holds postgres.url, which then must not be set itself. With neither, the systemd credential postgres-url is read if there is one.",
 		value: func(c *Config) value { return fileName{&c.Postgres.URLFile} },
 	}, {
+		Key: "postgres.pooler", Default: "none",
+		Doc:   "What stands before PostgreSQL: nothing (none), or a pooler in transaction mode such as PgBouncer (transaction). Behind one the session's settings are those of the role, and a change of a book is noticed after cache.ttl only.",
+		value: func(c *Config) value { return choice{&c.Postgres.Pooler, []string{"none", "transaction"}} },
+	}, {
 		Key: "source.kind", Default: "stream",
 		Doc:   "What producers add events to: a Redis stream, or a Redis list.",
 		value: func(c *Config) value { return choice{&c.Source.Kind, []string{"stream", "list"}} },

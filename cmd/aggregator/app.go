@@ -55,13 +55,15 @@ func (a *app) openPostgres(ctx context.Context, conns int) (*pgxpool.Pool, error
 }
 
 func (a *app) postgresOptions(conns int) postgres.Options {
-	return postgres.Options{URL: string(a.cfg.Postgres.URL), MaxConns: conns, ApplicationName: "aggregator"}
+	return postgres.Options{
+		URL: string(a.cfg.Postgres.URL), MaxConns: conns, ApplicationName: "aggregator", Pooled: a.cfg.Postgres.Pooler == "transaction",
+	}
 }
 
 // wentAway makes an error that a server which lets us in would not give one of a server
 // that is not reachable: it went away in this very moment.
 func wentAway(ctx context.Context, err error) error {
-	if ctx.Err() != nil || errors.Is(err, postgres.ErrURL) || errors.Is(err, postgres.ErrSchema) || aggregator.Classify(err) != aggregator.Retry {
+	if ctx.Err() != nil || errors.Is(err, postgres.ErrURL) || errors.Is(err, postgres.ErrSchema) || errors.Is(err, postgres.ErrPooler) || aggregator.Classify(err) != aggregator.Retry {
 		return err
 	}
 	return tag(postgres.ErrUnreachable, err)

@@ -41,7 +41,7 @@ func exitCode(err error) int {
 		return exitDone
 	case errors.Is(err, errUsage):
 		return exitUsage
-	case errors.Is(err, config.ErrInvalid), errors.Is(err, postgres.ErrURL):
+	case errors.Is(err, config.ErrInvalid), errors.Is(err, postgres.ErrURL), errors.Is(err, postgres.ErrPooler):
 		return exitConfig
 	case errors.Is(err, errRedisUnreachable), errors.Is(err, postgres.ErrUnreachable):
 		if refused(err) {

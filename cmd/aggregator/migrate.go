@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"aggregator/config"
 	"aggregator/internal/postgres"
 )
 
@@ -27,9 +28,14 @@ func newMigrateUp(a *app) *cobra.Command {
 		Short: "Apply the migrations that are pending",
 		Long: `Creates the schema, or brings it up to date. It may be repeated, and be run from several
 places at once: one does the work and the others wait. Tables of the application are
-created only where they do not exist.`,
+created only where they do not exist. It needs a connection to PostgreSQL itself, not
+through a pooler.`,
 		Example: `  AGGREGATOR_POSTGRES_URL=postgres://owner@db/app aggregator migrate up`,
 		RunE: a.configured(func(cmd *cobra.Command, _ []string) error {
+			if a.cfg.Postgres.Pooler != "none" {
+				return tag(config.ErrInvalid, fmt.Errorf("postgres.pooler = %q: migrations hold a lock of their session, which no pooler lets them; "+
+					"set postgres.url to PostgreSQL itself, and postgres.pooler to none, for this command", a.cfg.Postgres.Pooler))
+			}
 			url := string(a.cfg.Postgres.URL)
 			before, err := postgres.MigrationStatus(cmd.Context(), url)
 			if err != nil {

@@ -52,3 +52,13 @@ func TestMigrateUnreachable(t *testing.T) {
 			requireFailure(t, 69, "PostgreSQL at 127.0.0.1:1/app is not reachable: connection refused")
 	}
 }
+
+func TestMigrateThroughAPooler(t *testing.T) {
+	t.Parallel()
+	database := testenv.EmptyDatabase(t)
+	u := testenv.NewPgBouncer(t, database).Before(t, database)
+	program(t, []string{"AGGREGATOR_POSTGRES_URL=" + u, "AGGREGATOR_POSTGRES_POOLER=transaction"}, "migrate", "up").
+		requireFailure(t, exitConfig, `postgres.pooler = "transaction": migrations hold a lock of their session`)
+	program(t, []string{"AGGREGATOR_POSTGRES_URL=" + u}, "migrate", "up").
+		requireFailure(t, exitConfig, "a connection pooler is in the way: PgBouncer at ")
+}

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -181,4 +183,42 @@ func push(t *testing.T, s *secured, events ...string) {
 	for _, event := range events {
 		require.NoError(t, s.redis.XAdd(t.Context(), &redis.XAddArgs{Stream: "book-like-events", Values: []any{"event", event}}).Err())
 	}
+}
+
+// What the URL leaves out, or no URL at all, is as with every program of PostgreSQL's:
+// variables, a service file, a password file, certificates.
+func TestLibpqVariables(t *testing.T) {
+	t.Parallel()
+	s := newSecured(t, valid)
+	at, err := url.Parse(s.database)
+	require.NoError(t, err)
+	cert, key := s.clientFiles(t)
+	redis := []string{
+		"AGGREGATOR_REDIS_URL=" + s.redisURL, "AGGREGATOR_REDIS_TLS_CA_FILE=" + s.authority.File(),
+		"AGGREGATOR_REDIS_TLS_CERT_FILE=" + cert, "AGGREGATOR_REDIS_TLS_KEY_FILE=" + key,
+	}
+	dir := t.TempDir()
+	passwords, services := filepath.Join(dir, "pgpass"), filepath.Join(dir, "pg_service.conf")
+	require.NoError(t, os.WriteFile(passwords, []byte(at.Host+":app:aggregator_daemon:hunter2\n"), 0o600))
+	require.NoError(t, os.WriteFile(services, []byte("[books]\nhost="+at.Hostname()+"\nport="+at.Port()+
+		"\ndbname=app\nuser=aggregator_daemon\nsslmode=verify-full\n"), 0o600))
+	variables := []string{
+		"PGHOST=" + at.Hostname(), "PGPORT=" + at.Port(), "PGDATABASE=app", "PGUSER=aggregator_daemon", "PGSSLROOTCERT=" + s.authority.File(),
+	}
+	for name, env := range map[string][]string{
+		"variables":             append(variables[:5:5], "PGSSLMODE=verify-full", "PGPASSWORD=hunter2"),
+		"a password file":       append(variables[:5:5], "PGSSLMODE=verify-full", "PGPASSFILE="+passwords),
+		"a service":             {"PGSERVICEFILE=" + services, "PGSERVICE=books", "PGPASSFILE=" + passwords, "PGSSLROOTCERT=" + s.authority.File()},
+		"a service by keyword":  {"AGGREGATOR_POSTGRES_URL=service=books", "PGSERVICEFILE=" + services, "PGPASSWORD=hunter2", "PGSSLROOTCERT=" + s.authority.File()},
+		"a URL without a user":  {"AGGREGATOR_POSTGRES_URL=postgres://" + at.Host + "/app?sslmode=require", "PGUSER=aggregator_daemon", "PGPASSWORD=hunter2"},
+		"keywords and a passwd": {"AGGREGATOR_POSTGRES_URL=host=" + at.Hostname() + " port=" + at.Port() + " dbname=app user=aggregator_daemon sslmode=require passfile=" + passwords},
+	} {
+		t.Run(name, func(t *testing.T) {
+			program(t, append(redis[:4:4], env...), "drain").requireDone(t)
+		})
+	}
+	program(t, append(redis[:4:4], append(variables, "PGSSLMODE=disable", "PGPASSWORD=hunter2")...), "drain").
+		requireFailure(t, exitConfig, "PostgreSQL at "+at.Host+"/app refused the connection: no pg_hba.conf entry")
+	program(t, append(redis[:4:4], "PGSERVICEFILE="+services, "PGSERVICE=other"), "drain").
+		requireFailure(t, exitConfig, "not a valid PostgreSQL URL")
 }

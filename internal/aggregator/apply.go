@@ -118,7 +118,7 @@ func (p *partition) work(ctx context.Context, known catalogue, take func() []run
 		return nil
 	}
 	for {
-		for len(waiting) < window {
+		for len(waiting) < pipe.window {
 			runs := take()
 			if runs == nil {
 				break

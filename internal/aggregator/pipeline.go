@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"aggregator/internal/postgres"
 )
 
 // pipeline sends transactions down one connection without waiting for each. Every batch
@@ -20,6 +22,8 @@ type pipeline struct {
 	cancel   context.CancelCauseFunc
 	stall    *time.Timer // cancels when nothing was answered for the timeout
 	timeout  time.Duration
+	window   int              // how many batches may be in flight
+	pooled   bool             // see prepare
 	open     *pgconn.Pipeline // nil while the connection is used for something else
 	encoder  pgx.ExtendedQueryBuilder
 	inFlight int // batches sent and not answered
@@ -31,7 +35,13 @@ var errStalled = errors.New("PostgreSQL does not answer")
 // newPipeline takes the connection until close. Cancelling the context closes the
 // connection; what is then unanswered may have been committed or not.
 func newPipeline(ctx context.Context, conn *pgx.Conn, timeout time.Duration) *pipeline {
-	p := &pipeline{conn: conn, timeout: timeout}
+	p := &pipeline{conn: conn, timeout: timeout, window: window}
+	if postgres.Pooled(conn.Config()) {
+		// PgBouncer gives the server away when it has answered all that it was sent to the
+		// end, even if it has passed on the half of a transaction since (its issue 759). The
+		// halves would come to be in two sessions, and in the transactions of others.
+		p.pooled, p.window = true, 1
+	}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
 	p.stall = time.AfterFunc(timeout, func() { p.cancel(errStalled) })
 	return p
@@ -61,7 +71,9 @@ func (p *pipeline) knows(batch *pgx.Batch) bool {
 	return true
 }
 
-// prepare prepares the statements of the batch. Nothing may be in flight.
+// prepare prepares the statements of the batch. Nothing may be in flight. Through a pooler
+// the next transaction may be in another session: statements have no name then, and are sent
+// with each transaction; what is kept are the types of their parameters.
 func (p *pipeline) prepare(batch *pgx.Batch) error {
 	if p.open != nil {
 		if err := p.open.Close(); err != nil {
@@ -71,7 +83,11 @@ func (p *pipeline) prepare(batch *pgx.Batch) error {
 	}
 	prepared := p.prepared()
 	for _, query := range batch.QueuedQueries {
-		statement, err := p.conn.Prepare(p.ctx, query.SQL, query.SQL)
+		name := query.SQL
+		if p.pooled {
+			name = ""
+		}
+		statement, err := p.conn.Prepare(p.ctx, name, query.SQL)
 		if err != nil {
 			return p.failed("preparing a statement", err)
 		}
@@ -92,7 +108,11 @@ func (p *pipeline) send(batch *pgx.Batch) error {
 		if err := p.encoder.Build(p.conn.TypeMap(), statement, query.Arguments); err != nil {
 			return p.failed("encoding the arguments of a statement", err)
 		}
-		p.open.SendQueryPrepared(statement.Name, p.encoder.ParamValues, p.encoder.ParamFormats, nil)
+		if p.pooled {
+			p.open.SendQueryParams(query.SQL, p.encoder.ParamValues, statement.ParamOIDs, p.encoder.ParamFormats, nil)
+		} else {
+			p.open.SendQueryPrepared(statement.Name, p.encoder.ParamValues, p.encoder.ParamFormats, nil)
+		}
 	}
 	p.open.SendPipelineSync()
 	p.inFlight++

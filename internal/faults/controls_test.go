@@ -98,7 +98,7 @@ var weakenings = []weakening{
 		name: "a client that sends commands again, with a cursor",
 		changes: []change{
 			sharedCursor, useSharedCursor, recoverPending,
-			{"cmd/aggregator/redis.go", "opts.MaxRetries = -1", "opts.MaxRetries = 3"},
+			{"cmd/aggregator/redis.go", "*s.retries = -1", "*s.retries = 3"},
 		},
 		reveal: loseReads,
 	},

@@ -86,6 +86,16 @@ func TestCluster(t *testing.T) {
 	}
 }
 
+func TestPgBouncer(t *testing.T) {
+	t.Parallel()
+	for _, from := range []source{stream, partitioned} {
+		t.Run(from.String(), func(t *testing.T) {
+			t.Parallel()
+			drainAndRun(t, newWorld(t, setup{source: from, pooled: true}))
+		})
+	}
+}
+
 // drainAndRun drains once, and has the service drain more.
 func drainAndRun(t *testing.T, w *world) {
 	t.Helper()

@@ -60,6 +60,7 @@ type setup struct {
 	env      []string                 // of every daemon
 	program  string                   // in place of the daemon under test
 	topology topology                 // nil: a single Redis
+	pooled   bool                     // the daemons reach PostgreSQL through PgBouncer
 }
 
 // topology is more than one Redis, for the administrator and for a user.
@@ -110,6 +111,10 @@ func newWorld(t *testing.T, s setup) *world {
 	}
 	// The daemons have the rights that they need, and no more.
 	w.postgresURL = testenv.As(t, w.database, "aggregator_daemon")
+	if s.pooled {
+		w.postgresURL = testenv.NewPgBouncer(t, w.database).Before(t, w.postgresURL)
+		w.env = append(w.env, "AGGREGATOR_POSTGRES_POOLER=transaction")
+	}
 	return w
 }
 

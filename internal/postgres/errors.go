@@ -27,12 +27,26 @@ type connectError struct {
 func (e *connectError) Error() string {
 	var pgErr *pgconn.PgError
 	if errors.As(e.err, &pgErr) {
+		if fromPooler(pgErr) {
+			return fmt.Sprintf("%s: PgBouncer at %s refused the connection: %s; %s", ErrPooler, e.server, pgErr.Message, aroundPooler)
+		}
 		return fmt.Sprintf("PostgreSQL at %s refused the connection: %s (SQLSTATE %s)", e.server, pgErr.Message, pgErr.Code)
 	}
 	return fmt.Sprintf("PostgreSQL at %s is not reachable: %s", e.server, reason(e.err))
 }
 
-func (e *connectError) Unwrap() []error { return []error{ErrUnreachable, e.err} }
+func (e *connectError) Unwrap() []error {
+	var pgErr *pgconn.PgError
+	if errors.As(e.err, &pgErr) && fromPooler(pgErr) {
+		return []error{ErrPooler, e.err}
+	}
+	return []error{ErrUnreachable, e.err}
+}
+
+// fromPooler knows the words with which PgBouncer refuses settings of a session.
+func fromPooler(e *pgconn.PgError) bool {
+	return e.Code == "08P01" && strings.HasPrefix(e.Message, "unsupported startup parameter")
+}
 
 // reachable turns an error of connecting into one that names the server and has
 // ErrUnreachable. Every other error is returned as it is, also the caller's own

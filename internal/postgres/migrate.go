@@ -22,10 +22,10 @@ const versionTable = "aggregator.schema_migrations"
 //
 // It is safe to repeat, and to run from several places at once: a session lock lets one
 // through at a time, and the others wait for up to a minute. Each migration is one
-// transaction, so that a failed one leaves nothing behind. Not for a connection through a
-// transaction pooler, where a session has no lock of its own.
+// transaction, so that a failed one leaves nothing behind. It is not for a connection
+// through a transaction pooler, where a session has no lock of its own.
 //
-// Errors: ErrURL and ErrUnreachable as Open, ErrSchema when the database is newer than
+// Errors: ErrURL, ErrUnreachable and ErrPooler as Open, ErrSchema when the database is newer than
 // this program.
 func Migrate(ctx context.Context, url string) error {
 	cfg, err := parse(url)
@@ -34,12 +34,16 @@ func Migrate(ctx context.Context, url string) error {
 	}
 	// Waiting for a lock on a table of the application, a migration would hold up all that
 	// come after it: better to give up and be run again. Work under the lock may take long.
-	setParams(cfg, map[string]string{
+	params := map[string]string{
 		"application_name":  "aggregator migrate",
 		"lock_timeout":      "10s",
 		"statement_timeout": "0",
 		"timezone":          "UTC",
-	})
+	}
+	setParams(cfg, params)
+	if err := checkDirect(ctx, cfg.ConnConfig, params); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
 	db := stdlib.OpenDB(*cfg.ConnConfig)
 	defer db.Close()
 	if err := createSchema(ctx, db); err != nil {
@@ -93,6 +97,18 @@ func applyMigrations(ctx context.Context, db *sql.DB) error {
 	}
 	_, err = provider.Up(ctx)
 	return err
+}
+
+// checkDirect connects once and looks for a pooler.
+func checkDirect(ctx context.Context, cfg *pgx.ConnConfig, params map[string]string) error {
+	cfg = cfg.Copy()
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec // nothing prepared is left behind in a pooler
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return reachable(cfg, err)
+	}
+	defer conn.Close(ctx)
+	return checkSession(ctx, conn, cfg, params)
 }
 
 func checkVersion(ctx context.Context, cfg *pgx.ConnConfig) error {

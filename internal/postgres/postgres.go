@@ -4,10 +4,13 @@ package postgres
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -22,6 +25,10 @@ type Options struct {
 	MaxConns int
 	// ApplicationName is shown in pg_stat_activity.
 	ApplicationName string
+	// Pooled says that a pooler in transaction mode, such as PgBouncer, stands before the
+	// server: a session is ours for one transaction only. Its settings are then those of
+	// the role (config/roles.sql), and statements are not kept prepared.
+	Pooled bool
 }
 
 // The session settings of every connection in a pool.
@@ -39,17 +46,26 @@ var sessionParams = map[string]string{
 	"timezone":                            "UTC",
 }
 
+// ErrPooler says that a connection pooler is in the way of a session of our own.
+var ErrPooler = errors.New("a connection pooler is in the way")
+
 // Open opens a pool and pings the server once, within 5 seconds per host unless the URL
 // sets connect_timeout. Session settings in the URL win over ours.
 //
 // Errors: one with ErrUnreachable when the server does not let us in, one with ErrURL when
-// the URL makes no sense. Neither contains the password. The caller closes the pool.
+// the URL makes no sense, one with ErrPooler when a pooler shows that it is there and
+// Pooled was not set. None contains the password. The caller closes the pool.
 func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 	cfg, err := parse(o.URL)
 	if err != nil {
 		return nil, err
 	}
-	params := maps.Clone(sessionParams)
+	params := map[string]string{"timezone": sessionParams["timezone"]}
+	if o.Pooled {
+		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	} else {
+		params = maps.Clone(sessionParams)
+	}
 	if o.ApplicationName != "" {
 		params["application_name"] = o.ApplicationName
 	}
@@ -66,8 +82,35 @@ func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 		pool.Close()
 		return nil, reachable(cfg.ConnConfig, err)
 	}
+	if err := checkSession(ctx, pool, cfg.ConnConfig, params); err != nil {
+		pool.Close()
+		return nil, reachable(cfg.ConnConfig, err)
+	}
 	return pool, nil
 }
+
+// Pooled says whether connections with this configuration are as Options.Pooled has it.
+func Pooled(cfg *pgx.ConnConfig) bool {
+	return cfg.DefaultQueryExecMode == pgx.QueryExecModeCacheDescribe
+}
+
+// checkSession finds a pooler that drops settings of the session, which it may be told to
+// do without a word. It looks at one that nothing else sets to our value; not if the
+// operator has set it, who need not write it as the server does.
+func checkSession(ctx context.Context, db querier, cfg *pgx.ConnConfig, ours map[string]string) error {
+	const setting = "lock_timeout"
+	if ours[setting] == "" || cfg.RuntimeParams[setting] != ours[setting] {
+		return nil
+	}
+	rows, _ := db.Query(ctx, `SELECT current_setting($1)`, setting) // its error is also that of the rows
+	got, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
+	if err == nil && got != ours[setting] {
+		err = fmt.Errorf("%w: it has dropped the settings of our session (%s is %s); %s", ErrPooler, setting, got, aroundPooler)
+	}
+	return err
+}
+
+const aroundPooler = `set postgres.pooler to transaction; aggregator migrate needs PostgreSQL itself`
 
 // Ping asks the server for a sign of life. Errors as Open.
 func Ping(ctx context.Context, pool *pgxpool.Pool) error {

@@ -79,6 +79,7 @@ func MigrationStatus(ctx context.Context, url string) ([]Migration, error) {
 		return nil, err
 	}
 	setParams(cfg, map[string]string{"application_name": "aggregator migrate", "timezone": "UTC"})
+	cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // it works through any pooler
 	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
 	if err != nil {
 		return nil, reachable(cfg.ConnConfig, err)

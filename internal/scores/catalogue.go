@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/maypok86/otter/v2"
+
+	"aggregator/internal/postgres"
 )
 
 // Catalogue remembers books, and which child profiles exist, up to a number of each and
@@ -113,8 +115,12 @@ func (c *Catalogue) loadProfiles(ctx context.Context, ids []int64) (map[int64]st
 // Watch forgets what changes in the catalogue, as the triggers of our migration tell
 // (NOTIFY aggregator_catalogue), until the context ends. After every connect it forgets
 // all, for it may have missed a word. When it cannot connect it tries again; until then
-// entries expire by age alone.
+// entries expire by age alone. So they do behind a pooler, where nobody can listen.
 func (c *Catalogue) Watch(ctx context.Context) {
+	if postgres.Pooled(c.pool.Config().ConnConfig) {
+		<-ctx.Done()
+		return
+	}
 	const retryAfter = 5 * time.Second
 	for ctx.Err() == nil {
 		if err := c.listen(ctx); err != nil && ctx.Err() == nil {
