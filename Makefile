@@ -65,6 +65,19 @@ soak: ## random faults under continuous load, then a verdict; SOAK=10m
 	scripts/provision
 	SOAK=$(SOAK) go test -count=1 -tags faults -timeout 0 -v -run '^TestSoak$$' ./internal/faults
 
+bin/bench: build
+	scripts/provision
+	go build -o $@ ./scripts/bench
+
+.PHONY: bench
+bench: bin/bench ## measure the speed on an idle machine (40 minutes), write docs/benchmarks.md; REPLAY=file.csv.gz
+	bin/bench -results docs/benchmarks/results.json $(if $(REPLAY),-replay '$(REPLAY)')
+	bin/bench render
+
+.PHONY: bench-quick
+bench-quick: bin/bench ## a quick look at the speed (2 minutes)
+	bin/bench -quick $(if $(REPLAY),-replay '$(REPLAY)')
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin

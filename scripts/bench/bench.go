@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -24,56 +22,29 @@ type bench struct {
 	replay string // a file of ratings; empty: none
 	kept   string // where results are kept; empty: nowhere
 
-	results results.Results
-	out     io.Writer
+	servers       *servers.Servers
+	results       results.Results
+	out, progress io.Writer
 }
 
 // part is something to measure.
 type part struct {
 	name, about string
-	run         func(*bench, context.Context, *servers.Servers) error
+	run         func(*bench, context.Context) error
 }
 
 var parts = []part{
-	{"A", "100,000 events over 10,000 profiles, against pure SQL", (*bench).partA},
-}
-
-func run(ctx context.Context, args []string) error {
-	b := &bench{out: os.Stdout}
-	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.Usage = func() { usage(flags) }
-	flags.StringVar(&b.binary, "aggregator", "bin/aggregator", "the aggregator to measure")
-	flags.StringVar(&b.replay, "replay", "", "a file of ratings for part B (User-ID;ISBN;Book-Rating, may be compressed)")
-	flags.StringVar(&b.kept, "results", "", "keep results in this file")
-	only := flags.String("only", "", "run these parts only, as in A,C")
-	quick := flags.Bool("quick", false, "everything small: a look, not a measurement")
-	runs := flags.Int("runs", 0, "runs of each contender, in place of what each part takes")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return err
-	} else if err != nil {
-		return usageError{err}
-	}
-	b.plan = full
-	if *quick {
-		b.plan = small
-	}
-	if *runs > 0 {
-		b.plan = b.withRuns(*runs)
-	}
-	chosen, err := choose(*only)
-	if err != nil {
-		return usageError{err}
-	}
-	return b.measure(ctx, chosen)
-}
-
-func usage(flags *flag.FlagSet) {
-	fmt.Fprintln(flags.Output(), "usage: bench [flags]\n\nparts:")
-	for _, p := range parts {
-		fmt.Fprintf(flags.Output(), "  %-9s %s\n", p.name, p.about)
-	}
-	fmt.Fprintln(flags.Output(), "\nflags:")
-	flags.PrintDefaults()
+	{"A", "events over a tenth as many profiles, against pure SQL", (*bench).partA},
+	{"B", "real ratings, against pure SQL (needs -replay)", (*bench).partB},
+	{"C", "ten times the events over ten times the profiles, zipf", (*bench).partC},
+	{"D", "one profile", (*bench).partD},
+	{"old", "the way of the job that the aggregator replaces, step by step", (*bench).partOld},
+	{"chunk", "sizes of a chunk", (*bench).partChunk},
+	{"workers", "numbers of workers", (*bench).partWorkers},
+	{"together", "numbers of profiles in a transaction", (*bench).partTogether},
+	{"backlog", "lengths of the backlog", (*bench).partBacklog},
+	{"service", "latency from push to commit, by offered load", (*bench).partService},
+	{"idle", "what a service costs that has nothing to do", (*bench).partIdle},
 }
 
 // choose returns the parts named, or all.
@@ -92,13 +63,16 @@ func choose(names string) ([]part, error) {
 	return chosen, nil
 }
 
-// measure runs the parts, each on servers of its own, and keeps the results after each.
-func (b *bench) measure(ctx context.Context, chosen []part) error {
-	var err error
+// measure runs the parts on one pair of servers, and keeps the results after each.
+func (b *bench) measure(ctx context.Context, chosen []part) (err error) {
 	if b.binary, err = filepath.Abs(b.binary); err != nil {
 		return err
 	}
-	current, err := b.environment(ctx)
+	if b.servers, err = servers.Start(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.servers.Close(ctx)) }()
+	current, err := environment.Read(ctx, b.binary, b.servers)
 	if err != nil {
 		return err
 	}
@@ -108,10 +82,13 @@ func (b *bench) measure(ctx context.Context, chosen []part) error {
 	for _, p := range chosen {
 		began := time.Now()
 		b.log("%s: %s", p.name, p.about)
-		if err := onServers(ctx, func(s *servers.Servers) error { return p.run(b, ctx, s) }); err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
+		if err := p.run(b, ctx); err != nil {
+			return fmt.Errorf("part %s: %w", p.name, err)
 		}
 		b.log("%s took %s", p.name, time.Since(began).Round(time.Second))
+		if err := b.servers.Forget(ctx); err != nil {
+			return err
+		}
 		if b.kept == "" {
 			continue
 		}
@@ -122,40 +99,17 @@ func (b *bench) measure(ctx context.Context, chosen []part) error {
 	return nil
 }
 
-// environment is that of this session. Servers are started to be asked for their version.
-func (b *bench) environment(ctx context.Context) (results.Environment, error) {
-	e, err := environment.Read(ctx, b.binary)
-	if err != nil {
-		return e, err
-	}
-	err = onServers(ctx, func(s *servers.Servers) error {
-		e.Redis, e.Postgres, err = s.Versions(ctx)
-		return err
-	})
-	return e, err
-}
-
 // before are the results of earlier sessions that may stay beside those to come.
 func (b *bench) before(current results.Environment) (results.Results, error) {
 	fresh := results.Results{Environment: current, Comparisons: map[string]results.Comparison{}}
 	if b.kept == "" {
 		return fresh, nil
 	}
-	before, err := results.Read(b.kept)
-	if err != nil || before.Environment != current {
+	earlier, err := results.Read(b.kept)
+	if err != nil || earlier.Environment != current {
 		return fresh, err
 	}
-	return before, nil
+	return earlier, nil
 }
 
-// onServers does something on servers of its own.
-func onServers(ctx context.Context, do func(*servers.Servers) error) (err error) {
-	s, err := servers.Start(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.Close(ctx)) }()
-	return do(s)
-}
-
-func (b *bench) log(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+func (b *bench) log(format string, args ...any) { fmt.Fprintf(b.progress, format+"\n", args...) }

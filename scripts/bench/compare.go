@@ -10,51 +10,51 @@ import (
 	"aggregator/scripts/bench/report"
 	"aggregator/scripts/bench/results"
 	"aggregator/scripts/bench/servers"
-	"aggregator/scripts/loadgen/workload"
 )
 
-// contender settles the events of a workload in a database.
+// contender settles the events of a state in its database.
 type contender struct {
-	name   string
-	x      float64           // what it varies, on a ladder
-	seeded string            // the database that it starts from
-	events workload.Settings // what it settles
-	run    func(ctx context.Context, s *servers.Servers, url string) (results.Run, error)
-	check  func(ctx context.Context, url string) error // looks at the database after the first run; may be nil
+	name  string
+	x     float64 // what it varies, on a ladder
+	from  servers.State
+	run   func(ctx context.Context, url string) (results.Run, error)
+	check func(ctx context.Context, url string) error // looks at the database after the first run; may be nil
 }
 
 // compare runs the contenders in turn, round after round, each from the state that it
 // starts from, and keeps and prints what came of it under the name.
-func (b *bench) compare(ctx context.Context, s *servers.Servers, name, to string, rounds int, contenders []contender) error {
-	c := results.Comparison{When: time.Now().UTC().Truncate(time.Second), Series: make([]results.Series, len(contenders))}
+func (b *bench) compare(ctx context.Context, name string, rounds int, contenders []contender) error {
+	c := results.Comparison{When: now(), Series: make([]results.Series, len(contenders))}
 	for i, contender := range contenders {
 		c.Series[i].Contender, c.Series[i].X = contender.name, contender.x
 	}
 	for round := range rounds {
 		for i, contender := range contenders {
-			run, err := contender.once(ctx, s, round == 0)
+			run, err := b.once(ctx, contender, round == 0)
 			if err != nil {
 				return fmt.Errorf("%s: %w", contender.name, err)
 			}
 			c.Series[i].Runs = append(c.Series[i].Runs, run)
-			b.log("  %d/%d  %-50s %8.2f s %10.0f events/s%s", round+1, rounds, contender.name, run.Seconds, results.PerSecond(run), disturbed(run))
+			b.log("  %d/%d  %-45s %8.2f s %10.0f events/s%s", round+1, rounds, contender.name,
+				run.Seconds, results.PerSecond(run), disturbed(results.Others(run)))
 		}
 	}
 	b.results.Comparisons[name] = c
-	fmt.Fprintf(b.out, "\n%s\n", name)
-	report.Comparison(c, to).WriteText(b.out)
+	fmt.Fprintf(b.out, "\n%s, %s\n", name, c.When.Format(time.DateTime))
+	report.Comparison(c).WriteText(b.out)
 	return nil
 }
 
-func (c contender) once(ctx context.Context, s *servers.Servers, check bool) (results.Run, error) {
-	url, err := s.Restore(ctx, c.seeded, c.events)
+func (b *bench) once(ctx context.Context, c contender, check bool) (results.Run, error) {
+	url, err := b.servers.Restore(ctx, c.from)
 	if err != nil {
 		return results.Run{}, err
 	}
-	run, err := c.run(ctx, s, url)
+	run, err := c.run(ctx, url)
 	if err != nil {
 		return results.Run{}, err
 	}
+	run.Events = c.from.Events
 	if run.Updates, run.HeapOnly, err = meter.Updates(ctx, url); err != nil {
 		return results.Run{}, err
 	}
@@ -65,27 +65,33 @@ func (c contender) once(ctx context.Context, s *servers.Servers, check bool) (re
 }
 
 // disturbed warns of a run beside which the machine was busy with something else.
-func disturbed(r results.Run) string {
-	if others := results.Others(r); others > 0.1 {
+func disturbed(others float64) string {
+	if others > 0.1 {
 		return fmt.Sprintf("  (others took %.1f cores)", others)
 	}
 	return ""
 }
 
-// drain runs the real daemon, with settings (as variables) that differ from the defaults.
-func (b *bench) drain(events int64, settings ...string) func(context.Context, *servers.Servers, string) (results.Run, error) {
-	return func(ctx context.Context, s *servers.Servers, url string) (results.Run, error) {
+// drain is a contender: the real daemon, with settings (as variables) that differ from the
+// defaults.
+func (b *bench) drain(name string, from servers.State, settings ...string) contender {
+	return contender{name: name, from: from, run: func(ctx context.Context, url string) (results.Run, error) {
 		var drained daemon.Drained
-		run, err := meter.Measure(ctx, s, func() (err error) {
-			d := daemon.Daemon{Binary: b.binary, RedisURL: s.Redis.URL(), PostgresURL: url, Settings: settings}
-			drained, err = d.Drain(ctx)
+		run, err := meter.Measure(ctx, b.servers, func() (err error) {
+			drained, err = b.daemon(url, settings...).Drain(ctx)
 			return err
 		})
-		if err == nil && drained.Applied != events {
-			err = fmt.Errorf("%d of %d events were applied", drained.Applied, events)
+		if err == nil && drained.Applied != from.Events {
+			err = fmt.Errorf("%d of %d events were applied", drained.Applied, from.Events)
 		}
-		run.Events, run.Seconds, run.CPU.Contender = events, drained.Took.Seconds(), drained.CPU.Seconds()
+		run.Seconds, run.CPU.Contender = drained.Took.Seconds(), drained.CPU.Seconds()
 		run.Peak, run.Profiles, run.Chunks = drained.Peak, drained.Profiles, drained.Chunks
 		return run, err
-	}
+	}}
 }
+
+func (b *bench) daemon(url string, settings ...string) daemon.Daemon {
+	return daemon.Daemon{Binary: b.binary, RedisURL: b.servers.Redis.URL(), PostgresURL: url, Settings: settings}
+}
+
+func now() time.Time { return time.Now().UTC().Truncate(time.Second) }

@@ -1,17 +1,51 @@
 package main
 
+import "time"
+
 // plan says how much is measured.
 type plan struct {
-	runs int // of each contender
+	runs  int // of each contender
+	rungs int // of each rung of a ladder
+
+	events   int64   // of A and of the ladders, over a tenth as many profiles
+	many     int64   // of C and D
+	old      int64   // what the old job is given
+	backlogs []int64 // lengths of a backlog
+
+	chunks, workers, together []int // rungs of the ladders
+
+	warmUp int64         // events that a service settles first
+	rates  []float64     // events a second to offer the service, rising
+	offer  time.Duration // for how long
+	bisect int           // how often the gap is halved in which the capacity is found
+	idle   time.Duration // for how long an idle service is watched, at a time
 }
 
-// full takes some forty minutes, small two.
-var (
-	full  = plan{runs: 5}
-	small = plan{runs: 2}
-)
+// full takes some forty minutes.
+var full = plan{
+	runs: 5, rungs: 3,
+	events: 100_000, many: 1_000_000, old: 5_000, warmUp: 20_000,
+	backlogs: []int64{10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000},
+	chunks:   []int{100, 300, 1_000, 3_000, 10_000, 30_000, 100_000},
+	workers:  []int{1, 2, 4, 8, 16},
+	together: []int{1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000},
+	rates:    []float64{500, 1_000, 2_000, 3_000, 4_000, 6_000, 8_000, 10_000, 12_500, 15_000, 20_000, 25_000, 30_000, 40_000, 50_000},
+	offer:    15 * time.Second, bisect: 2, idle: 10 * time.Second,
+}
+
+// small takes two minutes: a look, not a measurement.
+var small = plan{
+	runs: 1, rungs: 1,
+	events: 100_000, many: 200_000, old: 500, warmUp: 20_000,
+	backlogs: []int64{10_000, 100_000},
+	chunks:   []int{10_000, 100_000},
+	workers:  []int{1, 4},
+	together: []int{1, 200},
+	rates:    []float64{1_000, 2_000, 4_000},
+	offer:    3 * time.Second, idle: 3 * time.Second,
+}
 
 func (p plan) withRuns(n int) plan {
-	p.runs = n
+	p.runs, p.rungs = n, n
 	return p
 }

@@ -14,11 +14,11 @@ func State(ctx context.Context, url string) (fingerprint string, err error) {
 		return "", err
 	}
 	defer db.Close(ctx)
-	err = db.QueryRow(ctx, state).Scan(&fingerprint)
+	err = db.QueryRow(ctx, stateSQL).Scan(&fingerprint)
 	return fingerprint, err
 }
 
-const state = `
+const stateSQL = `
 WITH latest AS (
     SELECT DISTINCT ON (child_profile_id) * FROM child_personality_history WHERE history_created_type = 'FEEDBACK'
     ORDER BY child_profile_id, created_at DESC, id DESC

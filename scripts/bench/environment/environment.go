@@ -14,17 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"aggregator/scripts/bench/results"
+	"aggregator/scripts/bench/servers"
 )
 
-// Read reads the environment of this machine, and asks the binary for its version.
-func Read(ctx context.Context, binary string) (results.Environment, error) {
+// Read reads the environment of this machine, and asks the binary and the servers for
+// their versions.
+func Read(ctx context.Context, binary string, s *servers.Servers) (results.Environment, error) {
 	e := results.Environment{Cores: runtime.NumCPU(), Go: runtime.Version(), CPU: processor(), Memory: memory(), Kernel: kernel()}
 	version, err := exec.CommandContext(ctx, binary, "version").Output()
 	if err != nil {
 		return e, fmt.Errorf("%s version: %w (make build makes the aggregator)", binary, err)
 	}
 	e.Aggregator = firstLine(version)
-	return e, nil
+	e.Redis, e.Postgres, err = s.Versions(ctx)
+	return e, err
 }
 
 func firstLine(text []byte) string {

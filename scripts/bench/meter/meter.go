@@ -39,6 +39,35 @@ func Measure(ctx context.Context, s *servers.Servers, do func() error) (results.
 	return run, nil
 }
 
+// Cores does something beside a running service, and says how many cores were busy
+// meanwhile, and how long it took. The contender is the service; what we do ourselves,
+// such as pushing events, is told apart.
+func Cores(ctx context.Context, s *servers.Servers, service int, do func() error) (results.CPU, error) {
+	before, err := read(ctx, s)
+	if err != nil {
+		return results.CPU{}, err
+	}
+	began, used := time.Now(), CPU(service)
+	if err := do(); err != nil {
+		return results.CPU{}, err
+	}
+	used = CPU(service) - used
+	seconds := time.Since(began).Seconds()
+	after, err := read(ctx, s)
+	if err != nil {
+		return results.CPU{}, err
+	}
+	cores := results.CPU{
+		Contender: used.Seconds() / seconds,
+		Redis:     (after.redis - before.redis).Seconds() / seconds,
+		Postgres:  (after.postgres - before.postgres).Seconds() / seconds,
+		Ourselves: (after.ours - before.ours).Seconds() / seconds,
+	}
+	known := cores.Contender + cores.Redis + cores.Postgres + cores.Ourselves
+	cores.Others = max(0, (after.all-before.all).Seconds()/seconds-known)
+	return cores, nil
+}
+
 // reading is how far the meters have come.
 type reading struct {
 	redis, postgres, ours, all time.Duration

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -9,8 +8,11 @@ import (
 	"aggregator/scripts/bench/results"
 )
 
-// number writes a figure with three digits, or with all before the point, in groups.
-func number(x float64) string {
+// Exact writes a number that was chosen, not measured.
+func Exact(x float64) string { return grouped(strconv.FormatFloat(x, 'f', -1, 64)) }
+
+// Number writes a figure with three digits, or with all before the point, in groups.
+func Number(x float64) string {
 	digits := 0
 	if x != 0 {
 		digits = max(0, 2-int(math.Floor(math.Log10(math.Abs(x)))))
@@ -33,6 +35,4 @@ func grouped(text string) string {
 func percent(share float64) string { return strconv.FormatFloat(100*share, 'f', 1, 64) + " %" }
 
 // spread is the ends of several figures.
-func spread(s results.Summary, unit string) string {
-	return fmt.Sprintf("%s..%s%s", number(s.Min), number(s.Max), unit)
-}
+func spread(s results.Summary) string { return Number(s.Min) + ".." + Number(s.Max) }

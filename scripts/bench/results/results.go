@@ -15,6 +15,8 @@ import (
 type Results struct {
 	Environment Environment           `json:"environment"`
 	Comparisons map[string]Comparison `json:"comparisons"` // by name
+	Service     *Service              `json:"service,omitempty"`
+	Idle        *Idle                 `json:"idle,omitempty"`
 }
 
 // Environment is what figures depend on. Figures of two that are not equal do not belong
@@ -58,12 +60,44 @@ type Run struct {
 	Chunks   int64 `json:"chunks,omitempty"`
 }
 
-// CPU is processor time in seconds.
+// CPU is processor time, in seconds or, where it says so, in cores.
 type CPU struct {
 	Contender float64 `json:"contender"`
 	Redis     float64 `json:"redis"`
 	Postgres  float64 `json:"postgres"`
+	Ourselves float64 `json:"load_generator,omitempty"`
 	Others    float64 `json:"others"` // all else on the machine, which should be nothing
+}
+
+// Service is how long events take through a running service, by how many come.
+type Service struct {
+	When     time.Time `json:"when"`
+	Ladder   []Offer   `json:"ladder"`
+	Capacity float64   `json:"capacity"` // events a second
+	Half     []Offer   `json:"half"`     // at half of the capacity
+}
+
+// Offer is a load that was offered at a steady rate. Latencies are milliseconds from when
+// an event was to be sent to when it was seen to be committed.
+type Offer struct {
+	Rate      float64 `json:"rate"` // events a second
+	Events    int64   `json:"events"`
+	P50       float64 `json:"p50"`
+	P90       float64 `json:"p90"`
+	P99       float64 `json:"p99"`
+	P999      float64 `json:"p99.9"`
+	Max       float64 `json:"max"`
+	Late      int64   `json:"late"`      // events sent late, by our own fault or that of Redis
+	Growth    float64 `json:"growth"`    // how the median latency of the last third compares with that of the middle one
+	Sustained bool    `json:"sustained"` // see the document
+	CPU       CPU     `json:"cpu_cores"`
+}
+
+// Idle is what a service costs that has nothing to do, in cores, several times.
+type Idle struct {
+	When    time.Time `json:"when"`
+	Seconds float64   `json:"seconds"` // that each was measured for
+	CPU     []CPU     `json:"cpu_cores"`
 }
 
 // Read reads what was kept in a file. If there is none the results are empty.

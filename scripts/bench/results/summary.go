@@ -12,6 +12,15 @@ func Summarize(figures []float64) Summary {
 	return Summary{Median: (sorted[(n-1)/2] + sorted[n/2]) / 2, Min: sorted[0], Max: sorted[n-1]}
 }
 
+// Find returns the series of a contender.
+func (c Comparison) Find(contender string) (Series, bool) {
+	i := slices.IndexFunc(c.Series, func(s Series) bool { return s.Contender == contender })
+	if i < 0 {
+		return Series{}, false
+	}
+	return c.Series[i], true
+}
+
 // Of sums up a figure of each run.
 func (s Series) Of(figure func(Run) float64) Summary {
 	figures := make([]float64, len(s.Runs))

@@ -35,14 +35,15 @@ type Servers struct {
 	Postgres *testenv.PostgresServer
 	Client   *redis.Client
 
-	admin *pgx.Conn
-	runs  int
-	last  string // the database of the latest run
+	admin  *pgx.Conn
+	seeded map[catalogue.Shape]string // the names of databases that copies are made of
+	runs   int
+	last   string // the database of the latest run
 }
 
 // Start starts both. The caller closes them. On error nothing is left behind.
 func Start(ctx context.Context) (*Servers, error) {
-	s := &Servers{}
+	s := &Servers{seeded: map[catalogue.Shape]string{}}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.Close(ctx))
 	}
@@ -97,10 +98,38 @@ func (s *Servers) Close(ctx context.Context) error {
 	return all
 }
 
-// Seed makes a database that runs start from: migrated, filled, vacuumed and analyzed, so
-// that no run pays for what comes after filling.
-func (s *Servers) Seed(ctx context.Context, name string, shape catalogue.Shape) error {
-	url, err := s.Postgres.CreateDatabase(ctx, name, "")
+// State is what runs start from.
+type State struct {
+	Events int64 // how many there are
+
+	database string
+	workload workload.Settings
+}
+
+// Prepare makes a state: a database seeded with the shape, and the events of the workload
+// in Redis, both kept for Restore. A database of the same shape is made once. It is
+// migrated, filled, vacuumed and analyzed, so that no run pays for what comes after filling.
+func (s *Servers) Prepare(ctx context.Context, shape catalogue.Shape, settings workload.Settings) (State, error) {
+	state := State{workload: settings, database: s.seeded[shape]}
+	if state.database == "" {
+		state.database = fmt.Sprintf("seeded_%d", len(s.seeded)+1)
+		if err := s.seed(ctx, state.database, shape); err != nil {
+			return state, fmt.Errorf("seeding: %w", err)
+		}
+		s.seeded[shape] = state.database
+	}
+	settings.Key = stored(settings)
+	events, err := workload.Open(settings)
+	if err != nil {
+		return state, err
+	}
+	report, err := push.Push(ctx, s.Client, settings, events, push.Options{Clients: 1, Pipeline: 1000}, nil)
+	state.Events = report.Acknowledged
+	return state, err
+}
+
+func (s *Servers) seed(ctx context.Context, database string, shape catalogue.Shape) error {
+	url, err := s.Postgres.CreateDatabase(ctx, database, "")
 	if err != nil {
 		return err
 	}
@@ -119,25 +148,34 @@ func (s *Servers) Seed(ctx context.Context, name string, shape catalogue.Shape) 
 	return err
 }
 
-// Push pushes the events of a workload, which Restore then copies for each run, and
-// returns how many they are.
-func (s *Servers) Push(ctx context.Context, settings workload.Settings) (int64, error) {
-	settings.Key = stored(settings)
-	events, err := workload.Open(settings)
-	if err != nil {
-		return 0, err
-	}
-	report, err := push.Push(ctx, s.Client, settings, events, push.Options{Clients: 1, Pipeline: 1000}, nil)
-	return report.Acknowledged, err
-}
-
 // stored is the key where the events of a workload are kept.
 func stored(s workload.Settings) string { return fmt.Sprintf("stored %+v", s) }
 
-// Restore gives a run what it starts from: a new copy of the seeded database, whose URL it
-// returns, and of the events pushed, under their usual key. Nothing is left to be flushed
-// when it returns. The database of the run before is dropped.
-func (s *Servers) Restore(ctx context.Context, seeded string, settings workload.Settings) (string, error) {
+// Restore gives a run the state: a new copy of the database, whose URL it returns, and of
+// the events, under their usual key. Nothing is left to be flushed when it returns. The
+// database of the run before is dropped.
+func (s *Servers) Restore(ctx context.Context, state State) (string, error) {
+	url, err := s.fresh(ctx, state.database)
+	if err != nil {
+		return "", err
+	}
+	key := workload.DefaultKey(state.workload.Kind)
+	if err := s.Client.Del(ctx, key).Err(); err != nil {
+		return "", err
+	}
+	copied, err := s.Client.Copy(ctx, stored(state.workload), key, 0, true).Result()
+	if err != nil {
+		return "", err
+	}
+	if copied != 1 && state.Events > 0 {
+		return "", errors.New("the events of the workload are gone")
+	}
+	_, err = s.admin.Exec(ctx, "CHECKPOINT")
+	return url, err
+}
+
+// fresh makes the database of the next run and drops that of the last.
+func (s *Servers) fresh(ctx context.Context, from string) (string, error) {
 	if s.last != "" {
 		if err := s.Postgres.DropDatabase(ctx, s.last); err != nil {
 			return "", err
@@ -145,24 +183,11 @@ func (s *Servers) Restore(ctx context.Context, seeded string, settings workload.
 	}
 	s.runs++
 	s.last = fmt.Sprintf("run_%d", s.runs)
-	url, err := s.Postgres.CreateDatabase(ctx, s.last, seeded)
-	if err != nil {
-		return "", err
-	}
-	key := workload.DefaultKey(settings.Kind)
-	if err := s.Client.Del(ctx, key).Err(); err != nil {
-		return "", err
-	}
-	copied, err := s.Client.Copy(ctx, stored(settings), key, 0, true).Result()
-	if err != nil {
-		return "", err
-	}
-	if copied != 1 {
-		return "", errors.New("the events of the workload have not been pushed")
-	}
-	_, err = s.admin.Exec(ctx, "CHECKPOINT")
-	return url, err
+	return s.Postgres.CreateDatabase(ctx, s.last, from)
 }
+
+// Forget drops all events, and with them every state.
+func (s *Servers) Forget(ctx context.Context) error { return s.Client.FlushAll(ctx).Err() }
 
 // Versions are those of Redis and PostgreSQL.
 func (s *Servers) Versions(ctx context.Context) (ofRedis, ofPostgres string, err error) {

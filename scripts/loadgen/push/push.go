@@ -23,6 +23,7 @@ type Options struct {
 	Clients         int           // connections that push at the same time
 	Pipeline        int           // most events sent before waiting for answers
 	Rate            float64       // events a second; 0: as fast as possible
+	Start           time.Time     // when the first event of a rate is due; zero: now
 	LateAfter       time.Duration // a send counts as late when it begins this much after its time
 	ContinueOnError bool          // keep on through outages
 	Journal         *journal.Writer
@@ -33,7 +34,10 @@ type Options struct {
 // and leaves the rest. The report is good in every case; the error says why events are
 // missing from it.
 func Push(ctx context.Context, db redis.UniversalClient, settings workload.Settings, events workload.Source, o Options, progress func(Tally)) (Report, error) {
-	s := &schedule{count: events.Len(), batch: int64(o.Pipeline), rate: o.Rate, start: time.Now()}
+	s := &schedule{count: events.Len(), batch: int64(o.Pipeline), rate: o.Rate, start: o.Start}
+	if s.start.IsZero() {
+		s.start = time.Now()
+	}
 	stopped, stop := context.WithCancel(ctx)
 	defer stop()
 	var group errgroup.Group

@@ -42,8 +42,11 @@ func (s *schedule) claim(ctx context.Context) (first, end int64) {
 }
 
 // intended is when the event was to be sent.
-func (s *schedule) intended(index int64) time.Time {
-	return s.start.Add(time.Duration(float64(index) / s.rate * float64(time.Second)))
+func (s *schedule) intended(index int64) time.Time { return Due(s.start, s.rate, index) }
+
+// Due is when an event is to be sent of those that begin at start, with so many a second.
+func Due(start time.Time, rate float64, index int64) time.Time {
+	return start.Add(time.Duration(float64(index) / rate * float64(time.Second)))
 }
 
 // claimed is the number of events handed out so far.
