@@ -4,13 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
-	"slices"
-	"strings"
-	"text/tabwriter"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"aggregator/internal/admin"
@@ -18,195 +14,170 @@ import (
 	"aggregator/internal/postgres"
 )
 
-// statusReport is what the command found. Its names are those of the JSON form; what could
-// not be found out is null.
-type statusReport struct {
-	Redis    serverStatus            `json:"redis"`
-	Postgres serverStatus            `json:"postgres"`
-	Schema   schemaStatus            `json:"schema"`
-	Sources  []sourceStatus          `json:"sources"`
-	Dead     map[events.Reason]int64 `json:"dead"` // letters that nobody has settled, by reason
-}
-
-type serverStatus struct {
-	OK             bool    `json:"ok"`
-	Error          string  `json:"error,omitempty"`
-	Version        string  `json:"version,omitempty"`
-	LatencySeconds float64 `json:"latency_seconds,omitempty"`
-}
-
-type schemaStatus struct {
-	OK      bool   `json:"ok"`
-	Error   string `json:"error,omitempty"`
-	Version int64  `json:"version,omitempty"`
-}
-
-type sourceStatus struct {
-	Source     string          `json:"source"`
-	Key        string          `json:"key"` // what producers push to
-	Waiting    *int64          `json:"waiting"`
-	Checkpoint *checkpointLine `json:"checkpoint"`
-	Lease      *leaseLine      `json:"lease"`
-}
-
-type checkpointLine struct {
-	Position   string    `json:"position"`
-	Updated    time.Time `json:"updated_at"`
-	AgeSeconds float64   `json:"age_seconds"`
-}
-
-type leaseLine struct {
-	Holder  string    `json:"holder"`
-	Expires time.Time `json:"expires_at"`
-}
+// rateOver is how long the command looks at the checkpoints to tell a rate.
+const rateOver = time.Second
 
 func newStatus(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show how far each source is, who works on it, and the health of both servers",
-		Long: `Shows for each source up to where it is settled, since when, how many entries wait behind
-that, and who holds its lease; the dead letters that nobody has settled; and whether both
-servers answer, in what version and how fast. It reads only. When a server does not answer it
-shows what the other one knows, and exits with 69.`,
+		Long: `Shows for each source how many entries wait, since when the oldest of them does, how many
+are settled a second, up to where it is settled and since when, and what the service does
+with it: as the service itself says if it runs here (http.addr), else by who holds the lease;
+the dead letters that nobody has settled; and whether both servers answer, in what version
+and how fast.
+
+It reads only, and takes a second, in which it sees the rate. When a server does not answer
+it shows what the other one knows, and exits with 69. With --watch it looks again every so
+often until it is stopped; as JSON, that is a document each time.`,
 		Example: `  aggregator status
-  aggregator status -o json`,
+  aggregator status --watch
+  aggregator status --watch=10s -o json`,
 	}
 	out := addOutput(cmd)
+	var every time.Duration
+	cmd.Flags().DurationVar(&every, "watch", 0, "look again after this time (2s if none is given), until stopped")
+	cmd.Flags().Lookup("watch").NoOptDefVal = "2s"
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
-		report, err := a.status(cmd.Context())
+		if cmd.Flags().Changed("watch") && every <= 0 {
+			return usageError("--watch=%s: want a time above 0", every)
+		}
+		look, err := a.newLook()
+		if err != nil {
+			return err
+		}
+		defer look.close()
+		show := func(report *statusReport) error {
+			if out.json() {
+				return writeJSON(a.stdout, report)
+			}
+			return report.print(a.stdout)
+		}
+		if every > 0 {
+			return look.watch(cmd.Context(), every, !out.json() && isTerminal(a.stdout), show)
+		}
+		report, err := look.once(cmd.Context())
 		if report == nil {
 			return err
 		}
-		var written error
-		if out.json() {
-			written = writeJSON(a.stdout, report)
-		} else {
-			written = report.print(a.stdout)
-		}
-		return errors.Join(err, written)
+		return errors.Join(err, show(report))
 	})
 	return cmd
 }
 
-// status asks both servers. With a report, the error is what is wrong with them.
-func (a *app) status(ctx context.Context) (*statusReport, error) {
-	client, err := newRedis(a.cfg, 2)
+// look is what is needed to look at both servers, again and again.
+type look struct {
+	*app
+	client  *redisServer
+	sources []*events.Source
+	pool    *pgxpool.Pool // nil while PostgreSQL was never reached
+}
+
+func (a *app) newLook() (*look, error) {
+	client, err := newRedis(a.cfg, 2) // it connects when it is asked
 	if err != nil {
 		return nil, err
 	}
-	defer client.Close()
 	sources, err := a.sources(client)
 	if err != nil {
+		_ = client.Close()
 		return nil, err
 	}
-	pool, postgresErr := postgres.Open(ctx, a.postgresOptions(2))
-	if postgresErr != nil && !errors.Is(postgresErr, postgres.ErrUnreachable) {
-		return nil, postgresErr
+	return &look{app: a, client: client, sources: sources}, nil
+}
+
+func (l *look) close() {
+	_ = l.client.Close()
+	if l.pool != nil {
+		l.pool.Close()
 	}
-	if postgresErr == nil {
-		defer pool.Close()
+}
+
+// once looks twice, so that there is a rate. With a report, the error is what is wrong.
+func (l *look) once(ctx context.Context) (*statusReport, error) {
+	first, err := l.survey(ctx)
+	if err != nil {
+		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	survey := admin.Look(ctx, pool, client, sources)
-	if postgresErr != nil {
-		survey.Postgres.Err, survey.Schema.Err = postgresErr, errors.New("not known")
+	second := first
+	if first.Postgres.Err == nil && first.Schema.Err == nil {
+		if !rest(ctx, rateOver) {
+			return nil, ctx.Err()
+		}
+		if second, err = l.survey(ctx); err != nil {
+			return nil, err
+		}
 	}
-	redisErr := survey.Redis.Err
-	if redisErr != nil {
-		redisErr = client.failed(redisErr)
-		survey.Redis.Err = redisErr
-	}
-	report := newStatusReport(survey, time.Now())
-	if err := errors.Join(redisErr, survey.Postgres.Err); err != nil {
+	report := newStatusReport(second, first, l.ask(ctx))
+	if err := errors.Join(second.Redis.Err, second.Postgres.Err); err != nil {
 		return report, err
 	}
-	return report, errors.Join(survey.Schema.Err, survey.Err)
+	return report, errors.Join(second.Schema.Err, second.Err)
 }
 
-func newStatusReport(s admin.Survey, now time.Time) *statusReport {
-	r := &statusReport{
-		Redis: newServerStatus(s.Redis), Postgres: newServerStatus(s.Postgres),
-		Schema: schemaStatus{OK: s.Schema.Err == nil, Version: s.Schema.Version}, Dead: s.Dead,
-	}
-	if s.Schema.Err != nil {
-		r.Schema.Error = s.Schema.Err.Error()
-	}
-	for _, source := range s.Sources {
-		line := sourceStatus{Source: source.Source.Name(), Key: source.Source.Key(), Waiting: source.Waiting}
-		if c := source.Checkpoint; c != nil {
-			line.Checkpoint = &checkpointLine{c.Position.String(), c.Updated.UTC(), now.Sub(c.Updated).Seconds()}
+// watch shows a report each time, whatever the servers do, until ctx ends.
+func (l *look) watch(ctx context.Context, every time.Duration, wipe bool, show func(*statusReport) error) error {
+	before, err := l.survey(ctx)
+	for err == nil && rest(ctx, every) {
+		var now admin.Survey
+		if now, err = l.survey(ctx); err != nil || ctx.Err() != nil {
+			break
 		}
-		if l := source.Lease; l != nil {
-			line.Lease = &leaseLine{l.Holder, l.Expires.UTC()}
+		report := newStatusReport(now, before, l.ask(ctx))
+		before = now
+		if wipe {
+			fmt.Fprint(l.stdout, "\x1b[H\x1b[2J") // to the corner, and clear
 		}
-		r.Sources = append(r.Sources, line)
-	}
-	return r
-}
-
-func newServerStatus(h admin.Health) serverStatus {
-	if h.Err != nil {
-		return serverStatus{Error: h.Err.Error()}
-	}
-	return serverStatus{OK: true, Version: h.Version, LatencySeconds: h.Latency.Seconds()}
-}
-
-func (r *statusReport) print(w io.Writer) error {
-	fmt.Fprintf(w, "Redis       %s\n", r.Redis)
-	fmt.Fprintf(w, "PostgreSQL  %s\n", r.Postgres)
-	if r.Schema.OK {
-		fmt.Fprintf(w, "schema      version %d\n\n", r.Schema.Version)
-	} else {
-		fmt.Fprintf(w, "schema      %s\n\n", r.Schema.Error)
-	}
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "SOURCE\tKEY\tWAITING\tCHECKPOINT\tMOVED\tLEASE\tUNTIL")
-	for _, s := range r.Sources {
-		waiting, position, age, holder, until := "-", "-", "-", "-", "-"
-		if s.Waiting != nil {
-			waiting = grouped(*s.Waiting)
+		if err := show(report); err != nil {
+			return err
 		}
-		if c := s.Checkpoint; c != nil {
-			position, age = c.Position, shortAge(c.AgeSeconds)+" ago"
-		}
-		if l := s.Lease; l != nil {
-			holder, until = l.Holder, l.Expires.Format(time.RFC3339)
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Source, s.Key, waiting, position, age, holder, until)
 	}
-	if err := table.Flush(); err != nil {
-		return err
+	if ctx.Err() != nil {
+		return nil // it was told to stop
 	}
-	_, err := fmt.Fprintf(w, "\ndead letters not settled: %s\n", r.deadText())
 	return err
 }
 
-func (s serverStatus) String() string {
-	if !s.OK {
-		return s.Error
+// rest waits; false says that ctx has ended.
+func rest(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
 	}
-	return fmt.Sprintf("%s, answers in %.2f ms", s.Version, 1000*s.LatencySeconds)
 }
 
-func (r *statusReport) deadText() string {
-	if r.Dead == nil {
-		return "not known"
+// survey asks both servers. What is wrong with them is in the survey; the error is one of the
+// settings.
+func (l *look) survey(ctx context.Context) (admin.Survey, error) {
+	var postgresErr error
+	if l.pool == nil {
+		l.pool, postgresErr = postgres.Open(ctx, l.postgresOptions(2))
+		if postgresErr != nil && !errors.Is(postgresErr, postgres.ErrUnreachable) {
+			return admin.Survey{}, postgresErr
+		}
 	}
-	var parts []string
-	for _, reason := range slices.Sorted(maps.Keys(r.Dead)) {
-		parts = append(parts, fmt.Sprintf("%s %s", grouped(r.Dead[reason]), reason))
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	s := admin.Look(ctx, l.pool, l.client, l.sources)
+	if postgresErr != nil {
+		s.Postgres.Err, s.Schema.Err = postgresErr, errors.New("not known")
 	}
-	if len(parts) == 0 {
-		return "none"
+	if s.Redis.Err != nil {
+		s.Redis.Err = l.client.failed(s.Redis.Err)
 	}
-	return strings.Join(parts, ", ")
+	return s, nil
 }
 
-func shortAge(seconds float64) string {
-	age := time.Duration(max(seconds, 0) * float64(time.Second))
-	if age < time.Minute {
-		return age.Round(100 * time.Millisecond).String()
+// ask asks the service if it runs here; nil if it does not.
+func (l *look) ask(ctx context.Context) map[string]admin.SourceState {
+	if l.cfg.HTTP.Addr == "" {
+		return nil
 	}
-	return age.Round(time.Second).String()
+	states, err := admin.Ask(ctx, l.cfg.HTTP.Addr)
+	if err != nil {
+		return nil
+	}
+	return states
 }

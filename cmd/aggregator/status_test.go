@@ -1,10 +1,18 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"io"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"aggregator/config"
+	"aggregator/internal/aggregator"
 )
 
 func (s *pair) status(env ...string) (result, statusReport) {
@@ -44,12 +52,16 @@ func TestStatus(t *testing.T) {
 	require.EqualValues(t, 1, *source.Waiting)
 	require.NotEmpty(t, source.Checkpoint.Position)
 	require.Equal(t, "somebody", source.Lease.Holder)
+	require.True(t, source.Lease.Held)
+	require.GreaterOrEqual(t, *source.OldestAge, 1.0) // it looked for a second
+	require.Zero(t, *source.Rate)
+	require.Nil(t, source.Service)
 	require.EqualValues(t, 1, report.Dead["unknown_profile"])
 	require.EqualValues(t, 1, report.Dead["malformed"])
 
 	text := s.program("status")
 	text.requireDone(t)
-	require.Regexp(t, `(?m)^book-like-events +book-like-events +1 +\d+-\d+ +\S+ ago +somebody +\S+$`, text.stdout)
+	require.Regexp(t, `(?m)^book-like-events +book-like-events +1 +\d\S*s +0/s +\d+-\d+ +\S+ ago +lease held by somebody$`, text.stdout)
 	require.Contains(t, text.stdout, "dead letters not settled: 1 malformed, 1 unknown_profile\n")
 }
 
@@ -92,4 +104,66 @@ func TestStatusWithoutSchema(t *testing.T) {
 	require.False(t, report.Schema.OK)
 	require.Positive(t, report.Schema.Version)
 	require.True(t, report.Postgres.OK)
+}
+
+// What the service does it says itself, if it runs here.
+func TestStatusOfTheService(t *testing.T) {
+	s := newPair(t)
+	p := s.start()
+	s.push("1:1:LIKE")
+	p.eventually("/readyz", `"working"`)
+	env := "AGGREGATOR_HTTP_ADDR=" + strings.TrimPrefix(p.url, "http://")
+	require.Eventually(t, func() bool {
+		_, report := s.status(env)
+		return *report.Sources[0].Waiting == 0
+	}, 30*time.Second, 10*time.Millisecond)
+	_, report := s.status(env)
+	source := report.Sources[0]
+	require.Equal(t, aggregator.Working, source.Service.State)
+	require.True(t, source.Service.OK && source.Lease.Held)
+	require.Nil(t, source.OldestAge)
+	_, report = s.status("AGGREGATOR_HTTP_ADDR=127.0.0.1:1")
+	require.Nil(t, report.Sources[0].Service)
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, p.cmd.Wait())
+}
+
+// It goes on when a server goes away, and ends in order when it is told to.
+func TestStatusWatch(t *testing.T) {
+	s := newPair(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	read, written := io.Pipe()
+	a := &app{stdout: written, stderr: t.Output(), cfg: config.Default()}
+	for _, setting := range s.env {
+		name, value, _ := strings.Cut(setting, "=")
+		switch name {
+		case "AGGREGATOR_POSTGRES_URL":
+			a.cfg.Postgres.URL = config.URL(value)
+		case "AGGREGATOR_REDIS_URL":
+			a.cfg.Redis.URL = config.URL(value)
+		}
+	}
+	a.cfg.HTTP.Addr = ""
+	look, err := a.newLook()
+	require.NoError(t, err)
+	defer look.close()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- look.watch(ctx, 10*time.Millisecond, false, func(r *statusReport) error { return writeJSON(written, r) })
+	}()
+	reports := json.NewDecoder(read)
+	next := func() (r statusReport) {
+		require.NoError(t, reports.Decode(&r))
+		return r
+	}
+	require.True(t, next().Redis.OK)
+	s.push("1:1:LIKE", "1:1:LIKE")
+	require.Eventually(t, func() bool { return *next().Sources[0].Waiting == 2 }, 30*time.Second, time.Millisecond)
+	_ = s.redis.Shutdown(t.Context()) // whether it goes is what is looked at
+	require.Eventually(t, func() bool { return !next().Redis.OK }, 30*time.Second, time.Millisecond)
+	cancel()
+	go func() { _, _ = io.Copy(io.Discard, read) }()
+	require.NoError(t, <-ended)
+	s.program("status", "--watch=0s").requireFailure(t, exitUsage, "--watch=0s: want a time above 0")
 }

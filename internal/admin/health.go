@@ -35,7 +35,7 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 type readiness struct {
 	Ready   bool                   `json:"ready"`
 	Checks  map[string]check       `json:"checks"`
-	Sources map[string]sourceState `json:"sources"`
+	Sources map[string]SourceState `json:"sources"`
 }
 
 type check struct {
@@ -53,14 +53,6 @@ func checked(err error) check {
 	return check{Reason: err.Error()}
 }
 
-type sourceState struct {
-	OK       bool             `json:"ok"`
-	State    aggregator.State `json:"state"`
-	Since    time.Time        `json:"since"`
-	Reason   string           `json:"reason,omitempty"`
-	LastTurn time.Time        `json:"last_turn"`
-}
-
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	survey := s.look(r.Context(), time.Second)
 	answer := readiness{
@@ -69,7 +61,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 			"postgres": checked(survey.Postgres.Err),
 			"schema":   checked(survey.Schema.Err),
 		},
-		Sources: map[string]sourceState{},
+		Sources: map[string]SourceState{},
 		Ready:   true,
 	}
 	for _, c := range answer.Checks {
@@ -79,7 +71,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		// One that stands by takes over at once: it is as ready as it can be.
 		ok := status.State == aggregator.Working || status.State == aggregator.StandingBy
 		answer.Ready = answer.Ready && ok
-		answer.Sources[status.Source.Name()] = sourceState{ok, status.State, status.Since.UTC(), status.Reason, status.LastTurn.UTC()}
+		answer.Sources[status.Source.Name()] = SourceState{ok, status.State, status.Since.UTC(), status.Reason, status.LastTurn.UTC()}
 	}
 	code := http.StatusOK
 	if !answer.Ready {

@@ -23,6 +23,7 @@ type Health struct {
 // Survey is what the servers say of each other's half of the work. What could not be found
 // out is nil.
 type Survey struct {
+	At       time.Time // when it was taken, by PostgreSQL's clock if it answered, else by ours
 	Redis    Health
 	Postgres Health
 	Schema   struct {
@@ -40,13 +41,16 @@ type SourceSurvey struct {
 	Checkpoint *ledger.Checkpoint
 	Lease      *ledger.Lease // also one whose time is over
 	Waiting    *int64        // entries behind the checkpoint; see events.Source.Waiting
+	// Oldest is when the oldest of them was pushed, by the clock of Redis; nil also if none
+	// is in the stream.
+	Oldest *time.Time
 }
 
 // Look asks both servers. Where PostgreSQL does not answer, or without a pool, in which
 // case the caller knows why, the bookmark in Redis stands in for the checkpoint. It reads
 // only, and takes as long as ctx lets it when a server is silent.
 func Look(ctx context.Context, pool *pgxpool.Pool, client redis.UniversalClient, sources []*events.Source) Survey {
-	s := Survey{}
+	s := Survey{At: time.Now()}
 	for _, source := range sources {
 		s.Sources = append(s.Sources, SourceSurvey{Source: source})
 	}
@@ -63,6 +67,26 @@ func Look(ctx context.Context, pool *pgxpool.Pool, client redis.UniversalClient,
 		s.count(ctx)
 	}
 	return s
+}
+
+// Rate is how many entries of a source were settled a second since an earlier survey; false
+// if that is not known.
+func (s Survey) Rate(before Survey, source string) (float64, bool) {
+	now, then := s.checkpoint(source), before.checkpoint(source)
+	seconds := s.At.Sub(before.At).Seconds()
+	if now == nil || then == nil || seconds <= 0 {
+		return 0, false
+	}
+	return float64(now.Entries-then.Entries) / seconds, true
+}
+
+func (s Survey) checkpoint(source string) *ledger.Checkpoint {
+	for _, one := range s.Sources {
+		if one.Source.Name() == source {
+			return one.Checkpoint
+		}
+	}
+	return nil
 }
 
 func (s *Survey) keep(err error) {
@@ -102,7 +126,7 @@ func (s *Survey) askPostgres(ctx context.Context, pool *pgxpool.Pool) {
 		h.Latency = time.Since(began)
 	}
 	if h.Err == nil {
-		h.Err = pool.QueryRow(ctx, `SELECT split_part(current_setting('server_version'), ' ', 1)`).Scan(&h.Version)
+		h.Err = pool.QueryRow(ctx, `SELECT split_part(current_setting('server_version'), ' ', 1), clock_timestamp()`).Scan(&h.Version, &s.At)
 	}
 	if s.Schema.Err = h.Err; h.Err != nil {
 		return
@@ -155,5 +179,14 @@ func (s *Survey) count(ctx context.Context) {
 			return
 		}
 		source.Waiting = &waiting
+		oldest, err := source.Source.Oldest(ctx, position)
+		if err != nil {
+			s.keep(err)
+			return
+		}
+		if !oldest.IsZero() {
+			at := oldest.Time()
+			source.Oldest = &at
+		}
 	}
 }

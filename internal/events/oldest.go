@@ -1,0 +1,15 @@
+package events
+
+import "context"
+
+// Oldest is the position of the first entry of the stream behind another position; the
+// zero Position if there is none. What waits in a list is not dated and does not count. It
+// reads only.
+func (s *Source) Oldest(ctx context.Context, after Position) (Position, error) {
+	batch := Batch{Last: after}
+	n, err := s.readStream(ctx, &batch, 1)
+	if n == 0 || err != nil {
+		return Position{}, err
+	}
+	return batch.Last, nil
+}
