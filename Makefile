@@ -45,6 +45,23 @@ demo: build ## drain 100,000 events on private servers and check every sum; REPL
 	go build -o bin/services ./scripts/services
 	bin/services -- scripts/demo
 
+NFPM_VERSION := 2.45.0
+NFPM := bin/nfpm
+
+.PHONY: dist
+dist: $(NFPM) ## build dist/: static binaries and packages, the same each time
+	scripts/dist dist
+
+.PHONY: dist-test
+dist-test: build $(NFPM) ## install, upgrade and purge the Debian package, in an overlay of this machine; root
+	scripts/provision
+	go build -o bin/services ./scripts/services
+	scripts/dist-test
+
+$(NFPM): Makefile
+	GOBIN=$(CURDIR)/bin go install github.com/goreleaser/nfpm/v2/cmd/nfpm@v$(NFPM_VERSION)
+	@touch $@
+
 .PHONY: fuzz
 fuzz: ## try to break the event decoder; FUZZTIME=30s
 	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(FUZZTIME) ./internal/events
@@ -80,4 +97,4 @@ bench-quick: bin/bench ## a quick look at the speed (2 minutes)
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist
