@@ -95,6 +95,11 @@ bench: bin/bench ## measure the speed on an idle machine (40 minutes), write doc
 bench-quick: bin/bench ## a quick look at the speed (2 minutes)
 	bin/bench -quick $(if $(REPLAY),-replay '$(REPLAY)')
 
+.PHONY: bench-micro
+bench-micro: ## Go benchmarks of the daemon's own work, ten times, for benchstat
+	scripts/provision
+	go test -run '^$$' -bench . -benchmem -count 10 ./internal/events ./internal/scores ./internal/aggregator
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin dist

@@ -45,6 +45,7 @@ var parts = []part{
 	{"backlog", "lengths of the backlog", (*bench).partBacklog},
 	{"service", "latency from push to commit, by offered load", (*bench).partService},
 	{"idle", "what a service costs that has nothing to do", (*bench).partIdle},
+	{"micro", "the daemon's own work on an event, without PostgreSQL", (*bench).partMicro},
 }
 
 // choose returns the parts named, or all.

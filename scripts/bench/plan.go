@@ -19,6 +19,8 @@ type plan struct {
 	offer  time.Duration // for how long
 	bisect int           // how often the gap is halved in which the capacity is found
 	idle   time.Duration // for how long an idle service is watched, at a time
+
+	micro int // runs of each Go benchmark; 0: left out
 }
 
 // full takes some forty minutes.
@@ -31,6 +33,7 @@ var full = plan{
 	together: []int{1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000},
 	rates:    []float64{500, 1_000, 2_000, 3_000, 4_000, 6_000, 8_000, 10_000, 12_500, 15_000, 20_000, 25_000, 30_000, 40_000, 50_000},
 	offer:    15 * time.Second, bisect: 2, idle: 10 * time.Second,
+	micro: 5,
 }
 
 // small takes two minutes: a look, not a measurement.
@@ -38,7 +41,7 @@ var small = plan{
 	runs: 1, rungs: 1,
 	events: 100_000, many: 200_000, old: 500, warmUp: 20_000,
 	backlogs: []int64{10_000, 100_000},
-	chunks:   []int{10_000, 100_000},
+	chunks:   []int{30_000, 100_000},
 	workers:  []int{1, 4},
 	together: []int{1, 200},
 	rates:    []float64{1_000, 2_000, 4_000},

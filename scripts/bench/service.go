@@ -7,7 +7,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"aggregator/scripts/bench/daemon"
@@ -23,8 +22,8 @@ import (
 type service struct {
 	*bench
 	*daemon.Service
-	db     *pgx.Conn // to watch the checkpoint
-	pushed int64
+	watcher *latency.Watcher
+	pushed  int64
 }
 
 // onService does something with a running service that has settled some events already:
@@ -41,10 +40,10 @@ func (b *bench) onService(ctx context.Context, do func(*service) error) (err err
 		return err
 	}
 	s := &service{bench: b}
-	if s.db, err = pgx.Connect(ctx, url); err != nil {
+	if s.watcher, err = latency.Watch(ctx, url); err != nil {
 		return err
 	}
-	defer s.db.Close(ctx)
+	defer s.watcher.Close(ctx)
 	if s.Service, err = b.daemon(url).Run(ctx); err != nil {
 		return err
 	}
@@ -74,7 +73,7 @@ func (s *service) push(ctx context.Context, count int64, o push.Options) (push.R
 		return err
 	})
 	both.Go(func() (err error) {
-		sightings, err = latency.Watch(pushing, s.db, workload.DefaultKey(workload.Stream), s.pushed, s.pushed+count)
+		sightings, err = s.watcher.Until(pushing, s.pushed, s.pushed+count)
 		return err
 	})
 	if err := both.Wait(); err != nil {

@@ -5,8 +5,7 @@
 // measures, Redis or the service keep up or not: a stall is seen by all events that it
 // delays (an open loop, without coordinated omission). An event is committed when the
 // checkpoint has passed it: then its profile's scores and history are in PostgreSQL, and
-// on disk. The checkpoint is looked at every millisecond, so that what is measured is up
-// to that much longer, and one query, than what was.
+// on disk. PostgreSQL tells of each step of the checkpoint when it has committed it.
 package latency
 
 import (

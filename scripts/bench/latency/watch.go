@@ -2,41 +2,60 @@ package latency
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// Checkpoint is how many entries of the stream are settled; none if there is no
-// checkpoint yet.
-func Checkpoint(ctx context.Context, db *pgx.Conn, stream string) (entries int64, err error) {
-	err = db.QueryRow(ctx, "SELECT entries FROM aggregator.checkpoint WHERE source = $1", stream).Scan(&entries)
-	if errors.Is(err, pgx.ErrNoRows) {
-		err = nil
+// Watcher is told whenever the checkpoint of a stream moves.
+type Watcher struct{ conn *pgx.Conn }
+
+// tell makes the transaction that moves a checkpoint tell us how many entries are settled:
+// PostgreSQL passes that on when it has committed, and not before.
+const tell = `
+CREATE OR REPLACE FUNCTION public.bench_settled() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('bench_settled', NEW.entries::text);
+    RETURN NULL;
+END
+$$;
+CREATE OR REPLACE TRIGGER bench_settled AFTER INSERT OR UPDATE ON aggregator.checkpoint
+    FOR EACH ROW EXECUTE FUNCTION public.bench_settled();
+LISTEN bench_settled`
+
+// Watch begins to watch the checkpoint, of which there must be one alone, in a database
+// made for a benchmark. The caller closes the Watcher.
+func Watch(ctx context.Context, url string) (*Watcher, error) {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return nil, err
 	}
-	return entries, err
+	if _, err := conn.Exec(ctx, tell); err != nil {
+		_ = conn.Close(ctx)
+		return nil, fmt.Errorf("watching the checkpoint: %w", err)
+	}
+	return &Watcher{conn}, nil
 }
 
-// Watch looks at the checkpoint every millisecond until it has reached last, and returns
-// when it saw it move. The entries up to first do not count.
-func Watch(ctx context.Context, db *pgx.Conn, stream string, first, last int64) ([]Sighting, error) {
-	var seen []Sighting
-	ticker := time.NewTicker(time.Millisecond)
-	defer ticker.Stop()
-	for before := first; before < last; {
-		entries, err := Checkpoint(ctx, db, stream)
+// Close ends the watching.
+func (w *Watcher) Close(ctx context.Context) error { return w.conn.Close(context.WithoutCancel(ctx)) }
+
+// Until waits until the checkpoint has reached the last entry, and returns when it was
+// seen to move. Entries are numbered from 1; those up to the first do not count.
+func (w *Watcher) Until(ctx context.Context, first, last int64) (seen []Sighting, err error) {
+	for settled := first; settled < last; {
+		n, err := w.conn.WaitForNotification(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if entries > before {
-			seen = append(seen, Sighting{time.Now(), entries - first})
-			before = entries
+		at := time.Now()
+		if settled, err = strconv.ParseInt(n.Payload, 10, 64); err != nil {
+			return nil, err
 		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-ticker.C:
+		if settled > first { // else it was told before we began
+			seen = append(seen, Sighting{at, settled - first})
 		}
 	}
 	return seen, nil

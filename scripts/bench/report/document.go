@@ -88,6 +88,14 @@ func (c content) IdleCosts() string {
 	return Idle(*c.Idle).Markdown()
 }
 
+// MicroTable is that of the Go benchmarks.
+func (c content) MicroTable() string {
+	if len(c.Micro) == 0 {
+		return "Not measured.\n"
+	}
+	return Micro(c.Micro).Markdown()
+}
+
 // Machine is what it all ran on.
 func (c content) Machine() string {
 	e := c.Environment

@@ -17,6 +17,7 @@ type Results struct {
 	Comparisons map[string]Comparison `json:"comparisons"` // by name
 	Service     *Service              `json:"service,omitempty"`
 	Idle        *Idle                 `json:"idle,omitempty"`
+	Micro       []Micro               `json:"micro,omitempty"`
 }
 
 // Environment is what figures depend on. Figures of two that are not equal do not belong
@@ -98,6 +99,12 @@ type Idle struct {
 	When    time.Time `json:"when"`
 	Seconds float64   `json:"seconds"` // that each was measured for
 	CPU     []CPU     `json:"cpu_cores"`
+}
+
+// Micro is a Go benchmark: its figures, of each run, by unit.
+type Micro struct {
+	Name    string               `json:"name"`
+	Figures map[string][]float64 `json:"figures"`
 }
 
 // Read reads what was kept in a file. If there is none the results are empty.
