@@ -41,6 +41,7 @@ func newRoot(a *app) *cobra.Command {
 		newRun(a),
 		newDrain(a),
 		newStatus(a),
+		newDoctor(a),
 		newVerify(a),
 		newDead(a),
 		newMigrate(a),

@@ -107,6 +107,8 @@ func drainAndRun(t *testing.T, w *world) {
 	w.emptied()
 	d.stop()
 	require.EqualValues(t, 2000, w.exact().Pushed)
-	verify := w.start("verify")
-	require.Zero(t, verify.wait(), "%s", verify.tail())
+	for _, command := range []string{"verify", "status", "doctor"} {
+		d := w.start(command)
+		require.Zero(t, d.wait(), "%s", d.tail())
+	}
 }

@@ -34,14 +34,14 @@ func Migrate(ctx context.Context, url string) error {
 	}
 	// Waiting for a lock on a table of the application, a migration would hold up all that
 	// come after it: better to give up and be run again. Work under the lock may take long.
-	params := map[string]string{
+	setParams(cfg, map[string]string{
 		"application_name":  "aggregator migrate",
 		"lock_timeout":      "10s",
 		"statement_timeout": "0",
 		"timezone":          "UTC",
-	}
-	setParams(cfg, params)
-	if err := checkDirect(ctx, cfg.ConnConfig, params); err != nil {
+		ownSession:          "own",
+	})
+	if err := checkDirect(ctx, cfg.ConnConfig); err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
 	db := stdlib.OpenDB(*cfg.ConnConfig)
@@ -100,7 +100,7 @@ func applyMigrations(ctx context.Context, db *sql.DB) error {
 }
 
 // checkDirect connects once and looks for a pooler.
-func checkDirect(ctx context.Context, cfg *pgx.ConnConfig, params map[string]string) error {
+func checkDirect(ctx context.Context, cfg *pgx.ConnConfig) error {
 	cfg = cfg.Copy()
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec // nothing prepared is left behind in a pooler
 	conn, err := pgx.ConnectConfig(ctx, cfg)
@@ -108,7 +108,7 @@ func checkDirect(ctx context.Context, cfg *pgx.ConnConfig, params map[string]str
 		return reachable(cfg, err)
 	}
 	defer conn.Close(ctx)
-	return checkSession(ctx, conn, cfg, params)
+	return checkSession(ctx, conn)
 }
 
 func checkVersion(ctx context.Context, cfg *pgx.ConnConfig) error {

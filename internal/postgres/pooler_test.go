@@ -21,7 +21,8 @@ func TestPoolerInTheWay(t *testing.T) {
 		want     string
 	}{
 		"as it comes":             {nil, "refused the connection: unsupported startup parameter"},
-		"told to ignore settings": {[]string{ignoring}, "it has dropped the settings of our session (lock_timeout is "},
+		"told to ignore settings": {[]string{ignoring}, "refused the connection: unsupported startup parameter: aggregator.session"},
+		"told to ignore ours":     {[]string{ignoring + ", aggregator.session"}, "it has dropped the settings of our session"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := testenv.NewPgBouncer(t, database, tc.settings...).Before(t, database)

@@ -44,6 +44,7 @@ var sessionParams = map[string]string{
 	"idle_in_transaction_session_timeout": "60s",
 	"plan_cache_mode":                     "force_generic_plan",
 	"timezone":                            "UTC",
+	ownSession:                            "own",
 }
 
 // ErrPooler says that a connection pooler is in the way of a session of our own.
@@ -82,9 +83,11 @@ func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 		pool.Close()
 		return nil, reachable(cfg.ConnConfig, err)
 	}
-	if err := checkSession(ctx, pool, cfg.ConnConfig, params); err != nil {
-		pool.Close()
-		return nil, reachable(cfg.ConnConfig, err)
+	if !o.Pooled {
+		if err := checkSession(ctx, pool); err != nil {
+			pool.Close()
+			return nil, reachable(cfg.ConnConfig, err)
+		}
 	}
 	return pool, nil
 }
@@ -94,18 +97,17 @@ func Pooled(cfg *pgx.ConnConfig) bool {
 	return cfg.DefaultQueryExecMode == pgx.QueryExecModeCacheDescribe
 }
 
-// checkSession finds a pooler that drops settings of the session, which it may be told to
-// do without a word. It looks at one that nothing else sets to our value; not if the
-// operator has set it, who need not write it as the server does.
-func checkSession(ctx context.Context, db querier, cfg *pgx.ConnConfig, ours map[string]string) error {
-	const setting = "lock_timeout"
-	if ours[setting] == "" || cfg.RuntimeParams[setting] != ours[setting] {
-		return nil
-	}
-	rows, _ := db.Query(ctx, `SELECT current_setting($1)`, setting) // its error is also that of the rows
+// ownSession is a setting of ours, which means nothing to PostgreSQL. No pooler knows it:
+// PgBouncer refuses it, unless it was told by this name to ignore it.
+const ownSession = "aggregator.session"
+
+// checkSession finds a pooler that drops the settings of a session without a word, by one
+// that nobody but we can have made.
+func checkSession(ctx context.Context, db querier) error {
+	rows, _ := db.Query(ctx, `SELECT coalesce(current_setting($1, true), '')`, ownSession) // its error is also that of the rows
 	got, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
-	if err == nil && got != ours[setting] {
-		err = fmt.Errorf("%w: it has dropped the settings of our session (%s is %s); %s", ErrPooler, setting, got, aroundPooler)
+	if err == nil && got == "" {
+		err = fmt.Errorf("%w: it has dropped the settings of our session; %s", ErrPooler, aroundPooler)
 	}
 	return err
 }

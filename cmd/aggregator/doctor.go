@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"aggregator/internal/aggregator"
+	"aggregator/internal/doctor"
+	"aggregator/internal/events"
+	"aggregator/internal/postgres"
+)
+
+// adminConnections are those of the health checks and of the watch on the catalogue.
+const adminConnections = 2 + 1
+
+func newDoctor(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Look for what is wrong with both servers, and say what to do",
+		Long: `Looks at both servers with the settings and the rights of the service: versions and roles,
+eviction and the append-only file, fsync, privileges, keys and indexes that are missing, a
+pooler in the way, the number of connections, clocks that differ, and at which end of a list
+producers push, for which it watches for a second. It reads only.
+
+Each check is ok, a warning (it works, but not as well as it could, or not for ever), a
+problem (events may be lost, or the service does not work), or unknown: it could not be
+looked at. Exits with 1 if there is a problem, and with 69 if a server is not reachable.`,
+		Example: `  aggregator doctor
+  aggregator doctor -o json`,
+	}
+	out := addOutput(cmd)
+	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
+		findings, err := a.examine(cmd.Context())
+		if len(findings) == 0 {
+			return err
+		}
+		problems := 0
+		for _, f := range findings {
+			if f.Verdict == doctor.Problem {
+				problems++
+			}
+		}
+		var written error
+		if out.json() {
+			written = writeJSON(a.stdout, map[string]any{"ok": err == nil && problems == 0, "findings": findings})
+		} else {
+			written = printFindings(a.stdout, findings)
+		}
+		if problems > 0 && err == nil {
+			err = fmt.Errorf("%d of %d checks found a problem", problems, len(findings))
+		}
+		return errors.Join(err, written)
+	})
+	return cmd
+}
+
+// examine looks at both servers. The error is of those that could not be looked at.
+func (a *app) examine(ctx context.Context) ([]doctor.Finding, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	found, redisErr := a.examineRedis(ctx)
+	more, postgresErr := a.examinePostgres(ctx)
+	return append(found, more...), errors.Join(redisErr, postgresErr)
+}
+
+func (a *app) examineRedis(ctx context.Context) ([]doctor.Finding, error) {
+	client, err := newRedis(a.cfg, 2)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	sources, err := a.sources(client)
+	if err != nil {
+		return nil, err
+	}
+	found, err := doctor.Redis(ctx, client.UniversalClient, events.Options{Kind: a.cfg.Source.Kind, PushSide: a.cfg.Source.PushSide}, sources)
+	if err != nil {
+		err = client.failed(err)
+	}
+	return found, err
+}
+
+func (a *app) examinePostgres(ctx context.Context) ([]doctor.Finding, error) {
+	pool, err := postgres.Open(ctx, a.postgresOptions(2))
+	if err != nil {
+		if finding, is := doctor.Refused(err); is {
+			return []doctor.Finding{finding}, nil
+		}
+		return nil, err
+	}
+	defer pool.Close()
+	return doctor.Postgres(ctx, pool, aggregator.Connections(a.cfg.Apply.Workers, a.cfg.Source.Partitions)+adminConnections)
+}
+
+// printFindings writes a line for each, and one more for what to do.
+func printFindings(w io.Writer, findings []doctor.Finding) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, f := range findings {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", f.Verdict, f.Server, f.Check, f.Found)
+		if f.Advice != "" {
+			fmt.Fprintf(table, "\t\t\t-> %s\n", f.Advice)
+		}
+	}
+	return table.Flush()
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/doctor"
+)
+
+func TestDoctor(t *testing.T) {
+	s := newPair(t)
+	r := s.program("doctor") // the servers of tests do not flush
+	require.Equal(t, exitFailed, r.code, r.stderr)
+	require.Regexp(t, `^aggregator: 1 of \d+ checks found a problem\n$`, r.stderr)
+	require.Regexp(t, `(?m)^ok +Redis +version +\d+\.\d+`, r.stdout)
+	require.Regexp(t, `(?m)^warning +Redis +append-only file +off: [^\n]+\n +-> CONFIG SET appendonly yes`, r.stdout)
+	require.Regexp(t, `(?m)^problem +PostgreSQL +durability +fsync is off: [^\n]+\n +-> set fsync to on`, r.stdout)
+
+	var document struct {
+		OK       bool
+		Findings []doctor.Finding
+	}
+	r = s.program("doctor", "-o", "json")
+	require.Equal(t, exitFailed, r.code)
+	require.NoError(t, json.Unmarshal([]byte(r.stdout), &document))
+	require.False(t, document.OK)
+	require.NotEmpty(t, document.Findings)
+}
+
+// With a server down, what the other one has is shown.
+func TestDoctorOfHalf(t *testing.T) {
+	s := newPair(t)
+	r := program(t, append(s.env[:3:3], "AGGREGATOR_REDIS_URL=redis://u:hunter2@127.0.0.1:1"), "doctor")
+	require.Equal(t, exitUnreachable, r.code)
+	require.Equal(t, "aggregator: Redis at 127.0.0.1:1 is not reachable: connection refused\n", r.stderr)
+	require.Contains(t, r.stdout, "PostgreSQL")
+	r = program(t, append(s.env[:3:3], "AGGREGATOR_POSTGRES_URL=postgres://u:hunter2@127.0.0.1:1/d"), "doctor")
+	require.Equal(t, exitUnreachable, r.code)
+	require.Contains(t, r.stdout, "append-only file")
+	require.NotContains(t, r.stdout+r.stderr, "hunter2")
+	r = program(t, []string{"AGGREGATOR_REDIS_URL=redis://127.0.0.1:1", "AGGREGATOR_POSTGRES_URL=postgres://u@127.0.0.1:1/d"}, "doctor")
+	require.Equal(t, exitUnreachable, r.code)
+	require.Empty(t, r.stdout)
+}

@@ -1,0 +1,64 @@
+// Package doctor looks for what is wrong with the servers, or will be one day, before it
+// shows: settings that lose data, rights and indexes that are missing, a pooler that nobody
+// told us of. It reads only, with the rights of the daemon.
+package doctor
+
+import (
+	"fmt"
+	"time"
+)
+
+// Verdict is what came of a check.
+type Verdict string
+
+// Unknown is for what could not be looked at, or cannot be told now.
+const (
+	OK      Verdict = "ok"
+	Warning Verdict = "warning" // it works, but not as well as it could, or not for ever
+	Problem Verdict = "problem" // events may be lost, or the daemon does not work
+	Unknown Verdict = "unknown"
+)
+
+// Finding is the outcome of one check. Its names are those of the JSON form.
+type Finding struct {
+	Server  string  `json:"server"`
+	Check   string  `json:"check"`
+	Verdict Verdict `json:"verdict"`
+	Found   string  `json:"found"`
+	Advice  string  `json:"advice,omitempty"` // what to do; empty if nothing is
+}
+
+// report gathers the findings about one server.
+type report struct {
+	server   string
+	findings []Finding
+}
+
+func (r *report) ok(check, format string, args ...any) {
+	r.add(check, OK, fmt.Sprintf(format, args...), "")
+}
+
+func (r *report) add(check string, verdict Verdict, found, advice string) {
+	r.findings = append(r.findings, Finding{r.server, check, verdict, found, advice})
+}
+
+// notSeen is for a check that could not be made.
+func (r *report) notSeen(check string, err error) {
+	r.add(check, Unknown, "could not look: "+err.Error(), "")
+}
+
+// clockSlack is how far clocks may be apart before ages and log lines mislead.
+const clockSlack = 2 * time.Second
+
+// clock compares a server's time with ours, in the middle of the question.
+func (r *report) clock(theirs time.Time, asked, answered time.Time) {
+	ours := asked.Add(answered.Sub(asked) / 2)
+	off := theirs.Sub(ours).Round(time.Millisecond)
+	// What the way took may all have been in one direction.
+	if apart := off.Abs() - answered.Sub(asked)/2; apart > clockSlack {
+		r.add("clock", Warning, fmt.Sprintf("it is %s off ours", off),
+			"synchronise the clocks of all machines (NTP): ages of events and leases are told by them")
+		return
+	}
+	r.ok("clock", "as ours, to within %s", clockSlack)
+}

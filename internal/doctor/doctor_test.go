@@ -1,0 +1,264 @@
+package doctor_test
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/doctor"
+	"aggregator/internal/events"
+	"aggregator/internal/postgres"
+	"aggregator/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// without are the findings that are not in order, as "verdict check: found".
+func without(findings []doctor.Finding) []string {
+	var all []string
+	for _, f := range findings {
+		if f.Verdict != doctor.OK {
+			all = append(all, string(f.Verdict)+" "+f.Check+": "+f.Found)
+		}
+	}
+	return all
+}
+
+func requireFinding(t *testing.T, findings []doctor.Finding, want string) {
+	t.Helper()
+	for _, f := range without(findings) {
+		if strings.HasPrefix(f, want) {
+			return
+		}
+	}
+	require.Fail(t, "not found", "%s in %q", want, without(findings))
+}
+
+var (
+	stream = events.Options{Kind: events.KindStream, Key: "book-like-events", PushSide: events.PushLeft, Partitions: 1}
+	list   = events.Options{Kind: events.KindList, Key: "BookLikeEventList", PushSide: events.PushLeft, Partitions: 1}
+)
+
+func connect(t *testing.T, u string) *redis.Client {
+	t.Helper()
+	o, err := redis.ParseURL(u)
+	require.NoError(t, err)
+	o.DisableIdentity = true
+	client := redis.NewClient(o)
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+func lookAt(t *testing.T, client redis.UniversalClient, o events.Options) []doctor.Finding {
+	t.Helper()
+	sources, err := events.Sources(client, o)
+	require.NoError(t, err)
+	findings, err := doctor.Redis(t.Context(), client, o, sources)
+	require.NoError(t, err)
+	return findings
+}
+
+// As the users of config/redis.acl, on a server as it should be, there is nothing to say.
+func TestRedisInOrder(t *testing.T) {
+	t.Parallel()
+	server := testenv.Redis(t)
+	admin := connect(t, server)
+	require.NoError(t, admin.ConfigSet(t.Context(), "appendonly", "yes").Err())
+	require.Eventually(t, func() bool {
+		info, err := admin.InfoMap(t.Context(), "persistence").Result()
+		return err == nil && info["Persistence"]["aof_rewrite_in_progress"] == "0" && info["Persistence"]["aof_rewrite_scheduled"] == "0"
+	}, 30*time.Second, 10*time.Millisecond)
+	findings := lookAt(t, connect(t, testenv.RedisAs(t, server, "aggregator_stream", "")), stream)
+	require.Empty(t, without(findings))
+	require.Len(t, findings, 7)
+	findings = lookAt(t, connect(t, testenv.RedisAs(t, server, "aggregator_list", "")), list)
+	require.Equal(t, []string{"unknown side of pushing: cannot be told: no list grew for 1s"}, without(findings))
+}
+
+func TestRedisFaults(t *testing.T) {
+	for name, tc := range map[string]struct {
+		fault func(ctx context.Context, c *redis.Client) error
+		from  events.Options
+		want  string
+	}{
+		"eviction": {func(ctx context.Context, c *redis.Client) error {
+			return c.ConfigSet(ctx, "maxmemory-policy", "allkeys-lru").Err()
+		}, stream, "warning eviction: maxmemory-policy allkeys-lru, but no maxmemory yet"},
+		"eviction with a limit": {func(ctx context.Context, c *redis.Client) error {
+			return cmdErr(c.ConfigSet(ctx, "maxmemory", "1gb"), c.ConfigSet(ctx, "maxmemory-policy", "allkeys-lru"))
+		}, stream, "problem eviction: maxmemory-policy allkeys-lru"},
+		"eviction of what expires": {func(ctx context.Context, c *redis.Client) error {
+			return c.ConfigSet(ctx, "maxmemory-policy", "volatile-ttl").Err()
+		}, stream, "warning eviction: maxmemory-policy volatile-ttl"},
+		"no append-only file": {func(context.Context, *redis.Client) error { return nil }, stream, "warning append-only file: off"},
+		"a replica": {func(ctx context.Context, c *redis.Client) error {
+			return c.ReplicaOf(ctx, "127.0.0.1", "1").Err()
+		}, stream, "problem role: it is a replica"},
+		"another type": {func(ctx context.Context, c *redis.Client) error {
+			return c.LPush(ctx, "book-like-events", "1:1:LIKE").Err()
+		}, stream, "problem source book-like-events: the key is there, but is no stream"},
+		"no group": {func(ctx context.Context, c *redis.Client) error {
+			return c.XAdd(ctx, &redis.XAddArgs{Stream: "book-like-events", Values: []any{"event", "1:1:LIKE"}}).Err()
+		}, stream, `warning source book-like-events: it has 1 entries, and no group "aggregator"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client := connect(t, testenv.Redis(t))
+			require.NoError(t, tc.fault(t.Context(), client))
+			requireFinding(t, lookAt(t, client, tc.from), tc.want)
+		})
+	}
+}
+
+func cmdErr(all ...redis.Cmder) error {
+	for _, cmd := range all {
+		if cmd.Err() != nil {
+			return cmd.Err()
+		}
+	}
+	return nil
+}
+
+func TestRedisRights(t *testing.T) {
+	t.Parallel()
+	server := testenv.Redis(t)
+	user := testenv.RedisAs(t, server, "aggregator_stream", "")
+	admin := connect(t, server)
+	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "aggregator_stream", "-xtrim", "-xsetid", "-info", "-time").Err())
+	findings := lookAt(t, connect(t, user), stream)
+	requireFinding(t, findings, "problem rights on book-like-events: the user may not use TIME, XSETID, XTRIM")
+	requireFinding(t, findings, "unknown eviction: could not look: no permission (+info)")
+	requireFinding(t, findings, "unknown clock: could not look: no permission (+time)")
+
+	u, err := url.Parse(user)
+	require.NoError(t, err)
+	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "aggregator_stream", "resetkeys").Err())
+	requireFinding(t, lookAt(t, connect(t, u.String()), stream), "problem source book-like-events: ")
+}
+
+// While somebody pushes, the end that grows can be told.
+func TestRedisSideOfPushing(t *testing.T) {
+	for _, tc := range []struct{ push, set, want string }{
+		{"left", "left", ""},
+		{"right", "right", ""},
+		{"right", "left", "problem side of pushing: producers push to the right of BookLikeEventList, and source.push_side is left"},
+		{"left", "right", "problem side of pushing: producers push to the left of BookLikeEventList, and source.push_side is right"},
+	} {
+		t.Run(tc.push+", set to "+tc.set, func(t *testing.T) {
+			t.Parallel()
+			client := connect(t, testenv.Redis(t))
+			push := client.LPush
+			if tc.push == "right" {
+				push = client.RPush
+			}
+			require.NoError(t, push(t.Context(), "BookLikeEventList", "0:1:LIKE").Err())
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				for i := 1; ctx.Err() == nil; i++ {
+					_ = push(ctx, "BookLikeEventList", fmt.Sprintf("%d:1:LIKE", i)).Err()
+				}
+			}()
+			o := list
+			o.PushSide = tc.set
+			findings := lookAt(t, client, o)
+			cancel()
+			<-ended
+			if tc.want != "" {
+				requireFinding(t, findings, tc.want)
+				return
+			}
+			for _, f := range findings {
+				if f.Check == "side of pushing" {
+					require.Equal(t, doctor.OK, f.Verdict)
+				}
+			}
+		})
+	}
+}
+
+func open(t *testing.T, u string, pooled bool) []doctor.Finding {
+	t.Helper()
+	pool, err := postgres.Open(t.Context(), postgres.Options{URL: u, MaxConns: 2, Pooled: pooled})
+	require.NoError(t, err)
+	defer pool.Close()
+	findings, err := doctor.Postgres(t.Context(), pool, 10)
+	require.NoError(t, err)
+	return findings
+}
+
+func exec(t *testing.T, u string, statements ...string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), u)
+	require.NoError(t, err)
+	defer conn.Close(t.Context())
+	for _, statement := range statements {
+		_, err := conn.Exec(t.Context(), statement)
+		require.NoError(t, err)
+	}
+}
+
+func TestPostgresInOrder(t *testing.T) {
+	t.Parallel()
+	server := testenv.NewPostgres(t, testenv.Durable())
+	u, err := server.CreateDatabase(t.Context(), "app", "")
+	require.NoError(t, err)
+	require.NoError(t, postgres.Migrate(t.Context(), u))
+	require.NoError(t, testenv.Grant(t.Context(), u))
+	u = testenv.As(t, u, "aggregator_daemon")
+	require.Empty(t, without(open(t, u, false)))
+	require.Empty(t, without(open(t, testenv.NewPgBouncer(t, u).Before(t, u), true)))
+}
+
+func TestPostgresFaults(t *testing.T) {
+	for name, tc := range map[string]struct{ fault, want string }{
+		"no fsync":    {``, "problem durability: fsync is off"},
+		"no key":      {`ALTER TABLE genre_score DROP CONSTRAINT genre_score_pkey; CREATE INDEX ON genre_score (child_profile_id, genre_id)`, "problem indexes: genre_score has no unique key on (child_profile_id, genre_id)"},
+		"partial key": {`ALTER TABLE topic_score DROP CONSTRAINT topic_score_pkey; CREATE UNIQUE INDEX ON topic_score (topic_id, child_profile_id) WHERE score > 0`, "problem indexes: topic_score has no unique key"},
+		"no index":    {`ALTER TABLE book_topic DROP CONSTRAINT book_topic_pkey`, "warning indexes: book_topic has no index that begins with book_id"},
+		"full pages":  {`ALTER TABLE cumulative_mbti_score RESET (fillfactor)`, "warning fillfactor: cumulative_mbti_score: full pages"},
+		"privilege":   {`REVOKE UPDATE ON genre_score FROM aggregator_daemon; REVOKE DELETE ON aggregator.lease FROM aggregator_daemon`, "problem privileges: the role may not UPDATE on genre_score, DELETE on aggregator.lease"},
+		"column":      {`REVOKE SELECT (id) ON child_profile FROM aggregator_daemon`, "problem privileges: the role may not SELECT (id) on child_profile"},
+		"table":       {`DROP TABLE favorite_topic`, "problem tables: there is no table favorite_topic"},
+		"old schema":  {`DELETE FROM aggregator.schema_migrations WHERE version_id = (SELECT max(version_id) FROM aggregator.schema_migrations)`, "problem schema: "},
+		"limit":       {`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 5', current_database()); END $$`, "problem connections: the service uses 10, and the limit of the database leaves 5"},
+		"read-only":   {`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$`, "problem role: its transactions are read-only"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := testenv.Database(t)
+			if tc.fault != "" {
+				exec(t, u, tc.fault)
+			}
+			requireFinding(t, open(t, testenv.As(t, u, "aggregator_daemon"), false), tc.want)
+		})
+	}
+}
+
+func TestPooler(t *testing.T) {
+	t.Parallel()
+	u := testenv.Database(t)
+	bouncer := testenv.NewPgBouncer(t, u, "ignore_startup_parameters = extra_float_digits").Before(t, u)
+	_, err := postgres.Open(t.Context(), postgres.Options{URL: bouncer})
+	finding, is := doctor.Refused(err)
+	require.True(t, is)
+	require.Equal(t, doctor.Problem, finding.Verdict)
+
+	// One that passes settings on, as far as it goes.
+	exec(t, u, `DO $$ BEGIN EXECUTE format('ALTER ROLE aggregator_daemon IN DATABASE %I SET aggregator.session = own', current_database()); END $$`)
+	passing := testenv.NewPgBouncer(t, u, "ignore_startup_parameters = synchronous_commit, lock_timeout, statement_timeout, "+
+		"idle_in_transaction_session_timeout, plan_cache_mode, aggregator.session").Before(t, u)
+	requireFinding(t, open(t, testenv.As(t, passing, "aggregator_daemon"), false),
+		"problem pooler: one connection was given several sessions")
+
+	// Told of it, but logged in as a role that has not its settings.
+	requireFinding(t, open(t, bouncer, true), "warning session: lock_timeout is 0")
+}

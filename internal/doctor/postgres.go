@@ -1,0 +1,303 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/postgres"
+)
+
+// Postgres looks at the server, the session, the schema and the tables. Needed is how many
+// connections the daemon uses. The error is that of a server that does not answer.
+func Postgres(ctx context.Context, pool *pgxpool.Pool, needed int) ([]Finding, error) {
+	r := &report{server: "PostgreSQL"}
+	if err := postgres.Ping(ctx, pool); err != nil {
+		return nil, err
+	}
+	r.postgresServer(ctx, pool)
+	r.session(ctx, pool)
+	r.connections(ctx, pool, needed)
+	asked := time.Now()
+	var now time.Time
+	if err := pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
+		r.notSeen("clock", err)
+	} else {
+		r.clock(now, asked, time.Now())
+	}
+	if err := postgres.CheckSchema(ctx, pool); err != nil {
+		r.add("schema", Problem, err.Error(), "aggregator migrate up")
+		return r.findings, nil // the rest would only say the same
+	}
+	r.ok("schema", "as this program needs it")
+	r.privileges(ctx, pool)
+	r.indexes(ctx, pool)
+	r.room(ctx, pool)
+	return r.findings, nil
+}
+
+func (r *report) postgresServer(ctx context.Context, pool *pgxpool.Pool) {
+	var version, fsync, pages string
+	var standby, readOnly bool
+	err := pool.QueryRow(ctx, `SELECT split_part(current_setting('server_version'), ' ', 1), current_setting('fsync'),
+    current_setting('full_page_writes'), pg_is_in_recovery(), current_setting('default_transaction_read_only')::bool`).
+		Scan(&version, &fsync, &pages, &standby, &readOnly)
+	if err != nil {
+		r.notSeen("server", err)
+		return
+	}
+	r.ok("version", "%s", version)
+	switch {
+	case standby:
+		r.add("role", Problem, "it is a standby", "point postgres.url at the primary, or add target_session_attrs=read-write to it")
+	case readOnly:
+		r.add("role", Problem, "its transactions are read-only", "set default_transaction_read_only to off for the database and the role")
+	default:
+		r.ok("role", "primary")
+	}
+	switch {
+	case fsync != "on":
+		r.add("durability", Problem, "fsync is off: a crash of the machine destroys the database", "set fsync to on in postgresql.conf, and reload")
+	case pages != "on":
+		r.add("durability", Problem, "full_page_writes is off: a crash of the machine may tear pages", "set full_page_writes to on in postgresql.conf, and reload")
+	default:
+		r.ok("durability", "fsync and full_page_writes are on")
+	}
+}
+
+// session looks for a pooler, and at what a session is like that goes through one.
+func (r *report) session(ctx context.Context, pool *pgxpool.Pool) {
+	var commit, lock string
+	err := pool.QueryRow(ctx, `SELECT current_setting('synchronous_commit'), current_setting('lock_timeout')`).Scan(&commit, &lock)
+	if err != nil {
+		r.notSeen("session", err)
+		return
+	}
+	const again = "run config/roles.sql, or ALTER ROLE ... SET synchronous_commit = off; and see docs/servers.md"
+	pooled := postgres.Pooled(pool.Config().ConnConfig)
+	switch {
+	case commit != "off":
+		r.add("session", Warning, "synchronous_commit is "+commit+": each profile's transaction waits for the disk, not each chunk", again)
+	case pooled && lock == "0":
+		r.add("session", Warning, "lock_timeout is 0: a stuck lock is noticed only when the service gives the connection up", again)
+	default:
+		r.ok("session", "synchronous_commit is off; checkpoints turn it on for themselves")
+	}
+	if pooled {
+		r.ok("pooler", "postgres.pooler is transaction")
+		return
+	}
+	r.pooler(ctx, pool)
+}
+
+// pooler asks one connection of ours, beside others, which sessions it is given.
+func (r *report) pooler(ctx context.Context, pool *pgxpool.Pool) {
+	sessions := map[int]bool{}
+	ask := func(ours *pgxpool.Conn) error {
+		var pid int
+		err := ours.QueryRow(ctx, `SELECT pg_backend_pid()`, pgx.QueryExecModeExec).Scan(&pid)
+		sessions[pid] = true
+		return err
+	}
+	err := pool.AcquireFunc(ctx, func(ours *pgxpool.Conn) error {
+		if err := ask(ours); err != nil {
+			return err
+		}
+		// While another holds a transaction, a pooler gives it the session that we just had.
+		return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, `SELECT 1`, pgx.QueryExecModeExec); err != nil {
+				return err
+			}
+			return ask(ours)
+		})
+	})
+	switch {
+	case err != nil:
+		r.notSeen("pooler", err)
+	case len(sessions) > 1:
+		r.add("pooler", Problem, "one connection was given several sessions: there is a pooler in transaction mode", "set postgres.pooler to transaction")
+	default:
+		r.ok("pooler", "none to be seen: a connection keeps its session")
+	}
+}
+
+func (r *report) connections(ctx context.Context, pool *pgxpool.Pool, needed int) {
+	var most, role, database int
+	err := pool.QueryRow(ctx, `SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+    (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user), (SELECT datconnlimit FROM pg_database WHERE datname = current_database())`).
+		Scan(&most, &role, &database)
+	if err != nil {
+		r.notSeen("connections", err)
+		return
+	}
+	limit, of := most, "max_connections"
+	if role >= 0 && role < limit {
+		limit, of = role, "the limit of the role"
+	}
+	if database >= 0 && database < limit {
+		limit, of = database, "the limit of the database"
+	}
+	if postgres.Pooled(pool.Config().ConnConfig) {
+		r.ok("connections", "the pooler's; %s allows %d", of, limit)
+		return
+	}
+	if needed > limit {
+		r.add("connections", Problem, fmt.Sprintf("the service uses %d, and %s leaves %d", needed, of, limit),
+			"raise it, or lower apply.workers or source.partitions")
+		return
+	}
+	r.ok("connections", "the service uses %d of the %d that %s allows to all", needed, limit, of)
+}
+
+// rights are what the service does with the tables.
+var rights = []struct{ tables, privileges string }{
+	{"genre, topic, mbti, book, book_topic, book_mbti", "SELECT"},
+	{"genre_score, topic_score, cumulative_mbti_score", "SELECT, INSERT, UPDATE"},
+	{"child_personality_history, favorite_genre, favorite_topic", "SELECT, INSERT"},
+	{"aggregator.mark, aggregator.checkpoint, aggregator.dead_letter", "SELECT, INSERT, UPDATE"},
+	{"aggregator.lease", "SELECT, INSERT, UPDATE, DELETE"},
+	{"aggregator.schema_migrations", "SELECT"},
+}
+
+func (r *report) privileges(ctx context.Context, pool *pgxpool.Pool) {
+	var missing []string
+	for _, right := range rights {
+		for table := range strings.SplitSeq(right.tables, ", ") {
+			for privilege := range strings.SplitSeq(right.privileges, ", ") {
+				var exists, may bool
+				err := pool.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL, coalesce(has_table_privilege(to_regclass($1), $2), false)`, table, privilege).Scan(&exists, &may)
+				switch {
+				case err != nil:
+					r.notSeen("privileges", err)
+					return
+				case !exists:
+					r.add("tables", Problem, "there is no table "+table, "is the schema of the application in the search_path of the role? aggregator migrate up creates what is missing")
+					return
+				case !may:
+					missing = append(missing, privilege+" on "+table)
+				}
+			}
+		}
+	}
+	var child bool
+	err := pool.QueryRow(ctx, `SELECT coalesce(has_column_privilege(to_regclass('child_profile'), 'id', 'SELECT'), false)`).Scan(&child)
+	if err != nil {
+		r.notSeen("privileges", err)
+		return
+	}
+	if !child {
+		missing = append(missing, "SELECT (id) on child_profile")
+	}
+	if len(missing) > 0 {
+		r.add("privileges", Problem, "the role may not "+strings.Join(missing, ", "), "run config/roles.sql in this database, and connect as aggregator_daemon")
+		return
+	}
+	r.ok("privileges", "the role may do all that the service does")
+}
+
+// keys are the unique keys that our statements rely on, and columns that are looked up by.
+var (
+	keys = []struct{ table, columns string }{
+		{"genre_score", "child_profile_id, genre_id"},
+		{"topic_score", "child_profile_id, topic_id"},
+		{"cumulative_mbti_score", "child_profile_id"},
+	}
+	lookups = []struct{ table, column string }{
+		{"child_profile", "id"},
+		{"book", "id"},
+		{"book_topic", "book_id"},
+		{"book_mbti", "book_id"},
+		{"child_personality_history", "child_profile_id"},
+		{"favorite_genre", "child_profile_id"},
+		{"favorite_topic", "child_profile_id"},
+	}
+)
+
+// indexColumns are the columns of each usable index of a table, and whether it is unique for
+// all rows.
+func indexColumns(ctx context.Context, pool *pgxpool.Pool, table string) (unique map[string]bool, first map[string]bool, err error) {
+	unique, first = map[string]bool{}, map[string]bool{}
+	rows, _ := pool.Query(ctx, `SELECT i.indisunique AND i.indimmediate, array(
+        SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (n, place)
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.n
+        WHERE k.place <= i.indnkeyatts ORDER BY k.place)
+    FROM pg_index i WHERE i.indrelid = to_regclass($1) AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL`, table) // its error is also that of the rows
+	var isUnique bool
+	var columns []string
+	_, err = pgx.ForEachRow(rows, []any{&isUnique, &columns}, func() error {
+		first[columns[0]] = true
+		if isUnique {
+			unique[sorted(columns)] = true
+		}
+		return nil
+	})
+	return unique, first, err
+}
+
+func (r *report) indexes(ctx context.Context, pool *pgxpool.Pool) {
+	fine := true
+	for _, key := range keys {
+		unique, _, err := indexColumns(ctx, pool, key.table)
+		if err != nil {
+			r.notSeen("indexes", err)
+			return
+		}
+		if !unique[sorted(strings.Split(key.columns, ", "))] {
+			fine = false
+			r.add("indexes", Problem, fmt.Sprintf("%s has no unique key on (%s): no score can be written", key.table, key.columns),
+				fmt.Sprintf("CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s)", key.table, key.columns))
+		}
+	}
+	for _, lookup := range lookups {
+		_, first, err := indexColumns(ctx, pool, lookup.table)
+		if err != nil {
+			r.notSeen("indexes", err)
+			return
+		}
+		if !first[lookup.column] {
+			fine = false
+			r.add("indexes", Warning, fmt.Sprintf("%s has no index that begins with %s: each look-up reads all of it", lookup.table, lookup.column),
+				fmt.Sprintf("CREATE INDEX CONCURRENTLY ON %s (%s)", lookup.table, lookup.column))
+		}
+	}
+	if fine {
+		r.ok("indexes", "all that are needed are there")
+	}
+}
+
+// room looks whether score tables leave room for new versions of rows in their pages.
+func (r *report) room(ctx context.Context, pool *pgxpool.Pool) {
+	rows, _ := pool.Query(ctx, `SELECT t FROM unnest($1::text[]) t JOIN pg_class c ON c.oid = to_regclass(t) AND c.relkind = 'r'
+    WHERE NOT EXISTS (SELECT FROM unnest(c.reloptions) o WHERE o LIKE 'fillfactor=%' AND split_part(o, '=', 2)::int <= 90)`,
+		[]string{"genre_score", "topic_score", "cumulative_mbti_score"}) // its error is also that of the rows
+	full, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	switch {
+	case err != nil:
+		r.notSeen("fillfactor", err)
+	case len(full) > 0:
+		r.add("fillfactor", Warning, strings.Join(full, ", ")+": full pages make each update touch the index too",
+			"ALTER TABLE ... SET (fillfactor = 50), and VACUUM FULL or pg_repack when there is time")
+	default:
+		r.ok("fillfactor", "score tables leave room for updates")
+	}
+}
+
+// Refused is the finding of a PostgreSQL that could not be looked at because of a pooler;
+// false for any other error.
+func Refused(err error) (Finding, bool) {
+	if !errors.Is(err, postgres.ErrPooler) {
+		return Finding{}, false
+	}
+	return Finding{"PostgreSQL", "pooler", Problem, err.Error(), "set postgres.pooler to transaction"}, true
+}
+
+// sorted is the same text for the same columns in any order.
+func sorted(columns []string) string {
+	return strings.Join(slices.Sorted(slices.Values(columns)), ", ")
+}

@@ -1,0 +1,272 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"aggregator/internal/events"
+)
+
+// pushTime is how long a list is watched to see at which end producers push.
+const pushTime = time.Second
+
+// Redis looks at a Redis, or at each master of a cluster, and at the sources in it. The
+// error is that of a server that does not answer.
+func Redis(ctx context.Context, client redis.UniversalClient, o events.Options, sources []*events.Source) ([]Finding, error) {
+	r := &report{server: "Redis"}
+	if err := client.Ping(ctx).Err(); err != nil {
+		return nil, err
+	}
+	var nodes []redis.UniversalClient
+	if cluster, ok := client.(*redis.ClusterClient); ok {
+		var mu sync.Mutex
+		err := cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
+			mu.Lock()
+			defer mu.Unlock()
+			nodes = append(nodes, node)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	} else {
+		nodes = append(nodes, client)
+	}
+	for _, node := range nodes {
+		one := &report{server: r.server}
+		if c, ok := node.(*redis.Client); ok && len(nodes) > 1 {
+			one.server += " " + c.Options().Addr
+		}
+		one.redisServer(ctx, node)
+		r.findings = append(r.findings, one.findings...)
+	}
+	for _, source := range sources {
+		r.source(ctx, client, o, source)
+	}
+	if o.Kind == events.KindList {
+		r.pushSide(ctx, client, o, sources)
+	}
+	return r.findings, nil
+}
+
+func (r *report) redisServer(ctx context.Context, node redis.UniversalClient) {
+	hello := map[string]string{} // HELLO needs no right
+	if reply, err := node.Do(ctx, "HELLO").Result(); err == nil {
+		switch reply := reply.(type) {
+		case map[any]any:
+			for name, value := range reply {
+				hello[fmt.Sprint(name)] = fmt.Sprint(value)
+			}
+		case []any:
+			for i := 0; i+1 < len(reply); i += 2 {
+				hello[fmt.Sprint(reply[i])] = fmt.Sprint(reply[i+1])
+			}
+		}
+	}
+	r.redisVersion(hello["version"])
+	switch role := hello["role"]; role {
+	case "master":
+		r.ok("role", "master")
+	default:
+		r.add("role", Problem, "it is a "+role, "point redis.url at the master, or at the Sentinels or the cluster (redis.mode): a replica refuses what we write")
+	}
+	r.redisInfo(ctx, node)
+
+	asked := time.Now()
+	if now, err := node.Time(ctx).Result(); err != nil {
+		r.notSeen("clock", denied(err, "+time"))
+	} else {
+		r.clock(now, asked, time.Now())
+	}
+}
+
+func (r *report) redisVersion(version string) {
+	major, _, _ := strings.Cut(version, ".")
+	if n, err := strconv.Atoi(major); err != nil || n < 7 {
+		r.add("version", Problem, version, "use Redis 7.0 or later: XSETID and XGROUP have not what we need before")
+		return
+	}
+	r.ok("version", "%s", version)
+}
+
+// redisInfo looks at what a crash or a full memory would do.
+func (r *report) redisInfo(ctx context.Context, node redis.UniversalClient) {
+	text, err := node.Info(ctx, "everything").Result()
+	if err != nil {
+		err = denied(err, "+info")
+		r.notSeen("eviction", err)
+		r.notSeen("append-only file", err)
+		return
+	}
+	info := map[string]string{}
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			info[name] = value
+		}
+	}
+	const keep = "CONFIG SET maxmemory-policy noeviction, and in redis.conf: a full Redis must refuse events, not throw away those that wait"
+	switch policy := info["maxmemory_policy"]; {
+	case policy == "noeviction":
+		r.ok("eviction", "maxmemory-policy noeviction")
+	case strings.HasPrefix(policy, "volatile-"):
+		r.add("eviction", Warning, "maxmemory-policy "+policy+": our keys do not expire, and so are not evicted", keep)
+	case info["maxmemory"] == "0":
+		r.add("eviction", Warning, "maxmemory-policy "+policy+", but no maxmemory yet", keep)
+	default:
+		r.add("eviction", Problem, "maxmemory-policy "+policy, keep)
+	}
+	switch {
+	case info["aof_enabled"] != "1":
+		r.add("append-only file", Warning, "off: a crash loses the events since the latest snapshot, and repeats some of a list",
+			"CONFIG SET appendonly yes, and in redis.conf; appendfsync always if none may be lost")
+	case info["aof_last_write_status"] != "ok" || info["aof_last_bgrewrite_status"] != "ok":
+		r.add("append-only file", Problem, "it cannot be written", "look into the log of Redis, and for a full disk")
+	default:
+		r.ok("append-only file", "on")
+	}
+}
+
+// denied says which right is missing, if that is what is wrong.
+func denied(err error, right string) error {
+	if strings.HasPrefix(err.Error(), "NOPERM") {
+		return fmt.Errorf("no permission (%s); see config/redis.acl", right)
+	}
+	return err
+}
+
+func (r *report) source(ctx context.Context, client redis.UniversalClient, o events.Options, source *events.Source) {
+	check := "source " + source.Name()
+	state, err := source.Inspect(ctx)
+	switch {
+	case redis.HasErrorPrefix(err, "WRONGTYPE"):
+		r.add(check, Problem, "the key is there, but is no stream", "is source.kind right? it is "+o.Kind+", and source.key names something else")
+	case redis.HasErrorPrefix(err, "NOPERM"), err != nil && strings.Contains(err.Error(), "ACL"):
+		r.add(check, Problem, err.Error(), "give the user what config/redis.acl has, and the keys of the source")
+	case err != nil:
+		r.notSeen(check, err)
+	case !state.Exists:
+		r.ok(check, "not there yet: nothing was ever pushed to it")
+	case state.Bookmark == nil:
+		r.add(check, Warning, fmt.Sprintf("it has %d entries, and no group %q: exporters do not see how far we are", state.Length, events.Group),
+			"run or drain makes it, as soon as it has settled something; if one is running, look into its log")
+	default:
+		r.ok(check, "%d entries there, bookmark at %s", state.Length, state.Bookmark.Position)
+	}
+	if err == nil {
+		r.redisRights(ctx, client, o, source)
+	}
+}
+
+// rightsScript asks Redis what the user may do, which needs no right but to run it.
+const rightsScript = `local missing = {}
+for _, line in ipairs(ARGV) do
+  local words = {}
+  for word in string.gmatch(line, '%S+') do table.insert(words, word) end
+  if not redis.acl_check_cmd(unpack(words)) then table.insert(missing, line) end
+end
+return missing`
+
+// redisRights asks for each command that the daemon and its scripts send, with arguments as
+// far as Redis wants them.
+func (r *report) redisRights(ctx context.Context, client redis.UniversalClient, o events.Options, source *events.Source) {
+	check := "rights on " + source.Name()
+	stream, list := source.Name(), source.Key()
+	lines := []any{
+		"eval x 1 " + stream, "evalsha x 1 " + stream, "exists " + stream, "time", "xinfo stream " + stream, "xinfo groups " + stream,
+		"xpending " + stream + " g", "xrange " + stream + " - +", "xgroup create " + stream + " g 0", "xgroup setid " + stream + " g 0",
+		"xsetid " + stream + " 1-1", "xtrim " + stream + " minid 0",
+	}
+	if o.Kind == events.KindList {
+		lines = append(lines, "llen "+list, "lrange "+list+" 0 1", "ltrim "+list+" 0 1", "xlen "+stream, "xadd "+stream+" * event x")
+	} else {
+		lines = append(lines, "xread streams "+stream+" 0")
+	}
+	missing, err := client.EvalRO(ctx, rightsScript, []string{stream}, lines...).StringSlice()
+	if err != nil {
+		r.notSeen(check, denied(err, "+eval_ro"))
+		return
+	}
+	for i, line := range missing {
+		missing[i] = strings.ToUpper(strings.Fields(line)[0])
+	}
+	missing = slices.Compact(missing)
+	if len(missing) > 0 {
+		r.add(check, Problem, "the user may not use "+strings.Join(missing, ", "), "give it what config/redis.acl has for the source.kind and source.key")
+		return
+	}
+	r.ok(check, "the user may do all that the service does")
+}
+
+// ends are the two ends of a list at one moment.
+type ends struct {
+	length     int64
+	head, tail string
+}
+
+func look(ctx context.Context, client redis.UniversalClient, key string) (e ends, err error) {
+	var errs [3]error
+	var head, tail []string
+	e.length, errs[0] = client.LLen(ctx, key).Result()
+	head, errs[1] = client.LRange(ctx, key, 0, 0).Result()
+	tail, errs[2] = client.LRange(ctx, key, -1, -1).Result()
+	e.head, e.tail = strings.Join(head, ""), strings.Join(tail, "")
+	return e, errors.Join(errs[:]...)
+}
+
+// pushSide watches lists for a moment. The elements do not tell when they were pushed, but
+// if a list has grown, and one end is as it was and the other is not, it grew there.
+func (r *report) pushSide(ctx context.Context, client redis.UniversalClient, o events.Options, sources []*events.Source) {
+	const check = "side of pushing"
+	before := make([]ends, len(sources))
+	for i, source := range sources {
+		var err error
+		if before[i], err = look(ctx, client, source.Key()); err != nil {
+			r.notSeen(check, err)
+			return
+		}
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(pushTime):
+	}
+	for i, source := range sources {
+		after, err := look(ctx, client, source.Key())
+		if err != nil {
+			r.notSeen(check, err)
+			return
+		}
+		side := pushedTo(before[i], after)
+		switch side {
+		case "":
+			continue
+		case o.PushSide:
+			r.ok(check, "%s, as source.push_side says", side)
+		default:
+			r.add(check, Problem, fmt.Sprintf("producers push to the %s of %s, and source.push_side is %s: the newest events are applied first", side, source.Key(), o.PushSide),
+				"set source.push_side to "+side)
+		}
+		return
+	}
+	r.add(check, Unknown, fmt.Sprintf("cannot be told: no list grew for %s", pushTime), "")
+}
+
+// pushedTo is the side at which a list grew; empty if that cannot be told.
+func pushedTo(before, after ends) string {
+	switch {
+	case before.length == 0 || after.length <= before.length:
+		return ""
+	case before.head != after.head && before.tail == after.tail:
+		return events.PushLeft
+	case before.head == after.head && before.tail != after.tail:
+		return events.PushRight
+	}
+	return ""
+}
