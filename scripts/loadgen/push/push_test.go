@@ -316,3 +316,23 @@ func requireJournalHolds(t *testing.T, db *redis.Client, path string, s workload
 		}
 	}
 }
+
+func TestNoEventIsSentBeforeItIsDue(t *testing.T) {
+	db, s := connect(t, testenv.Redis(t)), settings(20)
+	o := options()
+	o.Rate, o.Start = 200, time.Now().Add(50*time.Millisecond)
+	report, err := Push(t.Context(), db, s, events(t, s), o, nil)
+	require.NoError(t, err)
+	require.Equal(t, int64(20), report.Acknowledged)
+	// Redis puts the time into the ids, which count from 0 within a millisecond.
+	all, err := db.XRange(t.Context(), s.Keys()[0], "-", "+").Result()
+	require.NoError(t, err)
+	for i, entry := range all {
+		var ms, seq int64
+		_, err := fmt.Sscanf(entry.ID, "%d-%d", &ms, &seq)
+		require.NoError(t, err)
+		// With i events before it, the entry comes when event i is due, or later. The clock
+		// that Redis looks at may be a little old; the time between two events is ample.
+		require.GreaterOrEqual(t, ms, Due(o.Start, o.Rate, int64(i)-1).UnixMilli())
+	}
+}
