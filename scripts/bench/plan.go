@@ -39,9 +39,9 @@ var full = plan{
 // small takes two minutes: a look, not a measurement.
 var small = plan{
 	runs: 1, rungs: 1,
-	events: 100_000, many: 200_000, old: 500, warmUp: 20_000,
+	events: 50_000, many: 100_000, old: 500, warmUp: 20_000,
 	backlogs: []int64{10_000, 100_000},
-	chunks:   []int{30_000, 100_000},
+	chunks:   []int{20_000, 50_000},
 	workers:  []int{1, 4},
 	together: []int{1, 200},
 	rates:    []float64{1_000, 2_000, 4_000},
