@@ -50,6 +50,11 @@ ALTER ROLE aggregator_daemon SET lock_timeout = '5s';
 ALTER ROLE aggregator_daemon SET statement_timeout = '30s';
 ALTER ROLE aggregator_daemon SET idle_in_transaction_session_timeout = '60s';
 ALTER ROLE aggregator_daemon SET plan_cache_mode = force_generic_plan;
+ALTER ROLE aggregator_daemon SET enable_seqscan = off;
+ALTER ROLE aggregator_daemon SET enable_bitmapscan = off;
+ALTER ROLE aggregator_daemon SET enable_hashjoin = off;
+ALTER ROLE aggregator_daemon SET enable_mergejoin = off;
+ALTER ROLE aggregator_daemon SET jit = off;
 
 -- Whatever a migration makes belongs to the owner, not to who happened to run it.
 ALTER ROLE aggregator_migrate SET role = aggregator_owner;

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -20,6 +21,16 @@ const serverTimeout = 45 * time.Second
 // group has let go of it.
 const trimEvery = 10 * time.Second
 
+// memoryGoal is how much memory the collector tries to keep us below when chunks are as large
+// as they can be; it works harder then, and is not noticed otherwise. GOMEMLIMIT overrides it.
+const memoryGoal = 110 << 20
+
+func limitMemory() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryGoal)
+	}
+}
+
 // engine is an aggregator with its connections.
 type engine struct {
 	*aggregator.Aggregator
@@ -28,6 +39,7 @@ type engine struct {
 
 // openEngine connects to both servers; errors as connect. The caller closes the engine.
 func (a *app) openEngine(ctx context.Context) (*engine, error) {
+	limitMemory()
 	cfg := a.cfg
 	to, err := a.connect(ctx, aggregator.Connections(cfg.Apply.Workers, cfg.Source.Partitions),
 		2*cfg.Source.Partitions+2) // each partition waits and trims

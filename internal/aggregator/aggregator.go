@@ -237,6 +237,9 @@ type partition struct {
 	log    *slog.Logger
 	dead   breaker
 	hand   struct{ applied, dead atomic.Int64 } // of the chunk in hand: settled events
+
+	inHand     atomic.Int64 // bytes that the chunk in hand holds
+	incomplete atomic.Bool  // see catalogue; of the chunk in hand
 }
 
 func (a *Aggregator) partition(i int) *partition {

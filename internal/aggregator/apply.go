@@ -1,9 +1,11 @@
 package aggregator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -12,23 +14,27 @@ import (
 	"aggregator/internal/ledger"
 )
 
-// window is how many transactions are in flight on a connection at most. More would
-// not keep the server busier, only hold more memory.
-const window = 64
+const (
+	// window is how many profiles' transactions are in flight on a connection at most. More
+	// would not keep the server busier, only hold more memory.
+	window = 64
+	// few transactions are in flight all the same if each is of many profiles.
+	few = 4
+)
 
 // apply settles the runs of a chunk: every event of theirs is applied or a dead letter
 // when it returns without an error. After an error some are.
 func (p *partition) apply(ctx context.Context, runs []run, known catalogue) error {
 	together := p.options.ProfilesPerTransaction
+	known.incomplete.Store(false)
 	for len(runs) > 0 {
 		refused, err := p.pass(ctx, runs, together, known)
 		if err != nil {
 			return err
 		}
-		if runs, err = p.triage(ctx, refused, together, known); err != nil {
+		if runs, together, err = p.triage(ctx, refused, together, known); err != nil {
 			return err
 		}
-		together = 1 // a group that failed is tried one profile at a time
 	}
 	return nil
 }
@@ -100,7 +106,10 @@ func (p *partition) work(ctx context.Context, known catalogue, take func() []run
 		runs []run
 		tally
 	}
-	var waiting []sent
+	var (
+		waiting  []sent
+		profiles int // that are waiting
+	)
 	settle := func(n int) error {
 		for range n {
 			refusal, err := pipe.receive()
@@ -109,7 +118,11 @@ func (p *partition) work(ctx context.Context, known catalogue, take func() []run
 			}
 			first := waiting[0]
 			waiting = waiting[1:]
+			profiles -= len(first.runs)
 			if refusal != nil {
+				if Classify(refusal) == Incomplete {
+					known.incomplete.Store(true) // at once: others may be like it
+				}
 				refuse(refused{first.runs, refusal})
 				continue
 			}
@@ -118,7 +131,7 @@ func (p *partition) work(ctx context.Context, known catalogue, take func() []run
 		return nil
 	}
 	for {
-		for len(waiting) < pipe.window {
+		for len(waiting) < pipe.window && (profiles < window || len(waiting) < few) {
 			runs := take()
 			if runs == nil {
 				break
@@ -133,6 +146,7 @@ func (p *partition) work(ctx context.Context, known catalogue, take func() []run
 				return err
 			}
 			waiting = append(waiting, sent{runs, total})
+			profiles += len(runs)
 		}
 		if len(waiting) == 0 {
 			return nil
@@ -148,15 +162,21 @@ func (p *partition) work(ctx context.Context, known catalogue, take func() []run
 }
 
 // triage decides what becomes of refused transactions, and returns the runs to try
-// again. It fails if one was refused for no reason of its own.
-func (p *partition) triage(ctx context.Context, all []refused, together int, known catalogue) ([]run, error) {
+// again, and how many to try together: one, if a group was refused for what may be only
+// one profile's fault. It fails if a transaction was refused for no reason of its own.
+func (p *partition) triage(ctx context.Context, all []refused, together int, known catalogue) ([]run, int, error) {
 	var again, moved []run
+	next := together
 	for _, r := range all {
 		verdict := Classify(r.why)
 		switch {
 		case verdict == Retry || verdict == Halt:
-			return nil, fmt.Errorf("applying events of profile %d: %w", r.runs[0].profileID, r.why)
+			return nil, 0, fmt.Errorf("applying events of profile %d: %w", r.runs[0].profileID, r.why)
+		case verdict == Incomplete:
+			known.incomplete.Store(true)
+			again = append(again, r.runs...)
 		case together > 1:
+			next = 1
 			again = append(again, r.runs...)
 		case verdict == Moved:
 			moved = append(moved, r.runs...)
@@ -166,29 +186,36 @@ func (p *partition) triage(ctx context.Context, all []refused, together int, kno
 			delete(known.profiles, profile)
 			again = append(again, r.runs...)
 		case verdict == Data:
+			known.incomplete.Store(true) // its halves must not be refused for that
 			if err := p.isolate(ctx, r.runs[0], r.why, known); err != nil {
-				return nil, err
+				return nil, 0, err
 			}
 		}
 	}
 	if len(moved) == 0 {
-		return again, nil
+		return inOrder(again), next, nil
 	}
 	p.count.conflicts.Add(int64(len(moved)))
 	marks, err := ledger.Marks(ctx, p.pool, p.source.Name(), profileIDs(moved))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	for _, r := range moved {
 		mark := marks[r.profileID]
 		if r.seen.After(mark) {
-			return nil, fmt.Errorf("the mark of profile %d went back from %s to %s: PostgreSQL lost commits", r.profileID, r.seen, mark)
+			return nil, 0, fmt.Errorf("the mark of profile %d went back from %s to %s: PostgreSQL lost commits", r.profileID, r.seen, mark)
 		}
 		if rest := r.after(mark); len(rest.events) > 0 {
 			again = append(again, rest)
 		}
 	}
-	return again, nil
+	return inOrder(again), next, nil
+}
+
+// inOrder sorts runs by profile: transactions on several take them in this order.
+func inOrder(runs []run) []run {
+	slices.SortFunc(runs, func(a, b run) int { return cmp.Compare(a.profileID, b.profileID) })
+	return runs
 }
 
 // isolate settles a run that PostgreSQL refuses for its data, in ever smaller runs;

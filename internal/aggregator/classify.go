@@ -10,6 +10,7 @@ import (
 
 	"aggregator/internal/history"
 	"aggregator/internal/ledger"
+	"aggregator/internal/scores"
 )
 
 // Verdict says what is to be done about an error.
@@ -24,6 +25,8 @@ const (
 	Moved
 	// Gone: a profile does not exist any more.
 	Gone
+	// Incomplete: a score of a profile has no row yet.
+	Incomplete
 	// Data: PostgreSQL refuses the data of one profile.
 	Data
 	// Settled: somebody else has settled a dead letter.
@@ -54,6 +57,8 @@ func classifySQLState(code string) Verdict {
 		return Moved
 	case history.ProfileGone:
 		return Gone
+	case scores.RowMissing:
+		return Incomplete
 	case ledger.LetterSettled:
 		return Settled
 	}

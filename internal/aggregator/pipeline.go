@@ -111,6 +111,8 @@ func (p *pipeline) send(batch *pgx.Batch) error {
 		if p.pooled {
 			p.open.SendQueryParams(query.SQL, p.encoder.ParamValues, statement.ParamOIDs, p.encoder.ParamFormats, nil)
 		} else {
+			// Not SendQueryStatement: in pgx 5.12 the descriptions that it keeps get out of
+			// step with the results after a statement has failed.
 			p.open.SendQueryPrepared(statement.Name, p.encoder.ParamValues, p.encoder.ParamFormats, nil)
 		}
 	}

@@ -15,8 +15,9 @@ const (
 	pageEntries = 100
 	// pageBytes is what a reply should not exceed, as far as the entries before tell.
 	pageBytes = 4 << 20
-	// chunkBytes bounds what a chunk holds in memory: a million events and a quarter, fewer
-	// if payloads are unusual or large.
+	// chunkBytes bounds what the chunk in hand and the one that is read meanwhile hold in
+	// memory together: 1.3 million events, fewer if payloads are unusual or large. The
+	// one that is read gets at least an eighth.
 	chunkBytes = 64 << 20
 	// idleWait is how long one wait for new entries lasts; a stop waits for it.
 	idleWait = 500 * time.Millisecond
@@ -143,7 +144,7 @@ const (
 // page reads what comes next into the batch.
 func (g *gatherer) page(ctx context.Context, batch *events.Batch) (outcome, error) {
 	room := g.options.ChunkMaxEvents - batch.Entries
-	if room <= 0 || batch.Held >= chunkBytes {
+	if room <= 0 || batch.Held >= g.mayHold() {
 		return full, nil
 	}
 	want := min(room, pageEntries, max(1, pageBytes/(g.size+1)))
@@ -173,6 +174,11 @@ func (g *gatherer) page(ctx context.Context, batch *events.Batch) (outcome, erro
 	}
 }
 
+// mayHold is how many bytes the batch that is read may hold.
+func (g *gatherer) mayHold() int {
+	return max(chunkBytes/8, chunkBytes-int(g.inHand.Load()))
+}
+
 // makeRoom lets a batch that grows long grow at once by as much as waits in the stream.
 // Growing step by step would take twice the memory.
 func (g *gatherer) makeRoom(ctx context.Context, batch *events.Batch, want int) error {
@@ -184,7 +190,7 @@ func (g *gatherer) makeRoom(ctx context.Context, batch *events.Batch, want int) 
 	if err != nil {
 		return err
 	}
-	most := min(g.options.ChunkMaxEvents, batch.Entries*chunkBytes/batch.Held)
+	most := min(g.options.ChunkMaxEvents, batch.Entries*g.mayHold()/batch.Held)
 	batch.Events = slices.Grow(batch.Events, max(want, min(int(state.Length), most-batch.Entries)))
 	return nil
 }

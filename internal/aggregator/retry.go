@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"aggregator/internal/events"
+	"aggregator/internal/history"
 	"aggregator/internal/ledger"
 	"aggregator/internal/scores"
 )
@@ -117,7 +118,10 @@ func (r *Retrier) lookUp(ctx context.Context, profiles, books []int64) (known ca
 	if known.profiles, err = r.Catalogue.Profiles(ctx, distinct(profiles)); err != nil {
 		return known, err
 	}
-	known.books, err = r.Catalogue.Books(ctx, distinct(books))
+	if known.books, err = r.Catalogue.Books(ctx, distinct(books)); err != nil {
+		return known, err
+	}
+	known.types, err = history.ReadTypes(ctx, r.Pool)
 	return known, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"aggregator/internal/events"
+	"aggregator/internal/history"
 	"aggregator/internal/ledger"
 )
 
@@ -152,6 +153,8 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	p.progressed()
 	p.dropHand()
 	defer p.dropHand()
+	p.inHand.Store(int64(batch.Held))
+	defer p.inHand.Store(0)
 	runs := group(batch.Events)
 	settlement := ledger.Settlement{From: from, To: batch.Last, Entries: batch.Entries, Marks: places(runs)}
 	for _, r := range batch.Rejected {
@@ -204,7 +207,7 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 func (p *partition) prepare(ctx context.Context, runs []run, all []events.Event) ([]run, catalogue, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
 	defer cancel()
-	known := catalogue{coalesce: p.options.Coalesce}
+	known := catalogue{coalesce: p.options.Coalesce, incomplete: &p.incomplete}
 	due, marked, err := p.unmarked(ctx, runs)
 	if err != nil {
 		return nil, known, err
@@ -222,6 +225,10 @@ func (p *partition) prepare(ctx context.Context, runs []run, all []events.Event)
 	})
 	lookups.Go(func() (err error) {
 		known.books, err = p.catalogue.Books(ctx, bookIDs(all))
+		return err
+	})
+	lookups.Go(func() (err error) {
+		known.types, err = history.ReadTypes(ctx, p.pool)
 		return err
 	})
 	return due, known, lookups.Wait()

@@ -2,6 +2,7 @@ package aggregator
 
 import (
 	"slices"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -16,7 +17,12 @@ import (
 type catalogue struct {
 	profiles map[int64]struct{}
 	books    map[int64]scores.Book
+	types    history.Types
 	coalesce bool // a profile's last event on a book is its only one
+
+	// incomplete says that a score was found without a row: from there on, transactions
+	// create what they need.
+	incomplete *atomic.Bool
 }
 
 // tally counts the events of a transaction by what becomes of them.
@@ -29,7 +35,6 @@ func (c catalogue) transaction(source string, runs []run) (*pgx.Batch, tally) {
 		total   tally
 		moves   = make([]ledger.Move, 0, len(runs))
 		deltas  = make([]scores.Delta, 0, len(runs))
-		changed = make([]int64, 0, len(runs))
 		letters []ledger.DeadLetter
 	)
 	for _, r := range runs {
@@ -37,7 +42,6 @@ func (c catalogue) transaction(source string, runs []run) (*pgx.Batch, tally) {
 		applied := len(r.events) - len(dead)
 		if delta.Events > 0 {
 			deltas = append(deltas, delta)
-			changed = append(changed, r.profileID)
 		}
 		letters = append(letters, dead...)
 		moves = append(moves, ledger.Move{ProfileID: r.profileID, Seen: r.seen, To: r.last(), Applied: applied})
@@ -47,9 +51,11 @@ func (c catalogue) transaction(source string, runs []run) (*pgx.Batch, tally) {
 	batch := &pgx.Batch{}
 	ledger.Advance(batch, source, moves)
 	ledger.Bury(batch, source, letters)
-	if len(changed) > 0 {
-		scores.Queue(batch, deltas)
-		history.Queue(batch, changed)
+	if len(deltas) > 0 {
+		if c.incomplete.Load() {
+			scores.Create(batch, deltas)
+		}
+		history.Queue(batch, deltas, c.types)
 	}
 	return batch, total
 }
@@ -64,8 +70,8 @@ func (c catalogue) revival(id ledger.LetterID, e events.Event) (*pgx.Batch, stri
 	}
 	batch := &pgx.Batch{}
 	ledger.Revive(batch, id, e)
-	scores.Queue(batch, []scores.Delta{delta})
-	history.Queue(batch, []int64{e.ProfileID})
+	scores.Create(batch, []scores.Delta{delta})
+	history.Queue(batch, []scores.Delta{delta}, c.types)
 	return batch, ""
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"aggregator/internal/history"
 	"aggregator/internal/postgres"
+	"aggregator/internal/scores"
 	"aggregator/internal/testenv"
 )
 
@@ -38,8 +39,19 @@ func exec(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {
 func snapshot(t *testing.T, pool *pgxpool.Pool, profiles ...int64) error {
 	t.Helper()
 	var batch pgx.Batch
-	history.Queue(&batch, profiles)
+	var deltas []scores.Delta
+	for _, id := range profiles {
+		deltas = append(deltas, scores.Delta{ProfileID: id})
+	}
+	history.Queue(&batch, deltas, types(t, pool))
 	return pool.SendBatch(t.Context(), &batch).Close()
+}
+
+func types(t *testing.T, pool *pgxpool.Pool) history.Types {
+	t.Helper()
+	types, err := history.ReadTypes(t.Context(), pool)
+	require.NoError(t, err)
+	return types
 }
 
 func latest(t *testing.T, pool *pgxpool.Pool, profile int64) history.Snapshot {
@@ -60,7 +72,7 @@ func TestRowsAreInTheOrderOfTheirStates(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, snapshot(t, pool, 1))
 	var batch pgx.Batch
-	history.Queue(&batch, []int64{1})
+	history.Queue(&batch, []scores.Delta{{ProfileID: 1}}, types(t, pool))
 	require.NoError(t, early.SendBatch(t.Context(), &batch).Close())
 	require.NoError(t, early.Commit(t.Context()))
 	var inOrder bool

@@ -1,18 +1,72 @@
 package history
 
 import (
+	"context"
+	"fmt"
+	"strings"
+
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/scores"
 )
 
 // ProfileGone is the SQLSTATE with which a snapshot fails its transaction when one of
 // the profiles does not exist: it was deleted after we had looked for it.
 const ProfileGone = "LG002"
 
-// Queue puts the statement that writes a snapshot of each profile onto the batch of one
-// transaction. The profiles must be different, in rising order of their ids. It sends
-// nothing; errors come from whoever sends the batch, ProfileGone among them.
-func Queue(batch *pgx.Batch, profileIDs []int64) {
-	batch.Queue(snapshotSQL, profileIDs)
+// Queue puts the statements that add the deltas to the scores, and write a snapshot of
+// each profile as it stands then, onto the batch of one transaction. The deltas must be
+// of different profiles, in rising order of their ids. The transaction must have locked
+// the profiles' marks before (ledger.Advance, ledger.Revive). It sends nothing; errors
+// come from whoever sends the batch, ProfileGone and scores.RowMissing among them.
+func Queue(batch *pgx.Batch, deltas []scores.Delta, types Types) {
+	if len(deltas) == 1 {
+		d := deltas[0]
+		scores.QueueLetters(batch, deltas)
+		genres, genreSums := columns(d.Genres)
+		topics, topicSums := columns(d.Topics)
+		batch.Queue(addAndSnapshot, d.ProfileID, types[:], genres, genreSums, topics, topicSums)
+		return
+	}
+	scores.Queue(batch, deltas)
+	profiles := make([]int64, len(deltas))
+	for i, d := range deltas {
+		profiles[i] = d.ProfileID
+	}
+	batch.Queue(snapshots, profiles, types[:])
+}
+
+// Types are the ids of the sixteen types in the table mbti, in the order INTJ, INTP, INFJ ...
+// ESFP; nil if one is not there. To look one up costs as much as to write a history row.
+type Types [16]*int64
+
+// ReadTypes returns the ids. It reads only.
+func ReadTypes(ctx context.Context, pool *pgxpool.Pool) (types Types, err error) {
+	rows, _ := pool.Query(ctx, typesSQL) // its error is also that of the rows
+	var id int64
+	var place int
+	_, err = pgx.ForEachRow(rows, []any{&id, &place}, func() error {
+		types[place] = new(id)
+		return nil
+	})
+	if err != nil {
+		return types, fmt.Errorf("reading the MBTI types: %w", err)
+	}
+	return types, nil
+}
+
+const typesSQL = `
+SELECT m.id, 8 * e + 4 * s + 2 * f + p
+FROM mbti m, generate_series(0, 1) e, generate_series(0, 1) s, generate_series(0, 1) f, generate_series(0, 1) p
+WHERE m.mbti = substr('IE', e + 1, 1) || substr('NS', s + 1, 1) || substr('TF', f + 1, 1) || substr('JP', p + 1, 1)`
+
+func columns(sums []scores.Sum) (ids []int64, values []float64) {
+	ids, values = make([]int64, len(sums)), make([]float64, len(sums))
+	for i, s := range sums {
+		ids[i], values[i] = s.ID, s.Value
+	}
+	return ids, values
 }
 
 // The rules are those of the service: of each pair the first letter wins a tie, and
@@ -22,34 +76,73 @@ func Queue(batch *pgx.Batch, profileIDs []int64) {
 //
 // The time is that of the statement: a transaction that began earlier may have waited for
 // another on the same profile, and the latest row must be the one that says what stands.
-//
-// in: $1 profile ids. Reads the score tables as the transaction has left them.
-const snapshotSQL = `WITH header AS (
+const (
+	header = `header AS (
     INSERT INTO child_personality_history (child_profile_id, created_at, history_created_type, is_deleted, mbti_id,
         i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score)
-    SELECT p.id, clock_timestamp(), 'FEEDBACK', false, (SELECT id FROM mbti WHERE mbti =
-            CASE WHEN m.i >= m.e THEN 'I' ELSE 'E' END || CASE WHEN m.n >= m.s THEN 'N' ELSE 'S' END ||
-            CASE WHEN m.t >= m.f THEN 'T' ELSE 'F' END || CASE WHEN m.j >= m.p THEN 'J' ELSE 'P' END),
+    SELECT p.id, clock_timestamp(), 'FEEDBACK', false, 
+        ($2::bigint[])[1 + 8 * (m.i < m.e)::int + 4 * (m.n < m.s)::int + 2 * (m.t < m.f)::int + (m.j < m.p)::int],
         m.i, m.e, m.s, m.n, m.t, m.f, m.j, m.p
     FROM child_profile p
     LEFT JOIN cumulative_mbti_score c ON c.child_profile_id = p.id
     CROSS JOIN LATERAL (SELECT coalesce(c.i_score, 0), coalesce(c.e_score, 0), coalesce(c.s_score, 0), coalesce(c.n_score, 0),
         coalesce(c.t_score, 0), coalesce(c.f_score, 0), coalesce(c.j_score, 0), coalesce(c.p_score, 0)) m (i, e, s, n, t, f, j, p)
-    WHERE p.id = ANY($1::bigint[])
+    WHERE p.id = {profiles}
     RETURNING child_profile_id, id
-), genres AS (
-    INSERT INTO favorite_genre (child_profile_id, history_id, genre_id)
-    SELECT h.child_profile_id, h.id, g.genre_id
-    FROM header h JOIN (
-        SELECT child_profile_id, genre_id, score, least(avg(score) OVER profile, max(score) OVER profile) AS enough
-        FROM genre_score WHERE child_profile_id = ANY($1) AND score > 0 WINDOW profile AS (PARTITION BY child_profile_id)
-    ) g ON g.child_profile_id = h.child_profile_id AND g.score >= g.enough
-), topics AS (
-    INSERT INTO favorite_topic (child_profile_id, history_id, topic_id)
-    SELECT h.child_profile_id, h.id, t.topic_id
-    FROM header h JOIN (
-        SELECT child_profile_id, topic_id, score, least(avg(score) OVER profile, max(score) OVER profile) AS enough
-        FROM topic_score WHERE child_profile_id = ANY($1) AND score > 0 WINDOW profile AS (PARTITION BY child_profile_id)
-    ) t ON t.child_profile_id = h.child_profile_id AND t.score >= t.enough
+)`
+
+	enough = `least(avg(score) OVER (), max(score) OVER ())`
 )
-SELECT aggregator.require(count(*) = cardinality($1), '` + ProfileGone + `', 'a child profile is gone') FROM header`
+
+// snapshots reads the score tables as the statements before it have left them.
+//
+// in: $1 profile ids; $2 Types.
+var snapshots = `WITH ` + strings.ReplaceAll(header, "{profiles}", "ANY ($1::bigint[])") +
+	`, genres AS (` + preferredOfEach("favorite_genre", "genre_score", "genre_id") +
+	`), topics AS (` + preferredOfEach("favorite_topic", "topic_score", "topic_id") + `)
+SELECT aggregator.require(false, '` + ProfileGone + `', 'a child profile is gone')
+FROM header HAVING count(*) <> cardinality($1)`
+
+func preferredOfEach(favorites, table, id string) string {
+	return strings.NewReplacer("{favorites}", favorites, "{table}", table, "{id}", id, "{enough}", enough).Replace(`
+    INSERT INTO {favorites} (child_profile_id, history_id, {id})
+    SELECT h.child_profile_id, h.id, s.{id}
+    FROM header h CROSS JOIN LATERAL (
+        SELECT {id}, score, {enough} AS enough FROM {table} WHERE child_profile_id = h.child_profile_id AND score > 0
+    ) s WHERE s.score >= s.enough
+`)
+}
+
+// addAndSnapshot does for one profile what scores.Queue and snapshots do for many, but
+// for the letters, in one statement: it reads nothing twice. The scores that stand in the
+// end are those that it has added to and those that it has no business with.
+//
+// in: $1 profile id; $2 Types; $3, $4 genres and what to add; $5, $6 topics likewise.
+var addAndSnapshot = `WITH ` + add("genre", "$3", "$4") + `, ` + add("topic", "$5", "$6") + `, ` +
+	strings.ReplaceAll(header, "{profiles}", "$1") + `, ` + preferred("genre") + `, ` + preferred("topic") + `
+SELECT aggregator.require(false, CASE WHEN sum(headers) = 1 THEN '` + scores.RowMissing + `' ELSE '` + ProfileGone + `' END,
+    'the child profile, or a score, has no row')
+FROM (SELECT 1 FROM header UNION ALL SELECT 0 FROM added_genre UNION ALL SELECT 0 FROM added_topic) written (headers)
+HAVING count(*) <> 1 + cardinality($3) + cardinality($5)`
+
+// All the sums of a profile are one row of two arrays: to look into them for each score
+// that the profile has is cheaper than any join.
+func add(kind, ids, sums string) string {
+	return strings.NewReplacer("{kind}", kind, "{ids}", ids, "{sums}", sums).Replace(`added_{kind} AS (
+    UPDATE {kind}_score s SET score = s.score + d.sums[array_position(d.ids, s.{kind}_id)]
+    FROM (VALUES ({ids}::bigint[], {sums}::float8[])) d (ids, sums)
+    WHERE s.child_profile_id = $1 AND array_position(d.ids, s.{kind}_id) IS NOT NULL
+    RETURNING s.{kind}_id AS id, s.score
+), {kind}s AS (
+    SELECT id, score FROM added_{kind}
+    UNION ALL SELECT {kind}_id, score FROM {kind}_score WHERE child_profile_id = $1 AND array_position({ids}, {kind}_id) IS NULL
+)`)
+}
+
+func preferred(kind string) string {
+	return strings.NewReplacer("{kind}", kind, "{enough}", enough).Replace(`favorite_{kind}s AS (
+    INSERT INTO favorite_{kind} (child_profile_id, history_id, {kind}_id)
+    SELECT $1, (SELECT id FROM header), id
+    FROM (SELECT id, score, {enough} AS enough FROM {kind}s WHERE score > 0) s WHERE score >= enough
+)`)
+}

@@ -56,26 +56,56 @@ func Advance(batch *pgx.Batch, source string, moves []Move) {
 			next = append(next, m)
 		}
 	}
-	if len(first) > 0 {
-		c := columnsOf(first)
-		batch.Queue(createMarks, source, c.profiles, c.toMs, c.toSeq, c.applied)
-	}
-	if len(next) > 0 {
-		c := columnsOf(next)
-		batch.Queue(moveMarks, source, c.profiles, c.toMs, c.toSeq, c.applied, c.seenMs, c.seenSeq)
+	queueMoves(batch, source, first, createMark, createMarks)
+	queueMoves(batch, source, next, moveMark, moveMarks)
+}
+
+func queueMoves(batch *pgx.Batch, source string, moves []Move, one, many string) {
+	switch len(moves) {
+	case 0:
+	case 1:
+		m := moves[0]
+		args := []any{source, m.ProfileID, m.To.Ms, m.To.Seq, m.Applied}
+		if !m.Seen.IsZero() {
+			args = append(args, m.Seen.Ms, m.Seen.Seq)
+		}
+		batch.Queue(one, args...)
+	default:
+		c := columnsOf(moves)
+		args := []any{source, c.profiles, c.toMs, c.toSeq, c.applied}
+		if !moves[0].Seen.IsZero() {
+			args = append(args, c.seenMs, c.seenSeq)
+		}
+		batch.Queue(many, args...)
 	}
 }
 
 // A mark that was there and is gone must not be made again by an insert: its profile's
-// scores are gone with it. Hence two statements.
+// scores are gone with it. Hence two kinds of statement; and each for one mark, which is
+// the usual case, and for many.
 const (
+	createMark = `WITH moved AS (
+    INSERT INTO aggregator.mark (source, child_profile_id, position_ms, position_seq, applied)
+    VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT DO NOTHING
+    RETURNING 1
+)
+` + refuseUnlessMoved + `1`
+
 	createMarks = `WITH moved AS (
     INSERT INTO aggregator.mark (source, child_profile_id, position_ms, position_seq, applied)
     SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
     ON CONFLICT DO NOTHING
     RETURNING 1
 )
-SELECT aggregator.require(count(*) = cardinality($2), '` + MarkMoved + `', 'a mark has moved') FROM moved`
+` + refuseUnlessMoved + `cardinality($2)`
+
+	moveMark = `WITH moved AS (
+    UPDATE aggregator.mark SET position_ms = $3, position_seq = $4, applied = applied + $5
+    WHERE source = $1 AND child_profile_id = $2 AND position_ms = $6 AND position_seq = $7
+    RETURNING 1
+)
+` + refuseUnlessMoved + `1`
 
 	moveMarks = `WITH moved AS (
     UPDATE aggregator.mark m
@@ -86,7 +116,10 @@ SELECT aggregator.require(count(*) = cardinality($2), '` + MarkMoved + `', 'a ma
         AND m.position_ms = w.seen_ms AND m.position_seq = w.seen_seq
     RETURNING 1
 )
-SELECT aggregator.require(count(*) = cardinality($2), '` + MarkMoved + `', 'a mark has moved') FROM moved`
+` + refuseUnlessMoved + `cardinality($2)`
+
+	// The function is called only to refuse: a call costs as much as moving the mark.
+	refuseUnlessMoved = `SELECT aggregator.require(false, '` + MarkMoved + `', 'a mark has moved') FROM moved HAVING count(*) <> `
 )
 
 type moveColumns struct{ profiles, toMs, toSeq, applied, seenMs, seenSeq []int64 }

@@ -35,14 +35,20 @@ type Options struct {
 //
 // Transactions commit without waiting for the disk: the checkpoint, which alone decides
 // what may be trimmed, turns synchronous_commit on for itself. The time limits turn a
-// stuck server into an error that is retried. Statements are prepared once per shape and
-// their plans do not depend on the values, so that planning them anew is wasted.
+// stuck server into an error that is retried. Statements are prepared once, and their plans
+// depend neither on the values nor on the size of the tables: a plan made while a table was
+// empty would else read all of it, for as long as nobody analyzes it.
 var sessionParams = map[string]string{
 	"synchronous_commit":                  "off",
 	"lock_timeout":                        "5s",
 	"statement_timeout":                   "30s",
 	"idle_in_transaction_session_timeout": "60s",
 	"plan_cache_mode":                     "force_generic_plan",
+	"enable_seqscan":                      "off",
+	"enable_bitmapscan":                   "off",
+	"enable_hashjoin":                     "off",
+	"enable_mergejoin":                    "off",
+	"jit":                                 "off",
 	"timezone":                            "UTC",
 	ownSession:                            "own",
 }

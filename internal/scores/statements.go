@@ -1,175 +1,132 @@
 package scores
 
 import (
-	"fmt"
-	"math/bits"
 	"strings"
-	"sync"
 
 	"github.com/jackc/pgx/v5"
 )
 
+// RowMissing is the SQLSTATE with which Queue fails its transaction when a score to be
+// added to has no row. Create makes them.
+const RowMissing = "LG004"
+
 // Queue puts the statements that add the deltas onto the batch of one transaction. The
-// deltas must be of different profiles, in rising order of their ids. Rows that do not
-// exist are created. It sends nothing; errors come from whoever sends the batch.
+// deltas must be of different profiles, in rising order of their ids. It sends nothing;
+// errors come from whoever sends the batch, RowMissing among them.
 func Queue(batch *pgx.Batch, deltas []Delta) {
-	queueSums(batch, genreTable, deltas, func(d Delta) []Sum { return d.Genres })
-	queueSums(batch, topicTable, deltas, func(d Delta) []Sum { return d.Topics })
-	queueMBTI(batch, deltas)
+	if c := columnsOf(deltas, genres); len(c.ids) > 0 {
+		batch.Queue(addGenres, c.profiles, c.ids, c.values)
+	}
+	if c := columnsOf(deltas, topics); len(c.ids) > 0 {
+		batch.Queue(addTopics, c.profiles, c.ids, c.values)
+	}
+	QueueLetters(batch, deltas)
 }
 
-func queueSums(batch *pgx.Batch, t *table, deltas []Delta, of func(Delta) []Sum) {
+// Create puts statements onto the batch that create the rows, of nothing scored, that the
+// deltas need and that are not there. Nearly always they are there, so that it is left out
+// until RowMissing asks for it. Safe to repeat.
+func Create(batch *pgx.Batch, deltas []Delta) {
+	if c := columnsOf(deltas, genres); len(c.ids) > 0 {
+		batch.Queue(createGenres, c.profiles, c.ids)
+	}
+	if c := columnsOf(deltas, topics); len(c.ids) > 0 {
+		batch.Queue(createTopics, c.profiles, c.ids)
+	}
+}
+
+func genres(d Delta) []Sum { return d.Genres }
+func topics(d Delta) []Sum { return d.Topics }
+
+// columns are the sums of several profiles, an array a column.
+type columns struct {
+	profiles, ids []int64
+	values        []float64
+}
+
+func columnsOf(deltas []Delta, sums func(Delta) []Sum) columns {
 	n := 0
 	for _, d := range deltas {
-		n += len(of(d))
+		n += len(sums(d))
 	}
-	rows := newRows(t, batch, n)
+	c := columns{make([]int64, 0, n), make([]int64, 0, n), make([]float64, 0, n)}
 	for _, d := range deltas {
-		for _, sum := range of(d) {
-			rows.add(d.ProfileID, sum.ID, sum.Value)
+		for _, s := range sums(d) {
+			c.profiles, c.ids, c.values = append(c.profiles, d.ProfileID), append(c.ids, s.ID), append(c.values, s.Value)
 		}
 	}
-	rows.flush()
+	return c
 }
 
-func queueMBTI(batch *pgx.Batch, deltas []Delta) {
-	n := 0
-	for _, d := range deltas {
-		if d.Typed {
-			n++
-		}
-	}
-	rows := newRows(mbtiTable, batch, n)
+// QueueLetters is Queue for the MBTI scores alone, whose row it creates itself.
+func QueueLetters(batch *pgx.Batch, deltas []Delta) {
+	var typed []Delta
 	for _, d := range deltas {
 		if d.Typed {
-			m := d.MBTI
-			rows.add(d.ProfileID, m[0], m[1], m[2], m[3], m[4], m[5], m[6], m[7])
+			typed = append(typed, d)
 		}
 	}
-	rows.flush()
+	switch n := len(typed); n {
+	case 0:
+	case 1:
+		d := typed[0]
+		m := d.MBTI
+		batch.Queue(addLettersOfOne, d.ProfileID, m[0], m[1], m[2], m[3], m[4], m[5], m[6], m[7])
+	default:
+		profiles, values := make([]int64, n), make([]float64, n*NumLetters)
+		for i, d := range typed {
+			profiles[i] = d.ProfileID
+			for letter, v := range d.MBTI {
+				values[letter*n+i] = v
+			}
+		}
+		args := []any{profiles}
+		for letter := range NumLetters {
+			args = append(args, values[letter*n:(letter+1)*n])
+		}
+		batch.Queue(addLetters, args...)
+	}
 }
 
-// maxRows is how many rows one statement takes: with nine values a row it stays well
-// below the 65,535 parameters that the protocol allows.
-const maxRows = 1024
-
-// A statement exists for each power of two of rows, so that a handful of prepared
-// statements serves all; rows that are left over are null, match nothing and are not
-// inserted.
-type table struct {
-	name   string
-	keys   []string
-	scores []string
-
-	mu         sync.Mutex
-	statements [11]string // for 1, 2, 4, ... 1024 rows
-}
-
+// Rows come as one array a column, so that one prepared statement serves any number of
+// them; see docs/decisions/006-arrays-not-values.md.
 var (
-	genreTable = &table{name: "genre_score", keys: []string{"child_profile_id", "genre_id"}, scores: []string{"score"}}
-	topicTable = &table{name: "topic_score", keys: []string{"child_profile_id", "topic_id"}, scores: []string{"score"}}
-	mbtiTable  = &table{
-		name: "cumulative_mbti_score", keys: []string{"child_profile_id"},
-		scores: []string{"i_score", "e_score", "s_score", "n_score", "t_score", "f_score", "j_score", "p_score"},
-	}
+	addGenres    = of("genre", addSums)
+	addTopics    = of("topic", addSums)
+	createGenres = of("genre", createSums)
+	createTopics = of("topic", createSums)
 )
 
-// statement is the one for at least n rows, and for how many it is.
-func (t *table) statement(n int) (string, int) {
-	i := bits.Len(uint(n - 1))
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.statements[i] == "" {
-		t.statements[i] = t.build(1 << i)
-	}
-	return t.statements[i], 1 << i
-}
+func of(kind, sql string) string { return strings.ReplaceAll(sql, "{kind}", kind) }
 
-// build writes the statement: rows that exist are updated, the others inserted; if the
-// application inserted one of them meanwhile, the insert adds to it.
-func (t *table) build(n int) string {
-	columns := append(append([]string{}, t.keys...), t.scores...)
-	each := func(list []string, sep, format string) string {
-		parts := make([]string, len(list))
-		for i, name := range list {
-			parts[i] = strings.ReplaceAll(format, "?", name)
-		}
-		return strings.Join(parts, sep)
-	}
-	var values strings.Builder
-	for row := range n {
-		if row > 0 {
-			values.WriteString(", ")
-		}
-		values.WriteByte('(')
-		for i := range columns {
-			if i > 0 {
-				values.WriteString(", ")
-			}
-			fmt.Fprintf(&values, "$%d", row*len(columns)+i+1)
-			if row == 0 { // the types of the first row are those of all
-				if i < len(t.keys) {
-					values.WriteString("::bigint")
-				} else {
-					values.WriteString("::float8")
-				}
-			}
-		}
-		values.WriteByte(')')
-	}
-	return strings.NewReplacer(
-		"{table}", t.name,
-		"{columns}", strings.Join(columns, ", "),
-		"{values}", values.String(),
-		"{keys}", strings.Join(t.keys, ", "),
-		"{same}", each(t.keys, " AND ", "s.? = d.?"),
-		"{known}", each(t.keys, " AND ", "u.? = d.?"),
-		"{returning}", each(t.keys, ", ", "s.?"),
-		"{set}", each(t.scores, ", ", "? = s.? + d.?"),
-		"{merge}", each(t.scores, ", ", "? = s.? + excluded.?"),
-	).Replace(`WITH delta ({columns}) AS (VALUES {values}),
-updated AS (
-    UPDATE {table} s SET {set} FROM delta d WHERE {same} RETURNING {returning}
+const (
+	addSums = `WITH added AS (
+    UPDATE {kind}_score s SET score = s.score + d.score
+    FROM unnest($1::bigint[], $2::bigint[], $3::float8[]) d (child_profile_id, id, score)
+    WHERE s.child_profile_id = d.child_profile_id AND s.{kind}_id = d.id
+    RETURNING 1
 )
-INSERT INTO {table} AS s ({columns})
-SELECT {columns} FROM delta d
-WHERE d.child_profile_id IS NOT NULL AND NOT EXISTS (SELECT FROM updated u WHERE {known})
-ON CONFLICT ({keys}) DO UPDATE SET {merge}`)
-}
+SELECT aggregator.require(false, '` + RowMissing + `', 'a {kind} score has no row') FROM added HAVING count(*) <> cardinality($1)`
 
-// rows collects the values of rows and queues a statement whenever one is full.
-type rows struct {
-	table *table
-	batch *pgx.Batch
-	left  int // rows still to come
-	args  []any
-	width int
-}
+	// If the application inserts one of them meanwhile, this waits until it has.
+	createSums = `INSERT INTO {kind}_score (child_profile_id, {kind}_id, score)
+SELECT d.child_profile_id, d.id, 0 FROM unnest($1::bigint[], $2::bigint[]) d (child_profile_id, id)
+ON CONFLICT (child_profile_id, {kind}_id) DO NOTHING`
+)
 
-func newRows(t *table, batch *pgx.Batch, n int) *rows {
-	return &rows{table: t, batch: batch, left: n, width: len(t.keys) + len(t.scores)}
-}
+// A profile's MBTI scores are one row: to insert it, or else update it, is one look-up.
+const (
+	insertLetters = `INSERT INTO cumulative_mbti_score AS s (child_profile_id,
+    i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score)
+`
+	elseAddLetters = `
+ON CONFLICT (child_profile_id) DO UPDATE SET
+    i_score = s.i_score + excluded.i_score, e_score = s.e_score + excluded.e_score,
+    s_score = s.s_score + excluded.s_score, n_score = s.n_score + excluded.n_score,
+    t_score = s.t_score + excluded.t_score, f_score = s.f_score + excluded.f_score,
+    j_score = s.j_score + excluded.j_score, p_score = s.p_score + excluded.p_score`
 
-func (r *rows) add(values ...any) {
-	if r.args == nil {
-		_, n := r.table.statement(min(r.left, maxRows))
-		r.args = make([]any, 0, n*r.width)
-	}
-	r.args = append(r.args, values...)
-	r.left--
-	if len(r.args) == maxRows*r.width {
-		r.flush()
-	}
-}
-
-func (r *rows) flush() {
-	if len(r.args) == 0 {
-		return
-	}
-	sql, n := r.table.statement(len(r.args) / r.width)
-	for len(r.args) < n*r.width {
-		r.args = append(r.args, nil)
-	}
-	r.batch.Queue(sql, r.args...)
-	r.args = nil
-}
+	addLettersOfOne = insertLetters + `VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)` + elseAddLetters
+	addLetters      = insertLetters + `SELECT * FROM unnest($1::bigint[], $2::float8[], $3::float8[], $4::float8[], $5::float8[],
+    $6::float8[], $7::float8[], $8::float8[], $9::float8[])` + elseAddLetters
+)

@@ -29,6 +29,7 @@ func connect(t *testing.T) *pgxpool.Pool {
 func apply(t *testing.T, pool *pgxpool.Pool, deltas ...scores.Delta) {
 	t.Helper()
 	var batch pgx.Batch
+	scores.Create(&batch, deltas)
 	scores.Queue(&batch, deltas)
 	require.NoError(t, pool.SendBatch(t.Context(), &batch).Close())
 }
@@ -120,7 +121,9 @@ func TestQueueMeetsAnInsert(t *testing.T) {
 	done := make(chan error)
 	go func() {
 		var batch pgx.Batch
-		scores.Queue(&batch, []scores.Delta{{ProfileID: 1, Genres: []scores.Sum{{ID: 1, Value: 2}}}})
+		deltas := []scores.Delta{{ProfileID: 1, Genres: []scores.Sum{{ID: 1, Value: 2}}}}
+		scores.Create(&batch, deltas)
+		scores.Queue(&batch, deltas)
 		done <- pool.SendBatch(context.Background(), &batch).Close()
 	}()
 	require.Eventually(t, func() bool {

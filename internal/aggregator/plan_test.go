@@ -1,0 +1,141 @@
+package aggregator
+
+import (
+	"context"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/events"
+	"aggregator/internal/history"
+	"aggregator/internal/ledger"
+	"aggregator/internal/postgres"
+	"aggregator/internal/scores"
+	"aggregator/internal/testenv"
+)
+
+// A statement is planned once, maybe while its tables are empty, and runs for weeks while
+// they grow: its plan must be the same for ten profiles and for a million, and must never
+// read a table from end to end.
+func TestPlansDoNotDependOnSize(t *testing.T) {
+	t.Parallel()
+	small, large := plans(t, 10), plans(t, 1_000_000)
+	for name, plan := range small {
+		assert.NotContains(t, plan, "Seq Scan", name)
+		assert.Equal(t, plan, large[name], name)
+	}
+}
+
+// plans are those of all that a chunk sends, by what it is for, without their figures.
+func plans(t *testing.T, profiles int) map[string]string {
+	t.Helper()
+	ctx := t.Context()
+	var said []string
+	pool, err := postgres.Open(ctx, postgres.Options{URL: testenv.Database(t), MaxConns: 1})
+	require.NoError(t, err)
+	config := pool.Config()
+	pool.Close()
+	config.ConnConfig.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { said = append(said, n.Message) }
+	pool, err = pgxpool.NewWithConfig(ctx, config)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	for _, statement := range []string{
+		`SET statement_timeout = 0`,
+		`INSERT INTO child_profile (id, name) SELECT i, 'c' FROM generate_series(1, $1::int) i`,
+		`INSERT INTO genre_score SELECT i, 1 + i % 10, 1 FROM generate_series(1, $1::int) i`,
+		`INSERT INTO topic_score SELECT i, 1 + i % 25, 1 FROM generate_series(1, $1::int) i`,
+		`INSERT INTO cumulative_mbti_score (child_profile_id) SELECT i FROM generate_series(1, $1::int) i`,
+		`INSERT INTO aggregator.mark SELECT i, 's', 1, 0, 0 FROM generate_series(1, $1::int) i`,
+	} {
+		args := []any{profiles}
+		if !strings.Contains(statement, "$1") {
+			args = nil
+		}
+		_, err := pool.Exec(ctx, statement, args...)
+		require.NoError(t, err)
+	}
+	_, err = pool.Exec(ctx, `VACUUM ANALYZE`)
+	require.NoError(t, err)
+	for _, statement := range []string{
+		`LOAD 'auto_explain'`, `SET auto_explain.log_min_duration = 0`, `SET auto_explain.log_level = notice`,
+		`SET client_min_messages = notice`,
+	} {
+		_, err := pool.Exec(ctx, statement)
+		require.NoError(t, err)
+	}
+
+	source := "s"
+	delta := func(profile int64) scores.Delta {
+		return scores.Delta{
+			ProfileID: profile, Genres: []scores.Sum{{ID: 1, Value: 2}, {ID: 2, Value: 2}}, Topics: []scores.Sum{{ID: 3, Value: 2}}, Typed: true, Events: 1,
+		}
+	}
+	deltas := []scores.Delta{delta(1), delta(2)}
+	types, err := history.ReadTypes(ctx, pool)
+	require.NoError(t, err)
+	move := func(profile, from int64) ledger.Move {
+		return ledger.Move{ProfileID: profile, Seen: events.Position{Ms: from}, To: events.Position{Ms: from + 1}, Applied: 1}
+	}
+	batches := map[string]func(*pgx.Batch){
+		"a profile": func(b *pgx.Batch) {
+			ledger.Advance(b, source, []ledger.Move{move(1, 1)})
+			scores.Create(b, deltas[:1])
+			history.Queue(b, deltas[:1], types)
+		},
+		"several profiles": func(b *pgx.Batch) {
+			ledger.Advance(b, source, []ledger.Move{move(1, 2), move(2, 1)})
+			scores.Create(b, deltas)
+			history.Queue(b, deltas, types)
+		},
+	}
+	found := map[string]string{}
+	for _, name := range []string{"a profile", "several profiles"} {
+		var batch pgx.Batch
+		batches[name](&batch)
+		said = nil
+		require.NoError(t, pool.SendBatch(ctx, &batch).Close(), name)
+		found[name] = shape(said)
+	}
+	said = nil
+	_, err = ledger.Marks(ctx, pool, source, []int64{1, 2, 3})
+	require.NoError(t, err)
+	found["marks"] = shape(said)
+
+	checkpoint, err := ledger.Create(context.WithoutCancel(ctx), pool, source, events.Position{Ms: 1}, 0)
+	require.NoError(t, err)
+	said = nil
+	_, err = ledger.Settle(ctx, pool, ledger.Settlement{
+		From: checkpoint, To: events.Position{Ms: 2}, Entries: 2,
+		Marks: []ledger.Place{{ProfileID: 1, At: events.Position{Ms: 2}}, {ProfileID: 2, At: events.Position{Ms: 2}}},
+	})
+	require.NoError(t, err)
+	found["checkpoint"] = shape(said)
+	return found
+}
+
+var (
+	planFigures = regexp.MustCompile(`\s*\(cost=[^)]*\)|^duration: .*`)
+	planLine    = regexp.MustCompile(`->|Cond|Filter|Scan|Aggregate|Insert on|Update on|CTE|Plan`)
+)
+
+// shape is the text of plans without costs, times and the text of the queries.
+func shape(notices []string) string {
+	var b strings.Builder
+	for _, notice := range notices {
+		lines := strings.Split(notice, "\n")
+		in := false
+		for _, line := range lines {
+			in = in || strings.Contains(line, "(cost=")
+			if in && planLine.MatchString(line) {
+				b.WriteString(planFigures.ReplaceAllString(line, "") + "\n")
+			}
+		}
+	}
+	return b.String()
+}
