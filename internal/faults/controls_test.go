@@ -78,12 +78,12 @@ var weakenings = []weakening{
 		changes: []change{
 			{
 				"internal/ledger/mark.go",
-				"AND m.position_ms = w.seen_ms AND m.position_seq = w.seen_seq",
-				"AND w.seen_ms IS NOT NULL AND w.seen_seq IS NOT NULL",
+				"AND position_ms = $6 AND position_seq = $7",
+				"AND $6::bigint IS NOT NULL AND $7::bigint IS NOT NULL",
 			},
 			{
-				"internal/ledger/mark.go", "ON CONFLICT DO NOTHING",
-				"ON CONFLICT (child_profile_id, source) DO UPDATE SET position_ms = excluded.position_ms, " +
+				"internal/ledger/mark.go", "VALUES ($1, $2, $3, $4, $5)\n    ON CONFLICT DO NOTHING",
+				"VALUES ($1, $2, $3, $4, $5)\n    ON CONFLICT (child_profile_id, source) DO UPDATE SET position_ms = excluded.position_ms, " +
 					"position_seq = excluded.position_seq, applied = aggregator.mark.applied + excluded.applied",
 			},
 		},
@@ -120,7 +120,7 @@ var (
 			"	if restarted {\n		from = batch.Last.String()\n	}\n" +
 			"	cmd := redis.NewRawCmd(ctx, \"EVAL\", `" + cursorScript + "`, 1, s.stream, limit, from)\n" +
 			"	if err := s.client.Process(ctx, cmd); err != nil {\n		return 0, err\n	}\n" +
-			"	n, err := batch.decode(cmd.Val(), s.weights)\n" +
+			"	n, err := batch.decode(cmd.Val(), s.decoder)\n" +
 			"	if n == 0 && err == nil && restarted {\n		restarted = false\n		return s.readShared(ctx, batch, limit)\n	}\n" +
 			"	return n, err\n}\n\n" +
 			"// readStream is Read for what is in the stream.\n",
