@@ -96,7 +96,7 @@ var settings = []setting{
 		value: func(c *Config) value { return choice{&c.Events.Coalesce, []string{"none", "last"}} },
 	}, {
 		Key: "chunk.max_events", Default: "1000000",
-		Doc:   "How many events are read and applied at a time, at most. A chunk takes what is there: little and at once when it is quiet; from a backlog much, for fewer transactions. A million needs 50 MB of memory, twice if more are waiting.",
+		Doc:   "How many events are read and applied at a time, at most. A chunk takes what is there: little and at once when it is quiet; from a backlog much, for fewer transactions. A million needs 50 MB of memory.",
 		value: func(c *Config) value { return integer{&c.Chunk.MaxEvents, 1, million} },
 	}, {
 		Key: "chunk.max_wait", Default: "20ms",
