@@ -28,9 +28,17 @@ func (p *partition) apply(ctx context.Context, runs []run, known catalogue) erro
 	together := p.options.ProfilesPerTransaction
 	known.incomplete.Store(false)
 	for len(runs) > 0 {
+		created := known.incomplete.Load()
 		refused, err := p.pass(ctx, runs, together, known)
 		if err != nil {
 			return err
+		}
+		// What was created and is not there was taken away by somebody: that is not for us to
+		// try again and again without a pause.
+		for _, r := range refused {
+			if created && Classify(r.why) == Incomplete {
+				return fmt.Errorf("applying events of profile %d: %w", r.runs[0].profileID, r.why)
+			}
 		}
 		if runs, together, err = p.triage(ctx, refused, together, known); err != nil {
 			return err

@@ -38,7 +38,7 @@ func Queue(batch *pgx.Batch, deltas []scores.Delta, types Types) {
 }
 
 // Types are the ids of the sixteen types in the table mbti, in the order INTJ, INTP, INFJ ...
-// ESFP; nil if one is not there. To look one up costs as much as to write a history row.
+// ESFP; nil if one is not there. They are handed to the statements, so that none looks one up.
 type Types [16]*int64
 
 // ReadTypes returns the ids. It reads only.

@@ -118,7 +118,7 @@ const (
 )
 ` + refuseUnlessMoved + `cardinality($2)`
 
-	// The function is called only to refuse: a call costs as much as moving the mark.
+	// The function is called only to refuse: the call is not cheap.
 	refuseUnlessMoved = `SELECT aggregator.require(false, '` + MarkMoved + `', 'a mark has moved') FROM moved HAVING count(*) <> `
 )
 
