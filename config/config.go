@@ -63,6 +63,7 @@ type Config struct {
 	}
 	Shutdown struct{ Grace time.Duration }
 	Lease    struct{ TTL time.Duration }
+	Runs     struct{ Keep int }    // of each kind
 	HTTP     struct{ Addr string } // host:port; empty: none
 	Log      struct {
 		Level  string // debug, info, warn or error

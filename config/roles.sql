@@ -12,7 +12,7 @@
 --   aggregator_migrate  runs aggregator migrate, and acts as aggregator_owner
 --   aggregator_daemon   runs aggregator run, drain, dead, checkpoint and verify
 --   aggregator_purge    runs aggregator purge: the only one that deletes history
---   aggregator_reader   reads: aggregator history, status, checkpoint show; Grafana
+--   aggregator_reader   reads: aggregator history, runs, status, checkpoint show; Grafana
 --
 -- No role has a password yet. Give them one each with \password aggregator_daemon, or let
 -- pg_hba.conf ask for a certificate.
@@ -121,8 +121,10 @@ DECLARE
         'child_personality_history, favorite_genre, favorite_topic: SELECT, INSERT: aggregator_daemon',
         'child_personality_history, favorite_genre, favorite_topic: SELECT: aggregator_reader',
         'child_personality_history, favorite_genre, favorite_topic: SELECT, DELETE: aggregator_purge',
-        -- Giving a lease up removes it; everything else of ours is there to stay.
-        'aggregator.lease: DELETE: aggregator_daemon',
+        -- Giving a lease up removes it, and so does time an old run; everything else of ours
+        -- is there to stay.
+        'aggregator.lease, aggregator.run: DELETE: aggregator_daemon',
+        'aggregator.lease, aggregator.run: INSERT, UPDATE, DELETE: aggregator_purge',
         -- For the migration: its triggers tell the daemon of changes in the catalogue, and
         -- it sees to it that the sixteen types are there. Nothing needs these two rights
         -- once it is through.

@@ -151,6 +151,10 @@ var settings = []setting{
 		Doc:   "How long run holds a source to itself unless it renews, so that a second instance stands by and takes over when the first is gone. 0s is without; it is exact either way.",
 		value: func(c *Config) value { return duration{&c.Lease.TTL, 0, time.Hour} },
 	}, {
+		Key: "runs.keep", Default: "1000",
+		Doc:   "How many runs of each kind aggregator runs remembers.",
+		value: func(c *Config) value { return integer{&c.Runs.Keep, 1, 100_000} },
+	}, {
 		Key: "http.addr", Default: "127.0.0.1:9464", Emptiable: true,
 		Doc:   "Where run answers /healthz, /readyz, /version and /metrics; empty is nowhere. It asks nobody for a password: let no one but your own monitoring reach it.",
 		value: func(c *Config) value { return listenAddr{&c.HTTP.Addr} },

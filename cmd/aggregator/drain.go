@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"aggregator/internal/aggregator"
+	"aggregator/internal/ledger"
 )
 
 func newDrain(a *app) *cobra.Command {
@@ -53,7 +55,7 @@ stops with an error and leaves them in Redis.`,
 		}
 		progress := a.showProgress(waiting, engine.Stats, out.json())
 		began := time.Now()
-		left, err := engine.Drain(cmd.Context(), limits)
+		left, err := a.drain(cmd.Context(), engine, limits)
 		progress.end()
 		if err != nil {
 			return err
@@ -70,6 +72,24 @@ stops with an error and leaves them in Redis.`,
 		return err
 	})
 	return cmd
+}
+
+// drain drains, with a record of it.
+func (a *app) drain(ctx context.Context, engine *engine, limits aggregator.Limits) (left int64, err error) {
+	job := ledger.Job{Kind: ledger.KindDrain, Counts: func() ledger.Counts { return counted(engine.Stats()) }}
+	err = a.recorder(engine.pool).Record(ctx, job, func() (outcome ledger.Outcome, err error) {
+		left, err = engine.Drain(ctx, limits)
+		switch {
+		case ctx.Err() != nil:
+			outcome = ledger.Stopped
+		case left > 0:
+			outcome = ledger.Limited
+		default:
+			outcome = ledger.Done
+		}
+		return outcome, err
+	})
+	return left, err
 }
 
 // drainReport is the outcome of a drain. Its names are those of the JSON form.

@@ -88,9 +88,13 @@ func (a *app) newEngine(to *servers) (*engine, error) {
 // instanceName tells this process from all others: host, process, and a random part, for
 // processes in containers are often called alike.
 var instanceName = sync.OnceValue(func() string {
+	return fmt.Sprintf("%s/%d/%04x", hostName(), os.Getpid(), rand.Uint32()&0xffff)
+})
+
+func hostName() string {
 	host, err := os.Hostname()
 	if err != nil {
-		host = "unknown"
+		return "unknown"
 	}
-	return fmt.Sprintf("%s/%d/%04x", host, os.Getpid(), rand.Uint32()&0xffff)
-})
+	return host
+}

@@ -37,6 +37,7 @@ func TestReadersMayRead(t *testing.T) {
 		"migrate status":                     "applied",
 		"history 1":                          "FEEDBACK",
 		"checkpoint show":                    "SOURCE",
+		"runs":                               "no runs yet",
 		"status":                             "book-like-events  1 ",
 		"dead list":                          "",
 		"drain --dry-run":                    "would apply 1 of 1 events",

@@ -46,6 +46,7 @@ func newRoot(a *app) *cobra.Command {
 		newDead(a),
 		newMigrate(a),
 		newHistory(a),
+		newRuns(a),
 		newCheckpoint(a),
 		newConfig(a),
 		newVersion(a),

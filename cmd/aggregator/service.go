@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"aggregator/config"
 	"aggregator/internal/aggregator"
+	"aggregator/internal/ledger"
 )
 
 // service is what run keeps running: an engine, and after each reload of the settings
@@ -24,6 +26,9 @@ type service struct {
 	engine   atomic.Pointer[engine]
 	reloaded atomic.Bool    // whether the latest reload succeeded; true before the first
 	hangups  chan os.Signal // SIGHUP
+
+	mu     sync.Mutex
+	before ledger.Counts // of the engines that have ended
 }
 
 // newService takes SIGHUP from now on, which would end the process before.
@@ -43,8 +48,31 @@ func (s *service) Stats() aggregator.Stats { return s.engine.Load().Stats() }
 // Waiting counts the entries that are not settled.
 func (s *service) Waiting(ctx context.Context) (int64, error) { return s.engine.Load().Waiting(ctx) }
 
-// run drains until ctx ends, through every reload; errors as Aggregator.Run.
+// counts are those of all engines so far.
+func (s *service) counts() ledger.Counts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return added(s.before, counted(s.engine.Load().Stats()))
+}
+
+// replace goes on with another engine.
+func (s *service) replace(next *engine) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = added(s.before, counted(s.engine.Load().Stats()))
+	s.engine.Store(next)
+}
+
+// run drains until ctx ends, through every reload, with a record of it; errors as
+// Aggregator.Run.
 func (s *service) run(ctx context.Context) error {
+	job := ledger.Job{Kind: ledger.KindService, Counts: s.counts}
+	return s.recorder(s.engine.Load().pool).Record(ctx, job, func() (ledger.Outcome, error) {
+		return ledger.Stopped, s.serve(ctx)
+	})
+}
+
+func (s *service) serve(ctx context.Context) error {
 	telling, stop := context.WithCancel(ctx)
 	defer stop()
 	go s.manager.keepTelling(telling, s)
@@ -54,7 +82,7 @@ func (s *service) run(ctx context.Context) error {
 		if next == nil {
 			return err
 		}
-		s.engine.Store(next)
+		s.replace(next)
 		s.manager.ready()
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"aggregator/internal/admin"
 	"aggregator/internal/events"
+	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
 )
 
@@ -24,8 +25,8 @@ func newStatus(a *app) *cobra.Command {
 		Long: `Shows for each source how many entries wait, since when the oldest of them does, how many
 are settled a second, up to where it is settled and since when, and what the service does
 with it: as the service itself says if it runs here (http.addr), else by who holds the lease;
-the dead letters that nobody has settled; and whether both servers answer, in what version
-and how fast.
+the dead letters that nobody has settled; the last run of each kind; and whether both servers
+answer, in what version and how fast.
 
 It reads only, and takes a second, in which it sees the rate. When a server does not answer
 it shows what the other one knows, and exits with 69. With --watch it looks again every so
@@ -109,10 +110,11 @@ func (l *look) once(ctx context.Context) (*statusReport, error) {
 		}
 	}
 	report := newStatusReport(second, first, l.ask(ctx))
+	runsErr := l.addRuns(ctx, report)
 	if err := errors.Join(second.Redis.Err, second.Postgres.Err); err != nil {
 		return report, err
 	}
-	return report, errors.Join(second.Schema.Err, second.Err)
+	return report, errors.Join(second.Schema.Err, second.Err, runsErr)
 }
 
 // watch shows a report each time, whatever the servers do, until ctx ends.
@@ -124,6 +126,7 @@ func (l *look) watch(ctx context.Context, every time.Duration, wipe bool, show f
 			break
 		}
 		report := newStatusReport(now, before, l.ask(ctx))
+		_ = l.addRuns(ctx, report) // it shows that they are not known
 		before = now
 		if wipe {
 			fmt.Fprint(l.stdout, "\x1b[H\x1b[2J") // to the corner, and clear
@@ -168,6 +171,24 @@ func (l *look) survey(ctx context.Context) (admin.Survey, error) {
 		s.Redis.Err = l.client.failed(s.Redis.Err)
 	}
 	return s, nil
+}
+
+// addRuns adds the last run of each kind, if there is somebody to ask.
+func (l *look) addRuns(ctx context.Context, report *statusReport) error {
+	if !report.Schema.OK {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	runs, err := ledger.LatestRuns(ctx, l.pool)
+	if err != nil {
+		return err
+	}
+	report.Runs = make([]runLine, len(runs))
+	for i, r := range runs {
+		report.Runs[i] = newRunLine(r)
+	}
+	return nil
 }
 
 // ask asks the service if it runs here; nil if it does not.

@@ -21,6 +21,7 @@ type statusReport struct {
 	Schema   schemaStatus            `json:"schema"`
 	Sources  []sourceStatus          `json:"sources"`
 	Dead     map[events.Reason]int64 `json:"dead"` // letters that nobody has settled, by reason
+	Runs     []runLine               `json:"runs"` // the last one of each kind
 }
 
 type serverStatus struct {
@@ -128,7 +129,11 @@ func (r *statusReport) print(w io.Writer) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\ndead letters not settled: %s\n", r.deadText())
+	last := ""
+	for _, run := range r.Runs {
+		last += fmt.Sprintf("last %s: %s\n", run.Kind, run)
+	}
+	_, err := fmt.Fprintf(w, "\ndead letters not settled: %s\n%s", r.deadText(), last)
 	return err
 }
 

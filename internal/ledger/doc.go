@@ -19,6 +19,9 @@
 // mark, or, for what is not an event, that of the checkpoint. Hence it too is there
 // exactly once.
 //
+// A run is a row about what was done, for people: when, how much, how it ended (Recorder).
+// It is written now and then beside the work, best effort, and nothing depends on it.
+//
 // After any error whose outcome is unknown the caller forgets what it knows and starts
 // again from the checkpoint; every function here may then be repeated.
 package ledger

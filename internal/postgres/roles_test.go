@@ -26,8 +26,10 @@ func TestRoles(t *testing.T) {
 		readHistory  = `SELECT * FROM child_personality_history, favorite_genre, favorite_topic`
 		writeHistory = `INSERT INTO child_personality_history (child_profile_id) VALUES (1)`
 		writeScore   = `INSERT INTO genre_score VALUES (1, 1, 0) ON CONFLICT (child_profile_id, genre_id) DO UPDATE SET score = 1`
-		readOurs     = `SELECT * FROM aggregator.mark, aggregator.checkpoint, aggregator.dead_letter, aggregator.schema_migrations`
-		readApp      = `SELECT * FROM genre, topic, mbti, book, book_topic, book_mbti, genre_score, topic_score, cumulative_mbti_score`
+		readOurs     = `SELECT * FROM aggregator.mark, aggregator.checkpoint, aggregator.dead_letter, aggregator.run, aggregator.schema_migrations`
+		writeRun     = `INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, read, applied, dead, profiles, chunks)
+			VALUES (gen_random_uuid()::text, 'k', 'h', 'v', now(), now(), 0, 0, 0, 0, 0); UPDATE aggregator.run SET read = 1; DELETE FROM aggregator.run`
+		readApp = `SELECT * FROM genre, topic, mbti, book, book_topic, book_mbti, genre_score, topic_score, cumulative_mbti_score`
 	)
 	for role, can := range map[string]struct{ may, mayNot []string }{
 		"aggregator_daemon": {
@@ -36,7 +38,7 @@ func TestRoles(t *testing.T) {
 				`SELECT id FROM child_profile`,
 				`SELECT aggregator.require(true, '', '')`,
 				`LISTEN aggregator_catalogue`,
-				`DELETE FROM aggregator.lease`,
+				`DELETE FROM aggregator.lease`, writeRun,
 			},
 			mayNot: []string{
 				`SELECT name FROM child_profile`,
@@ -74,7 +76,7 @@ func TestRoles(t *testing.T) {
 				`SELECT name FROM child_profile`,
 				`` + writeScore,
 				`` + writeHistory,
-				`DELETE FROM aggregator.dead_letter`,
+				`DELETE FROM aggregator.dead_letter`, `DELETE FROM aggregator.run`, `UPDATE aggregator.run SET read = 0`,
 				`SELECT aggregator.require(true, '', '')`,
 				`SET ROLE aggregator_daemon`,
 			},
@@ -83,6 +85,7 @@ func TestRoles(t *testing.T) {
 			may: []string{
 				`DELETE FROM favorite_genre`, `DELETE FROM favorite_topic`,
 				`DELETE FROM child_personality_history WHERE is_deleted`, readHistory,
+				`INSERT INTO aggregator.lease VALUES ('s', 'h', now(), now()); DELETE FROM aggregator.lease`, writeRun,
 			},
 			mayNot: []string{
 				writeHistory, writeScore, `UPDATE child_personality_history SET is_deleted = true`,

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"aggregator/internal/aggregator"
+	"aggregator/internal/ledger"
+)
+
+func newRuns(a *app) *cobra.Command {
+	var kind string
+	var last int
+	cmd := &cobra.Command{
+		Use:   "runs",
+		Short: "Show past runs: when, how many, how fast, how they ended",
+		Long: `Lists the latest runs, newest first: drains and sessions of the service. A run is running, or ended as
+done, limited (a limit ended it with work left), stopped (it was told to) or failed, or was
+interrupted: it is gone without a word, as after kill -9, or PostgreSQL cannot hear it, for
+three quarters of a minute. Of each kind the last ones (runs.keep) are kept.
+
+A run counts what it settled itself, up to its last word, which of an interrupted one is up
+to ten seconds older than its end. Nothing but this list relies on these counts.`,
+		Example: `  aggregator runs
+  aggregator runs --kind drain --last 5
+  aggregator runs -o json`,
+	}
+	cmd.Flags().StringVar(&kind, "kind", "", "only runs of this kind: drain, service")
+	cmd.Flags().IntVar(&last, "last", 20, "show at most so many runs")
+	out := addOutput(cmd)
+	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
+		if last < 1 {
+			return usageError("--last = %d: want at least 1", last)
+		}
+		pool, err := a.openPostgres(cmd.Context(), 1)
+		if err != nil {
+			return err
+		}
+		defer pool.Close()
+		runs, err := ledger.Runs(cmd.Context(), pool, kind, last)
+		if err != nil {
+			return err
+		}
+		lines := make([]runLine, len(runs))
+		for i, r := range runs {
+			lines[i] = newRunLine(r)
+		}
+		if out.json() {
+			return writeJSON(a.stdout, map[string]any{"runs": lines})
+		}
+		if len(lines) == 0 {
+			_, err := fmt.Fprintln(a.stdout, "no runs yet")
+			return err
+		}
+		return printRuns(a.stdout, lines)
+	})
+	return cmd
+}
+
+// runLine is one line of the list. Its names are those of the JSON form.
+type runLine struct {
+	ID             int64          `json:"id"`
+	Kind           string         `json:"kind"`
+	Due            *time.Time     `json:"due_at"` // when the schedule wanted it
+	Started        time.Time      `json:"started_at"`
+	Seen           time.Time      `json:"seen_at"` // its last sign of life
+	Finished       *time.Time     `json:"finished_at"`
+	ElapsedSeconds float64        `json:"elapsed_seconds"`
+	Outcome        ledger.Outcome `json:"outcome"`
+	Error          string         `json:"error,omitempty"`
+	Read           int64          `json:"read"`
+	Applied        int64          `json:"applied"`
+	Dead           int64          `json:"dead"`
+	Profiles       int64          `json:"profiles"`
+	Chunks         int64          `json:"chunks"`
+	Rate           float64        `json:"read_per_second"`
+	Host           string         `json:"host"`
+	Version        string         `json:"version"`
+}
+
+func newRunLine(r ledger.Run) runLine {
+	line := runLine{
+		ID: r.ID, Kind: r.Kind, Due: inUTC(r.Due), Started: r.Started.UTC(), Seen: r.Seen.UTC(), Finished: inUTC(r.Ended),
+		Outcome: r.Outcome, Error: r.Error, Read: r.Read, Applied: r.Applied, Dead: r.Dead, Profiles: r.Profiles, Chunks: r.Chunks,
+		Rate: r.Rate, Host: r.Host, Version: r.Version,
+	}
+	last := r.Seen
+	if r.Ended != nil {
+		last = *r.Ended
+	}
+	line.ElapsedSeconds = last.Sub(r.Started).Seconds()
+	return line
+}
+
+// String is a line about a run: "done after 1.2s at 2026-11-22T02:30:01Z, read 12,345".
+func (l runLine) String() string {
+	last, word := l.Seen, "since"
+	switch l.Outcome {
+	case ledger.Running:
+		last = l.Started
+	case ledger.Interrupted:
+		word = "after " + l.took() + ", last seen"
+	default:
+		last, word = *l.Finished, "after "+l.took()+" at"
+	}
+	return fmt.Sprintf("%s %s %s, read %s, dead %s", l.Outcome, word, last.Format(time.RFC3339), grouped(l.Read), grouped(l.Dead))
+}
+
+func (l runLine) took() string {
+	took := time.Duration(l.ElapsedSeconds * float64(time.Second))
+	if took < time.Minute {
+		return took.Round(time.Millisecond).String()
+	}
+	return took.Round(time.Second).String()
+}
+
+func printRuns(out io.Writer, lines []runLine) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tKIND\tSTARTED\tTOOK\tOUTCOME\tREAD\tAPPLIED\tDEAD\tPROFILES\tCHUNKS\tRATE\tHOST\tVERSION\tERROR")
+	for _, l := range lines {
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s/s\t%s\t%s\t%s\n", l.ID, l.Kind, l.Started.Format(time.RFC3339),
+			l.took(), l.Outcome, grouped(l.Read), grouped(l.Applied), grouped(l.Dead), grouped(l.Profiles),
+			grouped(l.Chunks), grouped(int64(l.Rate+0.5)), l.Host, l.Version, orDash(strings.Join(strings.Fields(l.Error), " ")))
+	}
+	return w.Flush()
+}
+
+// recorder writes the rows that newRuns shows.
+func (a *app) recorder(pool *pgxpool.Pool) ledger.Recorder {
+	return ledger.Recorder{Pool: pool, Host: hostName(), Version: version, Keep: a.cfg.Runs.Keep, Log: a.log}
+}
+
+// counted are the counts of a drain.
+func counted(s aggregator.Stats) ledger.Counts {
+	return ledger.Counts{Read: s.Read, Applied: s.Applied, Dead: s.Dead, Profiles: s.Profiles, Chunks: s.Chunks}
+}
+
+func added(a, b ledger.Counts) ledger.Counts {
+	return ledger.Counts{
+		Read: a.Read + b.Read, Applied: a.Applied + b.Applied, Dead: a.Dead + b.Dead,
+		Profiles: a.Profiles + b.Profiles, Chunks: a.Chunks + b.Chunks,
+	}
+}

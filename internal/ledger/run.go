@@ -1,0 +1,126 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// The kinds of runs that drain. Other jobs have kinds of their own.
+const (
+	KindDrain   = "drain"
+	KindService = "service" // from the start of the daemon to its end
+)
+
+// Outcome is how a run ended.
+type Outcome string
+
+const (
+	Done    Outcome = "done"
+	Limited Outcome = "limited" // a limit ended it with work left
+	Stopped Outcome = "stopped" // it was told to
+	Failed  Outcome = "failed"
+
+	// Of a run that has not ended, as far as anybody knows.
+	Running     Outcome = "running"
+	Interrupted Outcome = "interrupted" // it is gone without a word
+)
+
+// Counts are what a run has done so far. What they count is entries and events for those
+// that drain; another job says what it is that it reads and applies.
+type Counts struct {
+	Read     int64
+	Applied  int64
+	Dead     int64
+	Profiles int64
+	Chunks   int64
+}
+
+// Run is a run as its row says. Times are PostgreSQL's.
+type Run struct {
+	ID      int64
+	Kind    string
+	Host    string
+	Version string
+	Due     *time.Time // when the schedule wanted it; nil: somebody asked for it
+	Started time.Time
+	Seen    time.Time  // when it was last known to live
+	Ended   *time.Time // nil while it runs, and for ever if it was interrupted
+	Counts
+	Rate    float64 // read a second
+	Outcome Outcome
+	Error   string
+}
+
+// unseen is after how long without a sign of life a run counts as interrupted. While
+// PostgreSQL cannot be reached nothing is seen: one that lives on then looks interrupted
+// until it writes again.
+const unseen = 45 * time.Second
+
+const selectRuns = `id, kind, host, version, due_at, started_at, seen_at, finished_at, read, applied, dead, profiles, chunks,
+    coalesce(rate, 0), coalesce(outcome, CASE WHEN seen_at > now() - $1::interval THEN 'running' ELSE 'interrupted' END), coalesce(error, '')
+FROM aggregator.run `
+
+func scanRun(row pgx.CollectableRow) (r Run, err error) {
+	err = row.Scan(&r.ID, &r.Kind, &r.Host, &r.Version, &r.Due, &r.Started, &r.Seen, &r.Ended, &r.Read, &r.Applied, &r.Dead, &r.Profiles,
+		&r.Chunks, &r.Rate, &r.Outcome, &r.Error)
+	return r, err
+}
+
+// Runs returns the latest runs of a kind, or of all if it is empty, newest first.
+func Runs(ctx context.Context, pool *pgxpool.Pool, kind string, limit int) ([]Run, error) {
+	query, args := `SELECT `+selectRuns, []any{unseen, limit}
+	if kind != "" {
+		query += `WHERE kind = $3 `
+		args = append(args, kind)
+	}
+	return collectRuns(ctx, pool, query+`ORDER BY id DESC LIMIT $2`, args...)
+}
+
+// LatestRuns returns the latest run of each kind, by kind.
+func LatestRuns(ctx context.Context, pool *pgxpool.Pool) ([]Run, error) {
+	return collectRuns(ctx, pool, `SELECT DISTINCT ON (kind) `+selectRuns+`ORDER BY kind, id DESC`, unseen)
+}
+
+func collectRuns(ctx context.Context, pool *pgxpool.Pool, query string, args ...any) ([]Run, error) {
+	rows, err := pool.Query(ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("reading runs: %w", err)
+	}
+	runs, err := pgx.CollectRows(rows, scanRun)
+	if err != nil {
+		return nil, fmt.Errorf("reading runs: %w", err)
+	}
+	return runs, nil
+}
+
+// LastDue returns when a job of this kind last began, or was due, if that is later, and
+// did not have to be cut short; the zero time if it never did. What was stopped or
+// interrupted is still to be done.
+func LastDue(ctx context.Context, pool *pgxpool.Pool, kind string) (time.Time, error) {
+	var last *time.Time
+	err := pool.QueryRow(ctx, `SELECT max(greatest(started_at, due_at)) FROM aggregator.run
+WHERE kind = $1 AND outcome IN ('done', 'limited', 'failed')`, kind).Scan(&last)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("reading the last run of %s: %w", kind, err)
+	}
+	if last == nil {
+		return time.Time{}, nil
+	}
+	return *last, nil
+}
+
+// prune removes the runs of a kind but for the latest ones, some thousand at most. Those
+// that run are not counted, and stay.
+func prune(ctx context.Context, pool *pgxpool.Pool, kind string, keep int) error {
+	_, err := pool.Exec(ctx, `DELETE FROM aggregator.run WHERE id IN (
+    SELECT id FROM aggregator.run WHERE kind = $1 AND (outcome IS NOT NULL OR seen_at <= now() - $2::interval)
+    ORDER BY id DESC LIMIT 5000 OFFSET $3)`, kind, unseen, keep)
+	if err != nil {
+		return fmt.Errorf("removing old runs: %w", err)
+	}
+	return nil
+}

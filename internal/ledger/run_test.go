@@ -1,0 +1,195 @@
+package ledger_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/ledger"
+	"aggregator/internal/postgres"
+	"aggregator/internal/testenv"
+)
+
+func recorder(t *testing.T, pool *pgxpool.Pool) ledger.Recorder {
+	t.Helper()
+	return ledger.Recorder{Pool: pool, Host: "here", Version: "1.2.3", Keep: 3, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+}
+
+func runs(t *testing.T, pool *pgxpool.Pool, kind string) []ledger.Run {
+	t.Helper()
+	all, err := ledger.Runs(t.Context(), pool, kind, 100)
+	require.NoError(t, err)
+	return all
+}
+
+func exec(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {
+	t.Helper()
+	_, err := pool.Exec(t.Context(), sql, args...)
+	require.NoError(t, err)
+}
+
+func nothing() (ledger.Outcome, error) { return ledger.Done, nil }
+
+func TestRunIsRecorded(t *testing.T) {
+	pool := connect(t)
+	r := recorder(t, pool)
+	var read atomic.Int64
+	counts := func() ledger.Counts {
+		n := read.Load()
+		return ledger.Counts{Read: n, Applied: n - 1, Dead: 1, Profiles: n / 2, Chunks: 1}
+	}
+	due := time.Date(2026, 11, 22, 2, 30, 0, 0, time.UTC)
+	require.NoError(t, r.Record(t.Context(), ledger.Job{Kind: "drain", Due: due, Counts: counts}, func() (ledger.Outcome, error) {
+		require.Eventually(t, func() bool { return len(runs(t, pool, "")) == 1 }, time.Minute, time.Millisecond, "it is there from the beginning")
+		run := runs(t, pool, "")[0]
+		require.Equal(t, ledger.Running, run.Outcome)
+		require.Nil(t, run.Ended)
+		read.Store(1000)
+		return ledger.Limited, nil
+	}))
+	run := runs(t, pool, "drain")[0]
+	require.Equal(t, ledger.Limited, run.Outcome)
+	require.Equal(t, ledger.Counts{Read: 1000, Applied: 999, Dead: 1, Profiles: 500, Chunks: 1}, run.Counts)
+	require.Equal(t, "here 1.2.3", run.Host+" "+run.Version)
+	require.True(t, run.Due.Equal(due))
+	require.False(t, run.Ended.Before(run.Started))
+	require.InDelta(t, 1000/run.Ended.Sub(run.Started).Seconds(), run.Rate, 1)
+	require.Empty(t, run.Error)
+
+	failure := errors.New("nul \x00 and half a rune " + strings.Repeat("é", 1000))
+	require.Equal(t, failure, r.Record(t.Context(), ledger.Job{Kind: "purge"}, func() (ledger.Outcome, error) { return ledger.Done, failure }))
+	run = runs(t, pool, "purge")[0]
+	require.Equal(t, ledger.Failed, run.Outcome)
+	require.Contains(t, run.Error, "nul  and half a rune éé")
+	require.Nil(t, run.Due)
+	require.Zero(t, run.Rate)
+
+	latest, err := ledger.LatestRuns(t.Context(), pool)
+	require.NoError(t, err)
+	require.Len(t, latest, 2)
+	require.Equal(t, "drain", latest[0].Kind)
+	require.Equal(t, "purge", latest[1].Kind)
+}
+
+// The end is written although the context of the run has ended: by SIGTERM, it always has.
+func TestRunIsRecordedWhenStopped(t *testing.T) {
+	pool := connect(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	require.NoError(t, recorder(t, pool).Record(ctx, ledger.Job{Kind: "drain"}, func() (ledger.Outcome, error) {
+		cancel()
+		return ledger.Stopped, nil
+	}))
+	require.Equal(t, ledger.Stopped, runs(t, pool, "")[0].Outcome)
+}
+
+// A run that is killed leaves its row as it was, which tells for itself after a while, and
+// is in nobody's way.
+func TestRunIsInterrupted(t *testing.T) {
+	pool := connect(t)
+	exec(t, pool, `INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, read, applied, dead, profiles, chunks)
+		SELECT 'k' || n, 'drain', 'h', 'v', now() - interval '1 hour', now() - n * interval '1 minute', 10, 10, 0, 1, 1 FROM generate_series(0, 1) n`)
+	all := runs(t, pool, "drain")
+	require.Equal(t, ledger.Interrupted, all[0].Outcome)
+	require.Equal(t, ledger.Running, all[1].Outcome)
+	require.Nil(t, all[0].Ended)
+	require.NoError(t, recorder(t, pool).Record(t.Context(), ledger.Job{Kind: "drain"}, nothing))
+	require.Len(t, runs(t, pool, "drain"), 3)
+}
+
+func TestRunsArePruned(t *testing.T) {
+	pool := connect(t)
+	r := recorder(t, pool) // keeps 3
+	exec(t, pool, `INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, read, applied, dead, profiles, chunks)
+		VALUES ('alive', 'drain', 'h', 'v', now(), now(), 0, 0, 0, 0, 0), ('gone', 'drain', 'h', 'v', now(), now() - interval '1 hour', 0, 0, 0, 0, 0)`)
+	require.NoError(t, r.Record(t.Context(), ledger.Job{Kind: "purge"}, nothing))
+	for range 6 {
+		require.NoError(t, r.Record(t.Context(), ledger.Job{Kind: "drain"}, nothing))
+	}
+	left := runs(t, pool, "drain")
+	require.Len(t, left, 3+1+1) // the last one ended after it had looked, and one still runs
+	require.Equal(t, ledger.Running, left[4].Outcome)
+	require.Len(t, runs(t, pool, "purge"), 1, "each kind for itself")
+}
+
+// A row that was never written, or that PostgreSQL has lost in a crash, is written with the
+// next sign of life, the last one at the latest.
+func TestRunIsRecordedAfterAll(t *testing.T) {
+	pool := connect(t)
+	record := func(meanwhile func()) {
+		require.NoError(t, recorder(t, pool).Record(t.Context(), ledger.Job{Kind: "drain"}, func() (ledger.Outcome, error) {
+			meanwhile()
+			return ledger.Done, nil
+		}))
+		require.Equal(t, ledger.Done, runs(t, pool, "")[0].Outcome)
+	}
+	record(func() {
+		require.Eventually(t, func() bool { return len(runs(t, pool, "")) == 1 }, time.Minute, time.Millisecond)
+		exec(t, pool, `DELETE FROM aggregator.run`)
+	})
+	exec(t, pool, `DELETE FROM aggregator.run`)
+	exec(t, pool, `ALTER TABLE aggregator.run RENAME TO hidden`)
+	record(func() { exec(t, pool, `ALTER TABLE aggregator.hidden RENAME TO run`) })
+}
+
+// Without PostgreSQL the job is done all the same.
+func TestRunWithoutPostgres(t *testing.T) {
+	t.Parallel()
+	server := testenv.NewPostgres(t)
+	u, err := server.CreateDatabase(t.Context(), "app", "")
+	require.NoError(t, err)
+	pool, err := postgres.Open(t.Context(), postgres.Options{URL: u, MaxConns: 2})
+	require.NoError(t, err)
+	defer pool.Close()
+	require.NoError(t, server.Close())
+	var said bytes.Buffer
+	r := recorder(t, pool)
+	r.Log = slog.New(slog.NewTextHandler(&said, nil))
+	done := false
+	require.NoError(t, r.Record(t.Context(), ledger.Job{Kind: "drain"}, func() (ledger.Outcome, error) {
+		done = true
+		return ledger.Done, nil
+	}))
+	require.True(t, done)
+	require.Contains(t, said.String(), `msg="the end of the run is not recorded" kind=drain`)
+}
+
+func TestLastDue(t *testing.T) {
+	pool := connect(t)
+	last, err := ledger.LastDue(t.Context(), pool, "purge")
+	require.NoError(t, err)
+	require.True(t, last.IsZero())
+	at := func(hour int) time.Time { return time.Date(2026, 11, 22, hour, 0, 0, 0, time.UTC) }
+	add := func(kind string, due any, started time.Time, outcome any) {
+		exec(t, pool, `INSERT INTO aggregator.run (key, kind, host, version, due_at, started_at, seen_at, finished_at, outcome, read, applied, dead, profiles, chunks)
+			VALUES (gen_random_uuid()::text, $1, 'h', 'v', $2, $3::timestamptz, $3::timestamptz, CASE WHEN $4::text IS NOT NULL THEN $3::timestamptz END, $4, 0, 0, 0, 0, 0)`, kind, due, started, outcome)
+	}
+	for _, tc := range []struct {
+		kind, outcome string
+		due           any
+		started, want time.Time
+	}{
+		{"purge", "done", nil, at(1), at(1)},
+		{"drain", "done", nil, at(9), at(1)},
+		{"purge", "failed", at(3), at(2), at(3)}, // our clock is ahead of PostgreSQL's
+		{"purge", "limited", at(3), at(4), at(4)},
+		{"purge", "stopped", at(5), at(5), at(4)},
+		{"purge", "", at(6), at(6), at(4)},
+	} {
+		var outcome any
+		if tc.outcome != "" {
+			outcome = tc.outcome
+		}
+		add(tc.kind, tc.due, tc.started, outcome)
+		last, err := ledger.LastDue(t.Context(), pool, "purge")
+		require.NoError(t, err)
+		require.True(t, last.Equal(tc.want), "%s after %s %s", last, tc.kind, tc.outcome)
+	}
+}
