@@ -10,7 +10,7 @@
 --
 --   aggregator_owner    owns the schema aggregator; nobody logs in as it
 --   aggregator_migrate  runs aggregator migrate, and acts as aggregator_owner
---   aggregator_daemon   runs aggregator run, drain, dead, checkpoint and verify
+--   aggregator_daemon   runs aggregator run, drain, search-text, dead, checkpoint and verify
 --   aggregator_purge    runs aggregator purge: the only one that deletes history
 --   aggregator_reader   reads: aggregator history, runs, status, checkpoint show; Grafana
 --
@@ -116,6 +116,7 @@ DECLARE
         -- The daemon knows of a child that it exists, and not even its name.
         'child_profile: SELECT (id): aggregator_daemon, aggregator_reader',
         'genre, topic, mbti, book, book_topic, book_mbti: SELECT: aggregator_daemon, aggregator_reader',
+        'book: UPDATE (search_text): aggregator_daemon',
         'genre_score, topic_score, cumulative_mbti_score: SELECT, INSERT, UPDATE: aggregator_daemon',
         'genre_score, topic_score, cumulative_mbti_score: SELECT: aggregator_reader',
         'child_personality_history, favorite_genre, favorite_topic: SELECT, INSERT: aggregator_daemon',

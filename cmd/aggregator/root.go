@@ -47,6 +47,7 @@ func newRoot(a *app) *cobra.Command {
 		newMigrate(a),
 		newHistory(a),
 		newRuns(a),
+		newSearchText(a),
 		newCheckpoint(a),
 		newConfig(a),
 		newVersion(a),

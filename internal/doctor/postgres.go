@@ -165,6 +165,12 @@ var rights = []struct{ tables, privileges string }{
 	{"aggregator.schema_migrations", "SELECT"},
 }
 
+// columnRights are what it, and aggregator search-text, does with single columns.
+var columnRights = []struct{ table, column, privilege string }{
+	{"child_profile", "id", "SELECT"},
+	{"book", "search_text", "UPDATE"},
+}
+
 func (r *report) privileges(ctx context.Context, pool *pgxpool.Pool) {
 	var missing []string
 	for _, right := range rights {
@@ -185,14 +191,16 @@ func (r *report) privileges(ctx context.Context, pool *pgxpool.Pool) {
 			}
 		}
 	}
-	var child bool
-	err := pool.QueryRow(ctx, `SELECT coalesce(has_column_privilege(to_regclass('child_profile'), 'id', 'SELECT'), false)`).Scan(&child)
-	if err != nil {
-		r.notSeen("privileges", err)
-		return
-	}
-	if !child {
-		missing = append(missing, "SELECT (id) on child_profile")
+	for _, right := range columnRights {
+		var may bool
+		err := pool.QueryRow(ctx, `SELECT coalesce(has_column_privilege(to_regclass($1), $2, $3), false)`, right.table, right.column, right.privilege).Scan(&may)
+		if err != nil {
+			r.notSeen("privileges", err)
+			return
+		}
+		if !may {
+			missing = append(missing, fmt.Sprintf("%s (%s) on %s", right.privilege, right.column, right.table))
+		}
 	}
 	if len(missing) > 0 {
 		r.add("privileges", Problem, "the role may not "+strings.Join(missing, ", "), "run config/roles.sql in this database, and connect as aggregator_daemon")

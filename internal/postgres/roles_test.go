@@ -39,6 +39,7 @@ func TestRoles(t *testing.T) {
 				`SELECT aggregator.require(true, '', '')`,
 				`LISTEN aggregator_catalogue`,
 				`DELETE FROM aggregator.lease`, writeRun,
+				`UPDATE book SET search_text = 'x'`,
 			},
 			mayNot: []string{
 				`SELECT name FROM child_profile`,
@@ -47,6 +48,7 @@ func TestRoles(t *testing.T) {
 				`DELETE FROM child_profile`,
 				`INSERT INTO genre (name) VALUES ('x')`,
 				`UPDATE book SET title = 'x'`,
+				`DELETE FROM book`,
 				`DELETE FROM book_topic`,
 				`INSERT INTO mbti (mbti) VALUES ('XXXX')`,
 				`UPDATE child_personality_history SET is_deleted = true`,
@@ -74,6 +76,7 @@ func TestRoles(t *testing.T) {
 			may: []string{readHistory, readOurs, readApp, `SELECT id FROM child_profile`},
 			mayNot: []string{
 				`SELECT name FROM child_profile`,
+				`UPDATE book SET search_text = 'x'`,
 				`` + writeScore,
 				`` + writeHistory,
 				`DELETE FROM aggregator.dead_letter`, `DELETE FROM aggregator.run`, `UPDATE aggregator.run SET read = 0`,
