@@ -131,11 +131,11 @@ func add(kind, ids, sums string) string {
 	return strings.NewReplacer("{kind}", kind, "{ids}", ids, "{sums}", sums).Replace(`added_{kind} AS (
     UPDATE {kind}_score s SET score = s.score + d.sums[array_position(d.ids, s.{kind}_id)]
     FROM (VALUES ({ids}::bigint[], {sums}::float8[])) d (ids, sums)
-    WHERE s.child_profile_id = $1 AND array_position(d.ids, s.{kind}_id) IS NOT NULL
+    WHERE s.child_profile_id = $1 AND s.{kind}_id = ANY (d.ids)
     RETURNING s.{kind}_id AS id, s.score
 ), {kind}s AS (
     SELECT id, score FROM added_{kind}
-    UNION ALL SELECT {kind}_id, score FROM {kind}_score WHERE child_profile_id = $1 AND array_position({ids}, {kind}_id) IS NULL
+    UNION ALL SELECT {kind}_id, score FROM {kind}_score WHERE child_profile_id = $1 AND {kind}_id <> ALL ({ids})
 )`)
 }
 
