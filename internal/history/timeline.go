@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,15 +14,20 @@ import (
 // ErrNoProfile says that there is no child profile of the id asked for.
 var ErrNoProfile = errors.New("no such child profile")
 
+// Feedback is the cause of a snapshot that events led to.
+const Feedback = "FEEDBACK"
+
 // Snapshot is a child's personality at one moment.
 type Snapshot struct {
-	ID      int64     `json:"id"`
-	Created time.Time `json:"created_at"`
-	Cause   string    `json:"history_created_type"` // DIAGNOSIS, or FEEDBACK for what events did
-	Type    string    `json:"mbti"`                 // empty if not known
-	Scores  Scores    `json:"scores"`
-	Genres  []string  `json:"favorite_genres"` // names, in their order
-	Topics  []string  `json:"favorite_topics"` // names, in their order
+	ID      int64      `json:"id"`
+	Created time.Time  `json:"created_at"`
+	Deleted *time.Time `json:"deleted_at,omitempty"` // when the application deleted it softly
+	Cause   string     `json:"history_created_type"` // DIAGNOSIS, or Feedback
+	Type    string     `json:"mbti"`                 // empty if not known
+	Scores  Scores     `json:"scores"`
+	Genres  []string   `json:"favorite_genres"` // names, in their order; #7 for one that is gone
+	Topics  []string   `json:"favorite_topics"` // names, in their order; #7 for one that is gone
+	Change  *Change    `json:"change"`          // since the snapshot before; nil if there is none
 }
 
 // Scores are the eight cumulative MBTI scores.
@@ -36,10 +42,26 @@ type Scores struct {
 	P float64 `json:"p"`
 }
 
-// Timeline returns the latest snapshots of a profile that are not deleted, newest first,
-// at most limit of them. The error is ErrNoProfile if there is no such profile; a
-// profile without history has an empty timeline. Reads only.
-func Timeline(ctx context.Context, pool *pgxpool.Pool, profileID int64, limit int) ([]Snapshot, error) {
+// Change is what is different from the snapshot before.
+type Change struct {
+	Type         string   `json:"mbti_before"` // the same as now, if it has not changed
+	GenresGained []string `json:"genres_gained"`
+	GenresLost   []string `json:"genres_lost"`
+	TopicsGained []string `json:"topics_gained"`
+	TopicsLost   []string `json:"topics_lost"`
+}
+
+// Selection says which snapshots of a profile.
+type Selection struct {
+	Limit   int
+	Before  time.Time // only those created before; zero: all
+	Deleted bool      // those that are softly deleted, too
+}
+
+// Timeline returns the latest snapshots of a profile that are selected, newest first. The
+// error is ErrNoProfile if there is no such profile; a profile without history has an
+// empty timeline. Reads only.
+func Timeline(ctx context.Context, pool *pgxpool.Pool, profileID int64, s Selection) ([]Snapshot, error) {
 	var known bool
 	if err := pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM child_profile WHERE id = $1)`, profileID).Scan(&known); err != nil {
 		return nil, fmt.Errorf("reading profile %d: %w", profileID, err)
@@ -47,31 +69,67 @@ func Timeline(ctx context.Context, pool *pgxpool.Pool, profileID int64, limit in
 	if !known {
 		return nil, fmt.Errorf("profile %d: %w", profileID, ErrNoProfile)
 	}
-	rows, err := pool.Query(ctx, timelineSQL, profileID, limit)
-	if err != nil {
-		return nil, fmt.Errorf("reading the history of profile %d: %w", profileID, err)
-	}
+	rows, _ := pool.Query(ctx, timelineSQL, s.args(profileID)...) // its error is also that of the rows
 	snapshots, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Snapshot, error) {
 		var s Snapshot
 		m := &s.Scores
-		err := row.Scan(&s.ID, &s.Created, &s.Cause, &s.Type, &m.I, &m.E, &m.S, &m.N, &m.T, &m.F, &m.J, &m.P, &s.Genres, &s.Topics)
+		err := row.Scan(&s.ID, &s.Created, &s.Deleted, &s.Cause, &s.Type, &m.I, &m.E, &m.S, &m.N, &m.T, &m.F, &m.J, &m.P, &s.Genres, &s.Topics)
 		return s, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading the history of profile %d: %w", profileID, err)
 	}
-	return snapshots, nil
+	for i := range len(snapshots) - 1 {
+		snapshots[i].Change = changed(snapshots[i+1], snapshots[i])
+	}
+	return snapshots[:min(len(snapshots), s.Limit)], nil
 }
 
+// args are those of timelineSQL: one more row than is asked for, to compare the last with.
+func (s Selection) args(profileID int64) []any {
+	var before any
+	if !s.Before.IsZero() {
+		before = s.Before
+	}
+	return []any{profileID, s.Limit + 1, s.Deleted, before}
+}
+
+func changed(before, after Snapshot) *Change {
+	return &Change{
+		Type:         before.Type,
+		GenresGained: missing(after.Genres, before.Genres), GenresLost: missing(before.Genres, after.Genres),
+		TopicsGained: missing(after.Topics, before.Topics), TopicsLost: missing(before.Topics, after.Topics),
+	}
+}
+
+// missing are those of names that are not among others, in their order. Two of the same
+// name are two.
+func missing(names, others []string) []string {
+	others = slices.Clone(others)
+	left := []string{}
+	for _, name := range names {
+		if i := slices.Index(others, name); i >= 0 {
+			others = slices.Delete(others, i, i+1)
+		} else {
+			left = append(left, name)
+		}
+	}
+	return left
+}
+
+// Ids of a profile rise with time, as its rows are written one after the other. So the
+// primary key is all the index that this needs: of a long history it reads the end.
+//
+// in: $1 profile id; $2 how many; $3 whether deleted ones count; $4 before when, or null.
 const timelineSQL = `
-SELECT h.id, h.created_at, h.history_created_type, coalesce(m.mbti, ''),
+SELECT h.id, h.created_at, CASE WHEN h.is_deleted THEN coalesce(h.deleted_at, h.created_at) END, h.history_created_type, coalesce(m.mbti, ''),
        h.i_score, h.e_score, h.s_score, h.n_score, h.t_score, h.f_score, h.j_score, h.p_score,
-       array(SELECT g.name FROM favorite_genre f JOIN genre g ON g.id = f.genre_id
-             WHERE f.child_profile_id = h.child_profile_id AND f.history_id = h.id ORDER BY g.name),
-       array(SELECT t.name FROM favorite_topic f JOIN topic t ON t.id = f.topic_id
-             WHERE f.child_profile_id = h.child_profile_id AND f.history_id = h.id ORDER BY t.name)
+       array(SELECT coalesce(g.name, '#' || f.genre_id) AS name FROM favorite_genre f LEFT JOIN genre g ON g.id = f.genre_id
+             WHERE f.child_profile_id = h.child_profile_id AND f.history_id = h.id ORDER BY name),
+       array(SELECT coalesce(t.name, '#' || f.topic_id) AS name FROM favorite_topic f LEFT JOIN topic t ON t.id = f.topic_id
+             WHERE f.child_profile_id = h.child_profile_id AND f.history_id = h.id ORDER BY name)
 FROM child_personality_history h
 LEFT JOIN mbti m ON m.id = h.mbti_id
-WHERE h.child_profile_id = $1 AND NOT h.is_deleted
+WHERE h.child_profile_id = $1 AND (NOT h.is_deleted OR $3) AND h.created_at < coalesce($4, 'infinity'::timestamptz)
 ORDER BY h.id DESC
 LIMIT $2`

@@ -80,6 +80,23 @@ func Runs(ctx context.Context, pool *pgxpool.Pool, kind string, limit int) ([]Ru
 	return collectRuns(ctx, pool, query+`ORDER BY id DESC LIMIT $2`, args...)
 }
 
+// RunsDuring returns the runs that drain and that were there at any moment from the first
+// to the last: see Run.At.
+func RunsDuring(ctx context.Context, pool *pgxpool.Pool, first, last time.Time) ([]Run, error) {
+	return collectRuns(ctx, pool, `SELECT `+selectRuns+`WHERE kind IN ('`+KindDrain+`', '`+KindService+`')
+    AND started_at <= $3 AND coalesce(finished_at, seen_at + $1::interval) >= $2 ORDER BY id`, unseen, first, last)
+}
+
+// At says whether the run was there at that moment, by PostgreSQL's clock. One that was
+// interrupted may have been for a while after its last sign of life.
+func (r Run) At(t time.Time) bool {
+	end := r.Seen.Add(unseen)
+	if r.Ended != nil {
+		end = *r.Ended
+	}
+	return !t.Before(r.Started) && !t.After(end)
+}
+
 // LatestRuns returns the latest run of each kind, by kind.
 func LatestRuns(ctx context.Context, pool *pgxpool.Pool) ([]Run, error) {
 	return collectRuns(ctx, pool, `SELECT DISTINCT ON (kind) `+selectRuns+`ORDER BY kind, id DESC`, unseen)

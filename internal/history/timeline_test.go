@@ -1,0 +1,83 @@
+package history_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/history"
+)
+
+func timeline(t *testing.T, pool *pgxpool.Pool, profile int64, s history.Selection) []history.Snapshot {
+	t.Helper()
+	snapshots, err := history.Timeline(t.Context(), pool, profile, s)
+	require.NoError(t, err)
+	return snapshots
+}
+
+func TestTimeline(t *testing.T) {
+	pool := connect(t)
+	_, err := history.Timeline(t.Context(), pool, 404, history.Selection{Limit: 10})
+	require.ErrorIs(t, err, history.ErrNoProfile)
+	assert.Empty(t, timeline(t, pool, 1, history.Selection{Limit: 10}))
+	for range 3 {
+		require.NoError(t, snapshot(t, pool, 1))
+	}
+	require.NoError(t, snapshot(t, pool, 2))
+	all := timeline(t, pool, 1, history.Selection{Limit: 10})
+	require.Len(t, all, 3)
+	assert.Greater(t, all[0].ID, all[1].ID, "newest first")
+	assert.Equal(t, "FEEDBACK", all[0].Cause)
+	assert.WithinDuration(t, time.Now(), all[0].Created, time.Minute)
+
+	assert.Equal(t, all[:2], timeline(t, pool, 1, history.Selection{Limit: 2}))
+	assert.Equal(t, all[1:], timeline(t, pool, 1, history.Selection{Limit: 10, Before: all[0].Created}))
+	assert.Equal(t, all[1:2], timeline(t, pool, 1, history.Selection{Limit: 1, Before: all[0].Created}))
+	assert.Empty(t, timeline(t, pool, 1, history.Selection{Limit: 10, Before: all[2].Created}))
+
+	exec(t, pool, `UPDATE child_personality_history SET is_deleted = true, deleted_at = now() WHERE id = $1`, all[1].ID)
+	left := timeline(t, pool, 1, history.Selection{Limit: 10})
+	require.Len(t, left, 2)
+	assert.Equal(t, []int64{all[0].ID, all[2].ID}, []int64{left[0].ID, left[1].ID})
+	with := timeline(t, pool, 1, history.Selection{Limit: 10, Deleted: true})
+	require.Len(t, with, 3)
+	assert.Nil(t, with[0].Deleted)
+	assert.NotNil(t, with[1].Deleted)
+}
+
+func TestChange(t *testing.T) {
+	pool := connect(t)
+	set := func(scores string) {
+		t.Helper()
+		exec(t, pool, `DELETE FROM genre_score`)
+		exec(t, pool, `DELETE FROM topic_score`)
+		exec(t, pool, `INSERT INTO genre_score `+scores)
+		exec(t, pool, `INSERT INTO topic_score `+scores)
+		require.NoError(t, snapshot(t, pool, 1))
+	}
+	set(`VALUES (1, 1, 5), (1, 2, 5)`)
+	exec(t, pool, `INSERT INTO cumulative_mbti_score (child_profile_id, e_score) VALUES (1, 1)`)
+	set(`VALUES (1, 2, 5), (1, 3, 5)`)
+	set(`VALUES (1, 2, 5), (1, 3, 5)`)
+	all := timeline(t, pool, 1, history.Selection{Limit: 10})
+	require.Len(t, all, 3)
+	assert.Equal(t, &history.Change{
+		Type: "ENTJ", GenresGained: []string{}, GenresLost: []string{}, TopicsGained: []string{}, TopicsLost: []string{},
+	}, all[0].Change, "nothing")
+	assert.Equal(t, &history.Change{
+		Type: "INTJ", GenresGained: []string{"g3"}, GenresLost: []string{"g1"}, TopicsGained: []string{"t3"}, TopicsLost: []string{"t1"},
+	}, all[1].Change)
+	assert.Nil(t, all[2].Change, "the first")
+	assert.Equal(t, all[:1], timeline(t, pool, 1, history.Selection{Limit: 1}), "the one before is not shown, and compared with")
+
+	// One that is gone has no name, and two of the same name are two.
+	exec(t, pool, `UPDATE genre SET name = 'g2' WHERE id = 3`)
+	exec(t, pool, `DELETE FROM topic WHERE id = 3`)
+	all = timeline(t, pool, 1, history.Selection{Limit: 10})
+	assert.Equal(t, []string{"g2", "g2"}, all[0].Genres)
+	assert.Equal(t, []string{"#3", "t2"}, all[0].Topics)
+	assert.Equal(t, []string{"g2"}, all[1].Change.GenresGained)
+}
