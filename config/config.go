@@ -61,6 +61,11 @@ type Config struct {
 		Profiles int
 		TTL      time.Duration
 	}
+	Purge     struct{ OlderThan time.Duration }
+	Retention struct {
+		AllDays   int // 0: rows of history are kept for ever
+		DailyDays int
+	}
 	Shutdown struct{ Grace time.Duration }
 	Lease    struct{ TTL time.Duration }
 	Runs     struct{ Keep int }    // of each kind
@@ -115,6 +120,9 @@ func (c Config) conflicts() []error {
 	// spread them; the first pair in a name counts.
 	if strings.ContainsAny(c.Source.Key, "{}") && c.Source.Partitions > 1 {
 		all = append(all, invalidf("source.key = %q: braces are allowed only with one partition", c.Source.Key))
+	}
+	if c.Retention.DailyDays < c.Retention.AllDays {
+		all = append(all, invalidf("retention.daily_days = \"%d\": want at least retention.all_days, %d", c.Retention.DailyDays, c.Retention.AllDays))
 	}
 	if err := c.checkRedisURL(); err != nil {
 		all = append(all, err)

@@ -11,7 +11,8 @@
 --   aggregator_owner    owns the schema aggregator; nobody logs in as it
 --   aggregator_migrate  runs aggregator migrate, and acts as aggregator_owner
 --   aggregator_daemon   runs aggregator run, drain, search-text, dead, checkpoint and verify
---   aggregator_purge    runs aggregator purge: the only one that deletes history
+--   aggregator_purge    runs aggregator purge: the only one that deletes history. For a daemon
+--                       that purges by schedule: GRANT aggregator_purge TO aggregator_daemon
 --   aggregator_reader   reads: aggregator history, runs, status, checkpoint show; Grafana
 --
 -- No role has a password yet. Give them one each with \password aggregator_daemon, or let
@@ -43,18 +44,24 @@ ALTER ROLE aggregator_daemon LOGIN;
 ALTER ROLE aggregator_purge LOGIN;
 ALTER ROLE aggregator_reader LOGIN;
 
--- What the daemon asks for in each session by itself, and cannot through a pooler in
--- transaction mode. Chunks are made durable by their checkpoints, which commit synchronously.
-ALTER ROLE aggregator_daemon SET synchronous_commit = off;
-ALTER ROLE aggregator_daemon SET lock_timeout = '5s';
-ALTER ROLE aggregator_daemon SET statement_timeout = '30s';
-ALTER ROLE aggregator_daemon SET idle_in_transaction_session_timeout = '60s';
-ALTER ROLE aggregator_daemon SET plan_cache_mode = force_generic_plan;
-ALTER ROLE aggregator_daemon SET enable_seqscan = off;
-ALTER ROLE aggregator_daemon SET enable_bitmapscan = off;
-ALTER ROLE aggregator_daemon SET enable_hashjoin = off;
-ALTER ROLE aggregator_daemon SET enable_mergejoin = off;
-ALTER ROLE aggregator_daemon SET jit = off;
+-- What the daemon and the purge ask for in each session by themselves, and cannot through a
+-- pooler in transaction mode. Chunks are made durable by their checkpoints, which commit
+-- synchronously; what a crash takes back of a purge is purged again.
+DO $$
+DECLARE
+    role    text;
+    setting text;
+BEGIN
+    FOREACH role IN ARRAY '{aggregator_daemon,aggregator_purge}'::text[] LOOP
+        FOREACH setting IN ARRAY ARRAY[
+            'synchronous_commit = off', 'lock_timeout = 5000', 'statement_timeout = 30000',
+            'idle_in_transaction_session_timeout = 60000', 'plan_cache_mode = force_generic_plan', 'enable_seqscan = off',
+            'enable_bitmapscan = off', 'enable_hashjoin = off', 'enable_mergejoin = off', 'jit = off'] LOOP
+            EXECUTE format('ALTER ROLE %I SET %s', role, setting);
+        END LOOP;
+    END LOOP;
+END
+$$;
 
 -- Whatever a migration makes belongs to the owner, not to who happened to run it.
 ALTER ROLE aggregator_migrate SET role = aggregator_owner;
@@ -122,6 +129,9 @@ DECLARE
         'child_personality_history, favorite_genre, favorite_topic: SELECT, INSERT: aggregator_daemon',
         'child_personality_history, favorite_genre, favorite_topic: SELECT: aggregator_reader',
         'child_personality_history, favorite_genre, favorite_topic: SELECT, DELETE: aggregator_purge',
+        -- To lock a row, so that nobody restores it meanwhile, takes the right to update a column.
+        'child_personality_history: UPDATE (deleted_at): aggregator_purge',
+        'aggregator.thinning: INSERT, UPDATE: aggregator_purge',
         -- Giving a lease up removes it, and so does time an old run; everything else of ours
         -- is there to stay.
         'aggregator.lease, aggregator.run: DELETE: aggregator_daemon',

@@ -143,6 +143,18 @@ var settings = []setting{
 		Doc:   "How long a book or profile is remembered. Changes in PostgreSQL are noticed at once; this is the safety net.",
 		value: func(c *Config) value { return duration{&c.Cache.TTL, time.Second, noLimit} },
 	}, {
+		Key: "purge.older_than", Default: "744h",
+		Doc:   "How long ago the application must have deleted a row of history for a purge to remove it. 744h is 31 days: never sooner than after a month.",
+		value: func(c *Config) value { return duration{&c.Purge.OlderThan, 0, noLimit} },
+	}, {
+		Key: "retention.all_days", Default: "0",
+		Doc:   "For how many days every row of history is kept. Then a purge leaves only the last of each day, by UTC, but every diagnosis. 0 is for ever.",
+		value: func(c *Config) value { return integer{&c.Retention.AllDays, 0, 36500} },
+	}, {
+		Key: "retention.daily_days", Default: "365",
+		Doc:   "Until how old, in days, the last row of each day is kept, if retention.all_days is not 0. Then a purge leaves only the last of each month.",
+		value: func(c *Config) value { return integer{&c.Retention.DailyDays, 1, 36500} },
+	}, {
 		Key: "shutdown.grace", Default: "30s",
 		Doc:   "How long the chunk in hand may take after SIGTERM. What is not done by then is done after the next start.",
 		value: func(c *Config) value { return duration{&c.Shutdown.Grace, 0, time.Hour} },

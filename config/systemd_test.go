@@ -38,7 +38,7 @@ func TestUnitsAreInOrder(t *testing.T) {
 func TestUnitsAreShutIn(t *testing.T) {
 	services, err := filepath.Glob("systemd/*.service")
 	require.NoError(t, err)
-	require.Len(t, services, 2)
+	require.Len(t, services, 3)
 	for _, name := range services {
 		analyze(t, "security", "--offline=true", "--no-pager", "--threshold=15", "./"+name)
 	}

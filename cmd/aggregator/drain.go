@@ -53,7 +53,10 @@ stops with an error and leaves them in Redis.`,
 		if limits.MaxEvents > 0 {
 			waiting = min(waiting, limits.MaxEvents)
 		}
-		progress := a.showProgress(waiting, engine.Stats, out.json())
+		progress := a.showProgress("draining", "events", waiting, func() int64 {
+			s := engine.Stats()
+			return s.Read + s.InHand
+		}, out.json())
 		began := time.Now()
 		left, err := a.drain(cmd.Context(), engine, limits)
 		progress.end()

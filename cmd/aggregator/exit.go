@@ -25,7 +25,7 @@ const exitCodesHelp = `Exit codes:
   1   failed
   64  wrong usage
   69  Redis or PostgreSQL is not reachable
-  75  stopped by a limit with events left
+  75  stopped by a limit with events left, or rows to purge
   78  wrong configuration; also a password or a certificate that is refused`
 
 var (

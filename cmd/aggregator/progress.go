@@ -6,24 +6,18 @@ import (
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
-
-	"aggregator/internal/aggregator"
 )
 
-// progress shows how far a drain is until end is called.
+// progress shows how far a drain or a purge is until end is called.
 type progress struct{ end func() }
 
 // showProgress shows a bar with rate and time left on a terminal, and otherwise a line
-// in the log now and then.
-func (a *app) showProgress(total int64, stats func() aggregator.Stats, quiet bool) progress {
-	done := func() int64 {
-		s := stats()
-		return s.Read + s.InHand
-	}
+// in the log now and then: what goes on, and how many of how many things are done.
+func (a *app) showProgress(doing, things string, total int64, done func() int64, quiet bool) progress {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	if isTerminal(a.stderr) && !quiet {
-		bar := newBar(a, total)
+		bar := newBar(a, things, total)
 		go func() {
 			defer close(ended)
 			bar.follow(ctx, done)
@@ -31,7 +25,7 @@ func (a *app) showProgress(total int64, stats func() aggregator.Stats, quiet boo
 	} else {
 		go func() {
 			defer close(ended)
-			a.logDrain(ctx, total, done)
+			a.logHowFar(ctx, doing, total, done)
 		}()
 	}
 	return progress{end: func() {
@@ -40,7 +34,7 @@ func (a *app) showProgress(total int64, stats func() aggregator.Stats, quiet boo
 	}}
 }
 
-func (a *app) logDrain(ctx context.Context, total int64, done func() int64) {
+func (a *app) logHowFar(ctx context.Context, doing string, total int64, done func() int64) {
 	const every = 5 * time.Second
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -51,7 +45,7 @@ func (a *app) logDrain(ctx context.Context, total int64, done func() int64) {
 			return
 		case <-ticker.C:
 			now := done()
-			a.log.Info("draining", "done", now, "of", max(total, now), "per_second", (now-before)/int64(every/time.Second))
+			a.log.Info(doing, "done", now, "of", max(total, now), "per_second", (now-before)/int64(every/time.Second))
 			before = now
 		}
 	}
@@ -63,10 +57,10 @@ type bar struct {
 	total int64
 }
 
-func newBar(a *app, total int64) *bar {
+func newBar(a *app, things string, total int64) *bar {
 	all := mpb.New(mpb.WithOutput(a.stderr), mpb.WithWidth(60), mpb.WithRefreshRate(100*time.Millisecond))
 	b := &bar{all: all, total: total, bar: all.AddBar(0, // a bar that begins with a total could not grow
-		mpb.PrependDecorators(decor.CountersNoUnit("%d / %d events ")),
+		mpb.PrependDecorators(decor.CountersNoUnit("%d / %d "+things+" ")),
 		mpb.AppendDecorators(
 			decor.Percentage(decor.WC{W: 5}),
 			decor.AverageSpeed(0, "  %.0f/s"),

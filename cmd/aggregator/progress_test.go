@@ -14,7 +14,7 @@ func TestBarEnds(t *testing.T) {
 	for name, done := range map[string]int64{"nothing done": 0, "half done": 50, "done": 100, "more than there was": 150} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			b := newBar(&app{stderr: &out}, 100)
+			b := newBar(&app{stderr: &out}, "things", 100)
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan struct{})
 			go func() {

@@ -48,6 +48,7 @@ func newRoot(a *app) *cobra.Command {
 		newHistory(a),
 		newRuns(a),
 		newSearchText(a),
+		newPurge(a),
 		newCheckpoint(a),
 		newConfig(a),
 		newVersion(a),

@@ -274,6 +274,17 @@ func (r *report) indexes(ctx context.Context, pool *pgxpool.Pool) {
 				fmt.Sprintf("CREATE INDEX CONCURRENTLY ON %s (%s)", lookup.table, lookup.column))
 		}
 	}
+	for _, i := range postgres.Indexes {
+		err := i.Check(ctx, pool)
+		switch {
+		case errors.Is(err, postgres.ErrIndex):
+			fine = false
+			r.add("indexes", Warning, i.Why, i.Create())
+		case err != nil:
+			r.notSeen("indexes", err)
+			return
+		}
+	}
 	if fine {
 		r.ok("indexes", "all that are needed are there")
 	}

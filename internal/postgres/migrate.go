@@ -22,7 +22,8 @@ const versionTable = "aggregator.schema_migrations"
 //
 // It is safe to repeat, and to run from several places at once: a session lock lets one
 // through at a time, and the others wait for up to a minute. Each migration is one
-// transaction, so that a failed one leaves nothing behind. It is not for a connection
+// transaction, so that a failed one leaves nothing behind; Indexes come after them, and one
+// that was left half built is built anew by the next call. It is not for a connection
 // through a transaction pooler, where a session has no lock of its own.
 //
 // Errors: ErrURL, ErrUnreachable and ErrPooler as Open, ErrSchema when the database is newer than
@@ -95,8 +96,10 @@ func applyMigrations(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	_, err = provider.Up(ctx)
-	return err
+	if _, err := provider.Up(ctx); err != nil {
+		return err
+	}
+	return createIndexes(ctx, db, locker)
 }
 
 // checkDirect connects once and looks for a pooler.

@@ -89,6 +89,8 @@ func TestRoles(t *testing.T) {
 				`DELETE FROM favorite_genre`, `DELETE FROM favorite_topic`,
 				`DELETE FROM child_personality_history WHERE is_deleted`, readHistory,
 				`INSERT INTO aggregator.lease VALUES ('s', 'h', now(), now()); DELETE FROM aggregator.lease`, writeRun,
+				`SELECT * FROM child_personality_history FOR UPDATE SKIP LOCKED`,
+				`INSERT INTO aggregator.thinning (daily_before, monthly_before) VALUES (now(), now())`,
 			},
 			mayNot: []string{
 				writeHistory, writeScore, `UPDATE child_personality_history SET is_deleted = true`,

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"aggregator/config"
+	"aggregator/internal/history"
+)
+
+func newPurge(a *app) *cobra.Command {
+	var o history.PurgeOptions
+	cmd := &cobra.Command{
+		Use:   "purge",
+		Short: "Remove history that was deleted long ago",
+		Long: `Removes for good the rows of history that the application has deleted longer ago than
+purge.older_than, with their favourites; then, if retention.all_days is set, those that the
+retention does not keep: after so many days all but the last of each day, and after
+retention.daily_days all but the last of each month, by UTC. The newest row of a profile and
+diagnoses stay.
+
+It works in small transactions and pauses after each, so that it may run beside the drain. It
+may be stopped and repeated at any time, also with kill -9. With --max-duration over
+before it came to the end it exits with 75, and the next one goes on. It needs PostgreSQL
+only, and the role aggregator_purge. With --dry-run it counts and removes nothing.`,
+		Example: `  aggregator purge --dry-run
+  aggregator purge --max-duration 1h
+  aggregator purge --older-than 2160h -o json`,
+	}
+	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "count, and remove nothing")
+	cmd.Flags().DurationVar(&o.OlderThan, "older-than", 0, "in place of purge.older_than, such as 2160h")
+	cmd.Flags().DurationVar(&o.MaxDuration, "max-duration", 0, "stop after so long, when the batch in hand is finished; 0: no limit")
+	out := addOutput(cmd)
+	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
+		if o.OlderThan < 0 || o.MaxDuration < 0 {
+			return usageError("--older-than and --max-duration cannot be negative")
+		}
+		configured := purgeOptions(a.cfg)
+		o.Retention = configured.Retention
+		if !cmd.Flags().Changed("older-than") {
+			o.OlderThan = configured.OlderThan
+		}
+		pool, err := a.openPostgres(cmd.Context(), 2)
+		if err != nil {
+			return err
+		}
+		defer pool.Close()
+		return a.purge(cmd.Context(), pool, o, out)
+	})
+	return cmd
+}
+
+// purgeOptions are those that the settings name.
+func purgeOptions(cfg config.Config) history.PurgeOptions {
+	return history.PurgeOptions{
+		OlderThan: cfg.Purge.OlderThan,
+		Retention: history.Retention{AllDays: cfg.Retention.AllDays, DailyDays: cfg.Retention.DailyDays},
+	}
+}
+
+func (a *app) purge(ctx context.Context, pool *pgxpool.Pool, o history.PurgeOptions, out *output) error {
+	total, err := history.CountDeleted(ctx, pool, o.OlderThan)
+	if err != nil {
+		a.log.Debug("how many rows there are to purge is not known", "error", err)
+	}
+	var done atomic.Int64
+	o.Progress = func(r history.PurgeResult) { done.Store(r.Deleted + r.Thinned) }
+	progress := a.showProgress("purging", "rows", total, done.Load, out.json())
+	began := time.Now()
+	result, err := history.Purge(ctx, pool, o)
+	progress.end()
+	if err != nil {
+		return err
+	}
+	report := newPurgeReport(o, result, time.Since(began))
+	if out.json() {
+		err = writeJSON(a.stdout, report)
+	} else {
+		err = report.print(a.stdout)
+	}
+	if err == nil && result.Left && ctx.Err() == nil { // a signal is no limit
+		err = tag(errEventsLeft, fmt.Errorf("stopped after %s, before the end", o.MaxDuration))
+	}
+	return err
+}
+
+// purgeReport is the outcome of a purge. Its names are those of the JSON form.
+type purgeReport struct {
+	DryRun         bool    `json:"dry_run"`
+	OlderThan      string  `json:"older_than"`
+	Deleted        int64   `json:"deleted"` // rows that the application had deleted
+	Thinned        int64   `json:"thinned"` // rows that the retention does not keep
+	FavoriteGenres int64   `json:"favorite_genres"`
+	FavoriteTopics int64   `json:"favorite_topics"`
+	Complete       bool    `json:"complete"` // it came to the end
+	Batches        int64   `json:"batches"`
+	BusySeconds    float64 `json:"busy_seconds"` // without the pauses
+	ElapsedSeconds float64 `json:"elapsed_seconds"`
+}
+
+func newPurgeReport(o history.PurgeOptions, r history.PurgeResult, took time.Duration) purgeReport {
+	return purgeReport{
+		DryRun: o.DryRun, OlderThan: o.OlderThan.String(), Deleted: r.Deleted, Thinned: r.Thinned, FavoriteGenres: r.Genres, FavoriteTopics: r.Topics,
+		Complete: !r.Left, Batches: r.Batches, BusySeconds: r.Busy.Seconds(), ElapsedSeconds: took.Seconds(),
+	}
+}
+
+func (r purgeReport) print(w io.Writer) error {
+	verb, end := "purged", ""
+	if r.DryRun {
+		verb = "would purge"
+	}
+	if !r.Complete {
+		end = "; stopped before the end"
+	}
+	took := time.Duration(r.ElapsedSeconds * float64(time.Second))
+	_, err := fmt.Fprintf(w, `%s %s rows of history in %s%s
+  deleted before  %12s
+  thinned out     %12s
+  favourites      %12s
+`, verb, grouped(r.Deleted+r.Thinned), took.Round(time.Millisecond), end, grouped(r.Deleted), grouped(r.Thinned), grouped(r.FavoriteGenres+r.FavoriteTopics))
+	return err
+}

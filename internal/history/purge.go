@@ -1,0 +1,243 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/postgres"
+)
+
+const (
+	// purgeBatch is how many rows a transaction removes at most. It takes tens of
+	// milliseconds, so that the application does not wait for long for a row of it.
+	purgeBatch = 1000
+	// batchTimeout is how long PostgreSQL may take for one. It is longer than the statement
+	// and lock time-outs of our connections.
+	batchTimeout = 45 * time.Second
+)
+
+// PurgeOptions say what is to be removed.
+type PurgeOptions struct {
+	OlderThan   time.Duration // rows that the application has deleted longer ago than this
+	Retention   Retention     // and those that it thins out
+	MaxDuration time.Duration // stop after so long, when the batch in hand is done; 0: no limit
+	DryRun      bool          // count only
+	Progress    func(PurgeResult)
+}
+
+// PurgeResult is what was removed or, in a dry run, would be.
+type PurgeResult struct {
+	Deleted int64 // rows that the application had deleted
+	Thinned int64 // rows that the retention does not keep
+	Genres  int64 // favourites of both
+	Topics  int64
+	Batches int64
+	Busy    time.Duration // without the pauses
+	Left    bool          // it was stopped before it came to the end
+}
+
+// Purge removes for good, with their favourites, the rows of history that the application
+// has deleted longer ago than OlderThan, by the clock of PostgreSQL, and then those that the
+// retention does not keep.
+//
+// It removes them in batches, each a transaction of its own that does not wait for rows
+// which others hold, and pauses after each for as long as it took, so that the drain has
+// at least every other moment to itself. A row that is restored meanwhile stays. One that
+// somebody holds is left to the next purge.
+//
+// When ctx ends, or MaxDuration is over, the batch in hand is finished, and the result says
+// that something may be left: that is no error. It may be stopped, killed and repeated at
+// any time, and run several times at once: a row goes with its favourites or not at all.
+//
+// It costs as much as there is to remove, however large the tables are, but for the
+// retention, which at most once a day reads all that is kept.
+//
+// Errors: one with postgres.ErrIndex when the index is missing without which each batch
+// would read the whole table. The result counts what was done before an error.
+func Purge(ctx context.Context, pool *pgxpool.Pool, o PurgeOptions) (PurgeResult, error) {
+	if o.OlderThan < 0 {
+		return PurgeResult{}, fmt.Errorf("purging: the age %s is negative", o.OlderThan)
+	}
+	if err := postgres.DeletedHistory.Check(ctx, pool); err != nil {
+		return PurgeResult{}, fmt.Errorf("purging: %w", err)
+	}
+	if o.MaxDuration > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, o.MaxDuration)
+		defer cancel()
+	}
+	p := &purger{pool: pool, options: o}
+	err := p.purgeDeleted(ctx)
+	if err == nil && !p.result.Left && o.Retention.Thins() {
+		err = p.thin(ctx)
+	}
+	if err != nil {
+		err = fmt.Errorf("purging: %w", err)
+	}
+	return p.result, err
+}
+
+// CountDeleted counts the rows that Purge would remove for their age since the application
+// has deleted them. It reads no more than these.
+func CountDeleted(ctx context.Context, pool *pgxpool.Pool, olderThan time.Duration) (n int64, err error) {
+	err = pool.QueryRow(ctx, `SELECT count(*) FROM child_personality_history WHERE is_deleted AND deleted_at < now() - $1::interval`, olderThan).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("counting deleted rows of history: %w", err)
+	}
+	return n, nil
+}
+
+// purger is one purge.
+type purger struct {
+	pool    *pgxpool.Pool
+	options PurgeOptions
+	result  PurgeResult
+}
+
+// repeat calls batch until it says that there is no more, or ctx ends.
+func (p *purger) repeat(ctx context.Context, batch func(context.Context) (more bool, err error)) error {
+	for more := true; more; {
+		if ctx.Err() != nil {
+			p.result.Left = true
+			return nil
+		}
+		began := time.Now()
+		var err error
+		if more, err = persist(ctx, batch); err != nil {
+			return err
+		}
+		took := time.Since(began)
+		p.result.Batches++
+		p.result.Busy += took
+		if p.options.Progress != nil {
+			p.options.Progress(p.result)
+		}
+		if more && !p.options.DryRun {
+			pause(ctx, took)
+		}
+	}
+	return nil
+}
+
+// persist calls batch, also when ctx has ended, and a few times more if somebody else was in
+// its way.
+func persist(ctx context.Context, batch func(context.Context) (bool, error)) (more bool, err error) {
+	const tries = 5
+	for try := range tries {
+		working, cancel := context.WithTimeout(context.WithoutCancel(ctx), batchTimeout)
+		more, err = batch(working)
+		cancel()
+		if !inTheWay(err) {
+			break
+		}
+		pause(ctx, 100*time.Millisecond<<try)
+	}
+	return more, err
+}
+
+// inTheWay says that a transaction failed for what others did at the same time.
+func inTheWay(err error) bool {
+	var refused *pgconn.PgError
+	if !errors.As(err, &refused) {
+		return false
+	}
+	switch refused.Code {
+	case "40001", "40P01", "55P03": // serialization failure, deadlock, lock not available
+		return true
+	}
+	return false
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// deletedKey is a place in the index of deleted rows.
+type deletedKey struct {
+	at      pgtype.Timestamptz
+	profile pgtype.Int8
+	id      pgtype.Int8
+}
+
+// purgeDeleted goes through the rows that are due in the order of the index. Each batch begins
+// behind the last row of the one before: what is gone leaves entries in the index until it
+// is vacuumed, and to pass over them again and again would cost more with every batch.
+func (p *purger) purgeDeleted(ctx context.Context) error {
+	var before time.Time
+	err := p.pool.QueryRow(context.WithoutCancel(ctx), `SELECT now() - $1::interval`, p.options.OlderThan).Scan(&before)
+	if err != nil {
+		return err
+	}
+	statement := purgeDeleted
+	if p.options.DryRun {
+		statement = countDeleted
+	}
+	last := deletedKey{
+		pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}, pgtype.Int8{Int64: beforeAll, Valid: true}, pgtype.Int8{Int64: beforeAll, Valid: true},
+	}
+	return p.repeat(ctx, func(ctx context.Context) (bool, error) {
+		var found, gone, genres, topics int64
+		var next deletedKey
+		err := p.pool.QueryRow(ctx, statement, before, last.at, last.profile, last.id, purgeBatch).
+			Scan(&found, &gone, &genres, &topics, &next.at, &next.profile, &next.id)
+		if err != nil {
+			return false, err
+		}
+		last = next
+		p.result.Deleted += gone
+		p.result.Genres += genres
+		p.result.Topics += topics
+		return found == purgeBatch, nil
+	})
+}
+
+// beforeAll comes before every id.
+const beforeAll = -1 << 63
+
+// Each batch is one statement. Rows that somebody holds are passed over; one that has
+// changed since the statement began is judged again as it is now, once it is locked: a row
+// that was restored stays. Favourites go with the rows that really went.
+const (
+	remove = `gone AS (
+    DELETE FROM child_personality_history h USING due d WHERE h.child_profile_id = d.child_profile_id AND h.id = d.id
+    RETURNING h.child_profile_id, h.id
+), genres AS (
+    DELETE FROM favorite_genre f USING gone g WHERE f.child_profile_id = g.child_profile_id AND f.history_id = g.id RETURNING 1
+), topics AS (
+    DELETE FROM favorite_topic f USING gone g WHERE f.child_profile_id = g.child_profile_id AND f.history_id = g.id RETURNING 1
+)`
+	count = `gone AS (
+    SELECT child_profile_id, id FROM due
+), genres AS (
+    SELECT 1 FROM gone g JOIN favorite_genre f ON f.child_profile_id = g.child_profile_id AND f.history_id = g.id
+), topics AS (
+    SELECT 1 FROM gone g JOIN favorite_topic f ON f.child_profile_id = g.child_profile_id AND f.history_id = g.id
+)`
+	counts = `(SELECT count(*) FROM gone), (SELECT count(*) FROM genres), (SELECT count(*) FROM topics)`
+
+	// in: $1 what was deleted before this is due; $2, $3, $4 the last row of the batch before;
+	// $5 rows at most.
+	// out: rows found and gone, their favourites, the last of them.
+	deleted = `WITH due AS (
+    SELECT deleted_at, child_profile_id, id FROM child_personality_history
+    WHERE is_deleted AND deleted_at < $1 AND (deleted_at, child_profile_id, id) > ($2, $3, $4)
+    ORDER BY deleted_at, child_profile_id, id LIMIT $5 {lock}
+), {act}
+SELECT (SELECT count(*) FROM due), ` + counts + `, last.*
+FROM (SELECT 1) one LEFT JOIN (SELECT * FROM due ORDER BY deleted_at DESC, child_profile_id DESC, id DESC LIMIT 1) last ON true`
+)
+
+var (
+	purgeDeleted = strings.NewReplacer("{lock}", "FOR UPDATE SKIP LOCKED", "{act}", remove).Replace(deleted)
+	countDeleted = strings.NewReplacer("{lock}", "", "{act}", count).Replace(deleted)
+)

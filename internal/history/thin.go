@@ -1,0 +1,124 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Retention is how much of the history that the application has not deleted is kept: every
+// row for so many days, then the last of each day, then the last of each month. Days and
+// months are those of UTC, and whole ones: a day is thinned once all of it is old enough.
+// The last is the one with the greatest id. The newest row of a profile is the last of
+// its day, and stays; a row of the type DIAGNOSIS stays in any case.
+type Retention struct {
+	AllDays   int // every row for so many days; 0: for ever
+	DailyDays int // the last of each day until it is so many days old; at least AllDays
+}
+
+// Thins says whether it lets anything go.
+func (r Retention) Thins() bool { return r.AllDays > 0 }
+
+// thinBatch is how many rows a transaction of the thinning looks at, and those of the last of
+// these profiles besides.
+const thinBatch = 2000
+
+// limits are what days and months must lie before to be thinned.
+type limits struct{ daily, monthly time.Time }
+
+// walk is a way through all profiles.
+type walk struct {
+	limits
+	began limits
+	after int64 // the last profile that is done
+}
+
+// thin walks through the profiles, and remembers how far it came: stopped, it goes on there
+// the next time; having come to the end, it begins again only when the limits have moved,
+// which they do once a day.
+func (p *purger) thin(ctx context.Context) error {
+	w, due, err := p.beginWalk(context.WithoutCancel(ctx))
+	if err != nil || !due {
+		return err
+	}
+	statement := thin
+	args := []any{w.began.daily, w.began.monthly}
+	if p.options.DryRun {
+		statement, args = countThin, nil
+	}
+	return p.repeat(ctx, func(ctx context.Context) (bool, error) {
+		var seen, gone, genres, topics int64
+		var upto *int64
+		err := p.pool.QueryRow(ctx, statement, append([]any{w.after, thinBatch, w.daily, w.monthly}, args...)...).
+			Scan(&upto, &seen, &gone, &genres, &topics)
+		if err != nil {
+			return false, err
+		}
+		p.result.Thinned += gone
+		p.result.Genres += genres
+		p.result.Topics += topics
+		if seen < thinBatch {
+			return false, nil
+		}
+		w.after = *upto
+		return true, nil
+	})
+}
+
+// beginWalk returns the walk to take, if one is due. A dry run takes the whole way.
+func (p *purger) beginWalk(ctx context.Context) (w walk, due bool, err error) {
+	var now limits
+	err = p.pool.QueryRow(ctx, `
+SELECT date_trunc('day', now() - make_interval(days => $1), 'UTC'), date_trunc('month', now() - make_interval(days => $2), 'UTC')`,
+		p.options.Retention.AllDays, p.options.Retention.DailyDays).Scan(&now.daily, &now.monthly)
+	fresh := walk{now, now, beforeAll}
+	if err != nil || p.options.DryRun {
+		return fresh, true, err
+	}
+	var began limits
+	var after *int64
+	err = p.pool.QueryRow(ctx, `SELECT daily_before, monthly_before, child_profile_id FROM aggregator.thinning`).
+		Scan(&began.daily, &began.monthly, &after)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return fresh, true, nil
+	case err == nil && after != nil:
+		return walk{now, began, *after}, true, nil
+	}
+	return fresh, !began.daily.Equal(now.daily) || !began.monthly.Equal(now.monthly), err
+}
+
+// A row goes if a later one of its profile is of the same day, or month. Which row is the
+// last is seen without a lock: had the application deleted it a moment later, nothing else
+// would have come of it.
+//
+// in: $1 the last profile of the batch before; $2 rows to look at; $3, $4 what lies before is
+// thinned by day, by month; $5, $6 the limits with which the walk began.
+// out: the last profile of this batch, rows seen and gone, their favourites.
+const walkOn = `WITH reach AS (
+    SELECT max(child_profile_id) AS upto, count(*) AS seen
+    FROM (SELECT child_profile_id FROM child_personality_history WHERE child_profile_id > $1 ORDER BY child_profile_id LIMIT $2) next
+), due AS (
+    SELECT h.child_profile_id, h.id
+    FROM (
+        SELECT child_profile_id, id, history_created_type, max(id) OVER (PARTITION BY child_profile_id,
+            CASE WHEN created_at < $4 THEN date_trunc('month', created_at, 'UTC') ELSE date_trunc('day', created_at, 'UTC') END) AS last
+        FROM child_personality_history
+        WHERE child_profile_id > $1 AND child_profile_id <= (SELECT upto FROM reach) AND created_at < $3 AND NOT is_deleted
+    ) s JOIN child_personality_history h ON h.child_profile_id = s.child_profile_id AND h.id = s.id
+    WHERE s.id < s.last AND s.history_created_type <> 'DIAGNOSIS' AND NOT h.is_deleted {lock}
+), {act}
+SELECT upto, seen, ` + counts + ` FROM reach`
+
+var (
+	thin = strings.NewReplacer("{lock}", "FOR UPDATE OF h SKIP LOCKED", "{act}", remove+`, walk AS (
+    INSERT INTO aggregator.thinning (daily_before, monthly_before, child_profile_id)
+    SELECT $5::timestamptz, $6::timestamptz, CASE WHEN seen = $2 THEN upto END FROM reach
+    ON CONFLICT (walk) DO UPDATE SET daily_before = excluded.daily_before, monthly_before = excluded.monthly_before,
+        child_profile_id = excluded.child_profile_id
+)`).Replace(walkOn)
+	countThin = strings.NewReplacer("{lock}", "", "{act}", count).Replace(walkOn)
+)
