@@ -68,9 +68,12 @@ type Config struct {
 	}
 	Shutdown struct{ Grace time.Duration }
 	Lease    struct{ TTL time.Duration }
-	Runs     struct{ Keep int }    // of each kind
-	HTTP     struct{ Addr string } // host:port; empty: none
-	Log      struct {
+	Runs     struct{ Keep int } // of each kind
+	HTTP     struct {
+		Addr  string // host:port; empty: none
+		Pprof bool
+	}
+	Log struct {
 		Level  string // debug, info, warn or error
 		Format string // auto, text, json or journal
 	}

@@ -171,6 +171,10 @@ var settings = []setting{
 		Doc:   "Where run answers /healthz, /readyz, /version and /metrics; empty is nowhere. It asks nobody for a password: let no one but your own monitoring reach it.",
 		value: func(c *Config) value { return listenAddr{&c.HTTP.Addr} },
 	}, {
+		Key: "http.pprof", Default: "false",
+		Doc:   "Whether run also answers /debug/pprof/, for Go's profiler. It answers this machine alone, whatever http.addr is.",
+		value: func(c *Config) value { return boolean{&c.HTTP.Pprof} },
+	}, {
 		Key: "log.level", Default: "info",
 		Doc:   "The least important messages that are logged.",
 		value: func(c *Config) value { return choice{&c.Log.Level, []string{"debug", "info", "warn", "error"}} },

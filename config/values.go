@@ -43,6 +43,19 @@ func (v choice) Set(text string) error {
 	return nil
 }
 
+type boolean struct{ p *bool }
+
+func (v boolean) String() string  { return strconv.FormatBool(*v.p) }
+func (v boolean) Allowed() string { return "true, false" }
+
+func (v boolean) Set(text string) error {
+	if text != "true" && text != "false" {
+		return fmt.Errorf("want one of %s", v.Allowed())
+	}
+	*v.p = text == "true"
+	return nil
+}
+
 type integer struct {
 	p        *int
 	min, max int

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"aggregator/internal/admin"
 	"aggregator/internal/aggregator"
 	"aggregator/internal/ledger"
 )
@@ -15,6 +16,8 @@ import (
 func newDrain(a *app) *cobra.Command {
 	var limits aggregator.Limits
 	var dryRun bool
+	var textfile string
+	var ended admin.Drained
 	cmd := &cobra.Command{
 		Use:   "drain",
 		Short: "Drain what is there, report, exit",
@@ -25,24 +28,33 @@ writes nothing to either server.
 
 At its end it applies the dead letters of the last while (dead.retry_unknown_for) whose
 profile and book are there by now. When most events cannot be applied (dead.max_share) it
-stops with an error and leaves them in Redis.`,
+stops with an error and leaves them in Redis.
+
+With --metrics-textfile it writes at its end, however it ends, what became of it to a file
+for the textfile collector of Prometheus' node_exporter.`,
 		Example: `  aggregator drain
   aggregator drain --max-duration 10m -o json
-  aggregator drain --dry-run --max-events 1000`,
+  aggregator drain --dry-run --max-events 1000
+  aggregator drain --metrics-textfile /var/lib/prometheus/node-exporter/aggregator.prom`,
 	}
 	cmd.Flags().Int64Var(&limits.MaxEvents, "max-events", 0, "stop after so many events; 0: no limit")
 	cmd.Flags().DurationVar(&limits.MaxDuration, "max-duration", 0, "stop after so long, when the chunk in hand is finished; 0: no limit")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the sums of each profile and write nothing")
+	cmd.Flags().StringVar(&textfile, "metrics-textfile", "", "write metrics of this drain to a `file` that ends in .prom, at its end")
 	out := addOutput(cmd)
-	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = leavingMetrics(&textfile, &ended, a.configured(func(cmd *cobra.Command, _ []string) error {
+		if dryRun && textfile != "" {
+			return usageError("--metrics-textfile: a dry run is no drain")
+		}
 		if limits.MaxEvents < 0 || limits.MaxDuration < 0 {
 			return usageError("--max-events and --max-duration cannot be negative")
 		}
-		engine, err := a.openEngine(cmd.Context())
+		engine, err := a.openEngine(cmd.Context(), nil)
 		if err != nil {
 			return err
 		}
 		defer engine.close()
+		defer func() { ended.Stats = engine.Stats() }()
 		if dryRun {
 			return a.preview(cmd.Context(), engine, limits.MaxEvents, out)
 		}
@@ -63,6 +75,7 @@ stops with an error and leaves them in Redis.`,
 		if err != nil {
 			return err
 		}
+		ended.Left = &left
 		report := newDrainReport(engine.Stats(), left, time.Since(began))
 		if out.json() {
 			err = writeJSON(a.stdout, report)
@@ -73,7 +86,7 @@ stops with an error and leaves them in Redis.`,
 			err = tag(errEventsLeft, fmt.Errorf("stopped with %s events left", grouped(left)))
 		}
 		return err
-	})
+	}))
 	return cmd
 }
 

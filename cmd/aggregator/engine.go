@@ -37,8 +37,9 @@ type engine struct {
 	*servers
 }
 
-// openEngine connects to both servers; errors as connect. The caller closes the engine.
-func (a *app) openEngine(ctx context.Context) (*engine, error) {
+// openEngine connects to both servers; errors as connect. It tells observe, if there is one,
+// of each chunk that is settled. The caller closes the engine.
+func (a *app) openEngine(ctx context.Context, observe func(aggregator.Chunk)) (*engine, error) {
 	limitMemory()
 	cfg := a.cfg
 	to, err := a.connect(ctx, aggregator.Connections(cfg.Apply.Workers, cfg.Source.Partitions),
@@ -46,7 +47,7 @@ func (a *app) openEngine(ctx context.Context) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	opened, err := a.newEngine(to)
+	opened, err := a.newEngine(to, observe)
 	if err != nil {
 		to.close()
 	}
@@ -55,7 +56,7 @@ func (a *app) openEngine(ctx context.Context) (*engine, error) {
 
 // newEngine is an engine by the settings in force on connections that there are already.
 // Its error has config.ErrInvalid.
-func (a *app) newEngine(to *servers) (*engine, error) {
+func (a *app) newEngine(to *servers, observe func(aggregator.Chunk)) (*engine, error) {
 	cfg := a.cfg
 	sources, err := a.sources(to.redis)
 	if err != nil {
@@ -81,6 +82,7 @@ func (a *app) newEngine(to *servers) (*engine, error) {
 		RetryEvery:             cfg.Dead.RetryEvery,
 		Lease:                  cfg.Lease.TTL,
 		Holder:                 instanceName(),
+		Observe:                observe,
 	}
 	return &engine{aggregator.New(to.pool, to.sources, catalogue, options, a.log), to}, nil
 }

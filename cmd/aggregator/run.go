@@ -22,7 +22,8 @@ listener and the form of the log, and apply.workers. Wrong ones change nothing.
 Started by systemd it tells it when it is ready, what it is doing, and that it lives: as long
 as each loop turns, also when it waits for events or for a server to come back.
 
-At http.addr it answers /healthz, /readyz, /version and /metrics. An address that is taken is
+At http.addr it answers /healthz, /readyz, /version and /metrics, and with http.pprof, to this
+machine alone, /debug/pprof/. An address that is taken is
 an error, but for the default one: then a second instance on a machine goes without.`,
 		Example: `  aggregator run
   AGGREGATOR_SOURCE_KIND=list aggregator run --log-level debug`,
@@ -32,7 +33,7 @@ an error, but for the default one: then a second instance on a machine goes with
 			if err != nil {
 				return err
 			}
-			engine, err := a.openEngine(cmd.Context())
+			engine, err := a.openEngine(cmd.Context(), s.meter.Observe)
 			if err != nil && cmd.Context().Err() != nil {
 				return nil // told to stop before it began
 			}

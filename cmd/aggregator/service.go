@@ -13,8 +13,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"aggregator/config"
+	"aggregator/internal/admin"
 	"aggregator/internal/aggregator"
 	"aggregator/internal/ledger"
+	"aggregator/internal/scores"
 )
 
 // service is what run keeps running: an engine, and after each reload of the settings
@@ -24,6 +26,7 @@ type service struct {
 	manager  manager
 	flags    *pflag.FlagSet // as given on the command line
 	engine   atomic.Pointer[engine]
+	meter    *admin.Meter   // of all engines
 	reloaded atomic.Bool    // whether the latest reload succeeded; true before the first
 	hangups  chan os.Signal // SIGHUP
 
@@ -33,7 +36,7 @@ type service struct {
 
 // newService takes SIGHUP from now on, which would end the process before.
 func (a *app) newService(flags *pflag.FlagSet) *service {
-	s := &service{app: a, manager: manager{a.log}, flags: flags, hangups: make(chan os.Signal, 1)}
+	s := &service{app: a, manager: manager{a.log}, flags: flags, meter: admin.NewMeter(), hangups: make(chan os.Signal, 1)}
 	s.reloaded.Store(true)
 	signal.Notify(s.hangups, syscall.SIGHUP)
 	return s
@@ -44,6 +47,9 @@ func (s *service) Status() []aggregator.Status { return s.engine.Load().Status()
 
 // Stats begin again with each reload.
 func (s *service) Stats() aggregator.Stats { return s.engine.Load().Stats() }
+
+// Caches begin again, too.
+func (s *service) Caches() []scores.CacheUse { return s.engine.Load().Caches() }
 
 // Waiting counts the entries that are not settled.
 func (s *service) Waiting(ctx context.Context) (int64, error) { return s.engine.Load().Waiting(ctx) }
@@ -144,7 +150,7 @@ func (s *service) reload() *engine {
 	s.cfg = now
 	var next *engine
 	if slices.ContainsFunc(applied, func(key string) bool { return key != "log.level" }) {
-		if next, err = s.newEngine(s.engine.Load().servers); err != nil {
+		if next, err = s.newEngine(s.engine.Load().servers, s.meter.Observe); err != nil {
 			s.cfg = before
 			return s.notReloaded(err)
 		}

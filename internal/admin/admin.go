@@ -5,6 +5,7 @@
 //	/readyz   200 while the service does its work, or could at once; else 503, with reasons
 //	/version  what is running
 //	/metrics  for Prometheus
+//	/debug/pprof/  what it spends time and memory on, if that was asked for
 //
 // It reads only, asks nobody for a password, and must not be seen by those who may not
 // know what the log tells. Its connections are its own, so that a busy service and a
@@ -25,11 +26,14 @@ import (
 
 	"aggregator/internal/aggregator"
 	"aggregator/internal/events"
+	"aggregator/internal/scores"
 )
 
 // Loop is what is looked at; *aggregator.Aggregator is one.
 type Loop interface {
 	Status() []aggregator.Status
+	Stats() aggregator.Stats
+	Caches() []scores.CacheUse
 }
 
 // Options say what to show. All are required but those that say so.
@@ -40,7 +44,13 @@ type Options struct {
 	Sources  []*events.Source
 	Version  string
 	Reloaded func() bool // whether the latest reload of the settings succeeded; nil: there are none
+	Pprof    bool        // also answer /debug/pprof/, to this machine alone; may be false
 	Log      *slog.Logger
+
+	// What the loop works with, to look at.
+	LoopPool  *pgxpool.Pool
+	LoopRedis redis.UniversalClient
+	Meter     *Meter
 }
 
 // Server answers.
@@ -70,6 +80,9 @@ func New(o Options) *Server {
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("GET /version", s.version)
 	mux.Handle("GET /metrics", s.metrics())
+	if o.Pprof {
+		profiling(mux)
+	}
 	s.http = http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,

@@ -9,14 +9,12 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -25,6 +23,7 @@ import (
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
+	"aggregator/internal/scores"
 	"aggregator/internal/testenv"
 )
 
@@ -40,6 +39,12 @@ func (l *loop) Status() []aggregator.Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return append([]aggregator.Status(nil), l.all...)
+}
+
+func (l *loop) Stats() aggregator.Stats { return aggregator.Stats{Retried: 4} }
+
+func (l *loop) Caches() []scores.CacheUse {
+	return []scores.CacheUse{{Name: "books", Entries: 2, Capacity: 10, Hits: 5, Misses: 3}, {Name: "profiles"}}
 }
 
 func (l *loop) set(state aggregator.State, reason string, turned time.Time) {
@@ -80,6 +85,7 @@ func setup(t *testing.T) *bundle {
 	b.Server = New(Options{
 		Loop: b.loop, Pool: pool(t, testenv.As(t, database, "aggregator_daemon")), Redis: own, Sources: sources,
 		Version: "v1", Reloaded: func() bool { return true }, Log: slog.New(slog.NewTextHandler(b.log, nil)),
+		LoopPool: b.database, LoopRedis: b.client, Meter: NewMeter(),
 	})
 	return b
 }
@@ -190,73 +196,6 @@ func TestReadyzFollowsTheServers(t *testing.T) {
 	_, answer = b.ready(t)
 	assert.False(t, answer.Checks["postgres"].OK)
 	assert.False(t, answer.Checks["schema"].OK)
-}
-
-func (b *bundle) scrape(t *testing.T) string {
-	t.Helper()
-	b.survey.at = time.Time{}
-	code, body := b.get(t, "/metrics")
-	require.Equal(t, 200, code)
-	return body
-}
-
-func TestMetrics(t *testing.T) {
-	b := setup(t)
-	require.NoError(t, b.client.XAdd(t.Context(), &redis.XAddArgs{Stream: "likes:{0}", Values: []any{"event", "1:1:LIKE"}}).Err())
-	_, err := b.database.Exec(t.Context(), `INSERT INTO aggregator.dead_letter (source, position_ms, position_seq, reason, payload, payload_form, settled_at, settled_as)
-		VALUES ('x', 1, 1, 'malformed', '', 'event', NULL, NULL), ('x', 1, 2, 'malformed', '', 'event', now(), 'dropped')`)
-	require.NoError(t, err)
-	b.books.audit(t.Context(), b.Server)
-	body := b.scrape(t)
-	for _, want := range []string{
-		`aggregator_build_info{goversion="go`,
-		`aggregator_config_last_reload_successful 1`,
-		`aggregator_events_total{result="applied",source="likes:{0}"} 3`,
-		`aggregator_restarts_total{reason="timeout",source="likes:{1}"} 2`,
-		`aggregator_source_state{source="likes:{0}",state="working"} 1`,
-		`aggregator_source_state{source="likes:{0}",state="halted"} 0`,
-		`aggregator_dependency_up{dependency="postgres"} 1`,
-		`aggregator_queue_lag_events{source="likes:{0}"} 1`,
-		`aggregator_queue_lag_events{source="likes:{1}"} 0`,
-		`aggregator_dead_letters{reason="malformed"} 1`,
-		`aggregator_ledger_difference_events{source="likes:{0}"} 0`,
-		`aggregator_ledger_vanished_events{source="likes:{0}"} 0`,
-		"go_goroutines ", "process_cpu_seconds_total ", "go_build_info{",
-	} {
-		assert.Contains(t, body, "\n"+want)
-	}
-	assert.NotContains(t, body, `ledger_difference_events{source="likes:{1}"}`, "without a checkpoint there are no books")
-
-	problems, err := testutil.GatherAndLint(b.registry())
-	require.NoError(t, err)
-	assert.Empty(t, problems)
-
-	require.NoError(t, b.server.Kill())
-	body = b.scrape(t)
-	assert.Contains(t, body, `aggregator_dependency_up{dependency="redis"} 0`)
-	assert.Contains(t, body, `aggregator_dependency_up{dependency="postgres"} 1`)
-	assert.NotContains(t, body, "aggregator_queue_lag_events{", "what is not known is not shown")
-}
-
-// Every metric of ours is documented to have a bounded set of labels.
-func TestMetricsNameNoChild(t *testing.T) {
-	b := setup(t)
-	families, err := b.registry().Gather()
-	require.NoError(t, err)
-	allowed := map[string]bool{"source": true, "result": true, "reason": true, "state": true, "dependency": true, "version": true, "goversion": true}
-	ours := 0
-	for _, family := range families {
-		if !strings.HasPrefix(family.GetName(), "aggregator_") {
-			continue
-		}
-		ours++
-		for _, metric := range family.GetMetric() {
-			for _, label := range metric.GetLabel() {
-				assert.True(t, allowed[label.GetName()], "%s{%s}", family.GetName(), label.GetName())
-			}
-		}
-	}
-	assert.Greater(t, ours, 8)
 }
 
 // What does not balance is logged once, and again when it changes or is mended.

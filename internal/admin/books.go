@@ -28,16 +28,21 @@ func (b *books) latest() map[string]audit.Balance {
 	return maps.Clone(b.balances)
 }
 
-// keepAuditing audits every half a minute until ctx ends.
+// keepAuditing audits every half a minute until ctx ends, and sooner at the beginning, until
+// the loop works.
 func (b *books) keepAuditing(ctx context.Context, s *Server) {
-	ticker := time.NewTicker(auditEvery)
-	defer ticker.Stop()
 	for {
+		pause := auditEvery
+		for _, status := range s.Loop.Status() {
+			if status.State == aggregator.Starting {
+				pause = time.Second
+			}
+		}
 		b.audit(ctx, s)
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-time.After(pause):
 		}
 	}
 }

@@ -34,6 +34,8 @@ func (s *Server) registry() *prometheus.Registry {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector(),
 		collector{s},
+		pools{s.LoopPool, s.LoopRedis},
+		s.Meter,
 	)
 	return registry
 }
@@ -42,20 +44,29 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("aggregator_"+name, help, labels, nil)
 }
 
-// No profile and no child is ever a label.
+// No profile and no child is ever a label. docs/metrics.md is made from these.
 var (
 	buildInfo    = describe("build_info", "What is running; always 1.", "version", "goversion")
 	eventsTotal  = describe("events_total", "Events that this process settled, by what became of them; settled_before: by an earlier try or another instance.", "source", "result")
 	chunksTotal  = describe("chunks_total", "Chunks that this process settled.", "source")
+	profiles     = describe("profile_updates_total", "Profile transactions that this process committed: events by these is how well events are added up.", "source")
+	trimmed      = describe("trimmed_events_total", "Entries that this process removed from Redis after they were settled.", "source")
+	inflight     = describe("inflight_events", "Events of the chunk in hand that are committed, and not yet behind the checkpoint.", "source")
 	conflicts    = describe("conflicts_total", "Profile transactions that were folded anew because another instance had moved the profile's mark.", "source")
-	restarts     = describe("restarts_total", "Times that the loop began again from its checkpoint, by reason.", "source", "reason")
+	retries      = describe("retries_total", "Times that the loop began again from its checkpoint, by reason.", "source", "reason")
+	revived      = describe("dead_letters_retried_total", "Dead letters that this process applied after all, for their profile and book had come.")
 	state        = describe("source_state", "1 for the state that the loop is in.", "source", "state")
 	leaseHeld    = describe("lease_held", "Whether this process holds the lease of the source.", "source")
 	lastTurn     = describe("last_turn_timestamp_seconds", "When the loop was last seen alive.", "source")
 	reloaded     = describe("config_last_reload_successful", "Whether the settings in force are the latest ones: 0 after SIGHUP with wrong ones.")
+	cacheUse     = describe("cache_requests_total", "Books and profiles that were asked for: hit if remembered, miss if looked for in PostgreSQL.", "cache", "result")
+	cacheEntries = describe("cache_entries", "Books and profiles that are remembered.", "cache")
+	cacheMax     = describe("cache_max_entries", "How many may be.", "cache")
 	dependencyUp = describe("dependency_up", "Whether the server answers.", "dependency")
 	latency      = describe("dependency_latency_seconds", "Time of the latest round trip to the server.", "dependency")
 	queueLag     = describe("queue_lag_events", "Entries that are not settled yet.", "source")
+	queueAge     = describe("queue_oldest_event_age_seconds", "How long the oldest of them has waited in the stream; 0 if none waits, missing if all are in the list.", "source")
+	lastApply    = describe("last_successful_apply_timestamp_seconds", "When the checkpoint was last moved, by whichever instance.", "source")
 	deadLetters  = describe("dead_letters", "Dead letters that nobody has settled, of all sources in the database.", "reason")
 	difference   = describe("ledger_difference_events", "Events counted twice, or, if negative, lost: by the marks and dead letters against the checkpoint.", "source")
 	vanished     = describe("ledger_vanished_events", "Entries that were removed from Redis unread; negative if Redis has forgotten some.", "source")
@@ -65,14 +76,26 @@ var states = []aggregator.State{
 	aggregator.Starting, aggregator.Working, aggregator.StandingBy, aggregator.BackingOff, aggregator.Halted, aggregator.Stopped,
 }
 
+// sink takes metrics.
+type sink chan<- prometheus.Metric
+
+func (s sink) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	s <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func (s sink) counter(d *prometheus.Desc, v float64, labels ...string) {
+	s <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+}
+
 // collector turns what the loop, the servers and the audit say into metrics.
 type collector struct{ *Server }
 
-// Describe is of prometheus.Collector.
+// Describe is of prometheus.Collector. What it collects depends on what there is.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		buildInfo, eventsTotal, chunksTotal, conflicts, restarts, state, leaseHeld, lastTurn,
-		reloaded, dependencyUp, latency, queueLag, deadLetters, difference, vanished,
+		buildInfo, eventsTotal, chunksTotal, profiles, trimmed, inflight, conflicts, retries, revived, state, leaseHeld, lastTurn,
+		reloaded, cacheUse, cacheEntries, cacheMax,
+		dependencyUp, latency, queueLag, queueAge, lastApply, deadLetters, difference, vanished,
 	} {
 		ch <- d
 	}
@@ -80,54 +103,77 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect is of prometheus.Collector. What is not known at the moment is left out.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
-	counter := func(d *prometheus.Desc, v int64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
-	}
-	gauge(buildInfo, 1, c.Version, runtime.Version())
+	to := sink(ch)
+	to.gauge(buildInfo, 1, c.Version, runtime.Version())
 	if c.Reloaded != nil {
-		gauge(reloaded, number(c.Reloaded()))
+		to.gauge(reloaded, number(c.Reloaded()))
 	}
+	c.ofLoop(to)
+	c.ofServers(to)
+	for name, b := range c.books.latest() {
+		to.gauge(difference, float64(b.Difference()), name)
+		to.gauge(vanished, float64(b.Vanished()), name)
+	}
+}
 
+func (c collector) ofLoop(to sink) {
 	for _, s := range c.Loop.Status() {
 		name := s.Source.Name()
-		counter(eventsTotal, s.Applied, name, "applied")
-		counter(eventsTotal, s.Dead, name, "dead")
-		counter(eventsTotal, s.Skipped, name, "settled_before")
-		counter(chunksTotal, s.Chunks, name)
-		counter(conflicts, s.Conflicts, name)
+		to.counter(eventsTotal, float64(s.Applied), name, "applied")
+		to.counter(eventsTotal, float64(s.Dead), name, "dead")
+		to.counter(eventsTotal, float64(s.Skipped), name, "settled_before")
+		to.counter(chunksTotal, float64(s.Chunks), name)
+		to.counter(profiles, float64(s.Profiles), name)
+		to.counter(trimmed, float64(s.Trimmed), name)
+		to.gauge(inflight, float64(s.InHand), name)
+		to.counter(conflicts, float64(s.Conflicts), name)
 		for reason, n := range s.Restarts {
-			counter(restarts, n, name, reason)
+			to.counter(retries, float64(n), name, reason)
 		}
 		for _, one := range states {
-			gauge(state, number(s.State == one), name, string(one))
+			to.gauge(state, number(s.State == one), name, string(one))
 		}
-		gauge(leaseHeld, number(s.Leased), name)
-		gauge(lastTurn, float64(s.LastTurn.UnixMilli())/1000, name)
+		to.gauge(leaseHeld, number(s.Leased), name)
+		to.gauge(lastTurn, seconds(s.LastTurn), name)
 	}
+	to.counter(revived, float64(c.Loop.Stats().Retried))
+	for _, use := range c.Loop.Caches() {
+		to.counter(cacheUse, float64(use.Hits), use.Name, "hit")
+		to.counter(cacheUse, float64(use.Misses), use.Name, "miss")
+		to.gauge(cacheEntries, float64(use.Entries), use.Name)
+		to.gauge(cacheMax, float64(use.Capacity), use.Name)
+	}
+}
 
+func (c collector) ofServers(to sink) {
 	survey := c.look(context.Background(), surveyAge)
 	for name, health := range map[string]Health{"redis": survey.Redis, "postgres": survey.Postgres} {
-		gauge(dependencyUp, number(health.Err == nil), name)
+		to.gauge(dependencyUp, number(health.Err == nil), name)
 		if health.Err == nil {
-			gauge(latency, health.Latency.Seconds(), name)
+			to.gauge(latency, health.Latency.Seconds(), name)
 		}
 	}
 	for _, s := range survey.Sources {
+		name := s.Source.Name()
+		if s.Checkpoint != nil {
+			to.gauge(lastApply, seconds(s.Checkpoint.Updated), name)
+		}
 		if s.Waiting != nil {
-			gauge(queueLag, float64(*s.Waiting), s.Source.Name())
+			to.gauge(queueLag, float64(*s.Waiting), name)
+		}
+		switch {
+		case s.Oldest != nil:
+			to.gauge(queueAge, max(0, survey.At.Sub(*s.Oldest).Seconds()), name)
+		case s.Waiting != nil && *s.Waiting == 0:
+			to.gauge(queueAge, 0, name)
 		}
 	}
 	for reason, n := range survey.Dead {
-		gauge(deadLetters, float64(n), string(reason))
-	}
-	for name, b := range c.books.latest() {
-		gauge(difference, float64(b.Difference()), name)
-		gauge(vanished, float64(b.Vanished()), name)
+		to.gauge(deadLetters, float64(n), string(reason))
 	}
 }
+
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 
 func number(yes bool) float64 {
 	if yes {

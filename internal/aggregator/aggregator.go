@@ -33,6 +33,7 @@ type Options struct {
 	RetryEvery             time.Duration // how often, while Run works; unused if they are not
 	Lease                  time.Duration // of a source, to one instance of Run; 0: no leases
 	Holder                 string        // the name of this instance in leases
+	Observe                func(Chunk)   // called with each chunk that was settled; optional, and must not wait
 }
 
 // Aggregator drains sources into PostgreSQL.
@@ -103,6 +104,9 @@ func (a *Aggregator) Stats() Stats {
 	}
 	return sum
 }
+
+// Caches says what the catalogue has remembered, since New.
+func (a *Aggregator) Caches() []scores.CacheUse { return a.catalogue.Use() }
 
 // Run drains for ever, and tries unknown profiles and books again now and then. It
 // returns nil when ctx ends, after the chunks in hand are settled or the grace is over,
@@ -257,6 +261,12 @@ func (p *partition) settled(t tally, profiles int) {
 	p.hand.dead.Add(int64(t.dead))
 	p.count.inHand.Add(int64(t.applied + t.dead))
 	p.count.profiles.Add(int64(profiles))
+}
+
+func (p *partition) observe(chunk Chunk) {
+	if p.options.Observe != nil {
+		p.options.Observe(chunk)
+	}
 }
 
 // dropHand forgets the count of the chunk in hand: it is settled, or will be read again.

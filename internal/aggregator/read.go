@@ -157,9 +157,10 @@ func (g *gatherer) page(ctx context.Context, batch *events.Batch) (outcome, erro
 		g.mode.budget.giveBack(want)
 		return nothing, err
 	}
-	before := batch.Replies
+	before, watch := batch.Replies, stopwatch{time.Now()}
 	n, err := g.source.Read(ctx, batch, want)
 	if n > 0 {
+		batch.Took += watch.lap()
 		g.size = (batch.Replies - before) / n
 	}
 	g.mode.budget.giveBack(want - n)

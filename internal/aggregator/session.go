@@ -150,12 +150,16 @@ func (p *partition) trim(ctx context.Context, checkpoint ledger.Checkpoint) erro
 // settle applies one chunk, moves the checkpoint over it, and trims.
 func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *events.Batch) (ledger.Checkpoint, error) {
 	began := time.Now()
+	watch := stopwatch{began}
+	chunk := Chunk{Entries: batch.Entries, Samples: sample(batch.Events)} // which are in order only now
+	chunk.Took.Read = batch.Took
 	p.progressed()
 	p.dropHand()
 	defer p.dropHand()
 	p.inHand.Store(int64(batch.Held))
 	defer p.inHand.Store(0)
 	runs := group(batch.Events)
+	chunk.Profiles = len(runs)
 	settlement := ledger.Settlement{From: from, To: batch.Last, Entries: batch.Entries, Marks: places(runs)}
 	for _, r := range batch.Rejected {
 		settlement.Dead = append(settlement.Dead, ledger.Rejected(r))
@@ -165,14 +169,16 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	if err != nil {
 		return from, err
 	}
+	chunk.Took.LookUp = watch.lap()
 	p.progressed()
-	chunk := known.census(batch, due)
-	if err := p.dead.check(chunk); err != nil {
+	expected := known.census(batch, due)
+	if err := p.dead.check(expected); err != nil {
 		return from, err
 	}
 	if err := p.apply(ctx, due, known); err != nil {
 		return from, err
 	}
+	chunk.Took.Apply = watch.lap()
 	p.progressed()
 	crash("before_checkpoint")
 	bounded, cancel := context.WithTimeout(ctx, p.options.Timeout)
@@ -182,10 +188,13 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 		return from, err
 	}
 	crash("after_checkpoint")
+	chunk.Took.Checkpoint = watch.lap()
+	chunk.At = watch.since
+	defer func() { p.observe(chunk) }()
 
 	applied, dead := p.hand.applied.Load(), p.hand.dead.Load()+int64(len(batch.Rejected))
 	skipped := int64(batch.Entries) - applied - dead
-	p.dead.settled(chunk)
+	p.dead.settled(expected)
 	p.count.read.Add(int64(batch.Entries))
 	p.count.applied.Add(applied)
 	p.count.dead.Add(dead)
@@ -198,6 +207,7 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	if err := p.trim(bounded, checkpoint); err != nil {
 		return checkpoint, err
 	}
+	chunk.Took.Trim = watch.lap()
 	crash("after_trim")
 	return checkpoint, nil
 }

@@ -44,8 +44,11 @@ type Status struct {
 	Applied   int64 // these count as in Stats
 	Dead      int64
 	Skipped   int64
+	Profiles  int64
 	Chunks    int64
 	Conflicts int64
+	Trimmed   int64
+	InHand    int64
 	Restarts  map[string]int64 // by cause: see cause
 }
 
@@ -105,8 +108,9 @@ func (s *station) status() Status {
 	c := &s.count
 	return Status{
 		State: s.state, Since: s.since, Reason: s.reason, LastTurn: time.Unix(0, turn), Leased: s.leased,
-		Applied: c.applied.Load(), Dead: c.dead.Load(), Skipped: c.skipped.Load(),
-		Chunks: c.chunks.Load(), Conflicts: c.conflicts.Load(), Restarts: maps.Clone(s.restarts),
+		Applied: c.applied.Load(), Dead: c.dead.Load(), Skipped: c.skipped.Load(), Profiles: c.profiles.Load(),
+		Chunks: c.chunks.Load(), Conflicts: c.conflicts.Load(), Trimmed: c.trimmed.Load(), InHand: c.inHand.Load(),
+		Restarts: maps.Clone(s.restarts),
 	}
 }
 

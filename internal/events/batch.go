@@ -3,6 +3,7 @@ package events
 import (
 	"bytes"
 	"fmt"
+	"time"
 	"unicode/utf8"
 	"unsafe"
 )
@@ -15,6 +16,8 @@ type Batch struct {
 	Replies  int         // bytes of the replies that it was decoded from
 	Held     int         // bytes that it holds in memory, about
 	Last     Position    // of the last entry
+
+	Took time.Duration // to read it; for the reader to count
 
 	scratch []byte
 }

@@ -22,6 +22,7 @@ type Catalogue struct {
 	log      *slog.Logger
 	books    *otter.Cache[int64, Book]
 	profiles *otter.Cache[int64, struct{}]
+	used     struct{ books, profiles use }
 }
 
 // CatalogueOptions bound what a Catalogue remembers. All must be positive.
@@ -48,7 +49,7 @@ func NewCatalogue(pool *pgxpool.Pool, log *slog.Logger, o CatalogueOptions) *Cat
 // Books returns those of the books that exist. What it does not remember it reads in
 // one query. Safe to repeat.
 func (c *Catalogue) Books(ctx context.Context, ids []int64) (map[int64]Book, error) {
-	books, err := c.books.BulkGet(ctx, ids, otter.BulkLoaderFunc[int64, Book](c.loadBooks))
+	books, err := get(ctx, c.books, &c.used.books, ids, c.loadBooks)
 	if err != nil {
 		return nil, fmt.Errorf("reading books: %w", err)
 	}
@@ -57,7 +58,7 @@ func (c *Catalogue) Books(ctx context.Context, ids []int64) (map[int64]Book, err
 
 // Profiles returns those of the profiles that exist, like Books.
 func (c *Catalogue) Profiles(ctx context.Context, ids []int64) (map[int64]struct{}, error) {
-	profiles, err := c.profiles.BulkGet(ctx, ids, otter.BulkLoaderFunc[int64, struct{}](c.loadProfiles))
+	profiles, err := get(ctx, c.profiles, &c.used.profiles, ids, c.loadProfiles)
 	if err != nil {
 		return nil, fmt.Errorf("reading child profiles: %w", err)
 	}

@@ -170,4 +170,10 @@ func TestCatalogue(t *testing.T) {
 	profiles, err := c.Profiles(ctx, []int64{1, 2})
 	require.NoError(t, err)
 	assert.Len(t, profiles, 2)
+
+	use := c.Use()
+	use[0].Entries, use[1].Entries = 0, 0 // about
+	assert.Equal(t, []scores.CacheUse{
+		{Name: "books", Capacity: 10, Hits: 2 + 1, Misses: 3 + 1 + 1}, {Name: "profiles", Capacity: 10, Hits: 1 + 1, Misses: 2 + 1 + 1},
+	}, use)
 }
