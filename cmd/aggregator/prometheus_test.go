@@ -1,0 +1,147 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/testenv"
+)
+
+// watcher is a Prometheus with our rules, which here wait for no longer than a second.
+type watcher struct {
+	t *testing.T
+	*testenv.Prometheus
+}
+
+// watch has it scrape the service and, as node_exporter would show it, the file of a drain.
+func watch(t *testing.T, service *process, textfile string) *watcher {
+	t.Helper()
+	rules, err := os.ReadFile("../../config/prometheus/aggregator.rules.yml")
+	require.NoError(t, err)
+	impatient := regexp.MustCompile(`(?m)^( +for): \S+$`).ReplaceAllString(string(rules), "$1: 1s")
+	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, textfile) }))
+	t.Cleanup(node.Close)
+	config := fmt.Sprintf(`
+global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
+rule_files: [aggregator.rules.yml]
+scrape_configs:
+  - {job_name: aggregator, static_configs: [{targets: [%q]}]}
+  - {job_name: node, static_configs: [{targets: [%q]}]}
+`, strings.TrimPrefix(service.url, "http://"), strings.TrimPrefix(node.URL, "http://"))
+	return &watcher{t, testenv.NewPrometheus(t, config, map[string]string{"aggregator.rules.yml": impatient})}
+}
+
+// ask asks its API; into takes the data of the answer.
+func (w *watcher) ask(path string, into any) {
+	w.t.Helper()
+	request, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, w.URL()+path, nil)
+	require.NoError(w.t, err)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(w.t, err)
+	defer response.Body.Close()
+	var answer struct {
+		Status, Error string
+		Data          json.RawMessage
+	}
+	require.NoError(w.t, json.NewDecoder(response.Body).Decode(&answer))
+	require.Equal(w.t, "success", answer.Status, "%s: %s", path, answer.Error)
+	require.NoError(w.t, json.Unmarshal(answer.Data, into))
+}
+
+// found is how many series a query finds.
+func (w *watcher) found(query string) int {
+	w.t.Helper()
+	var data struct{ Result []json.RawMessage }
+	w.ask("/api/v1/query?query="+url.QueryEscape(query), &data)
+	return len(data.Result)
+}
+
+func (w *watcher) firing() (alerts []string) {
+	w.t.Helper()
+	var data struct {
+		Alerts []struct {
+			State  string
+			Labels map[string]string
+		}
+	}
+	w.ask("/api/v1/alerts", &data)
+	for _, alert := range data.Alerts {
+		if alert.State == "firing" {
+			alerts = append(alerts, alert.Labels["alertname"])
+		}
+	}
+	return alerts
+}
+
+func (w *watcher) eventually(condition func() bool) {
+	w.t.Helper()
+	require.Eventually(w.t, condition, patience, 100*time.Millisecond)
+}
+
+// eventuallyFire waits until exactly these alerts fire.
+func (w *watcher) eventuallyFire(alerts ...string) {
+	w.t.Helper()
+	w.eventually(func() bool { return slices.Equal(alerts, w.firing()) })
+}
+
+func TestPrometheus(t *testing.T) {
+	s := newPair(t)
+	textfile := filepath.Join(t.TempDir(), "aggregator.prom")
+	s.push("1:1:LIKE")
+	require.Zero(t, s.program("drain", "--metrics-textfile", textfile).code)
+	service := s.start()
+	w := watch(t, service, textfile)
+
+	// All is well, and each panel of the dashboard has something to show.
+	s.push("1:1:LIKE", "1:1:LIKE")
+	w.eventually(func() bool {
+		return w.found(`aggregator_events_total{result="applied"} == 2`) == 1 && w.found(`aggregator_drain_events`) > 0 &&
+			w.found(`aggregator_ledger_difference_events`) > 0 && w.found(`rate(process_cpu_seconds_total[10s])`) > 0
+	})
+	w.eventuallyFire()
+	for _, query := range dashboardQueries(t) {
+		// There is nothing of what never happened.
+		never := strings.Contains(query, "by (reason)") || strings.Contains(query, `state!="working"`)
+		assert.True(t, never || w.found(query) > 0, query)
+	}
+
+	s.push("junk")
+	w.eventuallyFire("AggregatorDeadLetters")
+
+	require.NoError(t, service.cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, service.cmd.Wait())
+	w.eventually(func() bool { return slices.Contains(w.firing(), "AggregatorDown") })
+}
+
+// dashboardQueries are those of config/grafana/aggregator.json, for a range of 10 s.
+func dashboardQueries(t *testing.T) (queries []string) {
+	t.Helper()
+	text, err := os.ReadFile("../../config/grafana/aggregator.json")
+	require.NoError(t, err)
+	var board struct {
+		Panels []struct{ Targets []struct{ Expr string } }
+	}
+	require.NoError(t, json.Unmarshal(text, &board))
+	fill := strings.NewReplacer("$instance", ".*", "$source", ".*", "$__rate_interval", "10s")
+	for _, panel := range board.Panels {
+		for _, target := range panel.Targets {
+			queries = append(queries, fill.Replace(target.Expr))
+		}
+	}
+	require.Greater(t, len(queries), 20)
+	return queries
+}

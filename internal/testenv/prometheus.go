@@ -1,0 +1,93 @@
+package testenv
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// Prometheus is a server that asks others for their metrics.
+type Prometheus struct {
+	folder  folder
+	port    int
+	process *process
+}
+
+// NewPrometheus starts one, ended after the test. Its configuration may name the files, which
+// are given by name with their content.
+func NewPrometheus(t testing.TB, config string, files map[string]string) *Prometheus {
+	t.Helper()
+	p, err := startPrometheus(t.Context(), config, files)
+	if err != nil {
+		t.Fatalf("start Prometheus: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := p.close(); err != nil {
+			t.Errorf("close Prometheus: %v", err)
+		}
+	})
+	return p
+}
+
+// URL is where it answers.
+func (p *Prometheus) URL() string { return "http://" + address(p.port) }
+
+func startPrometheus(ctx context.Context, config string, files map[string]string) (*Prometheus, error) {
+	bin, err := exec.LookPath("prometheus")
+	if err != nil {
+		return nil, errors.New("Prometheus is not installed: run scripts/provision")
+	}
+	p := &Prometheus{}
+	if p.folder, err = newFolder(); err != nil {
+		return nil, err
+	}
+	file, err := p.folder.write("prometheus.yml", []byte(config))
+	for name, content := range files {
+		if err == nil {
+			_, err = p.folder.write(name, []byte(content))
+		}
+	}
+	if err == nil {
+		err = onFreePort(ctx, func(port int) error {
+			p.port = port
+			return p.start(ctx, bin, file)
+		})
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+func (p *Prometheus) start(ctx context.Context, bin, file string) error {
+	started, err := startProcess(ctx, p.folder, syscall.SIGKILL, bin, "--config.file="+file,
+		"--storage.tsdb.path="+filepath.Join(p.folder.path, "data"), "--web.listen-address="+address(p.port), "--log.level=warn")
+	if err != nil {
+		return err
+	}
+	err = started.ready(ctx, func(ctx context.Context) bool {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL()+"/-/ready", nil)
+		if err != nil {
+			return false
+		}
+		response, err := http.DefaultClient.Do(request)
+		return err == nil && response.Body.Close() == nil && response.StatusCode == http.StatusOK
+	})
+	if err != nil {
+		return errors.Join(err, started.end(syscall.SIGKILL))
+	}
+	p.process = started
+	return nil
+}
+
+func (p *Prometheus) close() error {
+	var err error
+	if p.process != nil {
+		err = p.process.end(syscall.SIGKILL)
+	}
+	return errors.Join(err, p.folder.remove())
+}
