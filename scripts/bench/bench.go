@@ -42,6 +42,7 @@ var parts = []part{
 	{"chunk", "sizes of a chunk", (*bench).partChunk},
 	{"workers", "numbers of workers", (*bench).partWorkers},
 	{"together", "numbers of profiles in a transaction", (*bench).partTogether},
+	{"settings", "settings of the servers", (*bench).partSettings},
 	{"backlog", "lengths of the backlog", (*bench).partBacklog},
 	{"service", "latency from push to commit, by offered load", (*bench).partService},
 	{"idle", "what a service costs that has nothing to do", (*bench).partIdle},
@@ -69,7 +70,7 @@ func (b *bench) measure(ctx context.Context, chosen []part) (err error) {
 	if b.binary, err = filepath.Abs(b.binary); err != nil {
 		return err
 	}
-	if b.servers, err = servers.Start(ctx); err != nil {
+	if b.servers, err = servers.Start(ctx, servers.Settings{}); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.servers.Close(ctx)) }()

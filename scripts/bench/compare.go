@@ -46,7 +46,7 @@ func (b *bench) compare(ctx context.Context, name string, rounds int, contenders
 }
 
 func (b *bench) once(ctx context.Context, c contender, check bool) (results.Run, error) {
-	url, err := b.servers.Restore(ctx, c.from)
+	url, err := c.from.Servers.Restore(ctx, c.from)
 	if err != nil {
 		return results.Run{}, err
 	}
@@ -77,8 +77,8 @@ func disturbed(others float64) string {
 func (b *bench) drain(name string, from servers.State, settings ...string) contender {
 	return contender{name: name, from: from, run: func(ctx context.Context, url string) (results.Run, error) {
 		var drained daemon.Drained
-		run, err := meter.Measure(ctx, b.servers, func() (err error) {
-			drained, err = b.daemon(url, settings...).Drain(ctx)
+		run, err := meter.Measure(ctx, from.Servers, func() (err error) {
+			drained, err = b.daemon(from.Servers, url, settings...).Drain(ctx)
 			return err
 		})
 		if err == nil && drained.Applied != from.Events {
@@ -90,8 +90,8 @@ func (b *bench) drain(name string, from servers.State, settings ...string) conte
 	}}
 }
 
-func (b *bench) daemon(url string, settings ...string) daemon.Daemon {
-	return daemon.Daemon{Binary: b.binary, RedisURL: b.servers.Redis.URL(), PostgresURL: url, Settings: settings}
+func (b *bench) daemon(on *servers.Servers, url string, settings ...string) daemon.Daemon {
+	return daemon.Daemon{Binary: b.binary, RedisURL: on.Redis.URL(), PostgresURL: url, Settings: settings}
 }
 
 func now() time.Time { return time.Now().UTC().Truncate(time.Second) }

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"aggregator/scripts/bench/baseline"
 	"aggregator/scripts/bench/meter"
 	"aggregator/scripts/bench/report"
 	"aggregator/scripts/bench/results"
+	"aggregator/scripts/bench/servers"
 	"aggregator/scripts/loadgen/workload"
 )
 
@@ -36,6 +39,67 @@ func (b *bench) ladder(ctx context.Context, name, setting string, values []int) 
 		contenders = append(contenders, c)
 	}
 	return b.compare(ctx, name, b.rungs, contenders)
+}
+
+// differing are settings of the servers to look at, one at a time. Without flushing no event
+// would be safe: those are here to show what it costs.
+var differing = []difference{
+	{"as in all other parts", servers.Settings{}},
+	{"PostgreSQL: shared_buffers = 128MB, max_wal_size = 1GB", postgresSettings("shared_buffers", "128MB", "max_wal_size", "1GB")},
+	{"PostgreSQL: wal_compression = lz4", postgresSettings("wal_compression", "lz4")},
+	{"PostgreSQL: full_page_writes = off (unsafe)", postgresSettings("full_page_writes", "off")},
+	{"PostgreSQL: fsync = off (unsafe)", postgresSettings("fsync", "off")},
+	{"Redis: appendfsync always", redisSettings("appendfsync", "always")},
+	{"Redis: appendonly no (unsafe)", redisSettings("appendonly", "no")},
+}
+
+type difference struct {
+	name string
+	servers.Settings
+}
+
+func postgresSettings(namesAndValues ...string) servers.Settings {
+	return servers.Settings{Postgres: pairs(namesAndValues)}
+}
+
+func redisSettings(namesAndValues ...string) servers.Settings {
+	return servers.Settings{Redis: pairs(namesAndValues)}
+}
+
+func pairs(list []string) (pairs [][2]string) {
+	for pair := range slices.Chunk(list, 2) {
+		pairs = append(pairs, [2]string(pair))
+	}
+	return pairs
+}
+
+// partSettings drains A on servers of other settings, each running from the begin to the end.
+func (b *bench) partSettings(ctx context.Context) (err error) {
+	shape, settings := workloadOf(b.events)
+	var started []*servers.Servers
+	defer func() {
+		for _, s := range started {
+			err = errors.Join(err, s.Close(ctx))
+		}
+	}()
+	var contenders []contender
+	for _, d := range b.differing {
+		on, err := servers.Start(ctx, d.Settings)
+		if err != nil {
+			return fmt.Errorf("%s: %w", d.name, err)
+		}
+		started = append(started, on)
+		from, err := on.Prepare(ctx, shape, settings)
+		if err != nil {
+			return fmt.Errorf("%s: %w", d.name, err)
+		}
+		contenders = append(contenders, b.drain(d.name, from))
+	}
+	if len(contenders) == 0 {
+		b.log("  left out")
+		return nil
+	}
+	return b.compare(ctx, "settings", b.rungs, contenders)
 }
 
 // partBacklog drains ever longer backlogs of the profiles of A.

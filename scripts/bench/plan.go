@@ -12,7 +12,8 @@ type plan struct {
 	old      int64   // what the old job is given
 	backlogs []int64 // lengths of a backlog
 
-	chunks, workers, together []int // rungs of the ladders
+	chunks, workers, together []int        // rungs of the ladders
+	differing                 []difference // settings of the servers
 
 	warmUp int64         // events that a service settles first
 	rates  []float64     // events a second to offer the service, rising
@@ -27,12 +28,13 @@ type plan struct {
 var full = plan{
 	runs: 5, rungs: 3,
 	events: 100_000, many: 1_000_000, old: 5_000, warmUp: 20_000,
-	backlogs: []int64{10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000},
-	chunks:   []int{100, 300, 1_000, 3_000, 10_000, 30_000, 100_000},
-	workers:  []int{1, 2, 4, 8, 16},
-	together: []int{1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000},
-	rates:    []float64{500, 1_000, 2_000, 3_000, 4_000, 6_000, 8_000, 10_000, 12_500, 15_000, 20_000, 25_000, 30_000, 40_000, 50_000},
-	offer:    15 * time.Second, bisect: 2, idle: 10 * time.Second,
+	backlogs:  []int64{10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000},
+	chunks:    []int{100, 300, 1_000, 3_000, 10_000, 30_000, 100_000},
+	workers:   []int{1, 2, 4, 8, 16},
+	together:  []int{1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000},
+	differing: differing,
+	rates:     []float64{500, 1_000, 2_000, 3_000, 4_000, 6_000, 8_000, 10_000, 12_500, 15_000, 20_000, 25_000, 30_000, 40_000, 50_000},
+	offer:     15 * time.Second, bisect: 2, idle: 10 * time.Second,
 	micro: 5,
 }
 

@@ -44,7 +44,7 @@ func (b *bench) onService(ctx context.Context, do func(*service) error) (err err
 		return err
 	}
 	defer s.watcher.Close(ctx)
-	if s.Service, err = b.daemon(url).Run(ctx); err != nil {
+	if s.Service, err = b.daemon(b.servers, url).Run(ctx); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,25 +42,28 @@ type Servers struct {
 	last   string // the database of the latest run
 }
 
+// Settings are what servers get besides PostgresSettings and RedisSettings, or instead.
+type Settings struct{ Postgres, Redis [][2]string }
+
 // Start starts both. The caller closes them. On error nothing is left behind.
-func Start(ctx context.Context) (*Servers, error) {
+func Start(ctx context.Context, other Settings) (*Servers, error) {
 	s := &Servers{seeded: map[catalogue.Shape]string{}}
-	if err := s.start(ctx); err != nil {
+	if err := s.start(ctx, other); err != nil {
 		return nil, errors.Join(err, s.Close(ctx))
 	}
 	return s, nil
 }
 
-func (s *Servers) start(ctx context.Context) (err error) {
+func (s *Servers) start(ctx context.Context, other Settings) (err error) {
 	var redisArgs []string
-	for _, setting := range RedisSettings {
+	for _, setting := range slices.Concat(RedisSettings, other.Redis) {
 		redisArgs = append(redisArgs, "--"+setting[0], setting[1])
 	}
 	if s.Redis, err = testenv.StartRedis(ctx, testenv.RedisArgs(redisArgs...)); err != nil {
 		return err
 	}
 	postgresOptions := []testenv.PostgresOption{testenv.Durable()}
-	for _, setting := range PostgresSettings {
+	for _, setting := range slices.Concat(PostgresSettings, other.Postgres) {
 		postgresOptions = append(postgresOptions, testenv.Setting(setting[0], setting[1]))
 	}
 	if s.Postgres, err = testenv.StartPostgres(ctx, postgresOptions...); err != nil {
@@ -100,7 +104,8 @@ func (s *Servers) Close(ctx context.Context) error {
 
 // State is what runs start from.
 type State struct {
-	Events int64 // how many there are
+	Events  int64    // how many there are
+	Servers *Servers // that keep it
 
 	database string
 	workload workload.Settings
@@ -110,7 +115,7 @@ type State struct {
 // in Redis, both kept for Restore. A database of the same shape is made once. It is
 // migrated, filled, vacuumed and analyzed, so that no run pays for what comes after filling.
 func (s *Servers) Prepare(ctx context.Context, shape catalogue.Shape, settings workload.Settings) (State, error) {
-	state := State{workload: settings, database: s.seeded[shape]}
+	state := State{Servers: s, workload: settings, database: s.seeded[shape]}
 	if state.database == "" {
 		state.database = fmt.Sprintf("seeded_%d", len(s.seeded)+1)
 		if err := s.seed(ctx, state.database, shape); err != nil {
