@@ -69,7 +69,14 @@ type Config struct {
 	Shutdown struct{ Grace time.Duration }
 	Lease    struct{ TTL time.Duration }
 	Runs     struct{ Keep int } // of each kind
-	HTTP     struct {
+	Schedule struct {
+		// Cron expressions, of jobs that run does by itself at these times; empty: never.
+		Drain      string // empty: all the time
+		SearchText string
+
+		TimeZone string // of expressions that name none
+	}
+	HTTP struct {
 		Addr  string // host:port; empty: none
 		Pprof bool
 	}
@@ -126,6 +133,9 @@ func (c Config) conflicts() []error {
 	}
 	if c.Retention.DailyDays < c.Retention.AllDays {
 		all = append(all, invalidf("retention.daily_days = \"%d\": want at least retention.all_days, %d", c.Retention.DailyDays, c.Retention.AllDays))
+	}
+	if _, err := c.Schedules(); err != nil {
+		all = append(all, err)
 	}
 	if err := c.checkRedisURL(); err != nil {
 		all = append(all, err)

@@ -99,6 +99,8 @@ func kindOf(v value) string {
 		return "host:port"
 	case weights:
 		return "ACTION=number"
+	case cronExpression:
+		return "cron"
 	}
 	return "text"
 }

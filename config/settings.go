@@ -163,6 +163,18 @@ var settings = []setting{
 		Doc:   "How long run holds a source to itself unless it renews, so that a second instance stands by and takes over when the first is gone. 0s is without; it is exact either way.",
 		value: func(c *Config) value { return duration{&c.Lease.TTL, 0, time.Hour} },
 	}, {
+		Key: "schedule.drain", Example: `"30 2 * * *"`, Emptiable: true,
+		Doc:   "When run drains, as a cron expression: minute, hour, day, month, weekday. Empty is all the time, as events come.",
+		value: func(c *Config) value { return cronExpression{&c.Schedule.Drain} },
+	}, {
+		Key: "schedule.search_text", Example: `"0 4 * * *"`, Emptiable: true,
+		Doc:   "When run does what aggregator search-text does. Empty is never.",
+		value: func(c *Config) value { return cronExpression{&c.Schedule.SearchText} },
+	}, {
+		Key: "schedule.time_zone", Default: "UTC",
+		Doc:   "The time zone of the schedules, such as Europe/Berlin; Local is that of the machine. CRON_TZ=Europe/Berlin before an expression is for it alone.",
+		value: func(c *Config) value { return timeZone{&c.Schedule.TimeZone} },
+	}, {
 		Key: "runs.keep", Default: "1000",
 		Doc:   "How many runs of each kind aggregator runs remembers.",
 		value: func(c *Config) value { return integer{&c.Runs.Keep, 1, 100_000} },

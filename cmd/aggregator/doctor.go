@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"aggregator/internal/aggregator"
 	"aggregator/internal/doctor"
 	"aggregator/internal/events"
 	"aggregator/internal/postgres"
@@ -95,7 +94,7 @@ func (a *app) examinePostgres(ctx context.Context) ([]doctor.Finding, error) {
 		return nil, err
 	}
 	defer pool.Close()
-	return doctor.Postgres(ctx, pool, aggregator.Connections(a.cfg.Apply.Workers, a.cfg.Source.Partitions)+adminConnections)
+	return doctor.Postgres(ctx, pool, postgresConns(a.cfg)+adminConnections)
 }
 
 // printFindings writes a line for each, and one more for what to do.

@@ -95,17 +95,19 @@ func (a *app) drain(ctx context.Context, engine *engine, limits aggregator.Limit
 	job := ledger.Job{Kind: ledger.KindDrain, Counts: func() ledger.Counts { return counted(engine.Stats()) }}
 	err = a.recorder(engine.pool).Record(ctx, job, func() (outcome ledger.Outcome, err error) {
 		left, err = engine.Drain(ctx, limits)
-		switch {
-		case ctx.Err() != nil:
-			outcome = ledger.Stopped
-		case left > 0:
-			outcome = ledger.Limited
-		default:
-			outcome = ledger.Done
-		}
-		return outcome, err
+		return drainOutcome(ctx, left), err
 	})
 	return left, err
+}
+
+func drainOutcome(ctx context.Context, left int64) ledger.Outcome {
+	switch {
+	case ctx.Err() != nil:
+		return ledger.Stopped
+	case left > 0:
+		return ledger.Limited
+	}
+	return ledger.Done
 }
 
 // drainReport is the outcome of a drain. Its names are those of the JSON form.

@@ -9,7 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"aggregator/config"
 	"aggregator/internal/aggregator"
+	"aggregator/internal/ledger"
 	"aggregator/internal/scores"
 )
 
@@ -35,6 +37,7 @@ func limitMemory() {
 type engine struct {
 	*aggregator.Aggregator
 	*servers
+	scheduled bool // it drains by schedule
 }
 
 // openEngine connects to both servers; errors as connect. It tells observe, if there is one,
@@ -42,7 +45,7 @@ type engine struct {
 func (a *app) openEngine(ctx context.Context, observe func(aggregator.Chunk)) (*engine, error) {
 	limitMemory()
 	cfg := a.cfg
-	to, err := a.connect(ctx, aggregator.Connections(cfg.Apply.Workers, cfg.Source.Partitions),
+	to, err := a.connect(ctx, postgresConns(cfg),
 		2*cfg.Source.Partitions+2) // each partition waits and trims
 	if err != nil {
 		return nil, err
@@ -52,6 +55,11 @@ func (a *app) openEngine(ctx context.Context, observe func(aggregator.Chunk)) (*
 		to.close()
 	}
 	return opened, err
+}
+
+// postgresConns are those of an engine, and what jobs and records of them need beside it.
+func postgresConns(cfg config.Config) int {
+	return aggregator.Connections(cfg.Apply.Workers, cfg.Source.Partitions) + 2
 }
 
 // newEngine is an engine by the settings in force on connections that there are already.
@@ -84,7 +92,15 @@ func (a *app) newEngine(to *servers, observe func(aggregator.Chunk)) (*engine, e
 		Holder:                 instanceName(),
 		Observe:                observe,
 	}
-	return &engine{aggregator.New(to.pool, to.sources, catalogue, options, a.log), to}, nil
+	return &engine{aggregator.New(to.pool, to.sources, catalogue, options, a.log), to, cfg.Schedule.Drain != ""}, nil
+}
+
+// session is what it has done, but for drains that have a record of their own.
+func (e *engine) session() ledger.Counts {
+	if e.scheduled {
+		return ledger.Counts{}
+	}
+	return counted(e.Stats())
 }
 
 // instanceName tells this process from all others: host, process, and a random part, for

@@ -25,13 +25,14 @@ const exitCodesHelp = `Exit codes:
   1   failed
   64  wrong usage
   69  Redis or PostgreSQL is not reachable
-  75  stopped by a limit with events left, or rows to purge
+  75  stopped by a limit with events left, or rows to purge; or the job is running elsewhere
   78  wrong configuration; also a password or a certificate that is refused`
 
 var (
 	errUsage            = errors.New("wrong usage")
 	errRedisUnreachable = errors.New("Redis is not reachable")
 	errEventsLeft       = errors.New("stopped with events left")
+	errElsewhere        = errors.New("running elsewhere")
 )
 
 // exitCode is the only place that decides how the program ends.
@@ -48,7 +49,7 @@ func exitCode(err error) int {
 			return exitConfig
 		}
 		return exitUnreachable
-	case errors.Is(err, errEventsLeft):
+	case errors.Is(err, errEventsLeft), errors.Is(err, errElsewhere):
 		return exitEventsLeft
 	}
 	return exitFailed

@@ -20,7 +20,8 @@ func newRuns(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "runs",
 		Short: "Show past runs: when, how many, how fast, how they ended",
-		Long: `Lists the latest runs, newest first: drains and sessions of the service. A run is running, or ended as
+		Long: `Lists the latest runs, newest first: drains, sessions of the service (service), and what
+else it does by schedule or a command by hand (search_text). A run is running, or ended as
 done, limited (a limit ended it with work left), stopped (it was told to) or failed, or was
 interrupted: it is gone without a word, as after kill -9, or PostgreSQL cannot hear it, for
 three quarters of a minute. Of each kind the last ones (runs.keep) are kept.
@@ -31,7 +32,7 @@ to ten seconds older than its end. Nothing but this list relies on these counts.
   aggregator runs --kind drain --last 5
   aggregator runs -o json`,
 	}
-	cmd.Flags().StringVar(&kind, "kind", "", "only runs of this kind: drain, service")
+	cmd.Flags().StringVar(&kind, "kind", "", "only runs of this kind: drain, service, search_text")
 	cmd.Flags().IntVar(&last, "last", 20, "show at most so many runs")
 	out := addOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
@@ -139,11 +140,4 @@ func (a *app) recorder(pool *pgxpool.Pool) ledger.Recorder {
 // counted are the counts of a drain.
 func counted(s aggregator.Stats) ledger.Counts {
 	return ledger.Counts{Read: s.Read, Applied: s.Applied, Dead: s.Dead, Profiles: s.Profiles, Chunks: s.Chunks}
-}
-
-func added(a, b ledger.Counts) ledger.Counts {
-	return ledger.Counts{
-		Read: a.Read + b.Read, Applied: a.Applied + b.Applied, Dead: a.Dead + b.Dead,
-		Profiles: a.Profiles + b.Profiles, Chunks: a.Chunks + b.Chunks,
-	}
 }

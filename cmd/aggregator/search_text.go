@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
+	"aggregator/internal/ledger"
 	"aggregator/internal/searchtext"
 )
 
@@ -20,8 +24,8 @@ is another, so it may be stopped and repeated at any time, and books may be edit
 meanwhile: it waits for no lock on a book, and overwrites nothing that has changed since it
 looked.
 
-Exits with 75 when --max-duration ended it, or when somebody else had books locked all the
-while; with 1 when PostgreSQL refused a text, having done all the others.`,
+Exits with 75 when --max-duration ended it, when somebody else had books locked all the
+while, or when it is running elsewhere: by hand, or as the service does it by schedule (schedule.search_text); with 1 when PostgreSQL refused a text, having done all the others.`,
 		Example: `  aggregator search-text
   aggregator search-text --dry-run
   aggregator search-text --max-duration 1m -o json`,
@@ -33,13 +37,13 @@ while; with 1 when PostgreSQL refused a text, having done all the others.`,
 		if o.MaxDuration < 0 {
 			return usageError("--max-duration cannot be negative")
 		}
-		pool, err := a.openPostgres(cmd.Context(), 1)
+		pool, err := a.openPostgres(cmd.Context(), 2)
 		if err != nil {
 			return err
 		}
 		defer pool.Close()
 		began := time.Now()
-		done, err := searchtext.Refresh(cmd.Context(), pool, o)
+		done, err := a.searchText(cmd.Context(), pool, o)
 		if err != nil && done.Refused == 0 {
 			return err
 		}
@@ -57,6 +61,55 @@ while; with 1 when PostgreSQL refused a text, having done all the others.`,
 		return nil
 	})
 	return cmd
+}
+
+// searchText refreshes the texts: alone and with a record of it, if it writes.
+func (a *app) searchText(ctx context.Context, pool *pgxpool.Pool, o searchtext.Options) (done searchtext.Result, err error) {
+	if o.DryRun {
+		return searchtext.Refresh(ctx, pool, o)
+	}
+	r := textRefresh{pool: pool, options: o}
+	err = a.byHand(ctx, pool, ledger.Job{Kind: kindSearchText, Counts: r.counts}, r.do)
+	return r.result(), err
+}
+
+const kindSearchText = "search_text"
+
+// searchTextJob refreshes them by schedule.
+func searchTextJob(pool *pgxpool.Pool) job {
+	return job{kind: kindSearchText, begin: func() (func(context.Context) (ledger.Outcome, error), func() ledger.Counts) {
+		r := textRefresh{pool: pool}
+		return r.do, r.counts
+	}}
+}
+
+// textRefresh is one run, and what it has done.
+type textRefresh struct {
+	pool    *pgxpool.Pool
+	options searchtext.Options
+	done    atomic.Pointer[searchtext.Result]
+}
+
+func (r *textRefresh) do(ctx context.Context) (ledger.Outcome, error) {
+	done, err := searchtext.Refresh(ctx, r.pool, r.options)
+	r.done.Store(&done)
+	if done.Left || done.Busy > 0 {
+		return ledger.Limited, err
+	}
+	return ledger.Done, err
+}
+
+func (r *textRefresh) result() searchtext.Result {
+	if done := r.done.Load(); done != nil {
+		return *done
+	}
+	return searchtext.Result{}
+}
+
+// counts are books read, texts written, and texts that PostgreSQL refused.
+func (r *textRefresh) counts() ledger.Counts {
+	done := r.result()
+	return ledger.Counts{Read: done.Books, Applied: done.Changed, Dead: done.Refused}
 }
 
 func (a *app) printSearchText(out *output, dry bool, done searchtext.Result, took time.Duration) error {

@@ -47,6 +47,9 @@ func TestSearchText(t *testing.T) {
 	require.Equal(t, exitEventsLeft, r.code)
 	require.Equal(t, "aggregator: somebody else had 1 books locked; run it again\n", r.stderr)
 	require.Contains(t, r.stdout, "wrote 1 search texts")
+	var outcomes []string
+	require.NoError(t, admin.QueryRow(t.Context(), `SELECT array_agg(outcome || ' ' || applied ORDER BY id) FROM aggregator.run WHERE kind = 'search_text'`).Scan(&outcomes))
+	require.Equal(t, []string{"done 2", "limited 0", "done 0", "limited 1"}, outcomes)
 	exec(`COMMIT; ALTER TABLE book ADD CHECK (search_text <> 'mine')`)
 
 	r = program(t, env, "search-text")
@@ -57,6 +60,6 @@ func TestSearchText(t *testing.T) {
 	program(t, env, "search-text", "--max-duration", "-1s").requireFailure(t, exitUsage, "--max-duration cannot be negative")
 	reader := []string{"AGGREGATOR_POSTGRES_URL=" + testenv.As(t, database, "aggregator_reader")}
 	exec(`UPDATE book SET search_text = NULL`)
-	program(t, reader, "search-text").requireFailure(t, exitFailed, "permission denied for table book (SQLSTATE 42501)")
+	program(t, reader, "search-text").requireFailure(t, exitFailed, "permission denied for table lease (SQLSTATE 42501)")
 	program(t, []string{"AGGREGATOR_POSTGRES_URL=postgres://127.0.0.1:1/x"}, "search-text").requireFailure(t, exitUnreachable, "is not reachable")
 }

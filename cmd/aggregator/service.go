@@ -54,18 +54,18 @@ func (s *service) Caches() []scores.CacheUse { return s.engine.Load().Caches() }
 // Waiting counts the entries that are not settled.
 func (s *service) Waiting(ctx context.Context) (int64, error) { return s.engine.Load().Waiting(ctx) }
 
-// counts are those of all engines so far.
+// counts are those of all engines so far, but of drains that have a record of their own.
 func (s *service) counts() ledger.Counts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return added(s.before, counted(s.engine.Load().Stats()))
+	return s.before.Plus(s.engine.Load().session())
 }
 
 // replace goes on with another engine.
 func (s *service) replace(next *engine) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.before = added(s.before, counted(s.engine.Load().Stats()))
+	s.before = s.before.Plus(s.engine.Load().session())
 	s.engine.Store(next)
 }
 
@@ -100,10 +100,13 @@ func (s *service) drain(ctx context.Context) (next *engine, err error) {
 	running, end := context.WithCancel(ctx)
 	defer end()
 	engine := s.engine.Load()
-	s.log.Info("draining", "kind", s.cfg.Source.Kind, "key", s.cfg.Source.Key, "partitions", s.cfg.Source.Partitions)
+	if !engine.scheduled {
+		s.log.Info("draining", "kind", s.cfg.Source.Kind, "key", s.cfg.Source.Key, "partitions", s.cfg.Source.Partitions)
+	}
 	go s.logProgress(running, engine.Stats)
 	ended := make(chan error, 1)
-	go func() { ended <- engine.Run(running) }()
+	work := s.work(engine)
+	go func() { ended <- work(running) }()
 	defer func() {
 		t := engine.Stats()
 		s.log.Info("stopped", "read", t.Read, "applied", t.Applied, "dead", t.Dead, "retried", t.Retried, "settled_before", t.Skipped)

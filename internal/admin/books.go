@@ -55,7 +55,7 @@ func (b *books) audit(ctx context.Context, s *Server) {
 	for _, status := range s.Loop.Status() {
 		name := status.Source.Name()
 		source := find(s.Sources, name)
-		if status.State != aggregator.Working || source == nil {
+		if status.State != aggregator.Working && status.State != aggregator.Resting || source == nil {
 			continue
 		}
 		balance, err := audit.Take(ctx, s.Pool, source)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,8 +69,9 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		answer.Ready = answer.Ready && c.OK
 	}
 	for _, status := range s.Loop.Status() {
-		// One that stands by takes over at once: it is as ready as it can be.
-		ok := status.State == aggregator.Working || status.State == aggregator.StandingBy
+		// One that stands by takes over at once: it is as ready as it can be. So is one that
+		// rests until it is time.
+		ok := slices.Contains([]aggregator.State{aggregator.Working, aggregator.StandingBy, aggregator.Resting}, status.State)
 		answer.Ready = answer.Ready && ok
 		answer.Sources[status.Source.Name()] = SourceState{ok, status.State, status.Since.UTC(), status.Reason, status.LastTurn.UTC()}
 	}

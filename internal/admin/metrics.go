@@ -73,7 +73,7 @@ var (
 )
 
 var states = []aggregator.State{
-	aggregator.Starting, aggregator.Working, aggregator.StandingBy, aggregator.BackingOff, aggregator.Halted, aggregator.Stopped,
+	aggregator.Starting, aggregator.Working, aggregator.StandingBy, aggregator.BackingOff, aggregator.Halted, aggregator.Stopped, aggregator.Resting,
 }
 
 // sink takes metrics.

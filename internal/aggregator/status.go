@@ -29,6 +29,7 @@ const (
 	BackingOff State = "backing off"
 	Halted     State = "halted" // and Run ends
 	Stopped    State = "stopped"
+	Resting    State = "resting" // until its schedule wants it
 )
 
 // Status is the state of one source's loop at one moment.
@@ -36,7 +37,7 @@ type Status struct {
 	Source   *events.Source
 	State    State
 	Since    time.Time
-	Reason   string        // standing by: for whom; backing off or halted: why
+	Reason   string        // standing by: for whom; resting: until when; backing off or halted: why
 	LastTurn time.Time     // when it was last seen alive; see Hangs
 	Rest     time.Duration // for how long it may rest between two turns, beyond a minute
 	Leased   bool          // this instance holds the lease
@@ -59,7 +60,7 @@ const lifeSign = time.Minute
 // may do what they like, this is a reason to kill the process. A loop that has ended does
 // not hang.
 func (s Status) Hangs() bool {
-	ended := s.State == Halted || s.State == Stopped
+	ended := s.State == Halted || s.State == Stopped || s.State == Resting
 	return !ended && time.Since(s.LastTurn) > lifeSign+s.Rest
 }
 
@@ -72,6 +73,13 @@ func (a *Aggregator) Status() []Status {
 		all[i].Source, all[i].Rest = source, a.options.ChunkMaxWait
 	}
 	return all
+}
+
+// Rest says of all loops, while none of them runs, that they are not to, and why.
+func (a *Aggregator) Rest(reason string) {
+	for _, s := range a.stations {
+		s.enter(Resting, reason)
+	}
 }
 
 // station is where the loop of one source says what it is doing.

@@ -39,6 +39,16 @@ type Counts struct {
 	Chunks   int64
 }
 
+// Plus returns the sums.
+func (c Counts) Plus(d Counts) Counts {
+	return Counts{c.Read + d.Read, c.Applied + d.Applied, c.Dead + d.Dead, c.Profiles + d.Profiles, c.Chunks + d.Chunks}
+}
+
+// Less returns the differences.
+func (c Counts) Less(d Counts) Counts {
+	return c.Plus(Counts{-d.Read, -d.Applied, -d.Dead, -d.Profiles, -d.Chunks})
+}
+
 // Run is a run as its row says. Times are PostgreSQL's.
 type Run struct {
 	ID      int64

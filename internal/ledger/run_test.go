@@ -193,3 +193,47 @@ func TestLastDue(t *testing.T) {
 		require.True(t, last.Equal(tc.want), "%s after %s %s", last, tc.kind, tc.outcome)
 	}
 }
+
+// Who holds a lease is told as soon as he shows that he lives; one who does not is waited
+// for until his time is over.
+func TestAlone(t *testing.T) {
+	pool := connect(t)
+	const ttl = 3 * time.Second
+	holder := func() string {
+		all, err := ledger.Leases(t.Context(), pool)
+		require.NoError(t, err)
+		if len(all) == 0 {
+			return ""
+		}
+		return all[0].Holder
+	}
+	require.NoError(t, ledger.Alone(t.Context(), pool, "job:x", "a", ttl, func(context.Context) error {
+		require.Equal(t, "a", holder())
+		err := ledger.Alone(t.Context(), pool, "job:x", "b", ttl, nil)
+		var held *ledger.HeldError
+		require.ErrorAs(t, err, &held)
+		require.Equal(t, "a", held.Lease.Holder)
+		return nil
+	}))
+	require.Empty(t, holder())
+
+	_, err := ledger.Acquire(t.Context(), pool, "job:x", "dead", time.Second)
+	require.NoError(t, err)
+	failure := errors.New("failure")
+	require.Equal(t, failure, ledger.Alone(t.Context(), pool, "job:x", "b", ttl, func(context.Context) error { return failure }))
+	require.Empty(t, holder())
+
+	// One who was away for too long is told that another has it.
+	require.NoError(t, ledger.Alone(t.Context(), pool, "job:x", "a", ttl, func(ctx context.Context) error {
+		exec(t, pool, `UPDATE aggregator.lease SET holder = 'usurper', expires_at = now() + interval '1 hour'`)
+		<-ctx.Done()
+		return nil
+	}))
+	require.Equal(t, "usurper", holder())
+
+	// A lease that nobody renews, and that is longer than it should be, is waited for no
+	// longer than ours would take.
+	var held *ledger.HeldError
+	require.ErrorAs(t, ledger.Alone(t.Context(), pool, "job:x", "b", time.Second, nil), &held)
+	require.Equal(t, "usurper", held.Lease.Holder)
+}

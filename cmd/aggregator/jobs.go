@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"aggregator/internal/aggregator"
+	"aggregator/internal/ledger"
+	"aggregator/internal/schedule"
+)
+
+// jobLease is how long a job is still taken to run after whoever runs it was last seen.
+const jobLease = 10 * time.Second
+
+// job is what run does when its schedule says so.
+type job struct {
+	kind string
+	// begin prepares to do it once. do is to end soon when its context ends.
+	begin func() (do func(context.Context) (ledger.Outcome, error), counts func() ledger.Counts)
+	// rest, if there is one, is told before each wait until when it is.
+	rest func(until time.Time)
+	// vital says that the service ends when the job fails.
+	vital bool
+}
+
+// jobs are all that may have a schedule.
+func (a *app) jobs(engine *engine) []job {
+	return []job{drainJob(engine), searchTextJob(engine.pool)}
+}
+
+// drainJob drains what is there.
+func drainJob(engine *engine) job {
+	return job{
+		kind: ledger.KindDrain,
+		begin: func() (func(context.Context) (ledger.Outcome, error), func() ledger.Counts) {
+			before := counted(engine.Stats()) // it counts on from one drain to the next
+			do := func(ctx context.Context) (ledger.Outcome, error) {
+				left, err := engine.Drain(ctx, aggregator.Limits{})
+				return drainOutcome(ctx, left), err
+			}
+			return do, func() ledger.Counts { return counted(engine.Stats()).Less(before) }
+		},
+		rest: func(until time.Time) {
+			engine.Rest("the next drain is due at " + until.UTC().Format(time.RFC3339))
+		},
+		vital: true,
+	}
+}
+
+// work returns what the settings of the moment say: to drain all the time, unless there is a
+// schedule for that, and to do the jobs that have one, until ctx ends or something fails for
+// good.
+func (s *service) work(engine *engine) func(ctx context.Context) error {
+	schedules, err := s.cfg.Schedules()
+	if err != nil {
+		return func(context.Context) error { return err }
+	}
+	var all []func(ctx context.Context) error
+	if engine.scheduled {
+		engine.Rest("its schedule is being looked up")
+	} else {
+		all = append(all, engine.Run)
+	}
+	for _, job := range s.jobs(engine) {
+		if when, scheduled := schedules[job.kind]; scheduled {
+			t := &timetable{app: s.app, job: job, schedule: when, pool: engine.pool, clock: machineClock, holder: instanceName(), lease: jobLease}
+			all = append(all, t.keep)
+		}
+	}
+	return func(ctx context.Context) error {
+		group, ctx := errgroup.WithContext(ctx)
+		for _, do := range all {
+			group.Go(func() error { return do(ctx) })
+		}
+		return group.Wait()
+	}
+}
+
+// clock is how a timetable knows what time it is.
+type clock struct {
+	now  func() time.Time
+	wait func(ctx context.Context, until time.Time) bool // false: ctx has ended
+}
+
+// machineClock looks at the clock again each minute: it may be set meanwhile.
+var machineClock = clock{time.Now, func(ctx context.Context, until time.Time) bool {
+	for left := time.Until(until); left > 0; left = time.Until(until) {
+		if !rest(ctx, min(left, time.Minute)) {
+			return false
+		}
+	}
+	return ctx.Err() == nil
+}}
+
+// timetable does a job whenever it is due. Of several instances one does it; the others see
+// to it that it gets done.
+type timetable struct {
+	*app
+	job
+	schedule schedule.Schedule
+	pool     *pgxpool.Pool
+	clock    clock
+	holder   string // who we are, in leases
+	lease    time.Duration
+}
+
+// keep does the job whenever it is due, until ctx ends. What was missed, once or more often,
+// since it was last done is caught up once. What comes due while it is done is left out. Its
+// error is that of a vital job.
+func (t *timetable) keep(ctx context.Context) error {
+	due := t.first(ctx)
+	for {
+		if t.rest != nil {
+			t.rest(due)
+		}
+		t.log.Info("waiting for the schedule", "job", t.kind, "due", due.UTC().Format(time.RFC3339))
+		if !t.clock.wait(ctx, due) {
+			return nil
+		}
+		if err := t.settle(ctx, due); err != nil && t.vital {
+			return err
+		}
+		due = t.schedule.Next(t.clock.now())
+	}
+}
+
+// first returns when the job is due first: in the past if it was missed.
+func (t *timetable) first(ctx context.Context) time.Time {
+	for {
+		last, err := ledger.LastDue(ctx, t.pool, t.kind)
+		if err == nil {
+			now := t.clock.now()
+			if due, missed := t.schedule.Missed(last, now); missed {
+				return due
+			}
+			return t.schedule.Next(now)
+		}
+		if ctx.Err() != nil {
+			return t.schedule.Next(t.clock.now())
+		}
+		t.log.Warn("not known whether a job was missed; asking again", "job", t.kind, "error", err)
+		t.clock.wait(ctx, t.clock.now().Add(t.lease))
+	}
+}
+
+// settle sees to it that the job is done that is due, by us or by another instance, whatever
+// may be in the way. Its error is that of the job, when it failed.
+func (t *timetable) settle(ctx context.Context, due time.Time) error {
+	elsewhere := ""
+	for {
+		settled, err := t.attempt(ctx, due)
+		var held *ledger.HeldError
+		switch {
+		case settled && err != nil:
+			t.log.Error("the job failed", "job", t.kind, "error", err)
+			return err
+		case settled, ctx.Err() != nil:
+			return nil
+		case errors.As(err, &held):
+			if held.Lease.Holder != elsewhere {
+				elsewhere = held.Lease.Holder
+				t.log.Info("the job runs elsewhere", "job", t.kind, "holder", elsewhere)
+			}
+		case err != nil:
+			t.log.Warn("the job cannot begin yet", "job", t.kind, "error", err)
+		}
+		t.clock.wait(ctx, t.clock.now().Add(t.lease))
+	}
+}
+
+// attempt does the job, unless somebody else is at it or has done it. settled says that it
+// is done, or has failed with err.
+func (t *timetable) attempt(ctx context.Context, due time.Time) (settled bool, err error) {
+	err = ledger.Alone(ctx, t.pool, leaseOf(t.kind), t.holder, t.lease, func(ctx context.Context) error {
+		last, err := ledger.LastDue(ctx, t.pool, t.kind)
+		if err != nil {
+			return err
+		}
+		if !last.Before(due) {
+			settled = true
+			return nil
+		}
+		do, counts := t.begin()
+		recorded := ledger.Job{Kind: t.kind, Due: due, Counts: counts}
+		return t.recorder(t.pool).Record(ctx, recorded, func() (ledger.Outcome, error) {
+			t.log.Info("beginning", "job", t.kind, "due", due.UTC().Format(time.RFC3339))
+			outcome, err := t.persist(ctx, do)
+			settled = err != nil || outcome != ledger.Stopped
+			return outcome, err
+		})
+	})
+	return settled, err
+}
+
+// persist does the job again when it has failed for want of a server.
+func (t *timetable) persist(ctx context.Context, do func(context.Context) (ledger.Outcome, error)) (ledger.Outcome, error) {
+	for {
+		outcome, err := do(ctx)
+		if ctx.Err() != nil {
+			return ledger.Stopped, nil // and it says what it was stopped at
+		}
+		if err == nil || aggregator.Classify(err) != aggregator.Retry {
+			return outcome, err
+		}
+		t.log.Warn("the job begins again", "job", t.kind, "error", err)
+		t.clock.wait(ctx, t.clock.now().Add(t.lease))
+	}
+}
+
+// byHand does a job as a command does, alone and with a record of it. The error has
+// errElsewhere if it is running elsewhere.
+func (a *app) byHand(ctx context.Context, pool *pgxpool.Pool, record ledger.Job, do func(context.Context) (ledger.Outcome, error)) error {
+	err := ledger.Alone(ctx, pool, leaseOf(record.Kind), instanceName(), jobLease, func(ctx context.Context) error {
+		return a.recorder(pool).Record(ctx, record, func() (ledger.Outcome, error) { return do(ctx) })
+	})
+	var held *ledger.HeldError
+	if errors.As(err, &held) {
+		return tag(errElsewhere, fmt.Errorf("%s is running elsewhere: by %s, since %s", record.Kind, held.Lease.Holder,
+			held.Lease.Acquired.UTC().Format(time.RFC3339)))
+	}
+	return err
+}
+
+// leaseOf is what the lease of a job is called.
+func leaseOf(kind string) string { return "job:" + kind }

@@ -1,0 +1,271 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"aggregator/config"
+	"aggregator/internal/ledger"
+	"aggregator/internal/postgres"
+	"aggregator/internal/schedule"
+	"aggregator/internal/testenv"
+)
+
+// bench is a job with a schedule, on a clock of its own. It is due once a day, half a day
+// away from now.
+type bench struct {
+	*timetable
+	t     *testing.T
+	time  time.Time
+	waits chan time.Time // until when it wants to wait
+	goOn  chan struct{}  // it is that time
+	ended chan error
+}
+
+var benchTime = time.Now().UTC()
+
+const testLease = 6 * time.Second // long enough to be renewed on a busy machine
+
+func newBench(t *testing.T, database, holder string, do func(context.Context) (ledger.Outcome, error)) *bench {
+	t.Helper()
+	pool, err := postgres.Open(t.Context(), postgres.Options{URL: testenv.As(t, database, "aggregator_daemon"), MaxConns: 4})
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	daily, err := schedule.Parse(fmt.Sprintf("%d %d * * *", benchTime.Minute(), (benchTime.Hour()+12)%24), time.UTC)
+	require.NoError(t, err)
+	b := &bench{t: t, time: benchTime, waits: make(chan time.Time), goOn: make(chan struct{}), ended: make(chan error, 1)}
+	log := newLog(t.Output(), slog.LevelDebug, "text")
+	b.timetable = &timetable{
+		app: &app{cfg: config.Default(), log: log}, schedule: daily, pool: pool, holder: holder, lease: testLease,
+		job: job{kind: "job", begin: func() (func(context.Context) (ledger.Outcome, error), func() ledger.Counts) {
+			return do, func() ledger.Counts { return ledger.Counts{Read: 7} }
+		}},
+		clock: clock{
+			now: func() time.Time { return b.time },
+			wait: func(ctx context.Context, until time.Time) bool {
+				select {
+				case <-ctx.Done():
+					return false
+				case b.waits <- until:
+				}
+				select {
+				case <-ctx.Done():
+					return false
+				case <-b.goOn:
+				}
+				b.time = later(b.time, until)
+				return true
+			},
+		},
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		b.ended <- b.keep(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-stopped
+	})
+	return b
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// pass lets the wait be over, which must be until then.
+func (b *bench) pass(until time.Time) {
+	b.t.Helper()
+	require.Equal(b.t, until.UTC(), (<-b.waits).UTC())
+	b.goOn <- struct{}{}
+}
+
+func (b *bench) runs() []ledger.Run {
+	b.t.Helper()
+	all, err := ledger.Runs(b.t.Context(), b.pool, "job", 100)
+	require.NoError(b.t, err)
+	return all
+}
+
+func done(context.Context) (ledger.Outcome, error) { return ledger.Done, nil }
+
+// addRun adds a run that began so long ago.
+func addRun(t *testing.T, database string, ago time.Duration, outcome any) time.Time {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), database)
+	require.NoError(t, err)
+	defer pool.Close()
+	began := time.Now().Add(-ago)
+	_, err = pool.Exec(t.Context(), `INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, read, applied, dead, profiles, chunks)
+		SELECT gen_random_uuid()::text, k, 'h', 'v', $1::timestamptz, $1, CASE WHEN $2::text IS NOT NULL THEN $1 END, $2, 0, 0, 0, 0, 0 FROM unnest('{job,drain}'::text[]) k`, began, outcome)
+	require.NoError(t, err)
+	return began
+}
+
+// What was missed for days is done once, then it goes on as it should.
+func TestJobIsCaughtUp(t *testing.T) {
+	t.Parallel()
+	database := testenv.Database(t)
+	last := addRun(t, database, 100*time.Hour, "done")
+	addRun(t, database, 50*time.Hour, nil) // killed in the midst of it, which is as if it had not been
+	b := newBench(t, database, "a", done)
+	missed := b.schedule.Next(last)
+	tomorrow := b.schedule.Next(b.time)
+	b.pass(missed)
+	b.pass(tomorrow)
+	b.pass(b.schedule.Next(tomorrow))
+	require.Equal(t, b.schedule.Next(b.schedule.Next(tomorrow)).UTC(), (<-b.waits).UTC())
+	all := b.runs()
+	require.Len(t, all, 5)
+	require.True(t, all[2].Due.Equal(missed))
+	require.True(t, all[1].Due.Equal(tomorrow))
+	require.Equal(t, ledger.Done, all[0].Outcome)
+	require.EqualValues(t, 7, all[0].Read)
+}
+
+// One that was never done has missed nothing.
+func TestJobBeginsWhenItIsDue(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, testenv.Database(t), "a", done)
+	require.Equal(t, b.schedule.Next(b.time).UTC(), (<-b.waits).UTC())
+	require.Empty(t, b.runs())
+}
+
+// Of two instances one does the job; the other waits until it is done, and does not do it
+// again.
+func TestJobRunsOnce(t *testing.T) {
+	t.Parallel()
+	database := testenv.Database(t)
+	began, end := make(chan string, 10), make(chan struct{})
+	do := func(holder string) func(ctx context.Context) (ledger.Outcome, error) {
+		return func(context.Context) (ledger.Outcome, error) {
+			began <- holder
+			<-end
+			return ledger.Done, nil
+		}
+	}
+	a, b := newBench(t, database, "a", do("a")), newBench(t, database, "b", do("b"))
+	due := a.schedule.Next(a.time)
+	a.pass(due)
+	require.Equal(t, "a", <-began)
+	b.pass(due)
+	retry := <-b.waits // it has seen that a is at it
+	require.Equal(t, due.Add(testLease), retry)
+
+	// A command says so, and does nothing.
+	err := (&app{cfg: config.Default(), log: a.log}).byHand(t.Context(), a.pool, ledger.Job{Kind: "job"}, do("hand"))
+	require.Equal(t, exitEventsLeft, exitCode(err))
+	require.Regexp(t, `^job is running elsewhere: by a, since \d{4}-\d\d-\d\dT\S+Z$`, err.Error())
+
+	close(end)
+	require.Equal(t, a.schedule.Next(due).UTC(), (<-a.waits).UTC())
+	b.goOn <- struct{}{}
+	require.Equal(t, a.schedule.Next(due).UTC(), (<-b.waits).UTC())
+	require.Len(t, a.runs(), 1)
+	require.Empty(t, began)
+}
+
+// One who was killed is in the way for no longer than his lease, and his work is done.
+func TestJobIsTakenOver(t *testing.T) {
+	t.Parallel()
+	database := testenv.Database(t)
+	pool, err := pgxpool.New(t.Context(), database)
+	require.NoError(t, err)
+	defer pool.Close()
+	_, err = ledger.Acquire(t.Context(), pool, leaseOf("job"), "dead", time.Second)
+	require.NoError(t, err)
+	b := newBench(t, database, "a", done)
+	due := b.schedule.Next(b.time)
+	b.pass(due)
+	require.Equal(t, b.schedule.Next(due).UTC(), (<-b.waits).UTC())
+	require.Len(t, b.runs(), 1)
+	leases, err := ledger.Leases(t.Context(), pool)
+	require.NoError(t, err)
+	require.Empty(t, leases)
+}
+
+// What fails for want of a server is tried again under the same record. What fails for good
+// is done again when it is due again, or ends the service if that has no other purpose.
+func TestJobFails(t *testing.T) {
+	t.Parallel()
+	failures := []error{errors.New("connection lost"), nil, &pgconn.PgError{Code: "42P01", Message: "no such table"}}
+	do := func(context.Context) (ledger.Outcome, error) {
+		err := failures[0]
+		failures = failures[1:]
+		return ledger.Done, err
+	}
+	b := newBench(t, testenv.Database(t), "a", do)
+	due := b.schedule.Next(b.time)
+	b.pass(due)
+	b.pass(due.Add(testLease)) // the pause
+	next := b.schedule.Next(due.Add(testLease))
+	require.Equal(t, next.UTC(), (<-b.waits).UTC())
+	require.Len(t, b.runs(), 1)
+	require.Equal(t, ledger.Done, b.runs()[0].Outcome)
+	b.goOn <- struct{}{}
+	require.Equal(t, b.schedule.Next(next).UTC(), (<-b.waits).UTC())
+	require.Equal(t, ledger.Failed, b.runs()[0].Outcome)
+
+	failures, b.vital = []error{&pgconn.PgError{Code: "42P01", Message: "no such table"}}, true
+	b.goOn <- struct{}{}
+	require.ErrorContains(t, <-b.ended, "no such table")
+}
+
+// With a schedule the service drains when it says so, and what was missed at its start. A
+// reload puts another one in force.
+func TestServiceBySchedule(t *testing.T) {
+	s := newPair(t)
+	s.exec(`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, read, applied, dead, profiles, chunks)
+		VALUES ('k', 'drain', 'h', 'v', now() - interval '2 days', now(), now(), 'done', 0, 0, 0, 0, 0)`)
+	s.push("1:1:LIKE", "junk")
+	file := filepath.Join(t.TempDir(), "a.yaml")
+	write := func(text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
+	hour := (time.Now().UTC().Hour() + 12) % 24
+	write(fmt.Sprintf("schedule: {drain: \"CRON_TZ=UTC 30 %d * * *\"}\n", hour))
+	p := s.start("--config", file)
+	s.settled("2")
+	p.eventually("/readyz", "the next drain is due at ")
+	p.eventually("/readyz", `"ready": true`)
+	p.eventually("/readyz", `"state": "resting"`)
+	drains := s.runs("--kind", "drain")
+	require.Len(t, drains, 2)
+	require.Equal(t, ledger.Done, drains[0].Outcome)
+	require.NotNil(t, drains[0].Due)
+	require.EqualValues(t, 2, drains[0].Read)
+	require.EqualValues(t, 1, drains[0].Applied)
+
+	s.push("1:1:LIKE")
+	write("schedule: {drain: \"\"}\n")
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
+	s.settled("3")
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, p.cmd.Wait())
+	require.Len(t, s.runs("--kind", "drain"), 2)
+	session := s.runs("--kind", "service")[0]
+	require.Equal(t, ledger.Stopped, session.Outcome)
+	require.EqualValues(t, 1, session.Read, "what has a record of its own does not count twice")
+}
+
+func TestScheduleThatIsNeverDue(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"run", "drain"} {
+		program(t, []string{"AGGREGATOR_SCHEDULE_DRAIN=0 0 30 2 *"}, command).requireFailure(t, exitConfig,
+			`schedule.drain = "0 0 30 2 *" (env AGGREGATOR_SCHEDULE_DRAIN): it is never due: there is no such day`)
+	}
+}
