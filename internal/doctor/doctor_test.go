@@ -224,6 +224,7 @@ func TestPostgresFaults(t *testing.T) {
 		"no key":      {`ALTER TABLE genre_score DROP CONSTRAINT genre_score_pkey; CREATE INDEX ON genre_score (child_profile_id, genre_id)`, "problem indexes: genre_score has no unique key on (child_profile_id, genre_id)"},
 		"partial key": {`ALTER TABLE topic_score DROP CONSTRAINT topic_score_pkey; CREATE UNIQUE INDEX ON topic_score (topic_id, child_profile_id) WHERE score > 0`, "problem indexes: topic_score has no unique key"},
 		"no index":    {`ALTER TABLE book_topic DROP CONSTRAINT book_topic_pkey`, "warning indexes: book_topic has no index that begins with book_id"},
+		"no search":   {`DROP INDEX book_search_text_trgm`, "warning search: book.search_text has no trigram index"},
 		"full pages":  {`ALTER TABLE cumulative_mbti_score RESET (fillfactor)`, "warning fillfactor: cumulative_mbti_score: full pages"},
 		"privilege":   {`REVOKE UPDATE ON genre_score FROM aggregator_daemon; REVOKE DELETE ON aggregator.lease FROM aggregator_daemon`, "problem privileges: the role may not UPDATE on genre_score, DELETE on aggregator.lease"},
 		"column":      {`REVOKE SELECT (id) ON child_profile FROM aggregator_daemon`, "problem privileges: the role may not SELECT (id) on child_profile"},

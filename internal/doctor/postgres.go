@@ -38,6 +38,7 @@ func Postgres(ctx context.Context, pool *pgxpool.Pool, needed int) ([]Finding, e
 	r.ok("schema", "as this program needs it")
 	r.privileges(ctx, pool)
 	r.indexes(ctx, pool)
+	r.search(ctx, pool)
 	r.room(ctx, pool)
 	return r.findings, nil
 }
@@ -287,6 +288,27 @@ func (r *report) indexes(ctx context.Context, pool *pgxpool.Pool) {
 	}
 	if fine {
 		r.ok("indexes", "all that are needed are there")
+	}
+}
+
+// search looks whether books can be found by a part of their text without reading all.
+func (r *report) search(ctx context.Context, pool *pgxpool.Pool) {
+	var found, cType bool
+	err := pool.QueryRow(ctx, `SELECT EXISTS (
+    SELECT FROM pg_index i JOIN pg_opclass o ON o.oid = ANY (i.indclass::oid[]) AND o.opcname IN ('gin_trgm_ops', 'gist_trgm_ops')
+    WHERE i.indrelid = to_regclass('book') AND i.indisvalid),
+    (SELECT datctype IN ('C', 'POSIX') FROM pg_database WHERE datname = current_database())`).Scan(&found, &cType)
+	switch {
+	case err != nil:
+		r.notSeen("search", err)
+	case !found:
+		r.add("search", Warning, "book.search_text has no trigram index: each search reads all books",
+			"as the owner of book: CREATE EXTENSION IF NOT EXISTS pg_trgm; CREATE INDEX CONCURRENTLY ON book USING gin (search_text gin_trgm_ops)")
+	case cType:
+		r.add("search", Warning, "the database knows no letters but those of ASCII (LC_CTYPE C): the trigram index of book.search_text does not help with others",
+			"make the database anew with another locale, such as C.UTF-8")
+	default:
+		r.ok("search", "book.search_text has a trigram index")
 	}
 }
 

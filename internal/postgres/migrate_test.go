@@ -44,6 +44,25 @@ func TestMigrateKeepsWhatIsThere(t *testing.T) {
 	require.Equal(t, 1, n)
 }
 
+// Books can be searched by an index wherever we may make one, and only one is made.
+func TestMigrateMakesSearchIndex(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, 1, searchIndexes(t, openPool(t, testenv.Database(t))))
+
+	u := testenv.EmptyDatabase(t)
+	pool := openPool(t, u)
+	mustExec(t, pool, `CREATE SCHEMA elsewhere; CREATE EXTENSION pg_trgm SCHEMA elsewhere`)
+	require.NoError(t, postgres.Migrate(t.Context(), u))
+	require.Equal(t, 1, searchIndexes(t, pool))
+
+	u = testenv.EmptyDatabase(t)
+	pool = openPool(t, u)
+	mustExec(t, pool, `CREATE EXTENSION pg_trgm; CREATE TABLE book (id bigint PRIMARY KEY, title text, genre_id bigint, search_text text);
+		CREATE INDEX theirs ON book USING gin (search_text gin_trgm_ops)`)
+	require.NoError(t, postgres.Migrate(t.Context(), u))
+	require.Equal(t, 1, searchIndexes(t, pool))
+}
+
 // Repeating a migration must not ask for rights that only the first one needs.
 func TestMigrateAgainWithoutTheRightToCreate(t *testing.T) {
 	u := testenv.Database(t)

@@ -178,6 +178,11 @@ func TestRolesOnTablesOfTheApplication(t *testing.T) {
 	mustExec(t, daemon, `INSERT INTO child_personality_history (child_profile_id) VALUES (1)`)
 	requireDenied(t, daemon, `SELECT name FROM child_profile`)
 
+	// The index to search books by is for the owner of the table to make.
+	require.Equal(t, 0, searchIndexes(t, admin))
+	mustExec(t, app, `CREATE EXTENSION IF NOT EXISTS pg_trgm; CREATE INDEX ON book USING gin (search_text gin_trgm_ops)`)
+	require.Equal(t, 1, searchIndexes(t, admin))
+
 	// The triggers are in place, and run for an application that knows nothing of us.
 	conn, err := daemon.Acquire(t.Context())
 	require.NoError(t, err)
@@ -193,6 +198,13 @@ func TestRolesOnTablesOfTheApplication(t *testing.T) {
 	mustExec(t, app, `REVOKE TRIGGER ON book, book_topic, book_mbti, child_profile FROM aggregator_owner;
 		REVOKE INSERT ON mbti FROM aggregator_owner; REVOKE CREATE ON SCHEMA public FROM aggregator_owner`)
 	require.NoError(t, postgres.Migrate(t.Context(), testenv.As(t, u, "aggregator_migrate")))
+}
+
+func searchIndexes(t *testing.T, pool *pgxpool.Pool) (n int) {
+	t.Helper()
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_index i JOIN pg_opclass o ON o.oid = ANY (i.indclass::oid[])
+		WHERE i.indrelid = 'book'::regclass AND o.opcname = 'gin_trgm_ops'`).Scan(&n))
+	return n
 }
 
 // requireOwned finds everything in a schema to be aggregator_owner's.

@@ -46,6 +46,7 @@ var parts = []part{
 	{"backlog", "lengths of the backlog", (*bench).partBacklog},
 	{"service", "latency from push to commit, by offered load", (*bench).partService},
 	{"idle", "what a service costs that has nothing to do", (*bench).partIdle},
+	{"search", "the texts that books are searched in, with the index and without", (*bench).partSearch},
 	{"micro", "the daemon's own work on an event, without PostgreSQL", (*bench).partMicro},
 }
 

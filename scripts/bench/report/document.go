@@ -88,6 +88,14 @@ func (c content) IdleCosts() string {
 	return Idle(*c.Idle).Markdown()
 }
 
+// SearchTable is that of the texts that books are searched in.
+func (c content) SearchTable() string {
+	if c.Search == nil {
+		return "Not measured.\n"
+	}
+	return Search(*c.Search).Markdown()
+}
+
 // MicroTable is that of the Go benchmarks.
 func (c content) MicroTable() string {
 	if len(c.Micro) == 0 {

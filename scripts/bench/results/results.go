@@ -18,6 +18,7 @@ type Results struct {
 	Service     *Service              `json:"service,omitempty"`
 	Idle        *Idle                 `json:"idle,omitempty"`
 	Micro       []Micro               `json:"micro,omitempty"`
+	Search      *Search               `json:"search,omitempty"`
 }
 
 // Environment is what figures depend on. Figures of two that are not equal do not belong
@@ -105,6 +106,24 @@ type Idle struct {
 type Micro struct {
 	Name    string               `json:"name"`
 	Figures map[string][]float64 `json:"figures"`
+}
+
+// Search is what it costs to keep the texts that books are searched in, and to search.
+type Search struct {
+	When time.Time   `json:"when"`
+	Rows []SearchRow `json:"rows"`
+}
+
+// SearchRow is that of so many books, with the index or without. Times are seconds.
+type SearchRow struct {
+	Books int64     `json:"books"`
+	Index bool      `json:"index"`
+	Fill  float64   `json:"fill"`  // to write all texts
+	Look  float64   `json:"look"`  // to find that there is nothing to do
+	Again float64   `json:"again"` // to find and write those that were edited
+	Edit  float64   `json:"edit"`  // for the application to edit one
+	Find  []float64 `json:"find"`  // each search
+	Size  int64     `json:"index_bytes,omitempty"`
 }
 
 // Read reads what was kept in a file. If there is none the results are empty.
