@@ -42,8 +42,8 @@ func TestDocumentHasAllThatWasMeasured(t *testing.T) {
 	has("| A | 200 profiles per transaction, time against pure SQL | at most 0.5 × | 0.505 | 0.487..0.521 | **falls short** |")
 	has("| D | one profile | at least 150,000 events/s | 188,041 | 186,986..192,123 | holds |")
 	require.Equal(t, len(targets), strings.Count(document, "| holds |")+strings.Count(document, "| **falls short** |"))
-	// B and the settings of the servers are not among the fixture.
-	require.Equal(t, 2, strings.Count(document, "Not measured."))
+	// B, the settings of the servers and the search texts are not among the fixture.
+	require.Equal(t, 3, strings.Count(document, "Not measured."))
 	has("| 500 | sustained | 19.3 | 30.8 | 46.2 | 57.8 | 77.0 | 0.0 % | 0.200 | 0.0500 | 0.600 | 0.200 |")
 	has("ladder that ends with two in a row that are not: 14,375 events/s. The last rows are the runs at half of it.")
 	// Each plot is there, beside the document.
@@ -55,6 +55,16 @@ func TestDocumentHasAllThatWasMeasured(t *testing.T) {
 		require.True(t, strings.Contains(string(svg), "</svg>") && !strings.Contains(string(svg), "NaN"), link[1])
 	}
 	require.False(t, strings.Contains(document, "<no value>") || strings.Contains(document, "NaN"))
+}
+
+func TestSearch(t *testing.T) {
+	r := fixture(t)
+	r.Search = &results.Search{Rows: []results.SearchRow{
+		{Books: 10_000, Index: true, Fill: 2, Look: 0.25, Again: 0.5, Edit: 0.001, Find: []float64{0.001, 0.002, 0.003}, Size: 5_000_000},
+		{Books: 10_000, Fill: 1, Look: 0.25, Again: 0.5, Edit: 0.001, Find: []float64{0.02}},
+	}}
+	document, _ := write(t, r)
+	require.Contains(t, document, "| 10,000 | yes | 2.00 | 0.250 | 0.500 | 2.00 | 1.00..3.00 | 1.00 | 5.00 |\n| 10,000 | no | 1.00 |")
 }
 
 func TestDocumentOfNothingSaysSo(t *testing.T) {
