@@ -72,6 +72,7 @@ type Config struct {
 	Schedule struct {
 		// Cron expressions, of jobs that run does by itself at these times; empty: never.
 		Drain      string // empty: all the time
+		Purge      string
 		SearchText string
 
 		TimeZone string // of expressions that name none

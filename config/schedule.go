@@ -46,6 +46,7 @@ func (c Config) Schedules() (map[string]schedule.Schedule, error) {
 	all := map[string]schedule.Schedule{}
 	for kind, expression := range map[string]string{
 		"drain":       c.Schedule.Drain,
+		"purge":       c.Schedule.Purge,
 		"search_text": c.Schedule.SearchText,
 	} {
 		if expression == "" {

@@ -167,6 +167,10 @@ var settings = []setting{
 		Doc:   "When run drains, as a cron expression: minute, hour, day, month, weekday. Empty is all the time, as events come.",
 		value: func(c *Config) value { return cronExpression{&c.Schedule.Drain} },
 	}, {
+		Key: "schedule.purge", Example: `"0 3 * * *"`, Emptiable: true,
+		Doc:   "When run does what aggregator purge does, for which its role needs to be given aggregator_purge. Empty is never.",
+		value: func(c *Config) value { return cronExpression{&c.Schedule.Purge} },
+	}, {
 		Key: "schedule.search_text", Example: `"0 4 * * *"`, Emptiable: true,
 		Doc:   "When run does what aggregator search-text does. Empty is never.",
 		value: func(c *Config) value { return cronExpression{&c.Schedule.SearchText} },

@@ -11,6 +11,7 @@ import (
 
 	"aggregator/internal/aggregator"
 	"aggregator/internal/ledger"
+	"aggregator/internal/postgres"
 	"aggregator/internal/schedule"
 )
 
@@ -30,7 +31,7 @@ type job struct {
 
 // jobs are all that may have a schedule.
 func (a *app) jobs(engine *engine) []job {
-	return []job{drainJob(engine), searchTextJob(engine.pool)}
+	return []job{drainJob(engine), purgeJob(engine.pool, purgeOptions(a.cfg)), searchTextJob(engine.pool)}
 }
 
 // drainJob drains what is there.
@@ -204,7 +205,7 @@ func (t *timetable) persist(ctx context.Context, do func(context.Context) (ledge
 		if ctx.Err() != nil {
 			return ledger.Stopped, nil // and it says what it was stopped at
 		}
-		if err == nil || aggregator.Classify(err) != aggregator.Retry {
+		if err == nil || aggregator.Classify(err) != aggregator.Retry || errors.Is(err, postgres.ErrIndex) {
 			return outcome, err
 		}
 		t.log.Warn("the job begins again", "job", t.kind, "error", err)

@@ -262,6 +262,54 @@ func TestServiceBySchedule(t *testing.T) {
 	require.EqualValues(t, 1, session.Read, "what has a record of its own does not count twice")
 }
 
+// Jobs of different kinds run side by side, beside a drain that goes on all the time. What
+// the role may not do is an error of the job, and of no other.
+func TestServiceDoesOtherJobs(t *testing.T) {
+	s := newPair(t)
+	s.exec(`INSERT INTO child_personality_history (child_profile_id, is_deleted, deleted_at) VALUES (1, true, now() - interval '1 year')`)
+	s.exec(`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, read, applied, dead, profiles, chunks)
+		SELECT k, k, 'h', 'v', now() - interval '2 days', now(), now(), 'done', 0, 0, 0, 0, 0 FROM unnest('{purge,search_text}'::text[]) k`)
+	hour := (time.Now().UTC().Hour() + 12) % 24
+	start := func() *process {
+		return s.start("--schedule-purge", fmt.Sprintf("0 %d * * *", hour), "--schedule-search-text", fmt.Sprintf("30 %d * * *", hour))
+	}
+	latest := func(kind string, due bool) (run runLine) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			run = s.runs("--kind", kind, "--last", "1")[0]
+			return run.Finished != nil && (run.Due != nil) == due
+		}, patience, 10*time.Millisecond)
+		return run
+	}
+	stop := func(p *process) {
+		t.Helper()
+		require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+		require.NoError(t, p.cmd.Wait())
+	}
+	p := start()
+	refresh := latest("search_text", true)
+	require.Equal(t, ledger.Done, refresh.Outcome)
+	require.EqualValues(t, 1, refresh.Applied)
+	purge := latest("purge", true)
+	require.Equal(t, ledger.Failed, purge.Outcome)
+	require.Contains(t, purge.Error, "permission denied for table child_personality_history")
+	s.push("1:1:LIKE")
+	s.settled("1")
+	stop(p)
+
+	// Roles are shared with other tests: in place of the daemon's, which would be given the
+	// purge's, one that has been given both.
+	s.exec(`DROP ROLE IF EXISTS by_night`)
+	s.exec(`CREATE ROLE by_night LOGIN IN ROLE aggregator_daemon, aggregator_purge`)
+	s.env = append(s.env, "AGGREGATOR_POSTGRES_URL="+testenv.As(t, s.db.Config().ConnString(), "by_night"))
+	s.exec(`DELETE FROM aggregator.run WHERE due_at IS NOT NULL`)
+	p = start()
+	purge = latest("purge", true)
+	require.Equal(t, ledger.Done, purge.Outcome, purge.Error)
+	require.EqualValues(t, 1, purge.Applied)
+	stop(p)
+}
+
 func TestScheduleThatIsNeverDue(t *testing.T) {
 	t.Parallel()
 	for _, command := range []string{"run", "drain"} {

@@ -12,6 +12,7 @@ import (
 
 	"aggregator/config"
 	"aggregator/internal/history"
+	"aggregator/internal/ledger"
 )
 
 func newPurge(a *app) *cobra.Command {
@@ -27,7 +28,8 @@ diagnoses stay.
 
 It works in small transactions and pauses after each, so that it may run beside the drain. It
 may be stopped and repeated at any time, also with kill -9. With --max-duration over
-before it came to the end it exits with 75, and the next one goes on. It needs PostgreSQL
+before it came to the end it exits with 75, and the next one goes on; so it does when it is
+running elsewhere: by hand, or as the service does it by schedule (schedule.purge). It needs PostgreSQL
 only, and the role aggregator_purge. With --dry-run it counts and removes nothing.`,
 		Example: `  aggregator purge --dry-run
   aggregator purge --max-duration 1h
@@ -46,7 +48,7 @@ only, and the role aggregator_purge. With --dry-run it counts and removes nothin
 		if !cmd.Flags().Changed("older-than") {
 			o.OlderThan = configured.OlderThan
 		}
-		pool, err := a.openPostgres(cmd.Context(), 2)
+		pool, err := a.openPostgres(cmd.Context(), 3)
 		if err != nil {
 			return err
 		}
@@ -65,19 +67,27 @@ func purgeOptions(cfg config.Config) history.PurgeOptions {
 }
 
 func (a *app) purge(ctx context.Context, pool *pgxpool.Pool, o history.PurgeOptions, out *output) error {
-	total, err := history.CountDeleted(ctx, pool, o.OlderThan)
-	if err != nil {
-		a.log.Debug("how many rows there are to purge is not known", "error", err)
-	}
-	var done atomic.Int64
-	o.Progress = func(r history.PurgeResult) { done.Store(r.Deleted + r.Thinned) }
-	progress := a.showProgress("purging", "rows", total, done.Load, out.json())
+	r := purgeRun{pool: pool, options: o}
 	began := time.Now()
-	result, err := history.Purge(ctx, pool, o)
-	progress.end()
+	do := func(ctx context.Context) (ledger.Outcome, error) {
+		total, err := history.CountDeleted(ctx, pool, o.OlderThan)
+		if err != nil {
+			a.log.Debug("how many rows there are to purge is not known", "error", err)
+		}
+		defer a.showProgress("purging", "rows", total, func() int64 { return r.counts().Applied }, out.json()).end()
+		began = time.Now()
+		return r.do(ctx)
+	}
+	var err error
+	if o.DryRun {
+		_, err = do(ctx)
+	} else {
+		err = a.byHand(ctx, pool, ledger.Job{Kind: kindPurge, Counts: r.counts}, do)
+	}
 	if err != nil {
 		return err
 	}
+	result := r.result()
 	report := newPurgeReport(o, result, time.Since(began))
 	if out.json() {
 		err = writeJSON(a.stdout, report)
@@ -88,6 +98,50 @@ func (a *app) purge(ctx context.Context, pool *pgxpool.Pool, o history.PurgeOpti
 		err = tag(errEventsLeft, fmt.Errorf("stopped after %s, before the end", o.MaxDuration))
 	}
 	return err
+}
+
+const kindPurge = "purge"
+
+// purgeJob purges by schedule.
+func purgeJob(pool *pgxpool.Pool, o history.PurgeOptions) job {
+	return job{kind: kindPurge, begin: func() (func(context.Context) (ledger.Outcome, error), func() ledger.Counts) {
+		r := purgeRun{pool: pool, options: o}
+		return r.do, r.counts
+	}}
+}
+
+// purgeRun is one run, and what it has done so far.
+type purgeRun struct {
+	pool    *pgxpool.Pool
+	options history.PurgeOptions
+	done    atomic.Pointer[history.PurgeResult]
+}
+
+func (r *purgeRun) do(ctx context.Context) (ledger.Outcome, error) {
+	r.options.Progress = func(done history.PurgeResult) { r.done.Store(&done) }
+	done, err := history.Purge(ctx, r.pool, r.options)
+	r.done.Store(&done)
+	switch {
+	case ctx.Err() != nil:
+		return ledger.Stopped, err
+	case done.Left:
+		return ledger.Limited, err
+	}
+	return ledger.Done, err
+}
+
+func (r *purgeRun) result() history.PurgeResult {
+	if done := r.done.Load(); done != nil {
+		return *done
+	}
+	return history.PurgeResult{}
+}
+
+// counts are rows of history removed, and batches.
+func (r *purgeRun) counts() ledger.Counts {
+	done := r.result()
+	rows := done.Deleted + done.Thinned
+	return ledger.Counts{Read: rows, Applied: rows, Chunks: done.Batches}
 }
 
 // purgeReport is the outcome of a purge. Its names are those of the JSON form.

@@ -92,6 +92,9 @@ func TestPurgeCommand(t *testing.T) {
 	thinned.requireDone(t)
 	require.EqualValues(t, 1450, w.report(thinned).Thinned)
 	require.Equal(t, 50, w.left(), "one of each profile")
+	var runs []string
+	require.NoError(t, w.db.QueryRow(t.Context(), `SELECT array_agg(concat_ws(' ', kind, outcome, applied) ORDER BY id) FROM aggregator.run`).Scan(&runs))
+	require.Equal(t, []string{"purge done 0", "purge limited 0", "purge done 1500", "purge done 1450"}, runs)
 }
 
 func TestPurgeCommandRefuses(t *testing.T) {

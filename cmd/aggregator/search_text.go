@@ -93,7 +93,10 @@ type textRefresh struct {
 func (r *textRefresh) do(ctx context.Context) (ledger.Outcome, error) {
 	done, err := searchtext.Refresh(ctx, r.pool, r.options)
 	r.done.Store(&done)
-	if done.Left || done.Busy > 0 {
+	switch {
+	case ctx.Err() != nil:
+		return ledger.Stopped, err
+	case done.Left, done.Busy > 0:
 		return ledger.Limited, err
 	}
 	return ledger.Done, err
