@@ -25,7 +25,8 @@ meanwhile: it waits for no lock on a book, and overwrites nothing that has chang
 looked.
 
 Exits with 75 when --max-duration ended it, when somebody else had books locked all the
-while, or when it is running elsewhere: by hand, or as the service does it by schedule (schedule.search_text); with 1 when PostgreSQL refused a text, having done all the others.`,
+while, or when it is running elsewhere: by hand, or as the service does it by schedule
+(schedule.search_text); with 1 when PostgreSQL refused a text, having done all the others.`,
 		Example: `  aggregator search-text
   aggregator search-text --dry-run
   aggregator search-text --max-duration 1m -o json`,
