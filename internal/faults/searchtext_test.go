@@ -46,7 +46,7 @@ func TestSearchTextKilled(t *testing.T) {
 	w.sql(`DELETE FROM aggregator.lease WHERE source = 'job:search_text'`)
 	last := w.start("search-text")
 	require.Zero(t, last.wait(), "%s", last.tail())
-	require.EqualValues(t, 0, w.number(`SELECT count(*) FROM book b WHERE search_text IS DISTINCT FROM (
+	require.Zero(t, w.number(`SELECT count(*) FROM book b WHERE search_text IS DISTINCT FROM (
 		SELECT btrim(regexp_replace(normalize(lower(normalize(concat_ws(' ', title, author, publisher, (
 			SELECT string_agg(DISTINCT name, ' ' ORDER BY name) FROM (
 				SELECT normalize(lower(normalize(name, NFKC)), NFKC) COLLATE "C" FROM topic JOIN book_topic ON topic_id = topic.id WHERE book_id = b.id) t (name)
