@@ -25,7 +25,7 @@ func (a *app) listen(ctx context.Context) (net.Listener, bool, error) {
 		a.log.Warn("no health checks and no metrics: the default address is taken; give each instance an http.addr of its own", "http.addr", addr)
 		return nil, false, nil
 	case err != nil:
-		return nil, false, fmt.Errorf("http.addr = %q: %w", addr, err)
+		return nil, false, fmt.Errorf("http.addr = %q: %w; give it an address that is free, or none", addr, err)
 	}
 	return listener, true, nil
 }

@@ -131,7 +131,7 @@ func (s *redisServer) failed(err error) error {
 	case errors.Is(err, redis.Nil): // a Sentinel's answer
 		err = fmt.Errorf("Redis %s: they know no server of this name", s.where)
 	case errors.As(err, &answer) && !strings.HasPrefix(answer.Error(), "LOADING"):
-		err = fmt.Errorf("Redis at %s refused the connection: %w", s.where, answer)
+		err = tag(err, fmt.Errorf("Redis at %s refused the connection: %s; see redis.url and redis.mode", s.where, strings.TrimSuffix(answer.Error(), ".")))
 	default:
 		err = tag(err, fmt.Errorf("Redis at %s is not reachable: %s", s.where, networkReason(err)))
 	}

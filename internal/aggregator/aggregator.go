@@ -304,7 +304,7 @@ func (p *partition) loop(ctx context.Context, m mode) (err error) {
 		}
 		if Classify(err) == Halt {
 			p.enter(Halted, err.Error())
-			return fmt.Errorf("source %s halted: %w", p.source.Name(), err)
+			return fmt.Errorf("source %s halted: %w%s", p.source.Name(), err, advice(err))
 		}
 		if p.count.chunks.Load() > chunks {
 			wait.Reset()

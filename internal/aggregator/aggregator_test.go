@@ -192,6 +192,7 @@ func TestHalt(t *testing.T) {
 	f.push("1:1:LIKE", "2:1:LIKE")
 	_, err := f.new().Drain(f.ctx, aggregator.Limits{})
 	require.ErrorContains(t, err, "topic_score")
+	require.ErrorContains(t, err, "; aggregator doctor says what is missing")
 	f.exec(`ALTER TABLE gone RENAME TO topic_score`)
 	f.drain()
 	f.verify()

@@ -51,6 +51,16 @@ func Classify(err error) Verdict {
 	return Retry
 }
 
+// advice is what a person may do about an error that halts, for the end of a line; empty if
+// the error says so itself.
+func advice(err error) string {
+	var tripped *tooManyDead
+	if errors.As(err, &tripped) {
+		return ""
+	}
+	return "; aggregator doctor says what is missing: mend it and start again"
+}
+
 func classifySQLState(code string) Verdict {
 	switch code {
 	case ledger.MarkMoved:
