@@ -17,6 +17,7 @@ import (
 var tiny = plan{
 	runs: 1, rungs: 1, events: 400, warmUp: 100,
 	rates: []float64{200, 400}, offer: 200 * time.Millisecond, bisect: 1,
+	histories: []int64{200, 2000}, removals: []int64{20, 200},
 }
 
 // The parts that compare with others check themselves what they end in: all contenders
@@ -27,7 +28,7 @@ func TestPartsMeasureTheRealDaemon(t *testing.T) {
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", b.binary, "aggregator/cmd/aggregator")
 	said, err := build.CombinedOutput()
 	require.NoError(t, err, string(said))
-	chosen, err := choose("A,service")
+	chosen, err := choose("A,service,purge")
 	require.NoError(t, err)
 	require.NoError(t, b.measure(t.Context(), chosen))
 
@@ -51,6 +52,9 @@ func TestPartsMeasureTheRealDaemon(t *testing.T) {
 	require.Positive(t, drained.Runs[0].Profiles)
 	require.NotEmpty(t, r.Service.Ladder)
 	require.Equal(t, int64(40), r.Service.Ladder[0].Events)
+	require.Len(t, r.Purge.Removals, 4)
+	require.EqualValues(t, 200, r.Purge.Removals[3].Runs[0].Events)
+	require.Contains(t, r.Purge.Plan, "Index Scan using child_personality_history_deleted on child_personality_history")
 	require.NoError(t, report.Write(r, filepath.Join(dir, "benchmarks.md"), dir))
 }
 

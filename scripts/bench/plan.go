@@ -21,7 +21,9 @@ type plan struct {
 	bisect int           // how often the gap is halved in which the capacity is found
 	idle   time.Duration // for how long an idle service is watched, at a time
 
-	books []int64 // how many have texts to search in
+	books     []int64 // how many have texts to search in
+	histories []int64 // rows in tables of history, rising
+	removals  []int64 // rows to purge from each; divisors of these
 
 	micro int // runs of each Go benchmark; 0: left out
 }
@@ -37,7 +39,8 @@ var full = plan{
 	differing: differing,
 	rates:     []float64{500, 1_000, 2_000, 3_000, 4_000, 6_000, 8_000, 10_000, 12_500, 15_000, 20_000, 25_000, 30_000, 40_000, 50_000},
 	offer:     15 * time.Second, bisect: 2, idle: 10 * time.Second,
-	books: []int64{10_000, 100_000, 1_000_000},
+	books:     []int64{10_000, 100_000, 1_000_000},
+	histories: []int64{10_000, 1_000_000, 10_000_000}, removals: []int64{1_000, 10_000},
 	micro: 5,
 }
 
@@ -51,7 +54,8 @@ var small = plan{
 	together: []int{1, 200},
 	rates:    []float64{1_000, 2_000, 4_000},
 	offer:    3 * time.Second, idle: 3 * time.Second,
-	books: []int64{10_000},
+	books:     []int64{10_000},
+	histories: []int64{10_000, 100_000}, removals: []int64{1_000, 10_000},
 }
 
 func (p plan) withRuns(n int) plan {

@@ -64,6 +64,26 @@ func (d Daemon) Drain(ctx context.Context) (Drained, error) {
 	return drained, nil
 }
 
+// Purged is what `purge` said of itself.
+type Purged struct {
+	Deleted int64   `json:"deleted"`
+	Busy    float64 `json:"busy_seconds"`
+}
+
+// Purge runs `aggregator purge`.
+func (d Daemon) Purge(ctx context.Context) (purged Purged, err error) {
+	var stdout, stderr bytes.Buffer
+	cmd := d.command(ctx, &stderr, "purge", "-o", "json")
+	cmd.Stdout = &stdout
+	if err := cmd.Run(); err != nil {
+		return purged, fmt.Errorf("aggregator purge: %w\n%s", err, stderr.Bytes())
+	}
+	if err := json.Unmarshal(stdout.Bytes(), &purged); err != nil {
+		return purged, fmt.Errorf("the report of aggregator purge: %w\n%s", err, stdout.Bytes())
+	}
+	return purged, nil
+}
+
 // command is the aggregator in an environment that says no more than d does.
 func (d Daemon) command(ctx context.Context, stderr *bytes.Buffer, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, d.Binary, args...)

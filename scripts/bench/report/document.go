@@ -96,6 +96,14 @@ func (c content) SearchTable() string {
 	return Search(*c.Search).Markdown()
 }
 
+// PurgeCosts is the table of what a purge costs, with the plan.
+func (c content) PurgeCosts() string {
+	if c.Purge == nil {
+		return "Not measured.\n"
+	}
+	return Purge(*c.Purge).Markdown() + "\nHow PostgreSQL finds the rows, in the largest table:\n\n```\n" + c.Purge.Plan + "```\n"
+}
+
 // MicroTable is that of the Go benchmarks.
 func (c content) MicroTable() string {
 	if len(c.Micro) == 0 {

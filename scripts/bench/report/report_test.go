@@ -46,6 +46,7 @@ func TestDocumentHasAllThatWasMeasured(t *testing.T) {
 	require.Equal(t, 3, strings.Count(document, "Not measured."))
 	has("| 500 | sustained | 19.3 | 30.8 | 46.2 | 57.8 | 77.0 | 0.0 % | 0.200 | 0.0500 | 0.600 | 0.200 |")
 	has("ladder that ends with two in a row that are not: 14,375 events/s. The last rows are the runs at half of it.")
+	has("| 10,000 | 1,000 | 0.0300 | 30.0 | 25.0..50.0 | 20.0 | 1,000 |")
 	// Each plot is there, beside the document.
 	links := regexp.MustCompile(`!\[[^]]+\]\(([^)]+)\)`).FindAllStringSubmatch(document, -1)
 	require.Len(t, links, 7)

@@ -17,6 +17,7 @@ type Results struct {
 	Comparisons map[string]Comparison `json:"comparisons"` // by name
 	Service     *Service              `json:"service,omitempty"`
 	Idle        *Idle                 `json:"idle,omitempty"`
+	Purge       *Purge                `json:"purge,omitempty"`
 	Micro       []Micro               `json:"micro,omitempty"`
 	Search      *Search               `json:"search,omitempty"`
 }
@@ -100,6 +101,21 @@ type Idle struct {
 	When    time.Time `json:"when"`
 	Seconds float64   `json:"seconds"` // that each was measured for
 	CPU     []CPU     `json:"cpu_cores"`
+}
+
+// Purge is what it costs to remove rows of history that the application has deleted.
+type Purge struct {
+	When     time.Time `json:"when"`
+	Removals []Removal `json:"removals"`
+	Plan     string    `json:"plan"` // by which PostgreSQL finds them in the largest table
+}
+
+// Removal is several purges of so many rows of a table. The seconds of a run are those
+// without the pauses, and its events the rows.
+type Removal struct {
+	Rows    int64 `json:"rows"` // of the table
+	Removed int64 `json:"removed"`
+	Runs    []Run `json:"runs"`
 }
 
 // Micro is a Go benchmark: its figures, of each run, by unit.

@@ -1,0 +1,16 @@
+package report
+
+import "aggregator/scripts/bench/results"
+
+// Purge is the table of what it costs to remove rows of history.
+func Purge(p results.Purge) Table {
+	t := Table{Head: []string{"rows of history", "removed", "seconds", "ms per 1,000 removed", "min..max", "CPU ms per 1,000: PostgreSQL", "WAL KiB per 1,000"}}
+	for _, r := range p.Removals {
+		s := results.Series{Runs: r.Runs}
+		per := s.Of(func(r results.Run) float64 { return 1e6 * results.PerEvent(r) })
+		t.Add(Exact(float64(r.Rows)), Exact(float64(r.Removed)), Number(s.Of(results.Seconds).Median), Number(per.Median), spread(per),
+			Number(s.Of(func(r results.Run) float64 { return 1e6 * r.CPU.Postgres / float64(r.Events) }).Median),
+			Number(s.Of(func(r results.Run) float64 { return float64(r.WAL) / 1024 * 1000 / float64(r.Events) }).Median))
+	}
+	return t
+}
