@@ -10,6 +10,7 @@ import (
 
 	"aggregator/internal/history"
 	"aggregator/internal/ledger"
+	"aggregator/internal/postgres"
 	"aggregator/internal/scores"
 )
 
@@ -41,7 +42,7 @@ func Classify(err error) Verdict {
 		return classifySQLState(pg.Code)
 	}
 	var tripped *tooManyDead
-	if errors.As(err, &tripped) {
+	if errors.As(err, &tripped) || errors.Is(err, postgres.ErrIndex) {
 		return Halt
 	}
 	var reply redis.Error

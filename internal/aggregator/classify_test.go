@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
+
+	"aggregator/internal/postgres"
 )
 
 type reply string
@@ -38,6 +40,7 @@ func TestClassify(t *testing.T) {
 			})
 		}
 	}
+	assert.Equal(t, Halt, Classify(fmt.Errorf("purging: %w", postgres.ErrIndex)))
 	replies := map[Verdict][]string{
 		Retry: {
 			"LOADING Redis is loading the dataset in memory", "OOM command not allowed when used memory > 'maxmemory'.", "BUSY Redis is busy running a script",

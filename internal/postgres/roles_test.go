@@ -124,6 +124,20 @@ func TestRoles(t *testing.T) {
 	})
 }
 
+// A daemon that purges by schedule is given the rights of the purge.
+func TestRoleOfADaemonThatPurges(t *testing.T) {
+	t.Parallel()
+	server := testenv.NewPostgres(t)
+	u := newDatabase(t, server, "app")
+	require.NoError(t, postgres.Migrate(t.Context(), u))
+	require.NoError(t, testenv.Grant(t.Context(), u))
+	const purge = `DELETE FROM child_personality_history; DELETE FROM favorite_genre; SELECT FROM child_personality_history FOR UPDATE`
+	daemon := openPool(t, testenv.As(t, u, "aggregator_daemon"))
+	requireDenied(t, daemon, purge)
+	mustExec(t, openPool(t, u), `GRANT aggregator_purge TO aggregator_daemon`)
+	mustExec(t, daemon, purge)
+}
+
 // The roles may come first: what the migration makes is the owner's, and covered, whether
 // or not the file is run again.
 func TestRolesBeforeMigration(t *testing.T) {
