@@ -107,8 +107,13 @@ func TestPurgeReadsEachRowOnce(t *testing.T) {
 			done, err := Purge(t.Context(), purging, PurgeOptions{OlderThan: 24 * time.Hour})
 			require.NoError(t, err)
 			require.EqualValues(t, deleted, done.Deleted)
-			purging.Close() // a session that ends tells what it has read
-			require.Eventually(t, func() bool { return read() > before }, time.Minute, 10*time.Millisecond)
+			var session int
+			require.NoError(t, purging.QueryRow(t.Context(), `SELECT pg_backend_pid()`).Scan(&session))
+			purging.Close() // a session has told all that it has read when it is gone
+			require.Eventually(t, func() (gone bool) {
+				require.NoError(t, pool.QueryRow(t.Context(), `SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)`, session).Scan(&gone))
+				return gone
+			}, time.Minute, 10*time.Millisecond)
 			assert.EqualValues(t, deleted, read()-before)
 			require.NoError(t, old.Rollback(t.Context()))
 		})
