@@ -5,6 +5,7 @@ package faults_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -69,7 +70,7 @@ func failOver(t *testing.T, w *world, masters []*testenv.RedisServer, fail func(
 	w.until("the replica is the master", func() bool { return role(t, replica) == "master" })
 	w.until("those who push find it", func() bool {
 		_, err := w.count()
-		return err == nil && w.client.Set(t.Context(), "{3}", "here", 0).Err() == nil
+		return err == nil && w.client.Set(t.Context(), "{3}", "here", 0).Err() == nil && named(t, w, replica)
 	})
 	require.NoError(t, w.client.Del(t.Context(), "{3}").Err())
 	w.push(2000)
@@ -78,6 +79,28 @@ func failOver(t *testing.T, w *world, masters []*testenv.RedisServer, fail func(
 	d.stop()
 	require.EqualValues(t, 8000, w.exact().Pushed)
 	require.NotContains(t, d.output(), "panic")
+}
+
+// named says whether each of the Sentinels, if there are any, names the server as the master:
+// who comes anew asks whichever answers first.
+func named(t *testing.T, w *world, server *testenv.RedisServer) bool {
+	t.Helper()
+	if w.redisMode != "sentinel" {
+		return true
+	}
+	o, err := redis.ParseFailoverURL(w.adminURL)
+	require.NoError(t, err)
+	at, err := redis.ParseURL(server.URL())
+	require.NoError(t, err)
+	for _, address := range o.SentinelAddrs {
+		sentinel := redis.NewSentinelClient(&redis.Options{Addr: address})
+		master, err := sentinel.GetMasterAddrByName(t.Context(), testenv.MasterName).Result()
+		_ = sentinel.Close()
+		if err != nil || net.JoinHostPort(master[0], master[1]) != at.Addr {
+			return false
+		}
+	}
+	return true
 }
 
 // replicated waits until the replica has all that the master has.
