@@ -146,36 +146,6 @@ func TestPurgeAgainstRestoring(t *testing.T) {
 	assert.Equal(t, []int64{3, 4}, w.ids())
 }
 
-// Restored after the purge's statement began and before it came to the row: the row is judged
-// again. A trigger on the first row of the batch holds the purge in between.
-func TestPurgeJudgesAgainUnderLock(t *testing.T) {
-	w := newPurgeWorld(t)
-	w.fill(10, `true`, 40*day)
-	exec(t, w.all, `CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN OLD; END $$`)
-	exec(t, w.all, `CREATE TRIGGER hold BEFORE DELETE ON child_personality_history FOR EACH ROW EXECUTE FUNCTION hold()`)
-	holding, err := w.all.Begin(t.Context())
-	require.NoError(t, err)
-	defer func() { _ = holding.Rollback(context.WithoutCancel(t.Context())) }()
-	_, err = holding.Exec(t.Context(), `SELECT pg_advisory_xact_lock(1)`)
-	require.NoError(t, err)
-	purged := make(chan int64)
-	go func() {
-		r, err := history.Purge(t.Context(), w.purge, history.PurgeOptions{OlderThan: day})
-		assert.NoError(t, err)
-		purged <- r.Deleted
-	}()
-	require.Eventually(t, func() bool {
-		var waits bool
-		require.NoError(t, w.all.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
-			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`).Scan(&waits))
-		return waits
-	}, time.Minute, 10*time.Millisecond)
-	exec(t, w.all, `UPDATE child_personality_history SET is_deleted = false, deleted_at = NULL WHERE id = 3`)
-	require.NoError(t, holding.Commit(t.Context()))
-	assert.EqualValues(t, 9, <-purged)
-	assert.Equal(t, []int64{3}, w.ids())
-}
-
 // Stopped, it ends with the batch in hand, and says so.
 func TestPurgeStopped(t *testing.T) {
 	w := newPurgeWorld(t)
