@@ -95,16 +95,17 @@ func (a *app) drain(ctx context.Context, engine *engine, limits aggregator.Limit
 	job := ledger.Job{Kind: ledger.KindDrain, Counts: func() ledger.Counts { return counted(engine.Stats()) }}
 	err = a.recorder(engine.pool).Record(ctx, job, func() (outcome ledger.Outcome, err error) {
 		left, err = engine.Drain(ctx, limits)
-		return drainOutcome(ctx, left), err
+		return outcomeOf(ctx, left > 0), err
 	})
 	return left, err
 }
 
-func drainOutcome(ctx context.Context, left int64) ledger.Outcome {
+// outcomeOf says how a job ended that did not fail, with work left or without.
+func outcomeOf(ctx context.Context, left bool) ledger.Outcome {
 	switch {
 	case ctx.Err() != nil:
 		return ledger.Stopped
-	case left > 0:
+	case left:
 		return ledger.Limited
 	}
 	return ledger.Done

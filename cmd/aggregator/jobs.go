@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -42,7 +43,7 @@ func drainJob(engine *engine) job {
 			before := counted(engine.Stats()) // it counts on from one drain to the next
 			do := func(ctx context.Context) (ledger.Outcome, error) {
 				left, err := engine.Drain(ctx, aggregator.Limits{})
-				return drainOutcome(ctx, left), err
+				return outcomeOf(ctx, left > 0), err
 			}
 			return do, func() ledger.Counts { return counted(engine.Stats()).Less(before) }
 		},
@@ -97,6 +98,18 @@ var machineClock = clock{time.Now, func(ctx context.Context, until time.Time) bo
 	}
 	return ctx.Err() == nil
 }}
+
+// latest is what a job has done so far, which others may ask for meanwhile; the zero value at first.
+type latest[T any] struct{ last atomic.Pointer[T] }
+
+func (l *latest[T]) set(done T) { l.last.Store(&done) }
+
+func (l *latest[T]) result() (done T) {
+	if last := l.last.Load(); last != nil {
+		done = *last
+	}
+	return done
+}
 
 // timetable does a job whenever it is due. Of several instances one does it; the others see
 // to it that it gets done.

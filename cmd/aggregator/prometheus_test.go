@@ -113,7 +113,9 @@ func TestPrometheus(t *testing.T) {
 			w.found(`aggregator_ledger_difference_events`) > 0 && w.found(`rate(process_cpu_seconds_total[10s])`) > 0
 	})
 	w.eventuallyFire()
-	for _, query := range dashboardQueries(t) {
+	fill := strings.NewReplacer("$instance", ".*", "$source", ".*", "$__rate_interval", "10s")
+	for _, query := range testenv.DashboardQueries(t) {
+		query = fill.Replace(query)
 		// There is nothing of what never happened.
 		never := strings.Contains(query, "by (reason)") || strings.Contains(query, `state!="working"`)
 		assert.True(t, never || w.found(query) > 0, query)
@@ -125,23 +127,4 @@ func TestPrometheus(t *testing.T) {
 	require.NoError(t, service.cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, service.cmd.Wait())
 	w.eventually(func() bool { return slices.Contains(w.firing(), "AggregatorDown") })
-}
-
-// dashboardQueries are those of config/grafana/aggregator.json, for a range of 10 s.
-func dashboardQueries(t *testing.T) (queries []string) {
-	t.Helper()
-	text, err := os.ReadFile("../../config/grafana/aggregator.json")
-	require.NoError(t, err)
-	var board struct {
-		Panels []struct{ Targets []struct{ Expr string } }
-	}
-	require.NoError(t, json.Unmarshal(text, &board))
-	fill := strings.NewReplacer("$instance", ".*", "$source", ".*", "$__rate_interval", "10s")
-	for _, panel := range board.Panels {
-		for _, target := range panel.Targets {
-			queries = append(queries, fill.Replace(target.Expr))
-		}
-	}
-	require.Greater(t, len(queries), 20)
-	return queries
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -114,27 +113,14 @@ func purgeJob(pool *pgxpool.Pool, o history.PurgeOptions) job {
 type purgeRun struct {
 	pool    *pgxpool.Pool
 	options history.PurgeOptions
-	done    atomic.Pointer[history.PurgeResult]
+	latest[history.PurgeResult]
 }
 
 func (r *purgeRun) do(ctx context.Context) (ledger.Outcome, error) {
-	r.options.Progress = func(done history.PurgeResult) { r.done.Store(&done) }
+	r.options.Progress = r.set
 	done, err := history.Purge(ctx, r.pool, r.options)
-	r.done.Store(&done)
-	switch {
-	case ctx.Err() != nil:
-		return ledger.Stopped, err
-	case done.Left:
-		return ledger.Limited, err
-	}
-	return ledger.Done, err
-}
-
-func (r *purgeRun) result() history.PurgeResult {
-	if done := r.done.Load(); done != nil {
-		return *done
-	}
-	return history.PurgeResult{}
+	r.set(done)
+	return outcomeOf(ctx, done.Left), err
 }
 
 // counts are rows of history removed, and batches.

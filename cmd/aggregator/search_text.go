@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -88,26 +87,13 @@ func searchTextJob(pool *pgxpool.Pool) job {
 type textRefresh struct {
 	pool    *pgxpool.Pool
 	options searchtext.Options
-	done    atomic.Pointer[searchtext.Result]
+	latest[searchtext.Result]
 }
 
 func (r *textRefresh) do(ctx context.Context) (ledger.Outcome, error) {
 	done, err := searchtext.Refresh(ctx, r.pool, r.options)
-	r.done.Store(&done)
-	switch {
-	case ctx.Err() != nil:
-		return ledger.Stopped, err
-	case done.Left, done.Busy > 0:
-		return ledger.Limited, err
-	}
-	return ledger.Done, err
-}
-
-func (r *textRefresh) result() searchtext.Result {
-	if done := r.done.Load(); done != nil {
-		return *done
-	}
-	return searchtext.Result{}
+	r.set(done)
+	return outcomeOf(ctx, done.Left || done.Busy > 0), err
 }
 
 // counts are books read, texts written, and texts that PostgreSQL refused.

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"maps"
@@ -23,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/aggregator"
+	"aggregator/internal/testenv"
 )
 
 var update = flag.Bool("update", false, "write the tables of docs/metrics.md")
@@ -192,7 +192,7 @@ func table(families map[string]*dto.MetricFamily) string {
 func TestQueriesNameMetrics(t *testing.T) {
 	service, drain := setup(t).families(t)
 	for name, queries := range map[string][]string{
-		"dashboard": dashboardQueries(t), "rules": ruleQueries(t),
+		"dashboard": testenv.DashboardQueries(t), "rules": ruleQueries(t),
 	} {
 		require.NotEmpty(t, queries, name)
 		for _, query := range queries {
@@ -206,22 +206,6 @@ func TestQueriesNameMetrics(t *testing.T) {
 			}
 		}
 	}
-}
-
-func dashboardQueries(t *testing.T) (queries []string) {
-	t.Helper()
-	text, err := os.ReadFile("../../config/grafana/aggregator.json")
-	require.NoError(t, err)
-	var board struct {
-		Panels []struct{ Targets []struct{ Expr string } }
-	}
-	require.NoError(t, json.Unmarshal(text, &board))
-	for _, panel := range board.Panels {
-		for _, target := range panel.Targets {
-			queries = append(queries, target.Expr)
-		}
-	}
-	return queries
 }
 
 func ruleQueries(t *testing.T) (queries []string) {

@@ -23,7 +23,7 @@ type Index struct {
 }
 
 // DeletedHistory finds the rows of history that the application has deleted, by when.
-// Rows that are not deleted have no entry: it costs the daemon nothing.
+// Rows that are not deleted have no entry.
 var DeletedHistory = Index{
 	"child_personality_history_deleted", "child_personality_history", "(deleted_at, child_profile_id, id) WHERE is_deleted",
 	"deleted rows of child_personality_history cannot be found: aggregator purge does not work",

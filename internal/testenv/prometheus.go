@@ -2,8 +2,10 @@ package testenv
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
@@ -15,6 +17,30 @@ type Prometheus struct {
 	folder  folder
 	port    int
 	process *process
+}
+
+// DashboardQueries are those of config/grafana/aggregator.json, with the variables as they stand there.
+func DashboardQueries(t testing.TB) (queries []string) {
+	t.Helper()
+	text, err := os.ReadFile("../../config/grafana/aggregator.json") // as seen from any package that is two folders down
+	if err != nil {
+		t.Fatal(err)
+	}
+	var board struct {
+		Panels []struct{ Targets []struct{ Expr string } }
+	}
+	if err := json.Unmarshal(text, &board); err != nil {
+		t.Fatal(err)
+	}
+	for _, panel := range board.Panels {
+		for _, target := range panel.Targets {
+			queries = append(queries, target.Expr)
+		}
+	}
+	if len(queries) <= 20 {
+		t.Fatalf("%d queries", len(queries))
+	}
+	return queries
 }
 
 // NewPrometheus starts one, ended after the test. Its configuration may name the files, which
