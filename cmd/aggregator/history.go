@@ -28,6 +28,10 @@ A snapshot does not say which run wrote it. The run that it names is the only dr
 session of the service that was there at that moment; if there were several, or if its record
 is no longer kept, it names none. A dead letter that somebody retried meanwhile is not the run's.
 
+Snapshots are in the order of their ids, as they were written; --at takes this for the order of
+time, too. If more than a hundred were written out of it, as by an import of old ones, it may
+miss some that are shown without it.
+
 Snapshots that the application has deleted are left out, also as those to compare with,
 unless --deleted is given. A profile that does not exist is an error (exit code 1).`,
 		Example: `  aggregator history 10008

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -43,16 +44,21 @@ func kept(all []row, r history.Retention, now time.Time) (ids []int64) {
 
 func (w *purgeWorld) write(rows []row) {
 	w.Helper()
-	_, err := w.all.CopyFrom(w.Context(), pgx.Identifier{"child_personality_history"},
+	writeRows(w.T, w.all, rows)
+	for _, kind := range []string{"genre", "topic"} {
+		exec(w.T, w.all, `INSERT INTO favorite_`+kind+` SELECT child_profile_id, id, f FROM child_personality_history, generate_series(1, 2) f ON CONFLICT DO NOTHING`)
+	}
+}
+
+func writeRows(t *testing.T, pool *pgxpool.Pool, rows []row) {
+	t.Helper()
+	_, err := pool.CopyFrom(t.Context(), pgx.Identifier{"child_personality_history"},
 		[]string{"child_profile_id", "id", "created_at", "history_created_type", "is_deleted"},
 		pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
 			r := rows[i]
 			return []any{r.Profile, r.ID, r.Created, r.Cause, r.Deleted}, nil
 		}))
-	require.NoError(w, err)
-	for _, kind := range []string{"genre", "topic"} {
-		exec(w.T, w.all, `INSERT INTO favorite_`+kind+` SELECT child_profile_id, id, f FROM child_personality_history, generate_series(1, 2) f ON CONFLICT DO NOTHING`)
-	}
+	require.NoError(t, err)
 }
 
 // now is the time of PostgreSQL, by which the ages are.

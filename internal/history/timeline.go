@@ -58,9 +58,11 @@ type Selection struct {
 	Deleted bool      // those that are softly deleted, too
 }
 
-// Timeline returns the latest snapshots of a profile that are selected, newest first. The
-// error is ErrNoProfile if there is no such profile; a profile without history has an
-// empty timeline. Reads only.
+// Timeline returns the latest snapshots of a profile that are selected, newest first: in the
+// order of their ids, which is that in which they were written. Before takes it to be that of
+// time, too, but for a hundred places; of rows that something else has written in another order
+// it may miss some. The error is ErrNoProfile if there is no such profile; a profile without
+// history has an empty timeline. Reads only.
 func Timeline(ctx context.Context, pool *pgxpool.Pool, profileID int64, s Selection) ([]Snapshot, error) {
 	var known bool
 	if err := pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM child_profile WHERE id = $1)`, profileID).Scan(&known); err != nil {
@@ -91,7 +93,7 @@ func (s Selection) args(profileID int64) []any {
 	if !s.Before.IsZero() {
 		before = s.Before
 	}
-	return []any{profileID, s.Limit + 1, s.Deleted, before}
+	return []any{profileID, s.Limit + 1, s.Deleted, before, outOfOrder}
 }
 
 func changed(before, after Snapshot) *Change {
@@ -117,11 +119,35 @@ func missing(names, others []string) []string {
 	return left
 }
 
-// Ids of a profile rise with time, as its rows are written one after the other. So the
-// primary key is all the index that this needs: of a long history it reads the end.
+// outOfOrder is how far apart two rows of a profile may be, in the order of their ids, and yet
+// not be in the order of time. Rows that are written one after the other are all in order,
+// unless the clock was set back meanwhile.
+const outOfOrder = 100
+
+// The primary key is all the index that this needs, and an insert of the daemon has no other
+// to add to: a profile's rows are read from the latest id backwards. Where to begin for a moment
+// in the past is found by halving, as ids rise with time: the first row that is late is between
+// lo and hi, or hi is the last of all. Up to outOfOrder rows behind it may be early all the same.
+// So this reads the rows that it shows, the deleted ones that it passes over, and some two
+// hundred more, however long the history is.
 //
-// in: $1 profile id; $2 how many; $3 whether deleted ones count; $4 before when, or null.
+// in: $1 profile id; $2 how many; $3 whether deleted ones count; $4 before when, or null; $5 outOfOrder.
 const timelineSQL = `
+WITH RECURSIVE search (lo, hi) AS (
+    SELECT min(id), max(id) FROM child_personality_history WHERE child_profile_id = $1 AND $4::timestamptz IS NOT NULL
+    UNION ALL
+    SELECT CASE WHEN last.late THEN lo ELSE middle + 1 END, CASE WHEN last.late THEN last.id ELSE hi END
+    FROM search
+    CROSS JOIN LATERAL (SELECT (lo & hi) + ((lo # hi) >> 1)) mean (middle) -- where lo + hi may be too large
+    LEFT JOIN LATERAL (
+        SELECT id, created_at >= $4 AS late FROM child_personality_history
+        WHERE child_profile_id = $1 AND id BETWEEN lo AND middle ORDER BY id DESC LIMIT 1
+    ) last ON true
+    WHERE lo < hi
+), latest (id) AS (
+    SELECT id FROM child_personality_history
+    WHERE child_profile_id = $1 AND id >= (SELECT min(hi) FROM search) ORDER BY id OFFSET $5 LIMIT 1
+)
 SELECT h.id, h.created_at, CASE WHEN h.is_deleted THEN coalesce(h.deleted_at, h.created_at) END, h.history_created_type, coalesce(m.mbti, ''),
        h.i_score, h.e_score, h.s_score, h.n_score, h.t_score, h.f_score, h.j_score, h.p_score,
        array(SELECT coalesce(g.name, '#' || f.genre_id) AS name FROM favorite_genre f LEFT JOIN genre g ON g.id = f.genre_id
@@ -130,6 +156,7 @@ SELECT h.id, h.created_at, CASE WHEN h.is_deleted THEN coalesce(h.deleted_at, h.
              WHERE f.child_profile_id = h.child_profile_id AND f.history_id = h.id ORDER BY name)
 FROM child_personality_history h
 LEFT JOIN mbti m ON m.id = h.mbti_id
-WHERE h.child_profile_id = $1 AND (NOT h.is_deleted OR $3) AND h.created_at < coalesce($4, 'infinity'::timestamptz)
+WHERE h.child_profile_id = $1 AND h.id <= coalesce((SELECT id FROM latest), 9223372036854775807)
+  AND (NOT h.is_deleted OR $3) AND h.created_at < coalesce($4, 'infinity'::timestamptz)
 ORDER BY h.id DESC
 LIMIT $2`

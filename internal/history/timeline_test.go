@@ -1,6 +1,9 @@
 package history_test
 
 import (
+	"math"
+	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -80,4 +83,49 @@ func TestChange(t *testing.T) {
 	assert.Equal(t, []string{"g2", "g2"}, all[0].Genres)
 	assert.Equal(t, []string{"#3", "t2"}, all[0].Topics)
 	assert.Equal(t, []string{"g2"}, all[1].Change.GenresGained)
+}
+
+// Whatever ids a profile's rows have, and though some of them are out of order, what stood at a
+// moment is what a look at all of them finds.
+func TestTimelineBefore(t *testing.T) {
+	pool := connect(t)
+	rng := rand.New(rand.NewPCG(7, 8))
+	first := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	hours := func(n int) time.Time { return first.Add(time.Duration(n) * time.Hour) }
+	all := map[int64][]row{5: {
+		{Profile: 5, ID: math.MinInt64, Created: first},
+		{Profile: 5, ID: math.MaxInt64, Created: hours(500)},
+	}}
+	for profile, next := range map[int64]func(last int64) int64{
+		1: func(last int64) int64 { return last + 1 },
+		2: func(last int64) int64 { return last + 1 + rng.Int64N(1<<40) },
+		3: func(last int64) int64 { return last + 1 + int64(rng.ExpFloat64()*rng.ExpFloat64()*1000) },
+		4: func(last int64) int64 { return max(last+1, last/2) },
+	} {
+		id := int64(-1 << 62)
+		for i := range 1000 {
+			delay := 0
+			if profile > 1 {
+				delay = rng.IntN(101)
+			}
+			all[profile] = append(all[profile], row{Profile: profile, ID: id, Created: hours(i + delay), Deleted: rng.IntN(3) == 0})
+			id = next(id)
+		}
+	}
+	for profile, rows := range all {
+		writeRows(t, pool, rows)
+		for range 200 {
+			s := history.Selection{Limit: 1 + rng.IntN(20), Deleted: rng.IntN(2) == 0, Before: hours(rng.IntN(1120) - 5)}
+			want, got := []int64{}, []int64{}
+			for _, r := range slices.Backward(rows) {
+				if r.Created.Before(s.Before) && (s.Deleted || !r.Deleted) && len(want) < s.Limit {
+					want = append(want, r.ID)
+				}
+			}
+			for _, snapshot := range timeline(t, pool, profile, s) {
+				got = append(got, snapshot.ID)
+			}
+			require.Equal(t, want, got, "profile %d, %+v", profile, s)
+		}
+	}
 }
