@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -70,7 +72,7 @@ func (s *service) work(engine *engine) func(ctx context.Context) error {
 	}
 	for _, job := range s.jobs(engine) {
 		if when, scheduled := schedules[job.kind]; scheduled {
-			t := &timetable{app: s.app, job: job, schedule: when, pool: engine.pool, clock: machineClock, holder: instanceName(), lease: jobLease}
+			t := &timetable{app: s.app, job: job, schedule: when, due: &s.due, pool: engine.pool, clock: machineClock, holder: instanceName(), lease: jobLease}
 			all = append(all, t.keep)
 		}
 	}
@@ -111,12 +113,41 @@ func (l *latest[T]) result() (done T) {
 	return done
 }
 
+// dues are when jobs are due, by kind: in the past while one is not done. The zero value is
+// for none; it is safe for concurrent use.
+type dues struct {
+	mu sync.Mutex
+	at map[string]time.Time
+}
+
+func (d *dues) set(kind string, at time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.at == nil {
+		d.at = make(map[string]time.Time)
+	}
+	d.at[kind] = at
+}
+
+func (d *dues) forget(kind string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.at, kind)
+}
+
+func (d *dues) all() map[string]time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.at)
+}
+
 // timetable does a job whenever it is due. Of several instances one does it; the others see
 // to it that it gets done.
 type timetable struct {
 	*app
 	job
 	schedule schedule.Schedule
+	due      *dues // where others see it
 	pool     *pgxpool.Pool
 	clock    clock
 	holder   string // who we are, in leases
@@ -128,7 +159,9 @@ type timetable struct {
 // error is that of a vital job.
 func (t *timetable) keep(ctx context.Context) error {
 	due := t.first(ctx)
+	defer t.due.forget(t.kind)
 	for {
+		t.due.set(t.kind, due)
 		if t.rest != nil {
 			t.rest(due)
 		}

@@ -47,7 +47,7 @@ func newBench(t *testing.T, database, holder string, do func(context.Context) (l
 	b := &bench{t: t, time: benchTime, waits: make(chan time.Time), goOn: make(chan struct{}), ended: make(chan error, 1)}
 	log := newLog(t.Output(), slog.LevelDebug, "text")
 	b.timetable = &timetable{
-		app: &app{cfg: config.Default(), log: log}, schedule: daily, pool: pool, holder: holder, lease: testLease,
+		app: &app{cfg: config.Default(), log: log}, schedule: daily, due: &dues{}, pool: pool, holder: holder, lease: testLease,
 		job: job{kind: "job", begin: func() (func(context.Context) (ledger.Outcome, error), func() ledger.Counts) {
 			return do, func() ledger.Counts { return ledger.Counts{Read: 7} }
 		}},
@@ -164,6 +164,7 @@ func TestJobRunsOnce(t *testing.T) {
 	due := a.schedule.Next(a.time)
 	a.pass(due)
 	require.Equal(t, "a", <-began)
+	require.Equal(t, map[string]time.Time{"job": due}, a.due.all(), "until it is done")
 	b.pass(due)
 	retry := <-b.waits // it has seen that a is at it
 	require.Equal(t, due.Add(testLease), retry)
@@ -175,6 +176,7 @@ func TestJobRunsOnce(t *testing.T) {
 
 	close(end)
 	require.Equal(t, a.schedule.Next(due).UTC(), (<-a.waits).UTC())
+	require.Equal(t, map[string]time.Time{"job": a.schedule.Next(due)}, a.due.all())
 	b.goOn <- struct{}{}
 	require.Equal(t, a.schedule.Next(due).UTC(), (<-b.waits).UTC())
 	require.Len(t, a.runs(), 1)
@@ -225,6 +227,7 @@ func TestJobFails(t *testing.T) {
 	failures, b.vital = []error{&pgconn.PgError{Code: "42P01", Message: "no such table"}}, true
 	b.goOn <- struct{}{}
 	require.ErrorContains(t, <-b.ended, "no such table")
+	require.Empty(t, b.due.all(), "nobody does it any more")
 }
 
 // With a schedule the service drains when it says so, and what was missed at its start. A
@@ -243,6 +246,8 @@ func TestServiceBySchedule(t *testing.T) {
 	p.eventually("/readyz", "the next drain is due at ")
 	p.eventually("/readyz", `"ready": true`)
 	p.eventually("/readyz", `"state": "resting"`)
+	p.eventually("/metrics", `aggregator_job_due_timestamp_seconds{kind="drain"} 1`)
+	p.eventually("/metrics", `aggregator_job_last_success_timestamp_seconds{kind="drain"} 1`)
 	drains := s.runs("--kind", "drain")
 	require.Len(t, drains, 2)
 	require.Equal(t, ledger.Done, drains[0].Outcome)
@@ -254,6 +259,8 @@ func TestServiceBySchedule(t *testing.T) {
 	write("schedule: {drain: \"\"}\n")
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
 	s.settled("3")
+	_, metrics := p.get("/metrics")
+	require.NotContains(t, metrics, "aggregator_job_due_timestamp_seconds{", "it has no schedule any more")
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, p.cmd.Wait())
 	require.Len(t, s.runs("--kind", "drain"), 2)
@@ -293,6 +300,7 @@ func TestServiceDoesOtherJobs(t *testing.T) {
 	purge := latest("purge", true)
 	require.Equal(t, ledger.Failed, purge.Outcome)
 	require.Contains(t, purge.Error, "permission denied for table child_personality_history")
+	p.eventually("/metrics", `aggregator_job_last_failure_timestamp_seconds{kind="purge"} 1`)
 	s.push("1:1:LIKE")
 	s.settled("1")
 	stop(p)

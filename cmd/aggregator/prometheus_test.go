@@ -103,7 +103,16 @@ func TestPrometheus(t *testing.T) {
 	textfile := filepath.Join(t.TempDir(), "aggregator.prom")
 	s.push("1:1:LIKE")
 	require.Zero(t, s.program("drain", "--metrics-textfile", textfile).code)
-	service := s.start()
+	hour := (time.Now().UTC().Hour() + 12) % 24
+	refreshFails := func() {
+		s.exec(`UPDATE book SET title = title || 'b'`)
+		s.exec(`REVOKE UPDATE (search_text) ON book FROM aggregator_daemon`)
+		s.program("search-text").requireFailure(t, exitFailed, "permission denied for table book")
+		s.exec(`GRANT UPDATE (search_text) ON book TO aggregator_daemon`)
+	}
+	refreshFails()
+	s.program("search-text").requireDone(t)
+	service := s.start("--schedule-search-text", fmt.Sprintf("30 %d * * *", hour))
 	w := watch(t, service, textfile)
 
 	// All is well, and each panel of the dashboard has something to show.
@@ -120,6 +129,11 @@ func TestPrometheus(t *testing.T) {
 		never := strings.Contains(query, "by (reason)") || strings.Contains(query, `state!="working"`)
 		assert.True(t, never || w.found(query) > 0, query)
 	}
+
+	refreshFails()
+	w.eventuallyFire("AggregatorJobFailed")
+	s.program("search-text").requireDone(t)
+	w.eventuallyFire()
 
 	s.push("junk")
 	w.eventuallyFire("AggregatorDeadLetters")

@@ -28,6 +28,7 @@ type service struct {
 	engine   atomic.Pointer[engine]
 	meter    *admin.Meter   // of all engines
 	reloaded atomic.Bool    // whether the latest reload succeeded; true before the first
+	due      dues           // of the jobs that have a schedule
 	hangups  chan os.Signal // SIGHUP
 
 	mu     sync.Mutex

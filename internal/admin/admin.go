@@ -44,8 +44,11 @@ type Options struct {
 	Sources  []*events.Source
 	Version  string
 	Reloaded func() bool // whether the latest reload of the settings succeeded; nil: there are none
-	Pprof    bool        // also answer /debug/pprof/, to this machine alone; may be false
-	Log      *slog.Logger
+	// Due says when the jobs are due that have a schedule, by kind: in the past if one is not
+	// done yet.
+	Due   func() map[string]time.Time
+	Pprof bool // also answer /debug/pprof/, to this machine alone; may be false
+	Log   *slog.Logger
 
 	// What the loop works with, to look at.
 	LoopPool  *pgxpool.Pool

@@ -84,7 +84,8 @@ func setup(t *testing.T) *bundle {
 	require.NoError(t, err)
 	b.Server = New(Options{
 		Loop: b.loop, Pool: pool(t, testenv.As(t, database, "aggregator_daemon")), Redis: own, Sources: sources,
-		Version: "v1", Reloaded: func() bool { return true }, Log: slog.New(slog.NewTextHandler(b.log, nil)),
+		Version: "v1", Reloaded: func() bool { return true },
+		Due: func() map[string]time.Time { return map[string]time.Time{"purge": time.Unix(1.8e9, 0)} }, Log: slog.New(slog.NewTextHandler(b.log, nil)),
 		LoopPool: b.database, LoopRedis: b.client, Meter: NewMeter(),
 	})
 	return b

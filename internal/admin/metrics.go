@@ -44,7 +44,8 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("aggregator_"+name, help, labels, nil)
 }
 
-// No profile and no child is ever a label. docs/metrics.md is made from these.
+// No profile and no child is ever a label. docs/metrics.md is made from these. A label that
+// is called job would be Prometheus' own, which is the scrape's.
 var (
 	buildInfo    = describe("build_info", "What is running; always 1.", "version", "goversion")
 	eventsTotal  = describe("events_total", "Events that this process settled, by what became of them; settled_before: by an earlier try or another instance.", "source", "result")
@@ -67,6 +68,9 @@ var (
 	queueLag     = describe("queue_lag_events", "Entries that are not settled yet.", "source")
 	queueAge     = describe("queue_oldest_event_age_seconds", "How long the oldest of them has waited in the stream; 0 if none waits, missing if all are in the list.", "source")
 	lastApply    = describe("last_successful_apply_timestamp_seconds", "When the checkpoint was last moved, by whichever instance.", "source")
+	jobDue       = describe("job_due_timestamp_seconds", "When the schedule wants the job: next, or, while it is not done, since when.", "kind")
+	jobEnded     = describe("job_last_success_timestamp_seconds", "When a run of the job last ended without a failure, by schedule or by a command, whoever did it.", "kind")
+	jobFailed    = describe("job_last_failure_timestamp_seconds", "When a run of the job last failed.", "kind")
 	deadLetters  = describe("dead_letters", "Dead letters that nobody has settled, of all sources in the database.", "reason")
 	difference   = describe("ledger_difference_events", "Events counted twice, or, if negative, lost: by the marks and dead letters against the checkpoint.", "source")
 	vanished     = describe("ledger_vanished_events", "Entries that were removed from Redis unread; negative if Redis has forgotten some.", "source")
@@ -95,7 +99,7 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		buildInfo, eventsTotal, chunksTotal, profiles, trimmed, inflight, conflicts, retries, revived, state, leaseHeld, lastTurn,
 		reloaded, cacheUse, cacheEntries, cacheMax,
-		dependencyUp, latency, queueLag, queueAge, lastApply, deadLetters, difference, vanished,
+		dependencyUp, latency, queueLag, queueAge, lastApply, jobDue, jobEnded, jobFailed, deadLetters, difference, vanished,
 	} {
 		ch <- d
 	}
@@ -107,6 +111,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	to.gauge(buildInfo, 1, c.Version, runtime.Version())
 	if c.Reloaded != nil {
 		to.gauge(reloaded, number(c.Reloaded()))
+	}
+	for kind, at := range c.Due() {
+		to.gauge(jobDue, seconds(at), kind)
 	}
 	c.ofLoop(to)
 	c.ofServers(to)
@@ -166,6 +173,14 @@ func (c collector) ofServers(to sink) {
 			to.gauge(queueAge, max(0, survey.At.Sub(*s.Oldest).Seconds()), name)
 		case s.Waiting != nil && *s.Waiting == 0:
 			to.gauge(queueAge, 0, name)
+		}
+	}
+	for _, job := range survey.Jobs {
+		if job.Well != nil {
+			to.gauge(jobEnded, seconds(*job.Well), job.Kind)
+		}
+		if job.Failed != nil {
+			to.gauge(jobFailed, seconds(*job.Failed), job.Kind)
 		}
 	}
 	for reason, n := range survey.Dead {

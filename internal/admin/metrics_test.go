@@ -42,6 +42,11 @@ func (b *bundle) busy(t *testing.T) {
 	_, err := b.database.Exec(t.Context(), `INSERT INTO aggregator.dead_letter (source, position_ms, position_seq, reason, payload, payload_form, settled_at, settled_as)
 		VALUES ('x', 1, 1, 'malformed', '', 'event', NULL, NULL), ('x', 1, 2, 'malformed', '', 'event', now(), 'dropped')`)
 	require.NoError(t, err)
+	_, err = b.database.Exec(t.Context(), `INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, read, applied, dead, profiles, chunks)
+		SELECT gen_random_uuid()::text, kind, 'h', 'v', ended, ended, ended, outcome, 0, 0, 0, 0, 0
+		FROM unnest('{purge,purge,purge,drain,service}'::text[], '{done,limited,failed,stopped,failed}'::text[], '{1,2,3,4,5}'::int[]) r(kind, outcome, second),
+			to_timestamp(second) ended`)
+	require.NoError(t, err)
 	b.books.audit(t.Context(), b.Server)
 	now := time.Now()
 	b.Meter.Observe(aggregator.Chunk{
@@ -68,6 +73,9 @@ func TestMetrics(t *testing.T) {
 		`aggregator_queue_lag_events{source="likes:{1}"} 0`,
 		`aggregator_queue_oldest_event_age_seconds{source="likes:{1}"} 0`,
 		`aggregator_dead_letters{reason="malformed"} 1`,
+		`aggregator_job_due_timestamp_seconds{kind="purge"} 1.8e+09`,
+		`aggregator_job_last_success_timestamp_seconds{kind="purge"} 2`,
+		`aggregator_job_last_failure_timestamp_seconds{kind="purge"} 3`,
 		`aggregator_ledger_difference_events{source="likes:{0}"} 0`,
 		`aggregator_ledger_vanished_events{source="likes:{0}"} 0`,
 		`aggregator_cache_requests_total{cache="books",result="miss"} 3`,
@@ -84,6 +92,8 @@ func TestMetrics(t *testing.T) {
 	} {
 		assert.Contains(t, body, "\n"+want)
 	}
+	assert.NotContains(t, body, `kind="drain"`, "one that never ended has no time")
+	assert.NotContains(t, body, `kind="service"`, "a session is no job")
 	assert.NotContains(t, body, `ledger_difference_events{source="likes:{1}"}`, "without a checkpoint there are no books")
 
 	require.NoError(t, b.server.Kill())
@@ -134,7 +144,7 @@ func TestMetricsAreAllThere(t *testing.T) {
 	}
 	assert.Greater(t, len(names), 30)
 
-	bounded := []string{"source", "result", "reason", "state", "stage", "cache", "dependency", "version", "goversion"}
+	bounded := []string{"source", "kind", "result", "reason", "state", "stage", "cache", "dependency", "version", "goversion"}
 	for _, family := range []map[string]*dto.MetricFamily{service, drain} {
 		for name, f := range family {
 			if isOurs(name) {

@@ -31,6 +31,7 @@ type Survey struct {
 		Version int64
 	}
 	Sources []SourceSurvey
+	Jobs    []ledger.Ends
 	Dead    map[events.Reason]int64 // letters that nobody has settled
 	Err     error                   // the first of what else went wrong
 }
@@ -140,6 +141,8 @@ func (s *Survey) askPostgres(ctx context.Context, pool *pgxpool.Pool) {
 	checkpoints, err := ledger.Checkpoints(ctx, pool)
 	s.keep(err)
 	leases, err := ledger.Leases(ctx, pool)
+	s.keep(err)
+	s.Jobs, err = ledger.LastEnds(ctx, pool)
 	s.keep(err)
 	s.Dead, err = ledger.Unsettled(ctx, pool)
 	s.keep(err)

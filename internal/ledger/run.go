@@ -112,6 +112,26 @@ func LatestRuns(ctx context.Context, pool *pgxpool.Pool) ([]Run, error) {
 	return collectRuns(ctx, pool, `SELECT DISTINCT ON (kind) `+selectRuns+`ORDER BY kind, id DESC`, unseen)
 }
 
+// Ends are when runs of a kind last ended.
+type Ends struct {
+	Kind   string
+	Well   *time.Time // without a failure, at the end of the work or at a limit; nil: never
+	Failed *time.Time // nil: never
+}
+
+// LastEnds returns when the jobs last ended, by kind; of those that have ended, as far as
+// their rows are kept. Sessions of the service are no jobs.
+func LastEnds(ctx context.Context, pool *pgxpool.Pool) ([]Ends, error) {
+	rows, _ := pool.Query(ctx, `SELECT kind, max(finished_at) FILTER (WHERE outcome IN ('done', 'limited')) AS well,
+    max(finished_at) FILTER (WHERE outcome = 'failed') AS failed
+FROM aggregator.run WHERE kind <> '`+KindService+`' GROUP BY kind ORDER BY kind`) // its error is also that of the rows
+	ends, err := pgx.CollectRows(rows, pgx.RowToStructByName[Ends])
+	if err != nil {
+		return nil, fmt.Errorf("reading how jobs ended: %w", err)
+	}
+	return ends, nil
+}
+
 func collectRuns(ctx context.Context, pool *pgxpool.Pool, query string, args ...any) ([]Run, error) {
 	rows, err := pool.Query(ctx, query, args...)
 	if err != nil {
