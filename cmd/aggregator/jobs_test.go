@@ -147,6 +147,24 @@ func TestJobBeginsWhenItIsDue(t *testing.T) {
 	require.Empty(t, b.runs())
 }
 
+// One that was killed in the midst of its very first time is done after all.
+func TestJobIsBegunAgain(t *testing.T) {
+	t.Parallel()
+	database := testenv.Database(t)
+	first := benchTime.Add(-24 * time.Hour)
+	pool, err := pgxpool.New(t.Context(), database)
+	require.NoError(t, err)
+	defer pool.Close()
+	_, err = pool.Exec(t.Context(), `INSERT INTO aggregator.run (key, kind, host, version, due_at, started_at, seen_at, read, applied, dead, profiles, chunks)
+		VALUES ('k', 'job', 'h', 'v', $1::timestamptz, $1, $1, 0, 0, 0, 0, 0)`, first)
+	require.NoError(t, err)
+	b := newBench(t, database, "a", done)
+	due := b.schedule.Next(first)
+	b.pass(due)
+	require.Equal(t, b.schedule.Next(b.time).UTC(), (<-b.waits).UTC())
+	require.Equal(t, ledger.Done, b.runs()[0].Outcome)
+}
+
 // Of two instances one does the job; the other waits until it is done, and does not do it
 // again.
 func TestJobRunsOnce(t *testing.T) {

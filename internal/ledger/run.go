@@ -146,11 +146,13 @@ func collectRuns(ctx context.Context, pool *pgxpool.Pool, query string, args ...
 
 // LastDue returns when a job of this kind last began, or was due, if that is later, and
 // did not have to be cut short; the zero time if it never did. What was stopped or
-// interrupted is still to be done.
+// interrupted is still to be done: of a job that has never come further it is just before
+// its schedule first wanted it.
 func LastDue(ctx context.Context, pool *pgxpool.Pool, kind string) (time.Time, error) {
 	var last *time.Time
-	err := pool.QueryRow(ctx, `SELECT max(greatest(started_at, due_at)) FROM aggregator.run
-WHERE kind = $1 AND outcome IN ('done', 'limited', 'failed')`, kind).Scan(&last)
+	err := pool.QueryRow(ctx, `SELECT coalesce(max(greatest(started_at, due_at)) FILTER (WHERE outcome IN ('done', 'limited', 'failed')),
+    min(due_at) - interval '1 microsecond')
+FROM aggregator.run WHERE kind = $1`, kind).Scan(&last)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("reading the last run of %s: %w", kind, err)
 	}

@@ -176,6 +176,9 @@ func TestLastDue(t *testing.T) {
 		due           any
 		started, want time.Time
 	}{
+		{"purge", "stopped", nil, at(0), time.Time{}}, // nobody wants that done who does not ask again
+		{"purge", "stopped", at(0), at(0), at(0).Add(-time.Microsecond)},
+		{"purge", "", at(1), at(1), at(0).Add(-time.Microsecond)},
 		{"purge", "done", nil, at(1), at(1)},
 		{"drain", "done", nil, at(9), at(1)},
 		{"purge", "failed", at(3), at(2), at(3)}, // our clock is ahead of PostgreSQL's
