@@ -14,7 +14,7 @@ import (
 // ErrIndex is in every error of an index that is missing.
 var ErrIndex = errors.New("an index is missing")
 
-// Index is one that we need on a table of the application. Such a table may be large, so
+// Index is one of ours on a table of the application. Such a table may be large, so
 // that the index is built CONCURRENTLY, which no migration in a transaction can; and it
 // may belong to a role that we cannot act as, which then has to build it.
 type Index struct {
@@ -29,7 +29,7 @@ var DeletedHistory = Index{
 	"deleted rows of child_personality_history cannot be found: aggregator purge does not work",
 }
 
-// Indexes are all of them.
+// Indexes are all that must be there.
 var Indexes = []Index{DeletedHistory}
 
 // Create is the statement that makes the index.
@@ -75,7 +75,29 @@ func createIndexes(ctx context.Context, db *sql.DB, locker lock.SessionLocker) (
 			return fmt.Errorf("index %s: %w", i.name, err)
 		}
 	}
+	if err := createSearchIndex(ctx, conn); err != nil {
+		return fmt.Errorf("index to search books by: %w", err)
+	}
 	return nil
+}
+
+// createSearchIndex makes the index by which books are found by a part of their text, if pg_trgm
+// is there, unless the application has made one like it. Nothing depends on it.
+func createSearchIndex(ctx context.Context, conn *sql.Conn) error {
+	var schema string
+	err := conn.QueryRowContext(ctx, `
+SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+WHERE e.extname = 'pg_trgm' AND has_schema_privilege(n.oid, 'USAGE') AND NOT EXISTS (
+    SELECT FROM pg_index i JOIN pg_opclass o ON o.oid = ANY (i.indclass::oid[]) AND o.opcname IN ('gin_trgm_ops', 'gist_trgm_ops')
+    WHERE i.indrelid = to_regclass('book') AND i.indisvalid)`).Scan(&schema)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	index := Index{name: "book_search_text_trgm", table: "book", definition: "USING gin (search_text " + schema + ".gin_trgm_ops)"}
+	return index.create(ctx, conn)
 }
 
 func (i Index) create(ctx context.Context, conn *sql.Conn) error {

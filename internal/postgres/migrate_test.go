@@ -48,19 +48,44 @@ func TestMigrateKeepsWhatIsThere(t *testing.T) {
 func TestMigrateMakesSearchIndex(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, 1, searchIndexes(t, openPool(t, testenv.Database(t))))
+	for name, before := range map[string]string{
+		"in another schema": `CREATE SCHEMA "Else where"; CREATE EXTENSION pg_trgm SCHEMA "Else where"`,
+		"the application's": `CREATE EXTENSION pg_trgm; CREATE TABLE book (id bigint PRIMARY KEY, title text, genre_id bigint, search_text text);
+			CREATE INDEX theirs ON book USING gin (search_text gin_trgm_ops)`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := testenv.EmptyDatabase(t)
+			pool := openPool(t, u)
+			mustExec(t, pool, before)
+			require.NoError(t, postgres.Migrate(t.Context(), u))
+			require.Equal(t, 1, searchIndexes(t, pool))
+		})
+	}
+}
 
-	u := testenv.EmptyDatabase(t)
-	pool := openPool(t, u)
-	mustExec(t, pool, `CREATE SCHEMA elsewhere; CREATE EXTENSION pg_trgm SCHEMA elsewhere`)
-	require.NoError(t, postgres.Migrate(t.Context(), u))
-	require.Equal(t, 1, searchIndexes(t, pool))
-
-	u = testenv.EmptyDatabase(t)
-	pool = openPool(t, u)
-	mustExec(t, pool, `CREATE EXTENSION pg_trgm; CREATE TABLE book (id bigint PRIMARY KEY, title text, genre_id bigint, search_text text);
-		CREATE INDEX theirs ON book USING gin (search_text gin_trgm_ops)`)
-	require.NoError(t, postgres.Migrate(t.Context(), u))
-	require.Equal(t, 1, searchIndexes(t, pool))
+// A migration that finds nothing to apply makes the index all the same, if it is not there, or
+// was left half built, or could not be made before; and leaves one that is right.
+func TestMigrateMakesSearchIndexLater(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		before  string
+		indexes int
+	}{
+		"made by an earlier version": {`DROP INDEX book_search_text_trgm; CREATE INDEX book_search_text_trgm ON book USING gin (search_text gin_trgm_ops)`, 1},
+		"half built":                 {`UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'book_search_text_trgm'::regclass`, 1},
+		"pg_trgm came later":         {`DROP EXTENSION pg_trgm CASCADE; CREATE EXTENSION pg_trgm`, 1},
+		"no pg_trgm":                 {`DROP EXTENSION pg_trgm CASCADE`, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := testenv.Database(t)
+			pool := openPool(t, u)
+			mustExec(t, pool, c.before)
+			require.NoError(t, postgres.Migrate(t.Context(), u))
+			require.Equal(t, c.indexes, searchIndexes(t, pool))
+			require.Equal(t, c.indexes == 1, valid(t, pool, "book_search_text_trgm"))
+		})
+	}
 }
 
 // Repeating a migration must not ask for rights that only the first one needs.
