@@ -8,7 +8,7 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 )
 
-// progress shows how far a drain or a purge is until end is called.
+// progress shows how far a drain, or another job, is until end is called.
 type progress struct{ end func() }
 
 // showProgress shows a bar with rate and time left on a terminal, and otherwise a line

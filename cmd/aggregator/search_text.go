@@ -43,7 +43,7 @@ while, or when it is running elsewhere: by hand, or as the service does it by sc
 		}
 		defer pool.Close()
 		began := time.Now()
-		done, err := a.searchText(cmd.Context(), pool, o)
+		done, err := a.searchText(cmd.Context(), pool, o, out.json())
 		if err != nil && done.Refused == 0 {
 			return err
 		}
@@ -64,12 +64,21 @@ while, or when it is running elsewhere: by hand, or as the service does it by sc
 }
 
 // searchText refreshes the texts: alone and with a record of it, if it writes.
-func (a *app) searchText(ctx context.Context, pool *pgxpool.Pool, o searchtext.Options) (done searchtext.Result, err error) {
-	if o.DryRun {
-		return searchtext.Refresh(ctx, pool, o)
-	}
+func (a *app) searchText(ctx context.Context, pool *pgxpool.Pool, o searchtext.Options, quiet bool) (done searchtext.Result, err error) {
 	r := textRefresh{pool: pool, options: o}
-	err = a.byHand(ctx, pool, ledger.Job{Kind: kindSearchText, Counts: r.counts}, r.do)
+	do := func(ctx context.Context) (ledger.Outcome, error) {
+		total, err := searchtext.Count(ctx, pool)
+		if err != nil {
+			a.log.Debug("how many books there are is not known", "error", err)
+		}
+		defer a.showProgress("refreshing search texts", "books", total, func() int64 { return r.counts().Read }, quiet).end()
+		return r.do(ctx)
+	}
+	if o.DryRun {
+		_, err = do(ctx)
+	} else {
+		err = a.byHand(ctx, pool, ledger.Job{Kind: kindSearchText, Counts: r.counts}, do)
+	}
 	return r.result(), err
 }
 
@@ -83,7 +92,7 @@ func searchTextJob(pool *pgxpool.Pool) job {
 	}}
 }
 
-// textRefresh is one run, and what it has done.
+// textRefresh is one run, and what it has done so far.
 type textRefresh struct {
 	pool    *pgxpool.Pool
 	options searchtext.Options
@@ -91,6 +100,7 @@ type textRefresh struct {
 }
 
 func (r *textRefresh) do(ctx context.Context) (ledger.Outcome, error) {
+	r.options.Progress = r.set
 	done, err := searchtext.Refresh(ctx, r.pool, r.options)
 	r.set(done)
 	return outcomeOf(ctx, done.Left || done.Busy > 0), err

@@ -31,6 +31,8 @@ type Options struct {
 	MaxDuration time.Duration
 	// DryRun counts what would be written, and writes nothing.
 	DryRun bool
+	// Progress, if there is one, is told after each batch what was done so far.
+	Progress func(Result)
 }
 
 // Result is what a refresh has done. Its names are those of the JSON form.
@@ -50,7 +52,7 @@ type Result struct {
 // being done; the first one is the error in the end. Any other error, that of
 // the context among them, ends the refresh; the result says what was done before.
 func Refresh(ctx context.Context, pool *pgxpool.Pool, o Options) (Result, error) {
-	r := refresh{pool: pool, dry: o.DryRun}
+	r := refresh{pool: pool, dry: o.DryRun, progress: o.Progress}
 	first := int64(math.MinInt64) // all ids are greater
 	if o.MaxDuration > 0 {
 		r.until = time.Now().Add(o.MaxDuration)
@@ -72,14 +74,23 @@ func Refresh(ctx context.Context, pool *pgxpool.Pool, o Options) (Result, error)
 	return r.Result, err
 }
 
+// Count counts the books that Refresh would look at.
+func Count(ctx context.Context, pool *pgxpool.Pool) (n int64, err error) {
+	if err := pool.QueryRow(ctx, `SELECT count(*) FROM book`).Scan(&n); err != nil {
+		return 0, fmt.Errorf("counting books: %w", err)
+	}
+	return n, nil
+}
+
 // refresh is one in progress.
 type refresh struct {
 	Result
-	pool    *pgxpool.Pool
-	dry     bool
-	until   time.Time
-	busy    []int64 // to be tried again at the end
-	refusal error   // the first
+	pool     *pgxpool.Pool
+	dry      bool
+	until    time.Time
+	progress func(Result)
+	busy     []int64 // to be tried again at the end
+	refusal  error   // the first
 }
 
 // A book as it was read.
@@ -158,6 +169,9 @@ func (r *refresh) again(ctx context.Context) error {
 // settle writes, and reads what it has written, until it is right. What is not so after some
 // rounds is busy.
 func (r *refresh) settle(ctx context.Context, books []book) error {
+	if r.progress != nil {
+		defer func() { r.progress(r.Result) }()
+	}
 	wrong := slices.DeleteFunc(books, book.right)
 	if r.dry {
 		r.Changed += int64(len(wrong))

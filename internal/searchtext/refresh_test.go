@@ -156,6 +156,17 @@ func TestLimit(t *testing.T) {
 	assert.Equal(t, searchtext.Result{}, l.refresh(searchtext.Options{MaxDuration: time.Hour}))
 }
 
+// What was done is told after each batch.
+func TestProgress(t *testing.T) {
+	l := newLibrary(t, 2500)
+	count, err := searchtext.Count(t.Context(), l.daemon(nil))
+	require.NoError(t, err)
+	assert.EqualValues(t, 2500, count)
+	var seen []searchtext.Result
+	got := l.refresh(searchtext.Options{Progress: func(r searchtext.Result) { seen = append(seen, r) }})
+	assert.Equal(t, []searchtext.Result{{Books: 1000, Changed: 1000}, {Books: 2000, Changed: 2000}, got}, seen)
+}
+
 // A book that an application has locked is not waited for, and comes again.
 func TestLocked(t *testing.T) {
 	l := newLibrary(t, 250)
