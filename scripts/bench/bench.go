@@ -47,7 +47,8 @@ var parts = []part{
 	{"service", "latency from push to commit, by offered load", (*bench).partService},
 	{"idle", "what a service costs that has nothing to do", (*bench).partIdle},
 	{"search", "the texts that books are searched in, with the index and without", (*bench).partSearch},
-	{"purge", "removing rows of history from ever larger tables", (*bench).partPurge},
+	{"purge", "removing rows of history from ever larger tables, and thinning them out", (*bench).partPurge},
+	{"timeline", "reading from the history of profiles with 10,000 rows", (*bench).partTimeline},
 	{"micro", "the daemon's own work on an event, without PostgreSQL", (*bench).partMicro},
 }
 

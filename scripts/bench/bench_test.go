@@ -18,6 +18,7 @@ var tiny = plan{
 	runs: 1, rungs: 1, events: 400, warmUp: 100,
 	rates: []float64{200, 400}, offer: 200 * time.Millisecond, bisect: 1,
 	histories: []int64{200, 2000}, removals: []int64{20, 200},
+	thinned: []int64{1000}, timelines: 1,
 }
 
 // The parts that compare with others check themselves what they end in: all contenders
@@ -28,7 +29,7 @@ func TestPartsMeasureTheRealDaemon(t *testing.T) {
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", b.binary, "aggregator/cmd/aggregator")
 	said, err := build.CombinedOutput()
 	require.NoError(t, err, string(said))
-	chosen, err := choose("A,service,purge")
+	chosen, err := choose("A,service,purge,timeline")
 	require.NoError(t, err)
 	require.NoError(t, b.measure(t.Context(), chosen))
 
@@ -55,6 +56,10 @@ func TestPartsMeasureTheRealDaemon(t *testing.T) {
 	require.Len(t, r.Purge.Removals, 4)
 	require.EqualValues(t, 200, r.Purge.Removals[3].Runs[0].Events)
 	require.Contains(t, r.Purge.Plan, "Index Scan using child_personality_history_deleted on child_personality_history")
+	require.Len(t, r.Purge.Thinnings, 1)
+	require.EqualValues(t, 500, r.Purge.Thinnings[0].Runs[0].Events)
+	require.Len(t, r.Purge.Thinnings[0].Again, 1)
+	require.Len(t, r.Timeline.Looks, 3)
 	require.NoError(t, report.Write(r, filepath.Join(dir, "benchmarks.md"), dir))
 }
 

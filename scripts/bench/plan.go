@@ -24,6 +24,8 @@ type plan struct {
 	books     []int64 // how many have texts to search in
 	histories []int64 // rows in tables of history, rising
 	removals  []int64 // rows to purge from each; divisors of these
+	thinned   []int64 // rows in tables of history to thin out
+	timelines int64   // profiles with a long history to look at
 
 	micro int // runs of each Go benchmark; 0: left out
 }
@@ -41,6 +43,7 @@ var full = plan{
 	offer:     15 * time.Second, bisect: 2, idle: 10 * time.Second,
 	books:     []int64{10_000, 100_000, 1_000_000},
 	histories: []int64{10_000, 1_000_000, 10_000_000}, removals: []int64{1_000, 10_000},
+	thinned: []int64{10_000, 100_000, 1_000_000}, timelines: 20,
 	micro: 5,
 }
 
@@ -56,6 +59,7 @@ var small = plan{
 	offer:    3 * time.Second, idle: 3 * time.Second,
 	books:     []int64{10_000},
 	histories: []int64{10_000, 100_000}, removals: []int64{1_000, 10_000},
+	thinned: []int64{10_000}, timelines: 2,
 }
 
 func (p plan) withRuns(n int) plan {

@@ -19,7 +19,7 @@ import (
 	"aggregator/scripts/bench/results"
 )
 
-// partPurge removes few and many rows from ever larger tables of history.
+// partPurge removes few and many rows from ever larger tables of history, and thins such tables out.
 func (b *bench) partPurge(ctx context.Context) error {
 	measured := results.Purge{When: now()}
 	for i, rows := range b.histories {
@@ -48,15 +48,49 @@ func (b *bench) partPurge(ctx context.Context) error {
 			return err
 		}
 	}
+	for _, rows := range b.thinned {
+		thinning, err := b.thin(ctx, rows)
+		if err != nil {
+			return err
+		}
+		measured.Thinnings = append(measured.Thinnings, thinning)
+	}
 	b.results.Purge = &measured
 	fmt.Fprintf(b.out, "\npurge, %s\n", measured.When.Format(time.DateTime))
 	report.Purge(measured).WriteText(b.out)
-	fmt.Fprintf(b.out, "\n%s", measured.Plan)
+	fmt.Fprintf(b.out, "\n%s\n", measured.Plan)
+	report.Thinning(measured).WriteText(b.out)
 	return nil
 }
 
-// historyTable is a database with so many rows of history, a hundred of each profile, each with
-// a favourite genre and topic.
+// thin thins out a new table in each round, and goes through it once more.
+func (b *bench) thin(ctx context.Context, rows int64) (thinning results.Thinning, err error) {
+	thinning.Rows = rows
+	for round := range b.rungs {
+		h, err := b.newHistory(ctx, rows)
+		if err != nil {
+			return thinning, err
+		}
+		first, err := h.thin(ctx, 30, rows/2)
+		if err != nil {
+			return thinning, err
+		}
+		again, err := h.thin(ctx, 31, 0) // by another rule: else it would not set out
+		if err != nil {
+			return thinning, err
+		}
+		thinning.Runs = append(thinning.Runs, first)
+		thinning.Again = append(thinning.Again, again.Seconds)
+		b.log("  %d/%d  %9d of %9d rows %8.3f s, again %8.3f s%s", round+1, b.rungs, first.Events, rows, first.Seconds, again.Seconds, disturbed(first.CPU.Others))
+		if err := h.close(ctx); err != nil {
+			return thinning, err
+		}
+	}
+	return thinning, nil
+}
+
+// historyTable is a database with so many rows of history, a hundred of each profile and two of
+// a day, each with a favourite genre and topic.
 type historyTable struct {
 	*bench
 	db   *pgx.Conn
@@ -105,7 +139,8 @@ func (h *historyTable) exec(ctx context.Context, sql string) error {
 func (h *historyTable) insert(ctx context.Context, step, rest int64) error {
 	numbers := fmt.Sprintf(`generate_series(%d::bigint, %d, %d) i`, (rest+step-1)%step+1, h.rows, step)
 	for _, sql := range []string{
-		`INSERT INTO child_personality_history (id, child_profile_id, created_at) SELECT i, i % {profiles}, now() - interval '1 year' FROM `,
+		`INSERT INTO child_personality_history (id, child_profile_id, created_at)
+			SELECT i, i % {profiles}, date_trunc('day', now(), 'UTC') - interval '1 year' + (i - 1) / {profiles} * interval '12 hours' FROM `,
 		`INSERT INTO favorite_genre SELECT i % {profiles}, i, 1 + i % 10 FROM `,
 		`INSERT INTO favorite_topic SELECT i % {profiles}, i, 1 + i % 25 FROM `,
 	} {
@@ -127,23 +162,39 @@ func (h *historyTable) purge(ctx context.Context, remove, round int64) (run resu
 			return run, err
 		}
 	}
+	if run, err = h.measure(ctx, remove); err != nil {
+		return run, err
+	}
+	if err := h.insert(ctx, step, round%step); err != nil {
+		return run, err
+	}
+	return run, h.exec(ctx, `VACUUM (ANALYZE) child_personality_history, favorite_genre, favorite_topic`)
+}
+
+// thin measures a purge that leaves of each day that is over so many days ago the last row.
+func (h *historyTable) thin(ctx context.Context, days int, remove int64) (run results.Run, err error) {
+	if err := h.exec(ctx, `CHECKPOINT`); err != nil {
+		return run, err
+	}
+	return h.measure(ctx, remove, fmt.Sprintf("AGGREGATOR_RETENTION_ALL_DAYS=%d", days), "AGGREGATOR_RETENTION_DAILY_DAYS=3650")
+}
+
+// measure purges so many rows. The seconds are those without the pauses.
+func (h *historyTable) measure(ctx context.Context, remove int64, settings ...string) (run results.Run, err error) {
 	var purged daemon.Purged
 	run, err = meter.Measure(ctx, h.servers, func() (err error) {
-		purged, err = h.daemon(h.servers, h.url).Purge(ctx)
+		purged, err = h.daemon(h.servers, h.url, settings...).Purge(ctx)
 		return err
 	})
-	if err == nil && purged.Deleted != remove {
-		err = fmt.Errorf("%d rows of %d were purged", purged.Deleted, remove)
+	if removed := purged.Deleted + purged.Thinned; err == nil && removed != remove {
+		err = fmt.Errorf("%d rows of %d were purged", removed, remove)
 	}
 	if err != nil {
 		return run, err
 	}
 	run.CPU.Others /= run.Seconds
-	run.Events, run.Seconds = purged.Deleted, purged.Busy
-	if err := h.insert(ctx, step, round%step); err != nil {
-		return run, err
-	}
-	return run, h.exec(ctx, `VACUUM (ANALYZE) child_personality_history, favorite_genre, favorite_topic`)
+	run.Events, run.Seconds = remove, purged.Busy
+	return run, nil
 }
 
 // plan is how PostgreSQL finds the rows to purge.

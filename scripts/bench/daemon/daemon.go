@@ -67,6 +67,7 @@ func (d Daemon) Drain(ctx context.Context) (Drained, error) {
 // Purged is what `purge` said of itself.
 type Purged struct {
 	Deleted int64   `json:"deleted"`
+	Thinned int64   `json:"thinned"`
 	Busy    float64 `json:"busy_seconds"`
 }
 

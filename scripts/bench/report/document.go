@@ -104,6 +104,22 @@ func (c content) PurgeCosts() string {
 	return Purge(*c.Purge).Markdown() + "\nHow PostgreSQL finds the rows, in the largest table:\n\n```\n" + c.Purge.Plan + "```\n"
 }
 
+// ThinningCosts is the table of what it costs to thin the history out.
+func (c content) ThinningCosts() string {
+	if c.Purge == nil || len(c.Purge.Thinnings) == 0 {
+		return "Not measured.\n"
+	}
+	return Thinning(*c.Purge).Markdown()
+}
+
+// TimelineTable is that of how long it takes to read from a long history.
+func (c content) TimelineTable() string {
+	if c.Timeline == nil {
+		return "Not measured.\n"
+	}
+	return Timeline(*c.Timeline).Markdown()
+}
+
 // MicroTable is that of the Go benchmarks.
 func (c content) MicroTable() string {
 	if len(c.Micro) == 0 {

@@ -27,6 +27,7 @@ var targets = []target{
 	{"A", "peak memory", true, 64, "MiB", of("A", ByDefault, results.Peak)},
 	{"C", "peak memory, the larger", true, 128, "MiB", largest("C", results.Peak)},
 	{"backlog", "peak memory, the longest backlog against the next", true, 1.1, "×", flat},
+	{"timeline", "timeline of a profile with 10,000 rows, the slowest", true, 5, "ms", slowest},
 	{"micro", "from Redis to the sums of a profile", true, 6, "allocations per event", allocations},
 	{"A", "updates that are heap-only", false, 95, "%", of("A", ByDefault, heapOnly)},
 	{"C", "updates that are heap-only, the larger", false, 95, "%", largest("C", heapOnly)},

@@ -18,6 +18,7 @@ type Results struct {
 	Service     *Service              `json:"service,omitempty"`
 	Idle        *Idle                 `json:"idle,omitempty"`
 	Purge       *Purge                `json:"purge,omitempty"`
+	Timeline    *Timeline             `json:"timeline,omitempty"`
 	Micro       []Micro               `json:"micro,omitempty"`
 	Search      *Search               `json:"search,omitempty"`
 }
@@ -103,11 +104,13 @@ type Idle struct {
 	CPU     []CPU     `json:"cpu_cores"`
 }
 
-// Purge is what it costs to remove rows of history that the application has deleted.
+// Purge is what it costs to remove rows of history that the application has deleted, and
+// those that a retention does not keep.
 type Purge struct {
-	When     time.Time `json:"when"`
-	Removals []Removal `json:"removals"`
-	Plan     string    `json:"plan"` // by which PostgreSQL finds them in the largest table
+	When      time.Time  `json:"when"`
+	Removals  []Removal  `json:"removals"`
+	Plan      string     `json:"plan"` // by which PostgreSQL finds them in the largest table
+	Thinnings []Thinning `json:"thinnings,omitempty"`
 }
 
 // Removal is several purges of so many rows of a table. The seconds of a run are those
@@ -116,6 +119,29 @@ type Removal struct {
 	Rows    int64 `json:"rows"` // of the table
 	Removed int64 `json:"removed"`
 	Runs    []Run `json:"runs"`
+}
+
+// Thinning is several that went through a table for the first time and removed half of its
+// rows, and as many that went through what was left and removed nothing. Their seconds are
+// without the pauses, and the events of a run the rows removed.
+type Thinning struct {
+	Rows  int64     `json:"rows"` // of the table
+	Runs  []Run     `json:"runs"`
+	Again []float64 `json:"again_seconds"`
+}
+
+// Timeline is how long it takes to read from the history of a profile.
+type Timeline struct {
+	When     time.Time `json:"when"`
+	Rows     int64     `json:"rows"` // of a profile
+	Profiles int64     `json:"profiles"`
+	Looks    []Look    `json:"looks"`
+}
+
+// Look is what was asked for, and the seconds that each time took.
+type Look struct {
+	What    string    `json:"what"`
+	Seconds []float64 `json:"seconds"`
 }
 
 // Micro is a Go benchmark: its figures, of each run, by unit.
