@@ -72,13 +72,9 @@ func TestServiceLogsToTheJournal(t *testing.T) {
 	said, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", said)
 
-	stream, err := os.Create(filepath.Join(dir, "stderr"))
-	require.NoError(t, err)
-	defer stream.Close()
-	var stat syscall.Stat_t
-	require.NoError(t, syscall.Fstat(int(stream.Fd()), &stat))
+	stream, told := journalStream(t)
 	cmd := exec.CommandContext(t.Context(), program, "run", "--log-format=auto")
-	cmd.Env = append(s.env, "HOME="+dir, "AGGREGATOR_HTTP_ADDR=", fmt.Sprintf("JOURNAL_STREAM=%d:%d", stat.Dev, stat.Ino))
+	cmd.Env = append(s.env, "HOME="+dir, "AGGREGATOR_HTTP_ADDR=", told)
 	cmd.Dir, cmd.Stderr = dir, stream
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	require.NoError(t, cmd.Start())
@@ -98,4 +94,32 @@ func TestServiceLogsToTheJournal(t *testing.T) {
 	said, err = os.ReadFile(stream.Name())
 	require.NoError(t, err)
 	require.Empty(t, string(said))
+}
+
+// The reason why it ended is found among the errors.
+func TestReasonIsAnErrorInTheJournal(t *testing.T) {
+	stream, told := journalStream(t)
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "run", "--apply-workers=0", "--source-kind=queue")
+	cmd.Env = []string{asProgram + "=1", told}
+	cmd.Dir, cmd.Stderr = t.TempDir(), stream
+	require.Error(t, cmd.Run())
+	require.Equal(t, exitConfig, cmd.ProcessState.ExitCode())
+	said, err := os.ReadFile(stream.Name())
+	require.NoError(t, err)
+	lines := strings.Split(strings.TrimSpace(string(said)), "\n")
+	require.Len(t, lines, 2)
+	for _, line := range lines {
+		require.Regexp(t, `^<3>aggregator: (apply\.workers|source\.kind)`, line)
+	}
+}
+
+// journalStream is a stderr, and the variable by which systemd tells that it leads to the journal.
+func journalStream(t *testing.T) (stderr *os.File, variable string) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = f.Close() })
+	var stat syscall.Stat_t
+	require.NoError(t, syscall.Fstat(int(f.Fd()), &stat))
+	return f, fmt.Sprintf("JOURNAL_STREAM=%d:%d", stat.Dev, stat.Ino)
 }

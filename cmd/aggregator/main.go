@@ -27,8 +27,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err != nil {
+		prefix := "aggregator: "
+		if isJournal(stderr) {
+			prefix = "<3>" + prefix // the journal takes the line for an error: sd-daemon(3)
+		}
 		for line := range strings.Lines(err.Error()) {
-			fmt.Fprintf(stderr, "aggregator: %s\n", strings.TrimRight(line, "\n"))
+			fmt.Fprintf(stderr, "%s%s\n", prefix, strings.TrimRight(line, "\n"))
 		}
 	}
 	return exitCode(err)

@@ -126,6 +126,9 @@ func TestServiceIsStartedAgain(t *testing.T) {
 		s.push("1:1:LIKE")
 		sup.until("started again", func() bool { return sup.started() > before })
 		sup.await(`^READY=1$`)
+		if fault == syscall.SIGSTOP {
+			require.Contains(t, sup.said(), "SIGABRT: abort", "no trace of what it was doing")
+		}
 	}
 	s.settled("4")
 	require.Zero(t, sup.stop())

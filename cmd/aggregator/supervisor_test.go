@@ -189,7 +189,8 @@ func (s *supervisor) attend(process *os.Process, ended <-chan int, received <-ch
 				watchdog.Reset(s.watchdog)
 			}
 		case <-watchdog.C:
-			_ = process.Kill() // one that is frozen takes no SIGABRT
+			_ = process.Signal(syscall.SIGABRT)
+			_ = process.Signal(syscall.SIGCONT) // as systemd does: one that is frozen takes no other
 		}
 	}
 }
