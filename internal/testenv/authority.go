@@ -42,11 +42,20 @@ func NewAuthority(t testing.TB, name string) *Authority {
 // Issue makes a certificate for a server at 127.0.0.1 or for the client of that name, valid
 // until then.
 func (a *Authority) Issue(name string, until time.Time) Certificate {
+	return a.issue(name, until, net.IPv4(127, 0, 0, 1))
+}
+
+// IssueNamed makes a certificate for a server of that name, whatever its address.
+func (a *Authority) IssueNamed(name string) Certificate {
+	return a.issue(name, time.Now().Add(time.Hour))
+}
+
+func (a *Authority) issue(name string, until time.Time, addresses ...net.IP) Certificate {
 	a.t.Helper()
 	key := a.newKey()
 	cert := a.sign(&x509.Certificate{
 		Subject:  pkix.Name{CommonName: name},
-		NotAfter: until, DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotAfter: until, DNSNames: []string{name}, IPAddresses: addresses,
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, key)

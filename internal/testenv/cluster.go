@@ -86,7 +86,7 @@ func clusterNode(s *RedisServer) {
 
 // URL leads to the cluster, with redis.mode = "cluster".
 func (c *Cluster) URL() string {
-	return fmt.Sprintf("redis://%s?addr=%s", address(c.Masters[0].port), address(c.Masters[1].port))
+	return fmt.Sprintf("%s://%s?addr=%s", c.Masters[0].scheme(), address(c.Masters[0].port), address(c.Masters[1].port))
 }
 
 func (c *Cluster) do(t testing.TB, node *RedisServer, args ...any) any {
@@ -100,7 +100,7 @@ func (c *Cluster) do(t testing.TB, node *RedisServer, args ...any) any {
 
 // command asks a single server.
 func command(ctx context.Context, server *RedisServer, args ...any) *redis.Cmd {
-	client := redis.NewClient(&redis.Options{Addr: address(server.port)})
+	client := redis.NewClient(server.own())
 	defer func() { _ = client.Close() }()
 	return client.Do(ctx, args...)
 }

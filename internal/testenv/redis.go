@@ -69,10 +69,7 @@ func StartRedis(ctx context.Context, opts ...RedisOption) (*RedisServer, error) 
 
 // URL is where the server listens, or will listen again.
 func (s *RedisServer) URL() string {
-	if s.secure != nil {
-		return fmt.Sprintf("rediss://%s/0", address(s.port))
-	}
-	return fmt.Sprintf("redis://%s/0", address(s.port))
+	return fmt.Sprintf("%s://%s/0", s.scheme(), address(s.port))
 }
 
 // PID is the process of the server; zero while it is stopped.

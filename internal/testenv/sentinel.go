@@ -22,7 +22,7 @@ type Sentinel struct {
 }
 
 // NewSentinel starts the five of them, ended after the test. The options are those of
-// master and replica. It returns when the Sentinels know each other and the replica.
+// master and replica; with RedisTLS the Sentinels speak TLS, too. It returns when the Sentinels know each other and the replica.
 func NewSentinel(t testing.TB, opts ...RedisOption) *Sentinel {
 	t.Helper()
 	s := &Sentinel{Master: NewRedis(t, opts...)}
@@ -31,7 +31,7 @@ func NewSentinel(t testing.TB, opts ...RedisOption) *Sentinel {
 		s.sentinels = append(s.sentinels, NewRedis(t, sentinelOf(s.Master)))
 	}
 	for _, sentinel := range s.sentinels {
-		client := redis.NewSentinelClient(&redis.Options{Addr: address(sentinel.port)})
+		client := redis.NewSentinelClient(sentinel.own())
 		defer func() { _ = client.Close() }()
 		eventually(t, "the Sentinels know each other and the replica", func(ctx context.Context) error {
 			m, err := client.Master(ctx, MasterName).Result()
@@ -63,13 +63,13 @@ sentinel failover-timeout NAME 3000
 		if s.file, err = s.folder.write("sentinel.conf", []byte(text)); err != nil {
 			s.file = err.Error() // a file that is not there: the start will fail for it
 		}
-		s.args = []string{"--sentinel"}
+		s.args, s.secure = []string{"--sentinel"}, master.secure
 	}
 }
 
 // URL leads to the master by way of the Sentinels, with redis.mode = "sentinel".
 func (s *Sentinel) URL() string {
-	return fmt.Sprintf("redis://%s/0?master_name=%s&addr=%s&addr=%s",
+	return fmt.Sprintf("%s://%s/0?master_name=%s&addr=%s&addr=%s", s.Master.scheme(),
 		address(s.sentinels[0].port), MasterName, address(s.sentinels[1].port), address(s.sentinels[2].port))
 }
 

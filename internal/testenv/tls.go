@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"fmt"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // serverTLS makes a server speak TLS and nothing else.
@@ -24,7 +26,7 @@ func newServerTLS(a *Authority, cert Certificate) *serverTLS {
 }
 
 // RedisTLS makes the server speak TLS only, with that certificate, to clients that show
-// one of the authority's.
+// one of the authority's; to its replicas, Sentinels and the other nodes of a cluster, too.
 func RedisTLS(clients *Authority, cert Certificate) RedisOption {
 	return func(s *RedisServer) { s.secure = newServerTLS(clients, cert) }
 }
@@ -49,6 +51,22 @@ func (s *serverTLS) files(f folder) (cert, key, clients string, err error) {
 	return cert, key, clients, nil
 }
 
+// own are the options of a client that asks this very server.
+func (s *RedisServer) own() *redis.Options {
+	o := &redis.Options{Addr: address(s.port)}
+	if s.secure != nil {
+		o.TLSConfig = s.secure.ourselves
+	}
+	return o
+}
+
+func (s *RedisServer) scheme() string {
+	if s.secure != nil {
+		return "rediss"
+	}
+	return "redis"
+}
+
 func (s *RedisServer) portOption() string {
 	if s.secure != nil {
 		return "--tls-port"
@@ -61,7 +79,7 @@ func (s *RedisServer) writeCertificates() error {
 		return nil
 	}
 	cert, key, clients, err := s.secure.files(s.folder)
-	s.args = append([]string{"--port", "0", "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", clients}, s.args...)
+	s.args = append([]string{"--port", "0", "--tls-replication", "yes", "--tls-cluster", "yes", "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", clients}, s.args...)
 	return err
 }
 
