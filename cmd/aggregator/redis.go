@@ -127,11 +127,14 @@ func (s redisSettings) set(secure *tls.Config, conns int) {
 // failed is the error, with errRedisUnreachable, of a server that did not do what it must.
 func (s *redisServer) failed(err error) error {
 	var answer redis.Error
+	reason, ours := certificateRefused(err)
 	switch {
 	case errors.Is(err, redis.Nil): // a Sentinel's answer
 		err = fmt.Errorf("Redis %s: they know no server of this name", s.where)
 	case errors.As(err, &answer) && !strings.HasPrefix(answer.Error(), "LOADING"):
 		err = tag(err, fmt.Errorf("Redis at %s refused the connection: %s; see redis.url and redis.mode", s.where, strings.TrimSuffix(answer.Error(), ".")))
+	case ours:
+		err = tag(err, fmt.Errorf("Redis at %s refused our certificate: %s; see redis.tls_cert_file", s.where, reason))
 	default:
 		err = tag(err, fmt.Errorf("Redis at %s is not reachable: %s", s.where, networkReason(err)))
 	}

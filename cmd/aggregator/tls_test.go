@@ -100,6 +100,7 @@ func TestDrainOverTLS(t *testing.T) {
 	redisAt, postgresAt := address(t, s.redisURL), address(t, s.database)
 	other := testenv.NewAuthority(t, "the wrong one")
 	foreignCert, foreignKey := other.Issue("aggregator", time.Now().Add(time.Hour)).Files(t)
+	oldCert, oldKey := expired(s.authority).Files(t)
 	for name, tc := range map[string]struct {
 		env  []string
 		want string
@@ -118,11 +119,11 @@ func TestDrainOverTLS(t *testing.T) {
 		},
 		"Redis, certificate of ours missing": {
 			env("AGGREGATOR_REDIS_TLS_CERT_FILE=", "AGGREGATOR_REDIS_TLS_KEY_FILE="),
-			"Redis at " + redisAt + " is not reachable: ",
+			"Redis at " + redisAt + " refused our certificate: tls: certificate required; see redis.tls_cert_file",
 		},
 		"Redis, certificate of ours not trusted": {
 			env("AGGREGATOR_REDIS_TLS_CERT_FILE="+foreignCert, "AGGREGATOR_REDIS_TLS_KEY_FILE="+foreignKey),
-			"Redis at " + redisAt + " is not reachable: ",
+			"Redis at " + redisAt + " refused our certificate: tls: unknown certificate authority; see redis.tls_cert_file",
 		},
 		"Redis, plain": {
 			env("AGGREGATOR_REDIS_URL="+strings.Replace(s.redisURL, "rediss://", "redis://", 1), "AGGREGATOR_REDIS_TLS_CA_FILE=",
@@ -137,6 +138,10 @@ func TestDrainOverTLS(t *testing.T) {
 			env("AGGREGATOR_POSTGRES_URL=" + strings.Replace(s.trusting(ca), "127.0.0.1", "localhost", 1)),
 			"is not reachable: its certificate is not trusted: x509: certificate is valid for server, not localhost",
 		},
+		"PostgreSQL, certificate of ours expired": {
+			env("AGGREGATOR_POSTGRES_URL=" + s.trusting(ca) + "&sslcert=" + url.QueryEscape(oldCert) + "&sslkey=" + url.QueryEscape(oldKey)),
+			"PostgreSQL at " + postgresAt + "/app is not reachable: remote error: tls: expired certificate",
+		},
 		"PostgreSQL, plain": {
 			env("AGGREGATOR_POSTGRES_URL=" + strings.Replace(s.database, "sslmode=require", "sslmode=disable", 1)),
 			"PostgreSQL at " + postgresAt + "/app refused the connection: no pg_hba.conf entry",
@@ -145,7 +150,7 @@ func TestDrainOverTLS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := program(t, tc.env, "drain")
 			code := exitUnreachable
-			if strings.Contains(tc.want, "not trusted") || strings.Contains(tc.want, "refused") {
+			if strings.Contains(tc.want, "certificate") || strings.Contains(tc.want, "refused") {
 				code = exitConfig
 			}
 			r.requireFailure(t, code, tc.want)

@@ -60,16 +60,25 @@ func (s *inTLS) push(stream, event string) {
 func (s *inTLS) refuses(where string) {
 	s.t.Helper()
 	other := testenv.NewAuthority(s.t, "the wrong one")
+	try := func(want string, wrong ...string) {
+		s.t.Helper()
+		r := program(s.t, append(s.env[:len(s.env):len(s.env)], wrong...), "drain")
+		r.requireFailure(s.t, exitConfig, want)
+		require.Contains(s.t, r.stderr, "aggregator: Redis at "+where)
+		require.NotContains(s.t, r.stderr, testenv.RedisPassword)
+	}
 	for wrong, want := range map[string]string{
 		"AGGREGATOR_REDIS_TLS_CA_FILE=" + other.File(): "x509: certificate signed by unknown authority",
 		"AGGREGATOR_REDIS_TLS_SERVER_NAME=elsewhere":   "x509: certificate is valid for redis.internal, not elsewhere",
 		"AGGREGATOR_REDIS_TLS_SERVER_NAME=":            "x509: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs",
 	} {
-		r := program(s.t, append(s.env[:len(s.env):len(s.env)], wrong), "drain")
-		r.requireFailure(s.t, exitConfig, " is not reachable: its certificate is not trusted: "+want)
-		require.Contains(s.t, r.stderr, "aggregator: Redis at "+where)
-		require.NotContains(s.t, r.stderr, testenv.RedisPassword)
+		try(" is not reachable: its certificate is not trusted: "+want, wrong)
 	}
+	try(" refused our certificate: tls: certificate required; see redis.tls_cert_file",
+		"AGGREGATOR_REDIS_TLS_CERT_FILE=", "AGGREGATOR_REDIS_TLS_KEY_FILE=")
+	cert, key := other.Issue("aggregator", time.Now().Add(time.Hour)).Files(s.t)
+	try(" refused our certificate: tls: unknown certificate authority; see redis.tls_cert_file",
+		"AGGREGATOR_REDIS_TLS_CERT_FILE="+cert, "AGGREGATOR_REDIS_TLS_KEY_FILE="+key)
 }
 
 // Sentinels, master and replica speak TLS, also after the replica has taken over.

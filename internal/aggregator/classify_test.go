@@ -2,6 +2,7 @@ package aggregator
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -59,6 +60,7 @@ func TestClassify(t *testing.T) {
 	for _, err := range []error{
 		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, context.DeadlineExceeded, redis.ErrClosed, redis.ErrPoolTimeout, errBehind, errStalled,
 		&net.OpError{Op: "dial", Err: errors.New("connection refused")}, errors.New("something else"),
+		&net.OpError{Op: "remote error", Err: tls.AlertError(45)}, // a certificate of ours has expired, or theirs of the authority
 	} {
 		t.Run(err.Error(), func(t *testing.T) { assert.Equal(t, Retry, Classify(fmt.Errorf("doing: %w", err))) })
 	}

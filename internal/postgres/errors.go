@@ -63,6 +63,7 @@ func reason(err error) string {
 	var errno syscall.Errno
 	var dnsErr *net.DNSError
 	var certErr *tls.CertificateVerificationError
+	var opErr *net.OpError
 	switch {
 	case errors.As(err, &certErr):
 		return fmt.Sprintf("its certificate is not trusted: %s", certErr.Err)
@@ -72,6 +73,8 @@ func reason(err error) string {
 		return dnsErr.Error()
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return "no answer in time"
+	case errors.As(err, &opErr) && opErr.Op == "remote error": // what the server says of our side of TLS
+		return opErr.Error()
 	}
 	var connErr *pgconn.ConnectError
 	if errors.As(err, &connErr) {
