@@ -280,7 +280,7 @@ func (r *report) indexes(ctx context.Context, pool *pgxpool.Pool) {
 		switch {
 		case errors.Is(err, postgres.ErrIndex):
 			fine = false
-			r.add("indexes", Warning, i.Why, i.Create())
+			r.add("indexes", Warning, i.Why, "aggregator migrate up; if the table is not its role's, as the owner: "+i.Create())
 		case err != nil:
 			r.notSeen("indexes", err)
 			return
@@ -303,7 +303,7 @@ func (r *report) search(ctx context.Context, pool *pgxpool.Pool) {
 		r.notSeen("search", err)
 	case !found:
 		r.add("search", Warning, "book.search_text has no trigram index: each search reads all books",
-			"as the owner of book: CREATE EXTENSION IF NOT EXISTS pg_trgm; CREATE INDEX CONCURRENTLY ON book USING gin (search_text gin_trgm_ops)")
+			"CREATE EXTENSION IF NOT EXISTS pg_trgm; then aggregator migrate up or, if book is not its role's, as the owner: CREATE INDEX CONCURRENTLY ON book USING gin (search_text gin_trgm_ops)")
 	case cType:
 		r.add("search", Warning, "the database knows no letters but those of ASCII (LC_CTYPE C): the trigram index of book.search_text does not help with others",
 			"make the database anew with another locale, such as C.UTF-8")
