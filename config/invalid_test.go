@@ -18,6 +18,7 @@ func TestInvalidValues(t *testing.T) {
 		"kind":            {"SOURCE_KIND", "queue", `source.kind = "queue" (env AGGREGATOR_SOURCE_KIND): want one of stream, list`},
 		"case":            {"SOURCE_PUSH_SIDE", "Left", `source.push_side = "Left" (env AGGREGATOR_SOURCE_PUSH_SIDE): want one of left, right`},
 		"key":             {"SOURCE_KEY", "a\tb", "want a key without control characters"},
+		"key put aside":   {"SOURCE_KEY", "likes@12", "want a key that does not end with @ and a number"},
 		"invalid UTF-8":   {"SOURCE_KEY", "a\xff", "want a key without control characters"},
 		"partitions":      {"SOURCE_PARTITIONS", "0", "want a whole number, 1 to 16384"},
 		"coalesce":        {"EVENTS_COALESCE", "first", "want one of none, last"},

@@ -143,6 +143,9 @@ func (v listenAddr) Set(text string) error {
 	return nil
 }
 
+// putAside are the names that a reset gives to the dead letters of before (package ledger).
+var putAside = regexp.MustCompile(`@[0-9]+$`)
+
 // keyName is the name of a key in Redis; empty for the one that goes with the kind.
 type keyName struct{ p *string }
 
@@ -152,6 +155,9 @@ func (v keyName) Allowed() string { return "a Redis key" }
 func (v keyName) Set(text string) error {
 	if !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsGraphic(r) }) {
 		return errors.New("want a key without control characters")
+	}
+	if putAside.MatchString(text) {
+		return errors.New("want a key that does not end with @ and a number, which is what dead letters of before a reset go by")
 	}
 	*v.p = text
 	return nil

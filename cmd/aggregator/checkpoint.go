@@ -12,11 +12,12 @@ import (
 
 func newCheckpoint(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "checkpoint",
-		Short:   "Show up to where each source is settled",
-		Example: `  aggregator checkpoint show`,
+		Use:   "checkpoint",
+		Short: "Show up to where each source is settled, or forget it",
+		Example: `  aggregator checkpoint show
+  aggregator checkpoint reset`,
 	}
-	cmd.AddCommand(newCheckpointShow(a))
+	cmd.AddCommand(newCheckpointShow(a), newCheckpointReset(a))
 	return cmd
 }
 
@@ -25,7 +26,8 @@ type checkpointState struct {
 	Source   string    `json:"source"`
 	Position string    `json:"position"`
 	Pushed   time.Time `json:"pushed_at"` // when the entry there was added
-	Settled  int64     `json:"settled"`   // entries since the first checkpoint
+	Settled  int64     `json:"settled"`   // entries since the first checkpoint, or the last reset
+	Epoch    int64     `json:"epoch"`     // how often it was reset
 	Updated  time.Time `json:"updated_at"`
 }
 
@@ -50,7 +52,7 @@ func newCheckpointShow(a *app) *cobra.Command {
 		}
 		states := make([]checkpointState, len(checkpoints))
 		for i, c := range checkpoints {
-			states[i] = checkpointState{c.Source, c.Position.String(), c.Position.Time(), c.Entries - c.Base, c.Updated.UTC()}
+			states[i] = checkpointState{c.Source, c.Position.String(), c.Position.Time(), c.Entries - c.Base, c.Epoch, c.Updated.UTC()}
 		}
 		if out.json() {
 			return writeJSON(a.stdout, map[string]any{"checkpoints": states})

@@ -242,6 +242,8 @@ type partition struct {
 	dead   breaker
 	hand   struct{ applied, dead atomic.Int64 } // of the chunk in hand: settled events
 
+	bookmark events.Position // where it was seen last, in this session
+
 	inHand     atomic.Int64 // bytes that the chunk in hand holds
 	incomplete atomic.Bool  // see catalogue; of the chunk in hand
 }
@@ -330,5 +332,6 @@ func (p *partition) turn(ctx, work context.Context, m mode) error {
 	return p.leased(ctx, work, m)
 }
 
-// errBehind says that the stream's ids have fallen behind the checkpoint.
-var errBehind = errors.New("the stream is gone or behind the checkpoint")
+// errBehind says that the stream's ids have fallen behind the checkpoint, or the bookmark
+// behind where we left it.
+var errBehind = errors.New("the stream is gone, or it is behind the checkpoint or rewound")

@@ -144,7 +144,7 @@ func (p *partition) work(ctx context.Context, known catalogue, take func() []run
 			if runs == nil {
 				break
 			}
-			batch, total := known.transaction(p.source.Name(), runs)
+			batch, total := known.transaction(runs)
 			if !pipe.knows(batch) {
 				if err := errors.Join(pipe.flush(), settle(len(waiting)), pipe.prepare(batch)); err != nil {
 					return err
@@ -204,7 +204,7 @@ func (p *partition) triage(ctx context.Context, all []refused, together int, kno
 		return inOrder(again), next, nil
 	}
 	p.count.conflicts.Add(int64(len(moved)))
-	marks, err := ledger.Marks(ctx, p.pool, p.source.Name(), profileIDs(moved))
+	marks, err := ledger.Marks(ctx, p.pool, known.from, profileIDs(moved))
 	if err != nil {
 		return nil, 0, err
 	}
@@ -231,7 +231,7 @@ func inOrder(runs []run) []run {
 // history row. Any other error ends it.
 func (p *partition) isolate(ctx context.Context, r run, why *pgconn.PgError, known catalogue) error {
 	if len(r.events) == 1 {
-		err := p.pool.SendBatch(ctx, burial(p.source.Name(), r, why)).Close()
+		err := p.pool.SendBatch(ctx, burial(known.from, r, why)).Close()
 		if err != nil {
 			return fmt.Errorf("burying an event of profile %d: %w", r.profileID, err)
 		}
@@ -240,7 +240,7 @@ func (p *partition) isolate(ctx context.Context, r run, why *pgconn.PgError, kno
 	}
 	first, second := r.halves()
 	for _, half := range []run{first, second} {
-		batch, total := known.transaction(p.source.Name(), []run{half})
+		batch, total := known.transaction([]run{half})
 		err := p.pool.SendBatch(ctx, batch).Close()
 		var refusal *pgconn.PgError
 		switch {

@@ -42,7 +42,8 @@ func Classify(err error) Verdict {
 		return classifySQLState(pg.Code)
 	}
 	var tripped *tooManyDead
-	if errors.As(err, &tripped) || errors.Is(err, postgres.ErrIndex) {
+	var anew *madeAnew
+	if errors.As(err, &tripped) || errors.As(err, &anew) || errors.Is(err, postgres.ErrIndex) {
 		return Halt
 	}
 	var reply redis.Error
@@ -56,7 +57,8 @@ func Classify(err error) Verdict {
 // the error says so itself.
 func advice(err error) string {
 	var tripped *tooManyDead
-	if errors.As(err, &tripped) {
+	var anew *madeAnew
+	if errors.As(err, &tripped) || errors.As(err, &anew) {
 		return ""
 	}
 	return "; aggregator doctor says what is missing: mend it and start again"

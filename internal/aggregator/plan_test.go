@@ -70,7 +70,8 @@ func plans(t *testing.T, profiles int) map[string]string {
 		require.NoError(t, err)
 	}
 
-	source := "s"
+	checkpoint, err := ledger.Create(context.WithoutCancel(ctx), pool, "s", events.Position{Ms: 1}, 0)
+	require.NoError(t, err)
 	delta := func(profile int64) scores.Delta {
 		return scores.Delta{
 			ProfileID: profile, Genres: []scores.Sum{{ID: 1, Value: 2}, {ID: 2, Value: 2}}, Topics: []scores.Sum{{ID: 3, Value: 2}}, Typed: true, Events: 1,
@@ -84,18 +85,22 @@ func plans(t *testing.T, profiles int) map[string]string {
 	}
 	batches := map[string]func(*pgx.Batch){
 		"a profile": func(b *pgx.Batch) {
-			ledger.Advance(b, source, []ledger.Move{move(1, 1)})
+			ledger.Advance(b, checkpoint, []ledger.Move{move(1, 1)})
 			scores.Create(b, deltas[:1])
 			history.Queue(b, deltas[:1], types)
 		},
 		"several profiles": func(b *pgx.Batch) {
-			ledger.Advance(b, source, []ledger.Move{move(1, 2), move(2, 1)})
+			ledger.Advance(b, checkpoint, []ledger.Move{move(1, 2), move(2, 1)})
 			scores.Create(b, deltas)
 			history.Queue(b, deltas, types)
 		},
+		"a first mark": func(b *pgx.Batch) { ledger.Advance(b, checkpoint, []ledger.Move{move(2_000_001, 0)}) },
+		"first marks": func(b *pgx.Batch) {
+			ledger.Advance(b, checkpoint, []ledger.Move{move(2_000_002, 0), move(2_000_003, 0)})
+		},
 	}
 	found := map[string]string{}
-	for _, name := range []string{"a profile", "several profiles"} {
+	for _, name := range []string{"a profile", "several profiles", "a first mark", "first marks"} {
 		var batch pgx.Batch
 		batches[name](&batch)
 		said = nil
@@ -103,12 +108,10 @@ func plans(t *testing.T, profiles int) map[string]string {
 		found[name] = shape(said)
 	}
 	said = nil
-	_, err = ledger.Marks(ctx, pool, source, []int64{1, 2, 3})
+	_, err = ledger.Marks(ctx, pool, checkpoint, []int64{1, 2, 3})
 	require.NoError(t, err)
 	found["marks"] = shape(said)
 
-	checkpoint, err := ledger.Create(context.WithoutCancel(ctx), pool, source, events.Position{Ms: 1}, 0)
-	require.NoError(t, err)
 	said = nil
 	_, err = ledger.Settle(ctx, pool, ledger.Settlement{
 		From: checkpoint, To: events.Position{Ms: 2}, Entries: 2,

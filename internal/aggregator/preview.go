@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"aggregator/internal/events"
+	"aggregator/internal/ledger"
 	"aggregator/internal/scores"
 )
 
@@ -63,18 +64,18 @@ func (p *partition) preview(ctx context.Context, m mode, total *Preview, deltas 
 			return nil
 		}
 		after = batch.Last
-		if err := p.foldChunk(ctx, batch, total, deltas); err != nil {
+		if err := p.foldChunk(ctx, start, batch, total, deltas); err != nil {
 			return err
 		}
 	}
 }
 
-func (p *partition) foldChunk(ctx context.Context, batch *events.Batch, total *Preview, deltas map[int64]*scores.Delta) error {
+func (p *partition) foldChunk(ctx context.Context, from ledger.Checkpoint, batch *events.Batch, total *Preview, deltas map[int64]*scores.Delta) error {
 	total.Read += int64(batch.Entries)
 	for _, r := range batch.Rejected {
 		total.Dead[r.Reason]++
 	}
-	due, known, err := p.prepare(ctx, group(batch.Events), batch.Events)
+	due, known, err := p.prepare(ctx, from, group(batch.Events), batch.Events)
 	if err != nil {
 		return err
 	}

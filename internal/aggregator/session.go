@@ -3,6 +3,7 @@ package aggregator
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -102,10 +103,21 @@ func (a *Aggregator) start(ctx context.Context, source *events.Source) (ledger.C
 }
 
 // begin makes sure that there is a checkpoint, that the ids of the stream are not behind
-// it, and that what it has passed is trimmed.
+// it, and that what it has passed is trimmed. Its error is a *madeAnew if a person has to say
+// what the entries of the stream are.
 func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
 	defer cancel()
+	// Redis first: who saw the bookmark before a reset has put it back may read the checkpoint
+	// of before, but not trim to it; who saw it afterwards reads the new one.
+	state, err := p.source.Inspect(ctx)
+	if err != nil {
+		return ledger.Checkpoint{}, err
+	}
+	p.bookmark = events.Position{}
+	if state.Bookmark != nil {
+		p.bookmark = state.Bookmark.Position
+	}
 	checkpoint, err := p.start(ctx, p.source)
 	if err != nil {
 		return checkpoint, err
@@ -116,11 +128,15 @@ func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 			return checkpoint, err
 		}
 	}
-	state, err := p.source.Inspect(ctx)
-	if err != nil {
-		return checkpoint, err
+	if checkpoint.Position.After(state.Last) { // or another instance has moved it since
+		if state, err = p.source.Inspect(ctx); err != nil {
+			return checkpoint, err
+		}
 	}
 	if checkpoint.Position.After(state.Last) {
+		if state.Length > 0 && state.Unread() {
+			return checkpoint, &madeAnew{source: p.source.Name(), state: state, checkpoint: checkpoint.Position}
+		}
 		passed, err := p.source.Raise(ctx, checkpoint.Position, checkpoint.Entries)
 		if err != nil {
 			return checkpoint, err
@@ -133,16 +149,33 @@ func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 	return checkpoint, p.trim(ctx, checkpoint)
 }
 
+// madeAnew is the error with which a source halts whose stream is behind the checkpoint, has
+// entries, and has no bookmark of ours in it: it is not an older state of the stream that was
+// read, or one from before the first chunk of all. Its entries have ids at or before the
+// checkpoint, but most likely were never applied: to pass over them would be to lose them.
+type madeAnew struct {
+	source     string
+	state      events.State
+	checkpoint events.Position
+}
+
+func (e *madeAnew) Error() string {
+	return fmt.Sprintf("the stream was made anew: its last id is %s, and the checkpoint is at %s, so that its %d entries look as if they were applied; "+
+		"nothing was done; if they are new, count them: aggregator checkpoint reset; if they are not, remove them: XTRIM %s MINID %s; then start again",
+		e.state.Last, e.checkpoint, e.state.Length, e.source, e.checkpoint)
+}
+
 func (p *partition) trim(ctx context.Context, checkpoint ledger.Checkpoint) error {
 	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
 	defer cancel()
-	trimmed, err := p.source.Trim(ctx, checkpoint.Position, checkpoint.Entries, p.options.Retain)
+	trimmed, err := p.source.Trim(ctx, checkpoint.Position, checkpoint.Entries, p.options.Retain, p.bookmark)
 	if err != nil {
 		return err
 	}
 	if trimmed.Behind {
 		return errBehind
 	}
+	p.bookmark = checkpoint.Position
 	p.count.trimmed.Add(trimmed.Entries)
 	return nil
 }
@@ -165,7 +198,7 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 		settlement.Dead = append(settlement.Dead, ledger.Rejected(r))
 	}
 
-	due, known, err := p.prepare(ctx, runs, batch.Events)
+	due, known, err := p.prepare(ctx, from, runs, batch.Events)
 	if err != nil {
 		return from, err
 	}
@@ -212,13 +245,13 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	return checkpoint, nil
 }
 
-// prepare reads what is needed to apply the runs, and drops the events that their marks
-// have passed.
-func (p *partition) prepare(ctx context.Context, runs []run, all []events.Event) ([]run, catalogue, error) {
+// prepare reads what is needed to apply the runs of a chunk, and drops the events that their
+// marks have passed.
+func (p *partition) prepare(ctx context.Context, from ledger.Checkpoint, runs []run, all []events.Event) ([]run, catalogue, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
 	defer cancel()
-	known := catalogue{coalesce: p.options.Coalesce, incomplete: &p.incomplete}
-	due, marked, err := p.unmarked(ctx, runs)
+	known := catalogue{from: from, coalesce: p.options.Coalesce, incomplete: &p.incomplete}
+	due, marked, err := p.unmarked(ctx, from, runs)
 	if err != nil {
 		return nil, known, err
 	}
@@ -246,8 +279,11 @@ func (p *partition) prepare(ctx context.Context, runs []run, all []events.Event)
 
 // unmarked returns what the marks of the runs' profiles have not passed, and how many
 // events they have.
-func (p *partition) unmarked(ctx context.Context, runs []run) (due []run, marked int, err error) {
-	marks, err := ledger.Marks(ctx, p.pool, p.source.Name(), profileIDs(runs))
+func (p *partition) unmarked(ctx context.Context, from ledger.Checkpoint, runs []run) (due []run, marked int, err error) {
+	if from.Updated.IsZero() {
+		return runs, 0, nil // a preview of what has no checkpoint yet, hence no marks
+	}
+	marks, err := ledger.Marks(ctx, p.pool, from, profileIDs(runs))
 	if err != nil {
 		return nil, 0, err
 	}

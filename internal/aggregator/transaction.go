@@ -18,7 +18,8 @@ type catalogue struct {
 	profiles map[int64]struct{}
 	books    map[int64]scores.Book
 	types    history.Types
-	coalesce bool // a profile's last event on a book is its only one
+	from     ledger.Checkpoint // where the chunk begins
+	coalesce bool              // a profile's last event on a book is its only one
 
 	// incomplete says that a score was found without a row: from there on, transactions
 	// create what they need.
@@ -30,7 +31,7 @@ type tally struct{ applied, dead int }
 
 // transaction composes what settles the runs at once. They must be of different
 // profiles, by rising id.
-func (c catalogue) transaction(source string, runs []run) (*pgx.Batch, tally) {
+func (c catalogue) transaction(runs []run) (*pgx.Batch, tally) {
 	var (
 		total   tally
 		moves   = make([]ledger.Move, 0, len(runs))
@@ -49,8 +50,8 @@ func (c catalogue) transaction(source string, runs []run) (*pgx.Batch, tally) {
 		total.dead += len(dead)
 	}
 	batch := &pgx.Batch{}
-	ledger.Advance(batch, source, moves)
-	ledger.Bury(batch, source, letters)
+	ledger.Advance(batch, c.from, moves)
+	ledger.Bury(batch, c.from.Source, letters)
 	if len(deltas) > 0 {
 		if c.incomplete.Load() {
 			scores.Create(batch, deltas)
@@ -123,11 +124,11 @@ func unapplied(list []events.Event, reason events.Reason, detail string) []ledge
 }
 
 // burial passes a single event that PostgreSQL refuses.
-func burial(source string, r run, refusal *pgconn.PgError) *pgx.Batch {
+func burial(from ledger.Checkpoint, r run, refusal *pgconn.PgError) *pgx.Batch {
 	letter := ledger.Unapplied(r.events[0], events.DataError, refusal.Message)
 	letter.SQLState = &refusal.Code
 	batch := &pgx.Batch{}
-	ledger.Advance(batch, source, []ledger.Move{{ProfileID: r.profileID, Seen: r.seen, To: r.last()}})
-	ledger.Bury(batch, source, []ledger.DeadLetter{letter})
+	ledger.Advance(batch, from, []ledger.Move{{ProfileID: r.profileID, Seen: r.seen, To: r.last()}})
+	ledger.Bury(batch, from.Source, []ledger.DeadLetter{letter})
 	return batch
 }

@@ -77,12 +77,18 @@ func useAll(t *testing.T, source *events.Source) {
 	_, err = source.Raise(ctx, ahead, 1)
 	require.NoError(t, err)
 	for _, settled := range []events.Position{batch.Last, ahead} { // makes the bookmark, and moves it
-		_, err = source.Trim(ctx, settled, 1, time.Hour)
+		_, err = source.Trim(ctx, settled, 1, time.Hour, events.Position{})
 		require.NoError(t, err)
 	}
 	state, err := source.Inspect(ctx)
 	require.NoError(t, err)
 	require.Equal(t, ahead, state.Bookmark.Position)
+
+	_, err = source.Rewind(ctx)
+	require.NoError(t, err)
+	upTo, _, err := source.Held(ctx, ahead)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, upTo)
 }
 
 // connectPlainly is as the daemon connects: it says nothing about itself.

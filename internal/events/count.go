@@ -48,7 +48,7 @@ func (s *Source) Census(ctx context.Context, after Position, entries int64) (Cen
 func (s State) removed() int64 { return s.Added - s.Length }
 
 func (s *Source) countEntries(ctx context.Context, after, to Position) (n int64, err error) {
-	err = s.scan(ctx, after, to, func(Position, []byte) { n++ })
+	err = s.scan(ctx, after, to, func(Position, []byte) error { n++; return nil })
 	return n, err
 }
 
@@ -62,12 +62,13 @@ func (s *Source) CountMarked(ctx context.Context, after Position, marks map[int6
 			to = mark
 		}
 	}
-	err = s.scan(ctx, after, to, func(at Position, fields []byte) {
+	err = s.scan(ctx, after, to, func(at Position, fields []byte) error {
 		entry := s.decoder.entry(fields)
 		ofProfile := entry.reason == "" || entry.reason == UnknownAction
 		if mark, found := marks[entry.event.ProfileID]; ofProfile && found && !at.After(mark) {
 			n++
 		}
+		return nil
 	})
 	return n, err
 }
@@ -79,8 +80,9 @@ const (
 	scanBytes   = 4 << 20
 )
 
-// scan shows the entries behind one position, up to another one, that one included.
-func (s *Source) scan(ctx context.Context, after, to Position, show func(at Position, fields []byte)) error {
+// scan shows the entries behind one position, up to another one, that one included, until show
+// fails.
+func (s *Source) scan(ctx context.Context, after, to Position, show func(at Position, fields []byte) error) error {
 	limit := 100 // the first page shows how large the entries are
 	for to.After(after) {
 		cmd := redis.NewRawCmd(ctx, "XRANGE", s.stream, "("+after.String(), to.String(), "COUNT", limit)
@@ -101,7 +103,9 @@ func (s *Source) scan(ctx context.Context, after, to Position, show func(at Posi
 				break
 			}
 			after = at
-			show(at, fields)
+			if err := show(at, fields); err != nil {
+				return err
+			}
 		}
 		if err != nil {
 			return s.failed("reading", err)

@@ -118,6 +118,7 @@ var (
 	raiseScript   = script("raise")
 	trimScript    = script("trim")
 	moveScript    = script("move")
+	rewindScript  = script("rewind")
 )
 
 // State is what Redis says of the stream at one moment. Counts are entries.
@@ -152,6 +153,9 @@ func (s *Source) Inspect(ctx context.Context) (State, error) {
 	return state, p.err
 }
 
+// Unread says that our group has never been given anything, as far as its bookmark tells.
+func (s State) Unread() bool { return s.Bookmark == nil || s.Bookmark.Position.IsZero() }
+
 // Begin is where to start without a checkpoint, and how many entries were added before
 // that. A group of our name that another program read through is taken over where it
 // stands: at its oldest entry not acknowledged, or else behind the last one delivered.
@@ -160,7 +164,7 @@ func (s State) Begin() (Position, int64) {
 	gone := s.Added - s.Length // what was removed was at the beginning
 	b := s.Bookmark
 	switch {
-	case b == nil || b.Position.IsZero():
+	case s.Unread():
 		return Position{}, gone
 	case !b.Pending.IsZero():
 		return b.Pending.previous(), gone
@@ -227,16 +231,18 @@ func (s *Source) Wait(ctx context.Context, after Position, d time.Duration) (boo
 // Trimmed is what a trim did.
 type Trimmed struct {
 	Entries int64 // removed
-	Behind  bool  // the stream is gone or its last id is before the position: nothing was done
+	Behind  bool  // the stream is gone, its last id is before the position, or the bookmark has gone back: nothing was done
 }
 
 // Trim removes entries up to the position, which must be durably settled, and moves our
 // bookmark there; entries is how many were ever added up to the position. It leaves
 // what another group has not been given or has not acknowledged, and what is younger
-// than retain. A bookmark that is gone is made again.
-func (s *Source) Trim(ctx context.Context, settled Position, entries int64, retain time.Duration) (Trimmed, error) {
+// than retain. A bookmark that is gone is made again. If it is before where the caller last
+// saw it, the source was reset (Rewind) or Redis rolled back, and what the caller takes for
+// settled need not be.
+func (s *Source) Trim(ctx context.Context, settled Position, entries int64, retain time.Duration, bookmark Position) (Trimmed, error) {
 	reply, err := trimScript.Run(ctx, s.client, []string{s.stream},
-		Group, settled.String(), settled.next().String(), entries, retain.Milliseconds()).Int64Slice()
+		Group, settled.String(), settled.next().String(), entries, retain.Milliseconds(), bookmark.String()).Int64Slice()
 	if err != nil {
 		return Trimmed{}, s.failed("trimming", err)
 	}
@@ -250,13 +256,9 @@ func (s *Source) Trim(ctx context.Context, settled Position, entries int64, reta
 // entries: what is in the stream, and in the list that feeds it. Where entries were
 // removed by hand it may be too high, but it is 0 only if nothing is left.
 func (s *Source) Waiting(ctx context.Context, after Position, entries int64) (int64, error) {
-	var listed int64
-	if s.inlet != nil {
-		n, err := s.client.LLen(ctx, s.inlet.list).Result()
-		if err != nil {
-			return 0, s.failed("counting", err)
-		}
-		listed = n
+	listed, err := s.listed(ctx)
+	if err != nil {
+		return 0, err
 	}
 	n, err := s.readStream(ctx, &Batch{Last: after}, 1)
 	if n == 0 || err != nil {
@@ -264,6 +266,15 @@ func (s *Source) Waiting(ctx context.Context, after Position, entries int64) (in
 	}
 	state, err := s.Inspect(ctx)
 	return listed + max(state.Added-entries, 1), err
+}
+
+// listed counts what is in the list that feeds the stream, if there is one.
+func (s *Source) listed(ctx context.Context) (int64, error) {
+	if s.inlet == nil {
+		return 0, nil
+	}
+	n, err := s.client.LLen(ctx, s.inlet.list).Result()
+	return n, s.failed("counting", err)
 }
 
 func (s *Source) failed(doing string, err error) error {

@@ -74,7 +74,7 @@ func TestTrimRespectsOtherGroups(t *testing.T) {
 			add(t, client, "s", "1-1", "2-0", "3-0", "4-0", "5-0", "6-0")
 			c.other(t, client)
 			for range 2 { // safe to repeat
-				trimmed, err := source.Trim(ctx, position(t, "5-0"), 5, 0)
+				trimmed, err := source.Trim(ctx, position(t, "5-0"), 5, 0, events.Position{})
 				require.NoError(t, err)
 				assert.False(t, trimmed.Behind)
 				assert.Equal(t, c.want, ids(t, client, "s"))
@@ -99,10 +99,10 @@ func TestTrimRetainsForAWhile(t *testing.T) {
 	var batch events.Batch
 	_, err := source.Read(t.Context(), &batch, 10)
 	require.NoError(t, err)
-	trimmed, err := source.Trim(t.Context(), batch.Last, 2, time.Hour)
+	trimmed, err := source.Trim(t.Context(), batch.Last, 2, time.Hour, events.Position{})
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, trimmed.Entries)
-	trimmed, err = source.Trim(t.Context(), batch.Last, 2, 0)
+	trimmed, err = source.Trim(t.Context(), batch.Last, 2, 0, events.Position{})
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, trimmed.Entries)
 }
@@ -115,7 +115,7 @@ func TestBookmark(t *testing.T) {
 	source := open(t, client, events.Options{Kind: events.KindStream, Key: "s"})[0]
 	add(t, client, "s", "1-1", "2-0", "3-0")
 	trim := func(at string, entries int64) {
-		_, err := source.Trim(ctx, position(t, at), entries, 0)
+		_, err := source.Trim(ctx, position(t, at), entries, 0, events.Position{})
 		require.NoError(t, err)
 	}
 	bookmark := func() events.Bookmark {
@@ -146,7 +146,7 @@ func TestTrimFreesAFullRedis(t *testing.T) {
 	n, err := list.Read(ctx, &batch, 10)
 	require.NoError(t, err)
 	require.Equal(t, 3, n)
-	trimmed, err := list.Trim(ctx, batch.Last, 3, 0)
+	trimmed, err := list.Trim(ctx, batch.Last, 3, 0, events.Position{})
 	require.NoError(t, err)
 	assert.EqualValues(t, 3, trimmed.Entries)
 	state, err := list.Inspect(ctx)
@@ -203,12 +203,12 @@ func TestRaise(t *testing.T) {
 	far := position(t, "99999999999999-7")
 	client := connect(t, testenv.Redis(t))
 	source := open(t, client, events.Options{Kind: events.KindStream, Key: "s"})[0]
-	trimmed, err := source.Trim(ctx, far, 42, 0)
+	trimmed, err := source.Trim(ctx, far, 42, 0, events.Position{})
 	require.NoError(t, err)
 	assert.True(t, trimmed.Behind, "no stream")
 
 	add(t, client, "s", "3-0")
-	trimmed, err = source.Trim(ctx, far, 42, 0)
+	trimmed, err = source.Trim(ctx, far, 42, 0, events.Position{})
 	require.NoError(t, err)
 	assert.Equal(t, events.Trimmed{Behind: true}, trimmed)
 	passed, err := source.Raise(ctx, far, 42)

@@ -81,11 +81,7 @@ var weakenings = []weakening{
 				"AND position_ms = $6 AND position_seq = $7",
 				"AND $6::bigint IS NOT NULL AND $7::bigint IS NOT NULL",
 			},
-			{
-				"internal/ledger/mark.go", "VALUES ($1, $2, $3, $4, $5)\n    ON CONFLICT DO NOTHING",
-				"VALUES ($1, $2, $3, $4, $5)\n    ON CONFLICT (child_profile_id, source) DO UPDATE SET position_ms = excluded.position_ms, " +
-					"position_seq = excluded.position_seq, applied = aggregator.mark.applied + excluded.applied",
-			},
+			{"internal/ledger/mark.go", "    WHERE m.position_ms = 0 AND m.position_seq = 0\n", ""},
 		},
 		reveal: overlap,
 	},

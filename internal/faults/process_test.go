@@ -79,6 +79,45 @@ func TestZombie(t *testing.T) {
 	}
 }
 
+// TestResetBesideAZombie resets a source while an instance without a lease stands at a point,
+// with events in hand and a checkpoint in mind that are of before. It then goes on beside
+// others. What it does from then on must either fail or count in the new books: nothing may be
+// doubled, and nothing passed over.
+func TestResetBesideAZombie(t *testing.T) {
+	t.Parallel()
+	for _, from := range []source{stream, listLeft} {
+		for _, point := range points {
+			for _, others := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, %s, others: %t", from, point, others), func(t *testing.T) {
+					t.Parallel()
+					w := newWorld(t, setup{source: from, env: []string{"AGGREGATOR_TRIM_RETAIN=1h"}})
+					w.keepScores()
+					w.push(1500)
+					w.drain()
+					w.push(700)
+					zombie := w.pauseAt(point, "run")
+					w.putScoresBack()
+					w.reset()
+					if others {
+						limited := w.start("drain", "--max-events", "900") // it ends with events left
+						require.Equal(t, 75, limited.wait(), "%s", limited.tail())
+					}
+					zombie.goOn()
+					w.push(300)
+					w.until("all is settled", func() bool { return w.number("SELECT sum(entries - base) FROM aggregator.checkpoint") == 2500 })
+					zombie.stop()
+					w.drain()
+
+					w.forgetAside()
+					w.exact("--skip-redis")
+					books := w.start("verify")
+					require.Zero(t, books.wait(), "%s", books.tail())
+				})
+			}
+		}
+	}
+}
+
 // TestFrozen stops a daemon for longer than any time-out of its own, of its connections
 // and of the servers (the longest is 60 s), in the midst of its work.
 func TestFrozen(t *testing.T) {

@@ -18,6 +18,7 @@ type Checkpoint struct {
 	Position events.Position
 	Base     int64 // entries that the stream had been given before our beginning
 	Entries  int64 // entries that it had been given up to the position
+	Epoch    int64 // how often the source was reset
 	Updated  time.Time
 }
 
@@ -27,12 +28,15 @@ var (
 	// ErrRefused says that a checkpoint was not moved: it was elsewhere, or a mark of
 	// the chunk was not in place.
 	ErrRefused = errors.New("checkpoint refused")
+	// ErrReset says that a source was reset since its checkpoint was read. It is an
+	// ErrRefused, too.
+	ErrReset = fmt.Errorf("%w: the source was reset", ErrRefused)
 )
 
-const selectCheckpoints = `SELECT source, position_ms, position_seq, base, entries, updated_at FROM aggregator.checkpoint`
+const selectCheckpoints = `SELECT source, position_ms, position_seq, base, entries, epoch, updated_at FROM aggregator.checkpoint`
 
 func scanCheckpoint(row pgx.CollectableRow) (c Checkpoint, err error) {
-	err = row.Scan(&c.Source, &c.Position.Ms, &c.Position.Seq, &c.Base, &c.Entries, &c.Updated)
+	err = row.Scan(&c.Source, &c.Position.Ms, &c.Position.Seq, &c.Base, &c.Entries, &c.Epoch, &c.Updated)
 	return c, err
 }
 
@@ -97,8 +101,8 @@ type Place struct {
 
 // Settle moves the checkpoint over a chunk and writes its dead letters, in one durable
 // transaction, and returns the new checkpoint. The error is ErrRefused if the
-// checkpoint is not where the chunk begins, or if a mark is not in place. After any
-// error start again from the checkpoint (Load).
+// checkpoint is not where the chunk begins, or if a mark is not in place, or if the source
+// was reset. After any error start again from the checkpoint (Load).
 func Settle(ctx context.Context, pool *pgxpool.Pool, s Settlement) (Checkpoint, error) {
 	profiles, ms, seq := make([]int64, len(s.Marks)), make([]int64, len(s.Marks)), make([]int64, len(s.Marks))
 	for i, m := range s.Marks {
@@ -114,7 +118,7 @@ func Settle(ctx context.Context, pool *pgxpool.Pool, s Settlement) (Checkpoint, 
 			return err
 		}
 		tag, err := tx.Exec(ctx, moveCheckpoint, s.From.Source, to.Position.Ms, to.Position.Seq, to.Entries,
-			s.From.Position.Ms, s.From.Position.Seq, profiles, ms, seq)
+			s.From.Position.Ms, s.From.Position.Seq, profiles, ms, seq, s.From.Epoch)
 		if err == nil && tag.RowsAffected() != 1 {
 			err = ErrRefused
 		}
@@ -129,7 +133,7 @@ func Settle(ctx context.Context, pool *pgxpool.Pool, s Settlement) (Checkpoint, 
 // The update must change a row, or else nothing is flushed and nothing is known.
 const moveCheckpoint = `UPDATE aggregator.checkpoint c
 SET position_ms = $2, position_seq = $3, entries = $4, updated_at = now()
-WHERE c.source = $1 AND c.position_ms = $5 AND c.position_seq = $6
+WHERE c.source = $1 AND c.position_ms = $5 AND c.position_seq = $6 AND c.epoch = $10
 AND cardinality($7::bigint[]) = (
     SELECT count(*) FROM unnest($7, $8::bigint[], $9::bigint[]) w (child_profile_id, ms, seq)
     JOIN aggregator.mark m ON m.source = $1 AND m.child_profile_id = w.child_profile_id

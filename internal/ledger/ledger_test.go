@@ -31,8 +31,15 @@ func at(ms, seq int64) events.Position { return events.Position{Ms: ms, Seq: seq
 // advance moves marks, and returns the SQLSTATE if it is refused.
 func advance(t *testing.T, pool *pgxpool.Pool, source string, moves ...ledger.Move) string {
 	t.Helper()
+	from, err := ledger.Create(t.Context(), pool, source, events.Position{}, 0)
+	require.NoError(t, err)
+	return advanceFrom(t, pool, from, moves...)
+}
+
+func advanceFrom(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, moves ...ledger.Move) string {
+	t.Helper()
 	var batch pgx.Batch
-	ledger.Advance(&batch, source, moves)
+	ledger.Advance(&batch, from, moves)
 	batch.Queue(`INSERT INTO child_profile (name) VALUES ('what the transaction does')`)
 	err := pool.SendBatch(t.Context(), &batch).Close()
 	if err == nil {
@@ -65,7 +72,7 @@ func TestMarksMoveByCompareAndSet(t *testing.T) {
 		ledger.Move{ProfileID: 7, To: at(5, 9)}))
 	require.Empty(t, advance(t, pool, "other", ledger.Move{ProfileID: 1, To: at(1, 1), Applied: 1}), "sources do not know each other")
 
-	marks, err := ledger.Marks(t.Context(), pool, "s", []int64{1, 2, 3, 7})
+	marks, err := ledger.Marks(t.Context(), pool, ledger.Checkpoint{Source: "s"}, []int64{1, 2, 3, 7})
 	require.NoError(t, err)
 	assert.Equal(t, map[int64]events.Position{1: at(5, 2), 2: at(5, 0), 7: at(5, 9)}, marks)
 	var applied int

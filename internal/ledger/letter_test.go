@@ -174,17 +174,20 @@ func TestReviveSettlesOnce(t *testing.T) {
 	assert.EqualValues(t, 5, position)
 }
 
-// A profile without a mark gets one where the letter is, if the checkpoint has passed it.
+// A profile without a mark gets one that passes nothing.
 func TestReviveMakesAMark(t *testing.T) {
 	pool := connect(t)
-	bury(t, pool, "s", 0, rejected(events.UnknownAction, 6), rejected(events.UnknownAction, 8))
-	_, err := ledger.Create(t.Context(), pool, "s", at(7, 0), 2)
+	bury(t, pool, "s", 0, rejected(events.UnknownAction, 6))
+	from, err := ledger.Create(t.Context(), pool, "s", at(7, 0), 2)
 	require.NoError(t, err)
 	require.Empty(t, revive(t, pool, ledger.LetterID{Source: "s", Position: at(6, 0)}, 1))
-	require.Empty(t, revive(t, pool, ledger.LetterID{Source: "s", Position: at(8, 0)}, 2))
-	marks, err := ledger.Marks(t.Context(), pool, "s", []int64{1, 2})
+	marks, err := ledger.Marks(t.Context(), pool, from, []int64{1, 2})
 	require.NoError(t, err)
-	assert.Equal(t, map[int64]events.Position{1: at(6, 0)}, marks)
+	require.Equal(t, map[int64]events.Position{1: {}}, marks)
+	require.Empty(t, advanceFrom(t, pool, from, ledger.Move{ProfileID: 1, To: at(8, 0), Applied: 2}, ledger.Move{ProfileID: 2, To: at(8, 1)}))
+	marks, err = ledger.Marks(t.Context(), pool, from, []int64{1, 2})
+	require.NoError(t, err)
+	require.Equal(t, map[int64]events.Position{1: at(8, 0), 2: at(8, 1)}, marks)
 }
 
 // The indexes serve what they are made for, however many letters are settled or junk.

@@ -22,19 +22,16 @@ const LetterSettled = "LG003"
 // unless it is this one that settles the letter: run twice, it applies the event once.
 func Revive(batch *pgx.Batch, id LetterID, e events.Event) {
 	at := id.Position
-	batch.Queue(makeMark, e.ProfileID, id.Source, at.Ms, at.Seq)
+	batch.Queue(makeMark, e.ProfileID, origin(id.Source))
 	batch.Queue(`SELECT 1 FROM aggregator.mark WHERE child_profile_id = $1 ORDER BY source FOR UPDATE`, e.ProfileID)
 	batch.Queue(reviveLetter, id.Source, at.Ms, at.Seq, e.ProfileID, e.BookID)
 }
 
 const (
 	// An entry that was no event when it was read has left no mark, and what is not there
-	// cannot be locked. All of the profile that comes before the letter is settled, for the
-	// checkpoint has passed it: a mark may stand there, of nothing applied.
+	// cannot be locked: hence one at zero, which passes nothing.
 	makeMark = `INSERT INTO aggregator.mark (child_profile_id, source, position_ms, position_seq, applied)
-SELECT $1, $2, $3, $4, 0 FROM aggregator.checkpoint c
-WHERE c.source = $2 AND (c.position_ms, c.position_seq) >= ($3::bigint, $4::bigint)
-ON CONFLICT DO NOTHING`
+VALUES ($1, $2, 0, 0, 0) ON CONFLICT DO NOTHING`
 
 	reviveLetter = `WITH settled AS (
     UPDATE aggregator.dead_letter

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"aggregator/internal/aggregator"
+	"aggregator/internal/events"
+	"aggregator/internal/ledger"
+)
+
+func newCheckpointReset(a *app) *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "reset",
+		Short: "Forget up to where the source is settled, and count all that is in Redis from the begin",
+		Long: `Forgets up to where the source of the settings, with all its partitions, is settled: the
+checkpoint, the marks of all profiles, the bookmark in Redis. Whatever is in Redis then is
+read from the begin and counted. It is for a stream that was made anew, and whose ids are
+those of another, or for scores that were put back by hand.
+
+THE DANGER: entries that are still in Redis (trim.retain, other consumer groups) and were
+counted before are counted a second time. Without --yes it changes nothing, says how many
+these are, and exits with 64.
+
+Stop the service first. While it holds the source, or a drain is running, the command exits
+with 75. Dead letters of before are listed under another source, such as
+book-like-events@1, and are retried and dropped as ever; those whose entries will be read
+again are dropped. What it does happens as a whole or not at all, also with kill -9.`,
+		Example: `  aggregator checkpoint reset
+  aggregator checkpoint reset --yes
+  aggregator checkpoint reset --yes -o json`,
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do it")
+	out := addOutput(cmd)
+	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
+		to, err := a.connect(cmd.Context(), 3, 2)
+		if err != nil {
+			return err
+		}
+		defer to.close()
+		if !yes {
+			return refuseReset(cmd.Context(), to)
+		}
+		report, err := a.reset(cmd.Context(), to)
+		if err != nil {
+			return err
+		}
+		if out.json() {
+			return writeJSON(a.stdout, map[string]any{"sources": report})
+		}
+		for _, line := range report {
+			if err := line.print(a.stdout); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return cmd
+}
+
+// refuseReset says what a reset would do.
+func refuseReset(ctx context.Context, to *servers) error {
+	var total aggregator.Foresight
+	var names []string
+	for _, source := range to.sources {
+		f, err := aggregator.ForeseeReset(ctx, to.pool, source)
+		if err != nil {
+			return err
+		}
+		total.Held += f.Held
+		total.Again += f.Again
+		names = append(names, source.Name())
+	}
+	if len(names) > 3 {
+		names = []string{names[0], "...", names[len(names)-1]}
+	}
+	return usageError("this would forget up to where %s is settled: all %s entries in Redis would be counted from the begin, %s of them a second time if they were counted before; say --yes if it is meant",
+		strings.Join(names, ", "), grouped(total.Held), grouped(total.Again))
+}
+
+// reset resets the sources, if nobody works on them.
+func (a *app) reset(ctx context.Context, to *servers) (report []resetLine, err error) {
+	if err := noDrains(ctx, to.pool); err != nil {
+		return nil, err
+	}
+	do := func(ctx context.Context) error {
+		record := ledger.Job{Kind: kindReset}
+		return a.recorder(to.pool).Record(ctx, record, func() (ledger.Outcome, error) {
+			report, err = resetSources(ctx, to)
+			return ledger.Done, err
+		})
+	}
+	err = holding(ctx, to.pool, to.sources, do)
+	var held *ledger.HeldError
+	var refused *pgconn.PgError
+	switch {
+	case errors.As(err, &held):
+		err = tag(errElsewhere, fmt.Errorf("%w; stop the service first", err))
+	case errors.As(err, &refused) && (refused.Code == "55P03" || refused.Code == "40P01"): // a lock was not to be had
+		err = tag(errElsewhere, fmt.Errorf("somebody is at work: %w; nothing was changed", err))
+	}
+	return report, err
+}
+
+const kindReset = "reset"
+
+// noDrains fails if a drain is running, as far as anybody knows. One of which nobody knows
+// does no harm.
+func noDrains(ctx context.Context, pool *pgxpool.Pool) error {
+	drains, err := ledger.Runs(ctx, pool, ledger.KindDrain, 100)
+	if err != nil {
+		return err
+	}
+	for _, d := range drains {
+		if d.Outcome == ledger.Running {
+			return tag(errElsewhere, fmt.Errorf("a drain is running on %s since %s, or was killed within this minute; wait for its end",
+				d.Host, d.Started.UTC().Format(time.RFC3339)))
+		}
+	}
+	return nil
+}
+
+// holding does something while it holds the leases of all sources, so that no service begins.
+func holding(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source, do func(context.Context) error) error {
+	if len(sources) == 0 {
+		return do(ctx)
+	}
+	return ledger.Alone(ctx, pool, sources[0].Name(), instanceName(), jobLease, func(ctx context.Context) error {
+		return holding(ctx, pool, sources[1:], do)
+	})
+}
+
+func resetSources(ctx context.Context, to *servers) ([]resetLine, error) {
+	lines := make([]resetLine, len(to.sources))
+	for i, source := range to.sources {
+		f, err := aggregator.ForeseeReset(ctx, to.pool, source)
+		if err != nil {
+			return nil, err
+		}
+		lines[i] = resetLine{Source: source.Name(), Held: f.Held, Again: f.Again}
+	}
+	done, err := aggregator.Reset(ctx, to.pool, to.sources)
+	if err != nil {
+		return nil, err
+	}
+	for i, d := range done {
+		lines[i].Was, lines[i].Epoch = d.Was.Position.String(), d.Now.Epoch
+		lines[i].Letters, lines[i].Dropped, lines[i].Aside = d.Letters, d.Dropped, d.Aside
+	}
+	return lines, nil
+}
+
+// resetLine is what was done to one source. Its names are those of the JSON form.
+type resetLine struct {
+	Source  string `json:"source"`
+	Was     string `json:"was_settled_to"` // 0-0: it never was
+	Epoch   int64  `json:"epoch"`
+	Held    int64  `json:"in_redis"`
+	Again   int64  `json:"counted_again"` // of these, if they were counted before
+	Letters int64  `json:"dead_letters"`  // put aside
+	Dropped int64  `json:"dropped"`       // of these: their entries are read again
+	Aside   string `json:"dead_letters_now"`
+}
+
+func (l resetLine) print(w io.Writer) error {
+	_, err := fmt.Fprintf(w, `reset %s, which was settled up to %s
+  in Redis, to be counted      %12s
+  of these a second time       %12s
+  dead letters put aside       %12s, as %s
+  of these dropped             %12s, for their entries are read again
+`, l.Source, l.Was, grouped(l.Held), grouped(l.Again), grouped(l.Letters), l.Aside, grouped(l.Dropped))
+	return err
+}

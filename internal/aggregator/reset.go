@@ -1,0 +1,69 @@
+package aggregator
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/events"
+	"aggregator/internal/ledger"
+)
+
+// Foresight is what a reset of a source would lead to, in entries.
+type Foresight struct {
+	Held  int64 // in Redis now: all of them will be counted
+	Again int64 // of these, those at or before the checkpoint, or in hand: counted before
+}
+
+// ForeseeReset says what a reset of a source would lead to. It changes nothing.
+func ForeseeReset(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (f Foresight, err error) {
+	at, err := ledger.Load(ctx, pool, source.Name())
+	if err != nil && !errors.Is(err, ledger.ErrNoCheckpoint) {
+		return f, err
+	}
+	if f.Again, f.Held, err = source.Held(ctx, at.Position); err != nil || at.Updated.IsZero() {
+		return f, err
+	}
+	ahead, err := ledger.Ahead(ctx, pool, at)
+	if err != nil {
+		return f, err
+	}
+	inHand, err := source.CountMarked(ctx, at.Position, ahead)
+	f.Again += inHand
+	return f, err
+}
+
+// Reset forgets up to where the sources are settled: all entries that are in Redis are
+// counted from the begin, also those that were counted before. See ledger.Reset.
+//
+// What tells settled entries from others is all in PostgreSQL, and changes in one commit. In
+// Redis there is only the bookmark, which nothing is read by. It is put back before that
+// commit, while nobody can read a checkpoint, so that from this moment on nobody trims any
+// more to a checkpoint that he has read before (events.Source.Trim). Killed before the
+// commit, all is as it was: the next one to work on the source puts the bookmark forward
+// again. Killed after it, all is done.
+//
+// The last id of a stream that was raised is left as it is: new entries come after it, and a
+// reader who begins at zero sees those before it, too.
+func Reset(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source) ([]ledger.Anew, error) {
+	names, byName := make([]string, len(sources)), make(map[string]*events.Source)
+	for i, source := range sources {
+		names[i], byName[source.Name()] = source.Name(), source
+	}
+	crash("before_reset")
+	done, err := ledger.Reset(ctx, pool, names, func(ctx context.Context, name string, after, to events.Position, drop func([]events.Entry) error) (int64, error) {
+		source := byName[name]
+		state, err := source.Rewind(ctx)
+		if err != nil {
+			return 0, err
+		}
+		crash("rewound")
+		if to.After(state.Last) {
+			to = state.Last
+		}
+		return state.Added - state.Length, source.Entries(ctx, after, to, drop)
+	})
+	crash("after_reset")
+	return done, err
+}

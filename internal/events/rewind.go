@@ -1,0 +1,68 @@
+package events
+
+import (
+	"context"
+	"math"
+)
+
+// MaxSeq is the last sequence number that a position may have.
+const MaxSeq = math.MaxInt64
+
+// Entry is an entry of a stream as it is kept.
+type Entry struct {
+	Position Position
+	Payload  Payload
+}
+
+// Rewind puts the bookmark back to before the first entry, and returns the state of the
+// stream at that moment. Whoever has seen the bookmark further on does not trim any more (see
+// Trim); whoever sees it there puts it forward again by the next Trim, and nothing has
+// happened. Safe to repeat.
+func (s *Source) Rewind(ctx context.Context) (State, error) {
+	reply, err := rewindScript.Run(ctx, s.client, []string{s.stream}, Group).StringSlice()
+	if err != nil {
+		return State{}, s.failed("rewinding", err)
+	}
+	var p replyParser
+	state := State{Added: p.number(reply, 0), Length: p.number(reply, 1), Last: p.position(reply, 2)}
+	return state, s.failed("rewinding", p.err)
+}
+
+// Held counts the entries of the stream up to a position, and those of all, with what is in
+// the list that feeds it. It reads only.
+func (s *Source) Held(ctx context.Context, to Position) (upTo, all int64, err error) {
+	if upTo, err = s.countEntries(ctx, Position{}, to); err != nil {
+		return 0, 0, err
+	}
+	state, err := s.Inspect(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	listed, err := s.listed(ctx)
+	return upTo, state.Length + listed, err
+}
+
+// Entries shows the entries behind one position up to another one, that one included, a page
+// at a time, until show fails, whose error it returns. It reads only.
+func (s *Source) Entries(ctx context.Context, after, to Position, show func([]Entry) error) error {
+	var page []Entry
+	bytes := 0
+	flush := func() error {
+		defer func() { page, bytes = nil, 0 }()
+		if len(page) == 0 {
+			return nil
+		}
+		return show(page)
+	}
+	err := s.scan(ctx, after, to, func(at Position, fields []byte) error {
+		page = append(page, Entry{at, s.decoder.entry(fields).payload})
+		if bytes += len(fields); len(page) < scanEntries && bytes < scanBytes {
+			return nil
+		}
+		return flush()
+	})
+	if err != nil {
+		return err
+	}
+	return flush()
+}

@@ -1,0 +1,175 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/events"
+)
+
+// Anew is a source that was reset.
+type Anew struct {
+	Was     Checkpoint // its Updated is zero if there was none
+	Now     Checkpoint // at zero
+	Letters int64      // dead letters that were put aside
+	Dropped int64      // of these, those whose entry is still in the stream, and read again
+	Aside   string     // the source of the letters from now on
+}
+
+// Rewind prepares the stream of a source, in Redis, for being read from its begin. It
+// returns how many entries the stream was given that are not there any more. Those that are
+// there behind one position, up to another one, it shows drop.
+type Rewind func(ctx context.Context, source string, after, to events.Position, drop func([]events.Entry) error) (gone int64, err error)
+
+// Reset forgets up to where sources are settled, so that all that their streams hold is read
+// from the begin and counted, whether or not it was counted before:
+//
+//   - Marks are put to zero. They stay as rows, so that who retries a dead letter has
+//     something to lock.
+//   - Checkpoints are put to zero, in a new epoch, from which on the books are kept anew.
+//   - Dead letters are put aside, under another source (Aside): their positions may be given
+//     again, and they belong to the books of before. They can be listed, retried and dropped
+//     as ever; but those that nobody has settled and whose entries are still there become
+//     dropped, for these will be read again.
+//
+// All of it is one durable transaction. It waits until no transaction that moves a mark is
+// in flight and holds up those of all sources until its end; from before Rewind is called
+// until its end nobody can read a checkpoint. Whoever has read one before finds that out when
+// he next reads marks, makes one, or moves the checkpoint, and begins again.
+//
+// What Rewind does must be harmless if the transaction then fails. After an error it
+// did not happen, unless the connection broke at its very end. To repeat it does no harm as
+// long as nothing was read meanwhile.
+func Reset(ctx context.Context, pool *pgxpool.Pool, sources []string, rewind Rewind) ([]Anew, error) {
+	all := make([]Anew, len(sources))
+	err := durably(ctx, pool, func(tx pgx.Tx) error {
+		for _, statement := range []string{takeYourTime, lockMarks} {
+			if _, err := tx.Exec(ctx, statement); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.Exec(ctx, resetMarks, sources); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, lockCheckpoints); err != nil {
+			return err
+		}
+		for i, source := range sources {
+			if err := all[i].begin(ctx, tx, source, rewind); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("resetting: %w", err)
+	}
+	return all, nil
+}
+
+const (
+	// There may be a million marks, and it takes a second to look through as many entries.
+	takeYourTime = `SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true),
+    set_config('enable_seqscan', 'on', true)`
+
+	// In the order in which Advance takes them. Without the first lock, a mark could come
+	// between the update and the commit. That of the checkpoints keeps everybody who reads
+	// Redis first and the checkpoint then from seeing a stream that is rewound and a
+	// checkpoint that is not.
+	lockMarks       = `LOCK TABLE aggregator.mark IN SHARE ROW EXCLUSIVE MODE`
+	lockCheckpoints = `LOCK TABLE aggregator.checkpoint IN ACCESS EXCLUSIVE MODE`
+
+	resetMarks = `UPDATE aggregator.mark SET position_ms = 0, position_seq = 0, applied = 0
+WHERE source = ANY($1) AND (position_ms, position_seq, applied) <> (0, 0, 0)`
+
+	resetCheckpoint = `INSERT INTO aggregator.checkpoint AS c (source, position_ms, position_seq, base, entries, epoch)
+VALUES ($1, 0, 0, $2, $2, 1)
+ON CONFLICT (source) DO UPDATE SET position_ms = 0, position_seq = 0, base = excluded.base, entries = excluded.entries,
+    epoch = c.epoch + 1, updated_at = now()
+RETURNING source, position_ms, position_seq, base, entries, epoch, updated_at`
+
+	unsettledRange = `SELECT coalesce(min(position_ms) - 1, 0), coalesce(max(position_ms), 0) FROM aggregator.dead_letter
+WHERE source = $1 AND settled_at IS NULL`
+
+	dropThere = `UPDATE aggregator.dead_letter d SET settled_at = now(), settled_as = 'dropped'
+FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::bytea[]) e (ms, seq, form, payload)
+WHERE d.source = $1 AND d.position_ms = e.ms AND d.position_seq = e.seq AND d.settled_at IS NULL
+    AND d.payload_form = e.form AND d.payload = e.payload`
+
+	putAside = `UPDATE aggregator.dead_letter SET source = $2 WHERE source = $1`
+)
+
+// begin begins the books of one source anew.
+func (a *Anew) begin(ctx context.Context, tx pgx.Tx, source string, rewind Rewind) error {
+	rows, _ := tx.Query(ctx, selectCheckpoints+` WHERE source = $1`, source) // its error is also that of the rows
+	was, err := pgx.CollectRows(rows, scanCheckpoint)
+	if err != nil {
+		return err
+	}
+	if len(was) > 0 {
+		a.Was = was[0]
+	}
+	after, to := events.Position{Seq: events.MaxSeq}, events.Position{Seq: events.MaxSeq}
+	if err := tx.QueryRow(ctx, unsettledRange, source).Scan(&after.Ms, &to.Ms); err != nil {
+		return err
+	}
+	if after.Ms < 0 {
+		after = events.Position{}
+	}
+	// The same position alone does not make the same entry: the stream may be another one.
+	drop := func(page []events.Entry) error {
+		var ms, seq []int64
+		var forms []string
+		var payloads [][]byte
+		for _, e := range page {
+			ms, seq = append(ms, e.Position.Ms), append(seq, e.Position.Seq)
+			forms, payloads = append(forms, string(e.Payload.Form)), append(payloads, e.Payload.Bytes)
+		}
+		tag, err := tx.Exec(ctx, dropThere, source, ms, seq, forms, payloads)
+		a.Dropped += tag.RowsAffected()
+		return err
+	}
+	gone, err := rewind(ctx, source, after, to, drop)
+	if err != nil {
+		return err
+	}
+	rows, _ = tx.Query(ctx, resetCheckpoint, source, gone) // likewise
+	if a.Now, err = pgx.CollectExactlyOneRow(rows, scanCheckpoint); err != nil {
+		return err
+	}
+	a.Aside = aside(source, a.Now.Epoch)
+	tag, err := tx.Exec(ctx, putAside, source, a.Aside)
+	a.Letters = tag.RowsAffected()
+	return err
+}
+
+// aside is the source of the dead letters of all epochs before this one. No stream of ours has
+// such a name: see config.
+func aside(source string, epoch int64) string { return fmt.Sprintf("%s@%d", source, epoch) }
+
+var anAside = regexp.MustCompile(`@[0-9]+$`)
+
+// origin is the source that letters come from which may have been put aside.
+func origin(source string) string { return anAside.ReplaceAllString(source, "") }
+
+// Ahead returns the marks of a source that have passed its checkpoint, by profile. It reads all
+// marks, and changes nothing.
+func Ahead(ctx context.Context, pool *pgxpool.Pool, at Checkpoint) (map[int64]events.Position, error) {
+	rows, _ := pool.Query(ctx, `SELECT child_profile_id, position_ms, position_seq FROM aggregator.mark
+WHERE source = $1 AND (position_ms, position_seq) > ($2, $3)`, at.Source, at.Position.Ms, at.Position.Seq) // its error is also that of the rows
+	marks := make(map[int64]events.Position)
+	var id int64
+	var mark events.Position
+	_, err := pgx.ForEachRow(rows, []any{&id, &mark.Ms, &mark.Seq}, func() error {
+		marks[id] = mark
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading marks of %s: %w", at.Source, err)
+	}
+	return marks, nil
+}
