@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
@@ -25,7 +27,8 @@ type app struct {
 	level slog.LevelVar // of the log
 }
 
-// configured is a command's RunE that first loads the settings.
+// configured is a command's RunE that first loads the settings. What PostgreSQL says is wrong
+// is returned with which database it is.
 func (a *app) configured(run func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		cfg, err := config.Load(cmd.Flags())
@@ -36,8 +39,17 @@ func (a *app) configured(run func(cmd *cobra.Command, args []string) error) func
 		a.level.Set(logLevel(cfg.Log.Level))
 		a.log = newLog(a.stderr, &a.level, cfg.Log.Format)
 		redis.SetLogger(redisLog{a.log})
-		return run(cmd, args)
+		return a.located(run(cmd, args))
 	}
+}
+
+// located adds to an error of PostgreSQL's which database it is, if nothing in it says so yet.
+func (a *app) located(err error) error {
+	var said *pgconn.PgError
+	if !errors.As(err, &said) || errors.Is(err, postgres.ErrUnreachable) || errors.Is(err, postgres.ErrPooler) {
+		return err
+	}
+	return fmt.Errorf("%w (PostgreSQL at %s)", err, postgres.Describe(string(a.cfg.Postgres.URL)))
 }
 
 // openPostgres opens a pool of so many connections to a database with our schema. Errors

@@ -99,7 +99,8 @@ func TestOpenPostgresNotMigrated(t *testing.T) {
 	_, err := a.openPostgres(t.Context(), 3)
 	require.ErrorIs(t, err, postgres.ErrSchema)
 	require.Equal(t, exitFailed, exitCode(err))
-	require.ErrorContains(t, err, "run: aggregator migrate up")
+	require.EqualError(t, err, "the database schema does not fit: that of PostgreSQL at "+postgres.Describe(string(a.cfg.Postgres.URL))+
+		" has not been created; run: aggregator migrate up")
 }
 
 // answering is the address of a server that says the same to whoever connects, and hangs up.

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/ledger"
+	"aggregator/internal/postgres"
 )
 
 func (s *pair) runs(args ...string) []runLine {
@@ -32,7 +33,9 @@ func TestRuns(t *testing.T) {
 	s.program("drain", "--dry-run").requireDone(t) // leaves no trace
 	s.exec(`REVOKE INSERT ON aggregator.checkpoint FROM aggregator_daemon; REVOKE UPDATE ON aggregator.checkpoint FROM aggregator_daemon`)
 	s.push("1:1:LIKE")
-	s.program("drain").requireFailure(t, exitFailed, "permission denied for table checkpoint")
+	refused := s.program("drain")
+	refused.requireFailure(t, exitFailed, "permission denied for table checkpoint")
+	require.Contains(t, refused.stderr, " (PostgreSQL at "+postgres.Describe(s.db.Config().ConnString())+")\n")
 
 	all := s.runs()
 	require.Len(t, all, 3)

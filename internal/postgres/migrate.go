@@ -120,5 +120,5 @@ func checkVersion(ctx context.Context, cfg *pgx.ConnConfig) error {
 		return reachable(cfg, err)
 	}
 	defer conn.Close(ctx)
-	return checkSchema(ctx, conn)
+	return checkSchema(ctx, conn, describe(cfg))
 }

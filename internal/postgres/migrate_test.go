@@ -138,7 +138,7 @@ func TestCheckSchema(t *testing.T) {
 		"no schema":   {testenv.EmptyDatabase(t), ``, "has not been created; run: aggregator migrate up"},
 		"no table":    {testenv.EmptyDatabase(t), `CREATE SCHEMA aggregator`, "has not been created; run: aggregator migrate up"},
 		"older":       {testenv.Database(t), forget, "is needed; run: aggregator migrate up"},
-		"newer":       {testenv.Database(t), record, "it is at version 999"},
+		"newer":       {testenv.Database(t), record, "is at version 999"},
 		"not started": {testenv.Database(t), `TRUNCATE aggregator.schema_migrations`, "has not been created"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -148,6 +148,7 @@ func TestCheckSchema(t *testing.T) {
 			err = postgres.CheckSchema(t.Context(), pool)
 			require.ErrorIs(t, err, postgres.ErrSchema)
 			require.ErrorContains(t, err, tc.want)
+			require.ErrorContains(t, err, "that of PostgreSQL at "+postgres.Describe(tc.url)+" ")
 		})
 	}
 	t.Run("migrating a newer one", func(t *testing.T) {

@@ -32,13 +32,15 @@ type querier interface {
 }
 
 // CheckSchema returns nil when the newest migration of this program is applied. An error
-// with ErrSchema says at what version the database is, and what to do; any other error
+// with ErrSchema says which database is at what version, and what to do; any other error
 // means that it could not be found out.
 func CheckSchema(ctx context.Context, pool *pgxpool.Pool) error {
-	return reachable(pool.Config().ConnConfig, checkSchema(ctx, pool))
+	cfg := pool.Config().ConnConfig
+	return reachable(cfg, checkSchema(ctx, pool, describe(cfg)))
 }
 
-func checkSchema(ctx context.Context, db querier) error {
+// checkSchema is for a database that is described by where.
+func checkSchema(ctx context.Context, db querier, where string) error {
 	at, err := schemaVersion(ctx, db)
 	if err != nil {
 		return err
@@ -47,11 +49,11 @@ func checkSchema(ctx context.Context, db querier) error {
 	need := known[len(known)-1].Version
 	switch {
 	case at == 0:
-		return fmt.Errorf("%w: it has not been created; run: aggregator migrate up", ErrSchema)
+		return fmt.Errorf("%w: that of PostgreSQL at %s has not been created; run: aggregator migrate up", ErrSchema, where)
 	case at < need:
-		return fmt.Errorf("%w: it is at version %d and version %d is needed; run: aggregator migrate up", ErrSchema, at, need)
+		return fmt.Errorf("%w: that of PostgreSQL at %s is at version %d and version %d is needed; run: aggregator migrate up", ErrSchema, where, at, need)
 	case at > need:
-		return fmt.Errorf("%w: it is at version %d, and this program knows no version after %d; install a newer aggregator", ErrSchema, at, need)
+		return fmt.Errorf("%w: that of PostgreSQL at %s is at version %d, and this program knows no version after %d; install a newer aggregator", ErrSchema, where, at, need)
 	}
 	return nil
 }
