@@ -83,29 +83,28 @@ func plans(t *testing.T, profiles int) map[string]string {
 	move := func(profile, from int64) ledger.Move {
 		return ledger.Move{ProfileID: profile, Seen: events.Position{Ms: from}, To: events.Position{Ms: from + 1}, Applied: 1}
 	}
-	batches := map[string]func(*pgx.Batch){
-		"a profile": func(b *pgx.Batch) {
-			ledger.Advance(b, checkpoint, []ledger.Move{move(1, 1)})
-			scores.Create(b, deltas[:1])
-			history.Queue(b, deltas[:1], types)
-		},
-		"several profiles": func(b *pgx.Batch) {
-			ledger.Advance(b, checkpoint, []ledger.Move{move(1, 2), move(2, 1)})
-			scores.Create(b, deltas)
-			history.Queue(b, deltas, types)
-		},
-		"a first mark": func(b *pgx.Batch) { ledger.Advance(b, checkpoint, []ledger.Move{move(2_000_001, 0)}) },
-		"first marks": func(b *pgx.Batch) {
-			ledger.Advance(b, checkpoint, []ledger.Move{move(2_000_002, 0), move(2_000_003, 0)})
-		},
-	}
 	found := map[string]string{}
-	for _, name := range []string{"a profile", "several profiles", "a first mark", "first marks"} {
+	for _, c := range []struct {
+		name   string
+		moves  []ledger.Move
+		deltas int
+		create bool
+	}{
+		{"a profile, rows created", []ledger.Move{move(1, 1)}, 1, true},
+		{"several profiles, rows created", []ledger.Move{move(1, 2), move(2, 1)}, 2, true},
+		{"a profile", []ledger.Move{move(1, 3)}, 1, false},
+		{"several profiles", []ledger.Move{move(1, 4), move(2, 2)}, 2, false},
+		{"a first mark", []ledger.Move{move(2_000_001, 0)}, 0, false},
+		{"first marks", []ledger.Move{move(2_000_002, 0), move(2_000_003, 0)}, 0, false},
+	} {
 		var batch pgx.Batch
-		batches[name](&batch)
+		ledger.Advance(&batch, checkpoint, c.moves)
+		if c.deltas > 0 {
+			history.Queue(&batch, deltas[:c.deltas], types, c.create)
+		}
 		said = nil
-		require.NoError(t, pool.SendBatch(ctx, &batch).Close(), name)
-		found[name] = shape(said)
+		require.NoError(t, pool.SendBatch(ctx, &batch).Close(), c.name)
+		found[c.name] = shape(said)
 	}
 	said = nil
 	_, err = ledger.Marks(ctx, pool, checkpoint, []int64{1, 2, 3})

@@ -53,10 +53,7 @@ func (c catalogue) transaction(runs []run) (*pgx.Batch, tally) {
 	ledger.Advance(batch, c.from, moves)
 	ledger.Bury(batch, c.from.Source, letters)
 	if len(deltas) > 0 {
-		if c.incomplete.Load() {
-			scores.Create(batch, deltas)
-		}
-		history.Queue(batch, deltas, c.types)
+		history.Queue(batch, deltas, c.types, c.incomplete.Load())
 	}
 	return batch, total
 }
@@ -71,8 +68,7 @@ func (c catalogue) revival(id ledger.LetterID, e events.Event) (*pgx.Batch, stri
 	}
 	batch := &pgx.Batch{}
 	ledger.Revive(batch, id, e)
-	scores.Create(batch, []scores.Delta{delta})
-	history.Queue(batch, []scores.Delta{delta}, c.types)
+	history.Queue(batch, []scores.Delta{delta}, c.types, true)
 	return batch, ""
 }
 

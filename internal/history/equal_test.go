@@ -1,8 +1,10 @@
 package history_test
 
 import (
+	"context"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -89,12 +91,39 @@ func TestRowMissing(t *testing.T) {
 	assert.Zero(t, left)
 }
 
+// The application may insert a score, or delete one, while we are about to add to it.
+func TestCreateMeetsAnother(t *testing.T) {
+	pool := connect(t)
+	exec(t, pool, `INSERT INTO genre_score VALUES (1, 1, 5), (1, 2, 5)`)
+	other, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	for _, sql := range []string{`DELETE FROM genre_score WHERE genre_id = 2`, `INSERT INTO genre_score VALUES (1, 3, 100)`} {
+		_, err = other.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
+	var batch pgx.Batch
+	deltas := []scores.Delta{{ProfileID: 1, Genres: []scores.Sum{{ID: 1, Value: 2}, {ID: 2, Value: 2}, {ID: 3, Value: 2}}}}
+	history.Queue(&batch, deltas, types(t, pool), true)
+	done := make(chan error)
+	go func() { done <- pool.SendBatch(context.Background(), &batch).Close() }()
+	require.Eventually(t, func() bool {
+		var waiting int
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting))
+		return waiting == 1
+	}, 10*time.Second, time.Millisecond)
+	require.NoError(t, other.Commit(t.Context()))
+	require.NoError(t, <-done)
+	var scored string
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT string_agg(score::text, ' ' ORDER BY genre_id) FROM genre_score`).Scan(&scored))
+	assert.Equal(t, "7 2 102", scored)
+	var preferred []int64
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT array_agg(genre_id) FROM favorite_genre`).Scan(&preferred))
+	assert.Equal(t, []int64{3}, preferred)
+}
+
 func write(t *testing.T, pool *pgxpool.Pool, create bool, deltas ...scores.Delta) error {
 	t.Helper()
 	var batch pgx.Batch
-	if create {
-		scores.Create(&batch, deltas)
-	}
-	history.Queue(&batch, deltas, types(t, pool))
+	history.Queue(&batch, deltas, types(t, pool), create)
 	return pool.SendBatch(t.Context(), &batch).Close()
 }

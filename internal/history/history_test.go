@@ -42,7 +42,7 @@ func snapshot(t *testing.T, pool *pgxpool.Pool, profiles ...int64) error {
 	for _, id := range profiles {
 		deltas = append(deltas, scores.Delta{ProfileID: id})
 	}
-	history.Queue(&batch, deltas, types(t, pool))
+	history.Queue(&batch, deltas, types(t, pool), false)
 	return pool.SendBatch(t.Context(), &batch).Close()
 }
 
@@ -71,7 +71,7 @@ func TestRowsAreInTheOrderOfTheirStates(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, snapshot(t, pool, 1))
 	var batch pgx.Batch
-	history.Queue(&batch, []scores.Delta{{ProfileID: 1}}, types(t, pool))
+	history.Queue(&batch, []scores.Delta{{ProfileID: 1}}, types(t, pool), false)
 	require.NoError(t, early.SendBatch(t.Context(), &batch).Close())
 	require.NoError(t, early.Commit(t.Context()))
 	var inOrder bool

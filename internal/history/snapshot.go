@@ -19,17 +19,22 @@ const ProfileGone = "LG002"
 // each profile as it stands then, onto the batch of one transaction. The deltas must be
 // of different profiles, in rising order of their ids. The transaction must have locked
 // the profiles' marks before (ledger.Advance, ledger.Revive). It sends nothing; errors
-// come from whoever sends the batch, ProfileGone and scores.RowMissing among them.
-func Queue(batch *pgx.Batch, deltas []scores.Delta, types Types) {
+// come from whoever sends the batch, ProfileGone among them, and scores.RowMissing unless
+// create says that missing scores are made.
+func Queue(batch *pgx.Batch, deltas []scores.Delta, types Types, create bool) {
 	if len(deltas) == 1 {
 		d := deltas[0]
 		scores.QueueLetters(batch, deltas)
 		genres, genreSums := columns(d.Genres)
 		topics, topicSums := columns(d.Topics)
-		batch.Queue(addAndSnapshot, d.ProfileID, types[:], genres, genreSums, topics, topicSums)
+		snapshot := addAndSnapshot
+		if create {
+			snapshot = createAndSnapshot
+		}
+		batch.Queue(snapshot, d.ProfileID, types[:], genres, genreSums, topics, topicSums)
 		return
 	}
-	scores.Queue(batch, deltas)
+	scores.Queue(batch, deltas, create)
 	profiles := make([]int64, len(deltas))
 	for i, d := range deltas {
 		profiles[i] = d.ProfileID
@@ -113,30 +118,54 @@ func preferredOfEach(favorites, table, id string) string {
 `)
 }
 
-// addAndSnapshot does for one profile what scores.Queue and snapshots do for many, but
-// for the letters, in one statement: it reads nothing twice. The scores that stand in the
-// end are those that it has added to and those that it has no business with.
+// These do for one profile what scores.Queue and snapshots do for many, but for the
+// letters, in one statement: it reads nothing twice. The scores that stand in the end are
+// those that it has added to or created, and those that it has no business with.
 //
 // in: $1 profile id; $2 Types; $3, $4 genres and what to add; $5, $6 topics likewise.
-var addAndSnapshot = `WITH ` + add("genre", "$3", "$4") + `, ` + add("topic", "$5", "$6") + `, ` +
-	strings.ReplaceAll(header, "{profiles}", "$1") + `, ` + preferred("genre") + `, ` + preferred("topic") + `
+var (
+	addAndSnapshot    = snapshotOfOne(false)
+	createAndSnapshot = snapshotOfOne(true)
+)
+
+func snapshotOfOne(create bool) string {
+	written := `SELECT 0 FROM added_genre UNION ALL SELECT 0 FROM added_topic`
+	if create {
+		written += ` UNION ALL SELECT 0 FROM created_genre UNION ALL SELECT 0 FROM created_topic`
+	}
+	return `WITH ` + add("genre", "$3", "$4", create) + `, ` + add("topic", "$5", "$6", create) + `, ` +
+		strings.ReplaceAll(header, "{profiles}", "$1") + `, ` + preferred("genre") + `, ` + preferred("topic") + `
 SELECT aggregator.require(false, CASE WHEN sum(headers) = 1 THEN '` + scores.RowMissing + `' ELSE '` + ProfileGone + `' END,
     'the child profile, or a score, has no row')
-FROM (SELECT 1 FROM header UNION ALL SELECT 0 FROM added_genre UNION ALL SELECT 0 FROM added_topic) written (headers)
+FROM (SELECT 1 FROM header UNION ALL ` + written + `) written (headers)
 HAVING count(*) <> 1 + cardinality($3) + cardinality($5)`
+}
 
 // All the sums of a profile are one row of two arrays: to look into them for each score
 // that the profile has is cheaper than any join.
-func add(kind, ids, sums string) string {
-	return strings.NewReplacer("{kind}", kind, "{ids}", ids, "{sums}", sums).Replace(`added_{kind} AS (
+func add(kind, ids, sums string, create bool) string {
+	sql := `added_{kind} AS (
     UPDATE {kind}_score s SET score = s.score + d.sums[array_position(d.ids, s.{kind}_id)]
     FROM (VALUES ({ids}::bigint[], {sums}::float8[])) d (ids, sums)
     WHERE s.child_profile_id = $1 AND s.{kind}_id = ANY (d.ids)
     RETURNING s.{kind}_id AS id, s.score
-), {kind}s AS (
-    SELECT id, score FROM added_{kind}
+), `
+	written := `SELECT id, score FROM added_{kind}`
+	if create {
+		// If the application inserts one of them meanwhile, this waits until it has, and adds to it.
+		sql += `created_{kind} AS (
+    INSERT INTO {kind}_score AS s (child_profile_id, {kind}_id, score)
+    SELECT $1, id, sum FROM unnest({ids}::bigint[], {sums}::float8[]) d (id, sum) WHERE id <> ALL (ARRAY(SELECT id FROM added_{kind}))
+    ON CONFLICT (child_profile_id, {kind}_id) DO UPDATE SET score = s.score + excluded.score
+    RETURNING s.{kind}_id AS id, s.score
+), `
+		written += ` UNION ALL SELECT id, score FROM created_{kind}`
+	}
+	sql += `{kind}s AS (
+    ` + written + `
     UNION ALL SELECT {kind}_id, score FROM {kind}_score WHERE child_profile_id = $1 AND {kind}_id <> ALL ({ids})
-)`)
+)`
+	return strings.NewReplacer("{kind}", kind, "{ids}", ids, "{sums}", sums).Replace(sql)
 }
 
 func preferred(kind string) string {

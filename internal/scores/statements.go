@@ -7,41 +7,38 @@ import (
 )
 
 // RowMissing is the SQLSTATE with which Queue fails its transaction when a score to be
-// added to has no row. Create makes them.
+// added to has no row, unless it may create it.
 const RowMissing = "LG004"
 
 // Queue puts the statements that add the deltas onto the batch of one transaction. The
 // deltas must be of different profiles, in rising order of their ids. It sends nothing;
-// errors come from whoever sends the batch, RowMissing among them.
-func Queue(batch *pgx.Batch, deltas []Delta) {
+// errors come from whoever sends the batch, RowMissing among them unless create says that
+// missing rows are made. Nearly always all are there, and to look for those that are not
+// takes a while.
+func Queue(batch *pgx.Batch, deltas []Delta, create bool) {
+	genreSums, topicSums := addGenres, addTopics
+	if create {
+		genreSums, topicSums = createGenres, createTopics
+	}
 	if c := columnsOf(deltas, genres); len(c.ids) > 0 {
-		batch.Queue(addGenres, c.profiles, c.ids, c.values)
+		batch.Queue(genreSums, c.profiles, c.first, c.last, c.ids, c.values)
 	}
 	if c := columnsOf(deltas, topics); len(c.ids) > 0 {
-		batch.Queue(addTopics, c.profiles, c.ids, c.values)
+		batch.Queue(topicSums, c.profiles, c.first, c.last, c.ids, c.values)
 	}
 	QueueLetters(batch, deltas)
-}
-
-// Create puts statements onto the batch that create the rows, of nothing scored, that the
-// deltas need and that are not there. Nearly always they are there, so that it is left out
-// until RowMissing asks for it. Safe to repeat.
-func Create(batch *pgx.Batch, deltas []Delta) {
-	if c := columnsOf(deltas, genres); len(c.ids) > 0 {
-		batch.Queue(createGenres, c.profiles, c.ids)
-	}
-	if c := columnsOf(deltas, topics); len(c.ids) > 0 {
-		batch.Queue(createTopics, c.profiles, c.ids)
-	}
 }
 
 func genres(d Delta) []Sum { return d.Genres }
 func topics(d Delta) []Sum { return d.Topics }
 
-// columns are the sums of several profiles, an array a column.
+// columns are the sums of several profiles, an array a column: of each profile, where its
+// sums begin and end among those of all, counted from 1.
 type columns struct {
-	profiles, ids []int64
-	values        []float64
+	profiles    []int64
+	first, last []int32
+	ids         []int64
+	values      []float64
 }
 
 func columnsOf(deltas []Delta, sums func(Delta) []Sum) columns {
@@ -49,11 +46,18 @@ func columnsOf(deltas []Delta, sums func(Delta) []Sum) columns {
 	for _, d := range deltas {
 		n += len(sums(d))
 	}
-	c := columns{make([]int64, 0, n), make([]int64, 0, n), make([]float64, 0, n)}
+	c := columns{ids: make([]int64, 0, n), values: make([]float64, 0, n)}
 	for _, d := range deltas {
-		for _, s := range sums(d) {
-			c.profiles, c.ids, c.values = append(c.profiles, d.ProfileID), append(c.ids, s.ID), append(c.values, s.Value)
+		some := sums(d)
+		if len(some) == 0 {
+			continue
 		}
+		c.profiles = append(c.profiles, d.ProfileID)
+		c.first = append(c.first, int32(len(c.ids)+1))
+		for _, s := range some {
+			c.ids, c.values = append(c.ids, s.ID), append(c.values, s.Value)
+		}
+		c.last = append(c.last, int32(len(c.ids)))
 	}
 	return c
 }
@@ -100,18 +104,31 @@ var (
 func of(kind, sql string) string { return strings.ReplaceAll(sql, "{kind}", kind) }
 
 const (
-	addSums = `WITH added AS (
-    UPDATE {kind}_score s SET score = s.score + d.score
-    FROM unnest($1::bigint[], $2::bigint[], $3::float8[]) d (child_profile_id, id, score)
-    WHERE s.child_profile_id = d.child_profile_id AND s.{kind}_id = d.id
-    RETURNING 1
-)
-SELECT aggregator.require(false, '` + RowMissing + `', 'a {kind} score has no row') FROM added HAVING count(*) <> cardinality($1)`
+	// All scores of a profile are read, and each is looked for among the profile's sums. That
+	// is cheaper than to look each sum up in the index, out of which "+ 0" keeps it.
+	addedSums = `WITH delta AS MATERIALIZED (
+    SELECT child_profile_id, ($4::bigint[])[first:last] AS ids, ($5::float8[])[first:last] AS sums
+    FROM unnest($1::bigint[], $2::int[], $3::int[]) d (child_profile_id, first, last)
+), added AS (
+    UPDATE {kind}_score s SET score = s.score + d.sums[array_position(d.ids, s.{kind}_id)]
+    FROM delta d
+    WHERE s.child_profile_id = d.child_profile_id AND s.{kind}_id + 0 = ANY (d.ids)
+    RETURNING s.child_profile_id, s.{kind}_id AS id
+)`
 
-	// If the application inserts one of them meanwhile, this waits until it has.
-	createSums = `INSERT INTO {kind}_score (child_profile_id, {kind}_id, score)
-SELECT d.child_profile_id, d.id, 0 FROM unnest($1::bigint[], $2::bigint[]) d (child_profile_id, id)
-ON CONFLICT (child_profile_id, {kind}_id) DO NOTHING`
+	refuse = `
+SELECT aggregator.require(false, '` + RowMissing + `', 'a {kind} score has no row')`
+
+	addSums = addedSums + refuse + ` FROM added HAVING count(*) <> cardinality($4)`
+
+	// If the application inserts one of them meanwhile, this waits until it has, and adds to it.
+	createSums = addedSums + `, created AS (
+    INSERT INTO {kind}_score AS s (child_profile_id, {kind}_id, score)
+    SELECT d.child_profile_id, u.id, u.sum FROM delta d CROSS JOIN unnest(d.ids, d.sums) u (id, sum)
+    WHERE (d.child_profile_id, u.id) NOT IN (SELECT child_profile_id, id FROM added)
+    ON CONFLICT (child_profile_id, {kind}_id) DO UPDATE SET score = s.score + excluded.score
+    RETURNING 1
+)` + refuse + ` FROM (SELECT FROM added UNION ALL SELECT FROM created) written HAVING count(*) <> cardinality($4)`
 )
 
 // A profile's MBTI scores are one row: to insert it, or else update it, is one look-up.

@@ -29,8 +29,7 @@ func connect(t *testing.T) *pgxpool.Pool {
 func apply(t *testing.T, pool *pgxpool.Pool, deltas ...scores.Delta) {
 	t.Helper()
 	var batch pgx.Batch
-	scores.Create(&batch, deltas)
-	scores.Queue(&batch, deltas)
+	scores.Queue(&batch, deltas, true)
 	require.NoError(t, pool.SendBatch(t.Context(), &batch).Close())
 }
 
@@ -121,8 +120,7 @@ func TestQueueMeetsAnInsert(t *testing.T) {
 	go func() {
 		var batch pgx.Batch
 		deltas := []scores.Delta{{ProfileID: 1, Genres: []scores.Sum{{ID: 1, Value: 2}}}}
-		scores.Create(&batch, deltas)
-		scores.Queue(&batch, deltas)
+		scores.Queue(&batch, deltas, true)
 		done <- pool.SendBatch(context.Background(), &batch).Close()
 	}()
 	require.Eventually(t, func() bool {
