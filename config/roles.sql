@@ -10,7 +10,8 @@
 --
 --   aggregator_owner    owns the schema aggregator; nobody logs in as it
 --   aggregator_migrate  runs aggregator migrate, and acts as aggregator_owner
---   aggregator_daemon   runs aggregator run, drain, search-text, dead, checkpoint and verify
+--   aggregator_daemon   runs aggregator run, drain, search-text, dead, verify, and checkpoint, of which
+--                       reset forgets by updates what it has no right to delete
 --   aggregator_purge    runs aggregator purge: the only one that deletes history. For a daemon
 --                       that purges by schedule: GRANT aggregator_purge TO aggregator_daemon
 --   aggregator_reader   reads: aggregator history, runs, status, checkpoint show; Grafana

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -104,6 +105,24 @@ func TestResetOfAStreamMadeAnew(t *testing.T) {
 	s.requireBalanced("4 applied + 1 dead letters = 5 settled + 0 in hand")
 	require.Contains(t, s.program("dead", "list").stdout, "book-like-events@1  ")
 	require.Contains(t, s.program("runs", "--kind", "reset").stdout, "done")
+}
+
+// If they are old entries after all, the other advice helps.
+func TestStreamMadeAnewOfOldEntries(t *testing.T) {
+	s := newPair(t)
+	s.push("1:1:LIKE")
+	require.Zero(t, s.program("drain").code)
+	require.NoError(t, s.redis.Del(t.Context(), "book-like-events").Err())
+	s.add("1-0", "1:1:LIKE")
+	advice := regexp.MustCompile(`XTRIM \S+ MINID \d+-\d+`).FindString(s.program("drain", "--log-level", "error").stderr)
+	var command []any
+	for _, word := range strings.Fields(advice) {
+		command = append(command, word)
+	}
+	require.NoError(t, s.redis.Do(t.Context(), command...).Err())
+	s.push("1:1:LIKE")
+	require.Contains(t, s.program("drain", "-o", "json").stdout, `"applied": 1,`)
+	require.Contains(t, s.program("drain", "-o", "json").stdout, `"applied": 0,`)
 }
 
 // Scores were put back by hand, and what is retained in Redis is read again. A dead letter

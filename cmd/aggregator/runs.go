@@ -21,7 +21,7 @@ func newRuns(a *app) *cobra.Command {
 		Use:   "runs",
 		Short: "Show past runs: when, how many, how fast, how they ended",
 		Long: `Lists the latest runs, newest first: drains, sessions of the service (service), and what
-else it does by schedule or a command by hand (purge, search_text). A run is running, or ended as
+else it does by schedule or a command by hand (purge, search_text, reset). A run is running, or ended as
 done, limited (a limit ended it with work left), stopped (it was told to) or failed, or was
 interrupted: it is gone without a word, as after kill -9, or PostgreSQL cannot hear it, for
 three quarters of a minute. Of each kind the last ones (runs.keep) are kept.
@@ -32,7 +32,7 @@ to ten seconds older than its end. Nothing but this list relies on these counts.
   aggregator runs --kind drain --last 5
   aggregator runs -o json`,
 	}
-	cmd.Flags().StringVar(&kind, "kind", "", "only runs of this kind: drain, service, purge, search_text")
+	cmd.Flags().StringVar(&kind, "kind", "", "only runs of this kind: drain, service, purge, search_text, reset")
 	cmd.Flags().IntVar(&last, "last", 20, "show at most so many runs")
 	out := addOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {

@@ -96,8 +96,8 @@ func TestResetBesideAZombie(t *testing.T) {
 					w.drain()
 					w.push(700)
 					zombie := w.pauseAt(point, "run")
+					w.reset() // which waits for what is in flight
 					w.putScoresBack()
-					w.reset()
 					if others {
 						limited := w.start("drain", "--max-events", "900") // it ends with events left
 						require.Equal(t, 75, limited.wait(), "%s", limited.tail())

@@ -100,7 +100,8 @@ func queueMoves(batch *pgx.Batch, from Checkpoint, moves []Move, one, many strin
 //
 // Who makes a first mark must have read from the checkpoint of this epoch on, or it would
 // pass over what came before. To move one there is nothing more to ask: a reset puts all
-// marks to zero, so that none of them is where it was seen before.
+// marks to zero, and where one was seen before it stands again only when all that is in the
+// stream up to there has been counted anew.
 const (
 	createMark = `WITH moved AS (
     INSERT INTO aggregator.mark AS m (source, child_profile_id, position_ms, position_seq, applied)
