@@ -58,6 +58,10 @@ dist-test: build $(NFPM) ## install, upgrade and purge the Debian package, in an
 	go build -o bin/services ./scripts/services
 	scripts/dist-test
 
+.PHONY: systemd-test
+systemd-test: $(NFPM) ## the same under a real systemd, in a container that debootstrap fills; root, five minutes
+	scripts/systemd-test
+
 $(NFPM): Makefile
 	GOBIN=$(CURDIR)/bin go install github.com/goreleaser/nfpm/v2/cmd/nfpm@v$(NFPM_VERSION)
 	@touch $@
