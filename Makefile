@@ -59,7 +59,7 @@ dist-test: build $(NFPM) ## install, upgrade and purge the Debian package, in an
 	scripts/dist-test
 
 .PHONY: systemd-test
-systemd-test: $(NFPM) ## the same under a real systemd, in a container that debootstrap fills; root, five minutes
+systemd-test: $(NFPM) ## try that package and its units under a real systemd, in a container; root, debootstrap, five minutes
 	scripts/systemd-test
 
 $(NFPM): Makefile
