@@ -50,8 +50,8 @@ func (s *pair) number(sql string) (n int64) {
 
 const scoreOfBori = `SELECT coalesce(sum(score), 0)::bigint FROM genre_score WHERE child_profile_id = 1`
 
-// The stream is deleted and made anew with ids of before. Nothing is done until somebody says
-// what that is; then all entries are counted, and dead letters of before are there as ever.
+// The stream is deleted and made anew with ids of before, and somebody says so before the
+// service starts: all entries are counted, and dead letters of before are there as ever.
 func TestResetOfAStreamMadeAnew(t *testing.T) {
 	s := newPair(t)
 	s.exec(`INSERT INTO genre (id, name) VALUES (1, 'g')`)
@@ -66,12 +66,6 @@ func TestResetOfAStreamMadeAnew(t *testing.T) {
 	for i, event := range []string{"1:1:LIKE", "3:1:LIKE", "1:1:DISLIKE", "1:1:LIKE"} {
 		s.add(fmt.Sprintf("%d-0", i+1), event)
 	}
-	for _, command := range []string{"drain", "run"} {
-		s.program(command, "--log-level", "error").requireFailure(t, exitFailed,
-			"source book-like-events halted: the stream was made anew: its last id is 4-0, and the checkpoint is at ")
-	}
-	r := s.program("drain", "--log-level", "error")
-	require.Contains(t, r.stderr, "count them: aggregator checkpoint reset; if they are not, remove them: XTRIM book-like-events MINID ")
 
 	before := s.program("checkpoint", "show").stdout
 	s.program("checkpoint", "reset").requireFailure(t, exitUsage, "this would forget up to where book-like-events is settled: "+
@@ -96,7 +90,7 @@ func TestResetOfAStreamMadeAnew(t *testing.T) {
 
 	// Letters of both: each counts once.
 	s.exec(`INSERT INTO child_profile (id, name) VALUES (2, 'late'), (3, 'late')`)
-	r = s.program("dead", "retry", "--reason", "unknown_profile", "-o", "json")
+	r := s.program("dead", "retry", "--reason", "unknown_profile", "-o", "json")
 	r.requireDone(t)
 	require.JSONEq(t, `{"tried": 2, "applied": 2, "settled_before": 0, "still_dead": 0, "why": {}}`, r.stdout)
 	require.JSONEq(t, `{"tried": 0, "applied": 0, "settled_before": 0, "still_dead": 0, "why": {}}`,
@@ -107,22 +101,25 @@ func TestResetOfAStreamMadeAnew(t *testing.T) {
 	require.Contains(t, s.program("runs", "--kind", "reset").stdout, "done")
 }
 
-// If they are old entries after all, the other advice helps.
-func TestStreamMadeAnewOfOldEntries(t *testing.T) {
+// Nobody says so: what was there is kept as a source of its own, which counts if it is drained.
+func TestStreamMadeAnew(t *testing.T) {
 	s := newPair(t)
+	s.exec(`INSERT INTO genre (id, name) VALUES (1, 'g')`)
+	s.exec(`UPDATE book SET genre_id = 1`)
 	s.push("1:1:LIKE")
 	require.Zero(t, s.program("drain").code)
 	require.NoError(t, s.redis.Del(t.Context(), "book-like-events").Err())
 	s.add("1-0", "1:1:LIKE")
-	advice := regexp.MustCompile(`XTRIM \S+ MINID \d+-\d+`).FindString(s.program("drain", "--log-level", "error").stderr)
-	var command []any
-	for _, word := range strings.Fields(advice) {
-		command = append(command, word)
-	}
-	require.NoError(t, s.redis.Do(t.Context(), command...).Err())
+	said := s.program("drain", "--log-level", "error")
+	require.Zero(t, said.code)
+	require.Contains(t, said.stderr, "the stream was made anew")
+	kept := regexp.MustCompile(`\{book-like-events\}:behind:\d+-\d+`).FindString(said.stderr)
 	s.push("1:1:LIKE")
 	require.Contains(t, s.program("drain", "-o", "json").stdout, `"applied": 1,`)
-	require.Contains(t, s.program("drain", "-o", "json").stdout, `"applied": 0,`)
+	for _, applied := range []string{`"applied": 1,`, `"applied": 0,`} {
+		require.Contains(t, s.program("drain", "--source-kind", "stream", "--source-key", kept, "-o", "json").stdout, applied)
+	}
+	require.EqualValues(t, 6, s.number(scoreOfBori))
 }
 
 // Scores were put back by hand, and what is retained in Redis is read again. A dead letter

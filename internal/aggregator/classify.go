@@ -42,8 +42,7 @@ func Classify(err error) Verdict {
 		return classifySQLState(pg.Code)
 	}
 	var tripped *tooManyDead
-	var anew *madeAnew
-	if errors.As(err, &tripped) || errors.As(err, &anew) || errors.Is(err, postgres.ErrIndex) {
+	if errors.As(err, &tripped) || errors.Is(err, postgres.ErrIndex) {
 		return Halt
 	}
 	var reply redis.Error
@@ -57,8 +56,7 @@ func Classify(err error) Verdict {
 // the error says so itself.
 func advice(err error) string {
 	var tripped *tooManyDead
-	var anew *madeAnew
-	if errors.As(err, &tripped) || errors.As(err, &anew) {
+	if errors.As(err, &tripped) {
 		return ""
 	}
 	return "; aggregator doctor says what is missing: mend it and start again"

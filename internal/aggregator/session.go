@@ -3,7 +3,6 @@ package aggregator
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -103,8 +102,7 @@ func (a *Aggregator) start(ctx context.Context, source *events.Source) (ledger.C
 }
 
 // begin makes sure that there is a checkpoint, that the ids of the stream are not behind
-// it, and that what it has passed is trimmed. Its error is a *madeAnew if a person has to say
-// what the entries of the stream are.
+// it, and that what it has passed is trimmed.
 func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
 	defer cancel()
@@ -134,35 +132,20 @@ func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 		}
 	}
 	if checkpoint.Position.After(state.Last) {
-		if state.Length > 0 && state.Unread() {
-			return checkpoint, &madeAnew{source: p.source.Name(), state: state, checkpoint: checkpoint.Position}
-		}
-		passed, err := p.source.Raise(ctx, checkpoint.Position, checkpoint.Entries)
+		raised, err := p.source.Raise(ctx, checkpoint.Position, checkpoint.Entries)
 		if err != nil {
 			return checkpoint, err
 		}
-		p.log.Error("the stream was behind the checkpoint: it was made anew, or Redis was rolled back; raised its last id",
-			"stream_at", state.Last, "checkpoint", checkpoint.Position, "entries_passed_over", passed)
+		log := p.log.With("stream_at", state.Last, "checkpoint", checkpoint.Position, "entries_passed_over", raised.PassedOver)
+		if raised.Kept != "" {
+			log.Error("the stream was made anew, behind the checkpoint; raised its last id, and kept the entries that it had in another stream: drain that if they are to count", "kept_in", raised.Kept)
+		} else {
+			log.Error("the stream was behind the checkpoint: it was deleted, or Redis was rolled back; raised its last id")
+		}
 	} else if !state.Exists {
 		return checkpoint, nil // nothing was ever pushed
 	}
 	return checkpoint, p.trim(ctx, checkpoint)
-}
-
-// madeAnew is the error with which a source halts whose stream is behind the checkpoint, has
-// entries, and has no bookmark of ours in it: it is not an older state of the stream that was
-// read, or one from before the first chunk of all. Its entries have ids at or before the
-// checkpoint, but most likely were never applied: to pass over them would be to lose them.
-type madeAnew struct {
-	source     string
-	state      events.State
-	checkpoint events.Position
-}
-
-func (e *madeAnew) Error() string {
-	return fmt.Sprintf("the stream was made anew: its last id is %s, and the checkpoint is at %s, so that its %d entries look as if they were applied; "+
-		"nothing was done; if they are new, count them: aggregator checkpoint reset; if they are not, remove them: XTRIM %s MINID %s; then start again",
-		e.state.Last, e.checkpoint, e.state.Length, e.source, e.checkpoint)
 }
 
 func (p *partition) trim(ctx context.Context, checkpoint ledger.Checkpoint) error {

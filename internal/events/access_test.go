@@ -74,8 +74,9 @@ func useAll(t *testing.T, source *events.Source) {
 	require.Equal(t, 1, n)
 
 	ahead := events.Position{Ms: batch.Last.Ms + 1000}
-	_, err = source.Raise(ctx, ahead, 1)
+	raised, err := source.Raise(ctx, ahead, 1)
 	require.NoError(t, err)
+	require.NotEmpty(t, raised.Kept)
 	for _, settled := range []events.Position{batch.Last, ahead} { // makes the bookmark, and moves it
 		_, err = source.Trim(ctx, settled, 1, time.Hour, events.Position{})
 		require.NoError(t, err)

@@ -73,15 +73,28 @@ func partitionKey(key string, i, of int) string {
 // companion names the stream beside a list so that both are in one hash slot: Redis
 // hashes what is between the first brace and the next closing one, if it is not empty.
 func companion(list string) (string, error) {
-	open := strings.IndexByte(list, '{')
-	switch {
-	case open >= 0 && strings.IndexByte(list[open:], '}') > 1:
-		return list + ":stream", nil
-	case strings.IndexByte(list, '}') >= 0:
+	if strings.IndexByte(list, '}') >= 0 && !tagged(list) {
 		return "", fmt.Errorf("source.key %q: a list's key with a } needs a hash tag, {...}, that is not empty", list)
-	default:
-		return "{" + list + "}:stream", nil
 	}
+	return beside(list, ":stream"), nil
+}
+
+// aside names the stream that keeps the entries that a stream held when it was raised to a
+// position (Raise). It is a source like any other.
+func aside(stream string, position Position) string {
+	return beside(stream, ":behind:"+position.String())
+}
+
+func beside(key, suffix string) string {
+	if strings.IndexByte(key, '}') >= 0 {
+		return key + suffix
+	}
+	return "{" + key + "}" + suffix
+}
+
+func tagged(key string) bool {
+	open := strings.IndexByte(key, '{')
+	return open >= 0 && strings.IndexByte(key[open:], '}') > 1
 }
 
 // Name is the key of the stream. Marks, checkpoints and dead letters go by it.
@@ -153,9 +166,6 @@ func (s *Source) Inspect(ctx context.Context) (State, error) {
 	return state, p.err
 }
 
-// Unread says that our group has never been given anything, as far as its bookmark tells.
-func (s State) Unread() bool { return s.Bookmark == nil || s.Bookmark.Position.IsZero() }
-
 // Begin is where to start without a checkpoint, and how many entries were added before
 // that. A group of our name that another program read through is taken over where it
 // stands: at its oldest entry not acknowledged, or else behind the last one delivered.
@@ -164,7 +174,7 @@ func (s State) Begin() (Position, int64) {
 	gone := s.Added - s.Length // what was removed was at the beginning
 	b := s.Bookmark
 	switch {
-	case s.Unread():
+	case b == nil || b.Position.IsZero():
 		return Position{}, gone
 	case !b.Pending.IsZero():
 		return b.Pending.previous(), gone
@@ -179,11 +189,27 @@ func (s State) Begin() (Position, int64) {
 // it; entries is how many had been added up to there. A stream whose last id is behind
 // our checkpoint was made anew, or Redis was rolled back; ids that it gave below a mark
 // would be taken for applied ones. It makes the stream if it is gone and changes
-// nothing if the stream is not behind. It returns how many entries it found in the
-// stream that are at or before the position and hence will not be read.
-func (s *Source) Raise(ctx context.Context, position Position, entries int64) (int64, error) {
-	found, err := raiseScript.Run(ctx, s.client, []string{s.stream}, Group, position.String(), entries).Int64()
-	return found, s.failed("raising", err)
+// nothing if the stream is not behind.
+func (s *Source) Raise(ctx context.Context, position Position, entries int64) (Raised, error) {
+	kept := aside(s.stream, position)
+	reply, err := raiseScript.Run(ctx, s.client, []string{s.stream, kept}, Group, position.String(), entries).Int64Slice()
+	if err != nil {
+		return Raised{}, s.failed("raising", err)
+	}
+	if reply[1] == 0 {
+		kept = ""
+	}
+	return Raised{PassedOver: reply[0], Kept: kept}, nil
+}
+
+// Raised is what a Raise found.
+type Raised struct {
+	PassedOver int64 // entries at or before the position, which hence will not be read
+
+	// Kept is the stream that they were copied to, for they were most likely never applied: our
+	// bookmark was not in the stream, or at its begin, so that it is no older state of the one
+	// that was read. Empty if they were applied.
+	Kept string
 }
 
 // Read appends to the batch the entries that follow its last one, at most limit of

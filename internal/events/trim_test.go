@@ -211,12 +211,13 @@ func TestRaise(t *testing.T) {
 	trimmed, err = source.Trim(ctx, far, 42, 0, events.Position{})
 	require.NoError(t, err)
 	assert.Equal(t, events.Trimmed{Behind: true}, trimmed)
-	passed, err := source.Raise(ctx, far, 42)
+	raised, err := source.Raise(ctx, far, 42)
 	require.NoError(t, err)
-	assert.EqualValues(t, 1, passed)
-	passed, err = source.Raise(ctx, far, 42)
+	assert.Equal(t, events.Raised{PassedOver: 1, Kept: "{s}:behind:" + far.String()}, raised)
+	assert.Equal(t, []string{"3-0"}, ids(t, client, raised.Kept))
+	raised, err = source.Raise(ctx, far, 42)
 	require.NoError(t, err)
-	assert.Zero(t, passed, "safe to repeat")
+	assert.Zero(t, raised, "safe to repeat")
 
 	add(t, client, "s", "*")
 	var batch events.Batch
@@ -226,11 +227,24 @@ func TestRaise(t *testing.T) {
 	assert.Equal(t, 1, n)
 
 	require.NoError(t, client.Del(ctx, "s").Err())
-	passed, err = source.Raise(ctx, far, 42)
+	raised, err = source.Raise(ctx, far, 42)
 	require.NoError(t, err)
-	assert.Zero(t, passed)
+	assert.Zero(t, raised)
 	state, err := source.Inspect(ctx)
 	require.NoError(t, err)
 	assert.Equal(t, far, state.Last)
 	assert.EqualValues(t, 42, state.Added)
+
+	// Made anew behind the same position a second time, before what was kept is gone.
+	require.NoError(t, client.Del(ctx, "s").Err())
+	add(t, client, "s", "4-0")
+	_, err = source.Raise(ctx, far, 42)
+	require.ErrorContains(t, err, "BUSYKEY")
+	assert.Equal(t, []string{"4-0"}, ids(t, client, "s"))
+
+	// An older state of the stream that was read: its entries were applied.
+	require.NoError(t, client.Do(ctx, "XGROUP", "CREATE", "s", events.Group, "4-0").Err())
+	raised, err = source.Raise(ctx, far, 42)
+	require.NoError(t, err)
+	assert.Equal(t, events.Raised{PassedOver: 1}, raised)
 }
