@@ -92,7 +92,7 @@ func TestPrint(t *testing.T) {
 		"  url: postgres://u:xxxxx@h/db?sslpassword=xxxxx  # env DATABASE_URL\n",
 		"  workers: 7  # aggregator.yaml:1\n",
 		"  level: warn  # flag --log-level\n",
-		"  max_wait: 20ms  # default\n",
+		"  max_wait: 10ms  # default\n",
 		"  weights:  # aggregator.yaml:2\n    DISLIKE: -2\n    FINISHED: 3\n    LIKE: 2\n",
 	} {
 		require.Contains(t, origins.String(), line)

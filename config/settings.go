@@ -99,7 +99,7 @@ var settings = []setting{
 		Doc:   "How many events are read and applied at a time, at most. A chunk takes what is there: little and at once when it is quiet; from a backlog much, for fewer transactions. A million needs 50 MB of memory.",
 		value: func(c *Config) value { return integer{&c.Chunk.MaxEvents, 1, million} },
 	}, {
-		Key: "chunk.max_wait", Default: "20ms",
+		Key: "chunk.max_wait", Default: "10ms",
 		Doc:   "How long to wait for a chunk to fill up before it is applied as it is.",
 		value: func(c *Config) value { return duration{&c.Chunk.MaxWait, 0, time.Minute} },
 	}, {

@@ -131,9 +131,9 @@ func TestRedisRights(t *testing.T) {
 	server := testenv.Redis(t)
 	user := testenv.RedisAs(t, server, "aggregator_stream", "")
 	admin := connect(t, server)
-	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "aggregator_stream", "-xtrim", "-xsetid", "-info", "-time").Err())
+	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "aggregator_stream", "-copy", "-xtrim", "-xsetid", "-info", "-time").Err())
 	findings := lookAt(t, connect(t, user), stream)
-	requireFinding(t, findings, "problem rights on book-like-events: the user may not use TIME, XSETID, XTRIM")
+	requireFinding(t, findings, "problem rights on book-like-events: the user may not use TIME, XSETID, XTRIM, COPY")
 	requireFinding(t, findings, "unknown eviction: could not look: no permission (+info)")
 	requireFinding(t, findings, "unknown clock: could not look: no permission (+time)")
 

@@ -79,10 +79,10 @@ func companion(list string) (string, error) {
 	return beside(list, ":stream"), nil
 }
 
-// aside names the stream that keeps the entries that a stream held when it was raised to a
-// position (Raise). It is a source like any other.
-func aside(stream string, position Position) string {
-	return beside(stream, ":behind:"+position.String())
+// Aside is the key of the stream that keeps the entries that the source's stream held when it
+// was raised to a position (Raise). It is a source like any other.
+func (s *Source) Aside(position Position) string {
+	return beside(s.stream, ":behind:"+position.String())
 }
 
 func beside(key, suffix string) string {
@@ -191,7 +191,7 @@ func (s State) Begin() (Position, int64) {
 // would be taken for applied ones. It makes the stream if it is gone and changes
 // nothing if the stream is not behind.
 func (s *Source) Raise(ctx context.Context, position Position, entries int64) (Raised, error) {
-	kept := aside(s.stream, position)
+	kept := s.Aside(position)
 	reply, err := raiseScript.Run(ctx, s.client, []string{s.stream, kept}, Group, position.String(), entries).Int64Slice()
 	if err != nil {
 		return Raised{}, s.failed("raising", err)
