@@ -53,7 +53,7 @@ func TestDefaults(t *testing.T) {
 	require.Equal(t, map[string]float64{"LIKE": 2, "DISLIKE": -2}, c.Events.Weights)
 	require.Equal(t, "none", c.Events.Coalesce)
 	require.Equal(t, 1_000_000, c.Chunk.MaxEvents)
-	require.Equal(t, 20*time.Millisecond, c.Chunk.MaxWait)
+	require.Equal(t, 10*time.Millisecond, c.Chunk.MaxWait)
 	require.Equal(t, 4, c.Apply.Workers)
 	require.Equal(t, 1, c.Apply.ProfilesPerTransaction)
 	require.Zero(t, c.Trim.Retain)
