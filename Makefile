@@ -91,7 +91,7 @@ bin/bench: build
 	go build -o $@ ./scripts/bench
 
 .PHONY: bench
-bench: bin/bench ## measure the speed on an idle machine (an hour), write docs/benchmarks.md; REPLAY=file.csv.gz
+bench: bin/bench ## measure the speed on an idle machine (more than an hour), write docs/benchmarks.md; REPLAY=file.csv.gz
 	bin/bench -results docs/benchmarks/results.json $(if $(REPLAY),-replay '$(REPLAY)')
 	bin/bench render
 

@@ -30,7 +30,7 @@ type plan struct {
 	micro int // runs of each Go benchmark; 0: left out
 }
 
-// full takes an hour.
+// full takes more than an hour.
 var full = plan{
 	runs: 5, rungs: 3,
 	events: 100_000, many: 1_000_000, old: 5_000, warmUp: 20_000,
