@@ -189,12 +189,14 @@ func (s State) Begin() (Position, int64) {
 // it; entries is how many had been added up to there. A stream whose last id is behind
 // our checkpoint was made anew, or Redis was rolled back; ids that it gave below a mark
 // would be taken for applied ones. It makes the stream if it is gone and changes
-// nothing if the stream is not behind.
+// nothing if the stream is not behind. Safe to repeat. After an error it may have been done;
+// a repetition then finds nothing, and the error is what says where unread entries are kept.
 func (s *Source) Raise(ctx context.Context, position Position, entries int64) (Raised, error) {
 	kept := s.Aside(position)
 	reply, err := raiseScript.Run(ctx, s.client, []string{s.stream, kept}, Group, position.String(), entries).Int64Slice()
 	if err != nil {
-		return Raised{}, s.failed("raising", err)
+		// If only the reply was lost, this is all that tells where they are.
+		return Raised{}, s.failed("raising (entries that were never read are kept in "+kept+")", err)
 	}
 	if reply[1] == 0 {
 		kept = ""
