@@ -15,7 +15,7 @@ import (
 
 // tiny is enough for a part to do what it does.
 var tiny = plan{
-	runs: 1, rungs: 1, events: 400, warmUp: 100,
+	runs: 1, events: 400, warmUp: 100,
 	rates: []float64{200, 400}, offer: 200 * time.Millisecond, bisect: 1,
 	histories: []int64{200, 2000}, removals: []int64{20, 200},
 	thinned: []int64{1000}, timelines: 1,

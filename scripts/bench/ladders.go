@@ -38,7 +38,7 @@ func (b *bench) ladder(ctx context.Context, name, setting string, values []int) 
 		c.x = float64(value)
 		contenders = append(contenders, c)
 	}
-	return b.compare(ctx, name, b.rungs, contenders)
+	return b.compare(ctx, name, b.runs, contenders)
 }
 
 // differing are settings of the servers to look at, one at a time. Without flushing no event
@@ -99,7 +99,7 @@ func (b *bench) partSettings(ctx context.Context) (err error) {
 		b.log("  left out")
 		return nil
 	}
-	return b.compare(ctx, "settings", b.rungs, contenders)
+	return b.compare(ctx, "settings", b.runs, contenders)
 }
 
 // partBacklog drains ever longer backlogs of the profiles of A.
@@ -116,7 +116,7 @@ func (b *bench) partBacklog(ctx context.Context) error {
 		c.x = float64(count)
 		contenders = append(contenders, c)
 	}
-	return b.compare(ctx, "backlog", b.rungs, contenders)
+	return b.compare(ctx, "backlog", b.runs, contenders)
 }
 
 // partOld climbs from the old job's way to ours. The old ways are given only so many of
@@ -146,5 +146,5 @@ func (b *bench) partOld(ctx context.Context) error {
 		}})
 	}
 	contenders = append(contenders, b.yardstick(from, events), b.drain(report.ByDefault, from), b.drain(report.Together, from, together200))
-	return b.compare(ctx, "old", b.rungs, contenders)
+	return b.compare(ctx, "old", b.runs, contenders)
 }

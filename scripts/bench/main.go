@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&b.kept, "results", "", "keep results in this file")
 	only := flags.String("only", "", "run these parts only, as in A,C")
 	quick := flags.Bool("quick", false, "everything small: a look, not a measurement")
-	runs := flags.Int("runs", 0, "runs of each contender, in place of what each part takes")
+	runs := flags.Int("runs", 0, "runs of each contender, in place of five, or of one with -quick")
 	if err := parse(flags, args); err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string) error {
 		b.plan = small
 	}
 	if *runs > 0 {
-		b.plan = b.withRuns(*runs)
+		b.runs = *runs
 	}
 	chosen, err := choose(*only)
 	if err != nil {

@@ -4,8 +4,7 @@ import "time"
 
 // plan says how much is measured.
 type plan struct {
-	runs  int // of each contender
-	rungs int // of each rung of a ladder
+	runs int // of each contender
 
 	events   int64   // of A and of the ladders, over a tenth as many profiles
 	many     int64   // of C and D
@@ -32,7 +31,7 @@ type plan struct {
 
 // full takes more than an hour.
 var full = plan{
-	runs: 5, rungs: 3,
+	runs:   5,
 	events: 100_000, many: 1_000_000, old: 5_000, warmUp: 20_000,
 	backlogs:  []int64{10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000},
 	chunks:    []int{100, 300, 1_000, 3_000, 10_000, 30_000, 100_000},
@@ -49,7 +48,7 @@ var full = plan{
 
 // small takes two minutes: a look, not a measurement.
 var small = plan{
-	runs: 1, rungs: 1,
+	runs:   1,
 	events: 50_000, many: 100_000, old: 500, warmUp: 20_000,
 	backlogs: []int64{10_000, 100_000},
 	chunks:   []int{20_000, 50_000},
@@ -60,9 +59,4 @@ var small = plan{
 	books:     []int64{10_000},
 	histories: []int64{10_000, 100_000}, removals: []int64{1_000, 10_000},
 	thinned: []int64{10_000}, timelines: 2,
-}
-
-func (p plan) withRuns(n int) plan {
-	p.runs, p.rungs = n, n
-	return p
 }

@@ -29,13 +29,13 @@ func (b *bench) partPurge(ctx context.Context) error {
 		}
 		for _, removed := range b.removals {
 			r := results.Removal{Rows: rows, Removed: removed}
-			for round := range b.rungs {
+			for round := range b.runs {
 				run, err := h.purge(ctx, removed, int64(round))
 				if err != nil {
 					return err
 				}
 				r.Runs = append(r.Runs, run)
-				b.log("  %d/%d  %9d of %9d rows %8.3f s%s", round+1, b.rungs, removed, rows, run.Seconds, disturbed(run.CPU.Others))
+				b.log("  %d/%d  %9d of %9d rows %8.3f s%s", round+1, b.runs, removed, rows, run.Seconds, disturbed(run.CPU.Others))
 			}
 			measured.Removals = append(measured.Removals, r)
 		}
@@ -66,7 +66,7 @@ func (b *bench) partPurge(ctx context.Context) error {
 // thin thins out a new table in each round, and goes through it once more.
 func (b *bench) thin(ctx context.Context, rows int64) (thinning results.Thinning, err error) {
 	thinning.Rows = rows
-	for round := range b.rungs {
+	for round := range b.runs {
 		h, err := b.newHistory(ctx, rows)
 		if err != nil {
 			return thinning, err
@@ -81,7 +81,7 @@ func (b *bench) thin(ctx context.Context, rows int64) (thinning results.Thinning
 		}
 		thinning.Runs = append(thinning.Runs, first)
 		thinning.Again = append(thinning.Again, again.Seconds)
-		b.log("  %d/%d  %9d of %9d rows %8.3f s, again %8.3f s%s", round+1, b.rungs, first.Events, rows, first.Seconds, again.Seconds, disturbed(first.CPU.Others))
+		b.log("  %d/%d  %9d of %9d rows %8.3f s, again %8.3f s%s", round+1, b.runs, first.Events, rows, first.Seconds, again.Seconds, disturbed(first.CPU.Others))
 		if err := h.close(ctx); err != nil {
 			return thinning, err
 		}
