@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -161,7 +162,7 @@ func TestClusterReshard(t *testing.T) {
 				pushed <- err
 			}()
 			for i := range 6 {
-				w.move("{3}", c.Masters[i%3], c.Masters[(i+1)%3])
+				w.move("{3}", i%3, (i+1)%3, c.Masters)
 			}
 			require.NoError(t, <-pushed)
 			w.emptied()
@@ -172,10 +173,13 @@ func TestClusterReshard(t *testing.T) {
 	}
 }
 
-// move moves the slot of a key from one master to another, as redis-cli --cluster reshard does.
-func (w *world) move(key string, from, to *testenv.RedisServer) {
+// move moves the slot of a key from one master to another, as redis-cli --cluster reshard does,
+// and returns when all masters know whose it is. If the next move began before, a message
+// that is still on its way could give the slot to one who has just given it away, for good.
+func (w *world) move(key string, giver, taker int, masters []*testenv.RedisServer) {
 	t := w.t
 	t.Helper()
+	from, to := masters[giver], masters[taker]
 	do := func(node *testenv.RedisServer, args ...any) *redis.Cmd {
 		cmd := ask(t.Context(), node, args...)
 		require.NoError(t, cmd.Err(), "%v", args)
@@ -199,4 +203,38 @@ func (w *world) move(key string, from, to *testenv.RedisServer) {
 	})
 	do(to, "CLUSTER", "SETSLOT", slot, "NODE", target)
 	do(from, "CLUSTER", "SETSLOT", slot, "NODE", target)
+	w.until("all masters know whose the slot is", func() bool {
+		epochs := make(map[string]bool)
+		for _, master := range masters {
+			if owner(t, master, slot) != target {
+				do(master, "CLUSTER", "SETSLOT", slot, "NODE", target)
+				return false
+			}
+			info, err := do(master, "CLUSTER", "INFO").Text()
+			require.NoError(t, err)
+			_, epoch, _ := strings.Cut(info, "cluster_current_epoch:")
+			epoch, _, _ = strings.Cut(epoch, "\r\n")
+			epochs[epoch] = true
+		}
+		return len(epochs) == 1
+	})
+}
+
+// owner is the id of the master that has a slot, as a node sees it; empty if nobody has it.
+func owner(t *testing.T, node *testenv.RedisServer, slot int) string {
+	t.Helper()
+	o, err := redis.ParseURL(node.URL())
+	require.NoError(t, err)
+	client := redis.NewClient(o)
+	defer client.Close()
+	shards, err := client.ClusterShards(t.Context()).Result()
+	require.NoError(t, err)
+	for _, shard := range shards {
+		has := func(r redis.SlotRange) bool { return r.Start <= int64(slot) && int64(slot) <= r.End }
+		master := func(n redis.Node) bool { return n.Role == "master" }
+		if i := slices.IndexFunc(shard.Nodes, master); i >= 0 && slices.ContainsFunc(shard.Slots, has) {
+			return shard.Nodes[i].ID
+		}
+	}
+	return ""
 }
