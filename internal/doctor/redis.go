@@ -183,7 +183,7 @@ func (r *report) redisRights(ctx context.Context, client redis.UniversalClient, 
 		"eval x 1 " + stream, "evalsha x 1 " + stream, "exists " + stream, "time", "xinfo stream " + stream, "xinfo groups " + stream,
 		"xpending " + stream + " g", "xrange " + stream + " - +", "xgroup create " + stream + " g 0", "xgroup setid " + stream + " g 0",
 		"xsetid " + stream + " 1-1", "xtrim " + stream + " minid 0",
-		"copy " + stream + " " + source.Aside(events.Position{}),
+		"copy " + stream + " " + source.Behind(events.Position{}),
 	}
 	if o.Kind == events.KindList {
 		lines = append(lines, "llen "+list, "lrange "+list+" 0 1", "ltrim "+list+" 0 1", "xlen "+stream, "xadd "+stream+" * event x")

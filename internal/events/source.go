@@ -79,9 +79,9 @@ func companion(list string) (string, error) {
 	return beside(list, ":stream"), nil
 }
 
-// Aside is the key of the stream that keeps the entries that the source's stream held when it
+// Behind is the key of the stream that keeps the entries that the source's stream held when it
 // was raised to a position (Raise). It is a source like any other.
-func (s *Source) Aside(position Position) string {
+func (s *Source) Behind(position Position) string {
 	return beside(s.stream, ":behind:"+position.String())
 }
 
@@ -192,11 +192,11 @@ func (s State) Begin() (Position, int64) {
 // nothing if the stream is not behind. Safe to repeat. After an error it may have been done;
 // a repetition then finds nothing, and the error is what says where unread entries are kept.
 func (s *Source) Raise(ctx context.Context, position Position, entries int64) (Raised, error) {
-	kept := s.Aside(position)
+	kept := s.Behind(position)
 	reply, err := raiseScript.Run(ctx, s.client, []string{s.stream, kept}, Group, position.String(), entries).Int64Slice()
 	if err != nil {
-		// If only the reply was lost, this is all that tells where they are.
-		return Raised{}, s.failed("raising (entries that were never read are kept in "+kept+")", err)
+		// If only the reply was lost, this is all that tells where they are; if not, there are none.
+		return Raised{}, s.failed("raising (entries that were never read may be kept in "+kept+")", err)
 	}
 	if reply[1] == 0 {
 		kept = ""

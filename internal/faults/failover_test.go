@@ -107,9 +107,7 @@ func named(t *testing.T, w *world, server *testenv.RedisServer) bool {
 // replicated waits until the replica has all that the master has.
 func replicated(t *testing.T, master *testenv.RedisServer) {
 	t.Helper()
-	o, err := redis.ParseURL(master.URL())
-	require.NoError(t, err)
-	client := redis.NewClient(o)
+	client := connect(master)
 	defer client.Close()
 	// WAIT is about what the connection has seen: its own commands, and so all before them.
 	conn := client.Conn()
@@ -131,13 +129,18 @@ func role(t *testing.T, server *testenv.RedisServer) any {
 }
 
 func ask(ctx context.Context, server *testenv.RedisServer, args ...any) *redis.Cmd {
+	client := connect(server)
+	defer client.Close()
+	return client.Do(ctx, args...)
+}
+
+// connect is to a single server, also of a cluster.
+func connect(server *testenv.RedisServer) *redis.Client {
 	o, err := redis.ParseURL(server.URL())
 	if err != nil {
 		panic(err) // it is ours
 	}
-	client := redis.NewClient(o)
-	defer client.Close()
-	return client.Do(ctx, args...)
+	return redis.NewClient(o)
 }
 
 // Slots move between the nodes of a cluster while events come in and are drained.
@@ -223,9 +226,7 @@ func (w *world) move(key string, giver, taker int, masters []*testenv.RedisServe
 // owner is the id of the master that has a slot, as a node sees it; empty if nobody has it.
 func owner(t *testing.T, node *testenv.RedisServer, slot int) string {
 	t.Helper()
-	o, err := redis.ParseURL(node.URL())
-	require.NoError(t, err)
-	client := redis.NewClient(o)
+	client := connect(node)
 	defer client.Close()
 	shards, err := client.ClusterShards(t.Context()).Result()
 	require.NoError(t, err)
