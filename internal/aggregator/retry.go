@@ -12,6 +12,7 @@ import (
 	"aggregator/internal/events"
 	"aggregator/internal/history"
 	"aggregator/internal/ledger"
+	"aggregator/internal/postgres"
 	"aggregator/internal/scores"
 )
 
@@ -140,7 +141,12 @@ func (r *Retrier) revive(ctx context.Context, id ledger.LetterID, e events.Event
 	if r.Durable {
 		ledger.Durable(batch)
 	}
-	err = r.Pool.SendBatch(ctx, batch).Close()
+	err = r.Pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+		if err := conn.SendBatch(ctx, batch).Close(); err != nil || !r.Durable {
+			return err
+		}
+		return postgres.CheckDurable(conn.Conn())
+	})
 	var refusal *pgconn.PgError
 	if !errors.As(err, &refusal) {
 		if err != nil {

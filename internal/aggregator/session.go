@@ -120,11 +120,14 @@ func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 	if err != nil {
 		return checkpoint, err
 	}
+	// Before the first trim of an attempt something has to be durable that was written in it.
 	if checkpoint.Updated.IsZero() {
 		checkpoint, err = ledger.Create(ctx, p.pool, p.source.Name(), checkpoint.Position, checkpoint.Entries)
-		if err != nil {
-			return checkpoint, err
-		}
+	} else {
+		checkpoint, err = ledger.Confirm(ctx, p.pool, p.source.Name())
+	}
+	if err != nil {
+		return checkpoint, err
 	}
 	if checkpoint.Position.After(state.Last) { // or another instance has moved it since
 		if state, err = p.source.Inspect(ctx); err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"aggregator/internal/events"
+	"aggregator/internal/postgres"
 )
 
 // Checkpoint says up to where a source is settled.
@@ -69,20 +70,42 @@ func Load(ctx context.Context, pool *pgxpool.Pool, source string) (Checkpoint, e
 	return checkpoint, nil
 }
 
-// Create makes the first checkpoint of a source, durably, and returns the one that is
-// there afterwards: another instance may have been first. Safe to repeat.
-func Create(ctx context.Context, pool *pgxpool.Pool, source string, at events.Position, entries int64) (Checkpoint, error) {
-	err := durably(ctx, pool, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `
+// Create makes the first checkpoint of a source, unless there is one, for another instance may
+// have been first, and returns it as Confirm does. Safe to repeat.
+func Create(ctx context.Context, pool *pgxpool.Pool, source string, at events.Position,
+	entries int64,
+) (Checkpoint, error) {
+	_, err := pool.Exec(ctx, `
 INSERT INTO aggregator.checkpoint (source, position_ms, position_seq, base, entries)
 VALUES ($1, $2, $3, $4, $4) ON CONFLICT DO NOTHING`, source, at.Ms, at.Seq, entries)
-		return err
-	})
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("creating the checkpoint of %s: %w", source, err)
 	}
-	return Load(ctx, pool, source)
+	return Confirm(ctx, pool, source)
 }
+
+// Confirm returns the checkpoint of a source once it is certain to be durable. That a checkpoint
+// can be read does not mean that it is: a commit whose answer never came may be visible and yet
+// be lost in a failover to a standby that did not have it. So Confirm writes the row again, as it
+// is, and waits until that is on all disks. The error is ErrNoCheckpoint if there is none. Safe to
+// repeat; without an answer it waits until ctx ends.
+func Confirm(ctx context.Context, pool *pgxpool.Pool, source string) (checkpoint Checkpoint, err error) {
+	err = postgres.Durably(ctx, pool, func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, confirmCheckpoint, source) // its error is also that of the rows
+		checkpoint, err = pgx.CollectExactlyOneRow(rows, scanCheckpoint)
+		if errors.Is(err, pgx.ErrNoRows) {
+			err = ErrNoCheckpoint
+		}
+		return err
+	})
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("confirming the checkpoint of %s: %w", source, err)
+	}
+	return checkpoint, nil
+}
+
+const confirmCheckpoint = `UPDATE aggregator.checkpoint SET position_ms = position_ms WHERE source = $1
+RETURNING source, position_ms, position_seq, base, entries, epoch, updated_at`
 
 // Settlement is a chunk whose profiles are all settled.
 type Settlement struct {
@@ -111,7 +134,7 @@ func Settle(ctx context.Context, pool *pgxpool.Pool, s Settlement) (Checkpoint, 
 	to := s.From
 	to.Position = s.To
 	to.Entries += int64(s.Entries)
-	err := durably(ctx, pool, func(tx pgx.Tx) error {
+	err := postgres.Durably(ctx, pool, func(tx pgx.Tx) error {
 		var batch pgx.Batch
 		Bury(&batch, s.From.Source, s.Dead)
 		if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
@@ -138,14 +161,3 @@ AND cardinality($7::bigint[]) = (
     SELECT count(*) FROM unnest($7, $8::bigint[], $9::bigint[]) w (child_profile_id, ms, seq)
     JOIN aggregator.mark m ON m.source = $1 AND m.child_profile_id = w.child_profile_id
         AND (m.position_ms, m.position_seq) >= (w.ms, w.seq))`
-
-// durably runs a transaction that is on disk, with all committed before it, when this
-// returns without an error. The connections of the pool commit asynchronously.
-func durably(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error {
-	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SET LOCAL synchronous_commit = on`); err != nil {
-			return err
-		}
-		return do(tx)
-	})
-}

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"aggregator/internal/events"
+	"aggregator/internal/postgres"
 )
 
 // Anew is a source that was reset.
@@ -46,7 +47,7 @@ type Rewind func(ctx context.Context, source string, after, to events.Position, 
 // long as nothing was read meanwhile.
 func Reset(ctx context.Context, pool *pgxpool.Pool, sources []string, rewind Rewind) ([]Anew, error) {
 	all := make([]Anew, len(sources))
-	err := durably(ctx, pool, func(tx pgx.Tx) error {
+	err := postgres.Durably(ctx, pool, func(tx pgx.Tx) error {
 		for _, statement := range []string{takeYourTime, lockMarks} {
 			if _, err := tx.Exec(ctx, statement); err != nil {
 				return err

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"aggregator/internal/events"
+	"aggregator/internal/postgres"
 )
 
 // LetterSettled is the SQLSTATE with which Revive fails its transaction when the dead
@@ -69,7 +70,7 @@ func Drop(ctx context.Context, pool *pgxpool.Pool, ids []LetterID) (dropped int6
 	for i, id := range ids {
 		sources[i], ms[i], seq[i] = id.Source, id.Position.Ms, id.Position.Seq
 	}
-	err = durably(ctx, pool, func(tx pgx.Tx) error {
+	err = postgres.Durably(ctx, pool, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, dropLetters, sources, ms, seq)
 		dropped = tag.RowsAffected()
 		return err

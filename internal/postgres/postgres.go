@@ -77,6 +77,7 @@ func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 		params["application_name"] = o.ApplicationName
 	}
 	setParams(cfg, params)
+	neverCancel(cfg)
 	if o.MaxConns > 0 {
 		cfg.MaxConns = int32(o.MaxConns)
 		cfg.MinConns = min(cfg.MinConns, cfg.MaxConns)

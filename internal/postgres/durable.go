@@ -1,0 +1,100 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// ErrNotDurable says that a transaction is committed on the server, and visible, but that the
+// server gave up waiting for its synchronous standby: a failover may still undo it.
+var ErrNotDurable = errors.New("the commit is visible, but its wait for the synchronous standby was cancelled")
+
+// Durably runs a transaction that is on disk, with all that was committed before it, when it
+// returns nil: on the server's disk and, where the server has synchronous standbys, on theirs.
+// The connections of the pool commit asynchronously otherwise.
+//
+// After any error but one that do returned itself, the transaction may be committed and visible
+// without being durable; ErrNotDurable says that it is. When ctx ends during the commit the
+// connection is dropped and the commit is not cancelled (see neverCancel).
+func Durably(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error {
+	return pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+		forgetNotices(conn.Conn())
+		tx, err := conn.Begin(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback(ctx) }() // does nothing after Commit
+		if _, err := tx.Exec(ctx, `SET LOCAL synchronous_commit = on`); err != nil {
+			return err
+		}
+		if err := do(tx); err != nil {
+			return err
+		}
+		if err := tx.Commit(ctx); err != nil {
+			if ctx.Err() != nil {
+				err = fmt.Errorf("%w (it may be waiting for a synchronous standby)", err)
+			}
+			return fmt.Errorf("waiting for PostgreSQL to make a commit durable: %w", err)
+		}
+		return CheckDurable(conn.Conn())
+	})
+}
+
+// waitCancelledKey is where a connection keeps that the wait of a commit was cancelled.
+const waitCancelledKey = "aggregator wait cancelled"
+
+// CheckDurable returns ErrNotDurable if the wait for a synchronous standby was cancelled since
+// the last call of it on the connection. The server answers such a commit as a success, with a
+// warning.
+func CheckDurable(conn *pgx.Conn) error {
+	custom := conn.PgConn().CustomData()
+	_, cancelled := custom[waitCancelledKey]
+	delete(custom, waitCancelledKey)
+	if cancelled {
+		return ErrNotDurable
+	}
+	return nil
+}
+
+func forgetNotices(conn *pgx.Conn) { _ = CheckDurable(conn) }
+
+// noteWarning remembers the warning with which the server answers a commit whose wait for a
+// standby was cancelled. Its text is in the server's language; its routine has one name.
+func noteWarning(conn *pgconn.PgConn, notice *pgconn.Notice) {
+	if notice.Routine == "SyncRepWaitForLSN" {
+		conn.CustomData()[waitCancelledKey] = true
+	}
+}
+
+// errNoCancel is why no cancel request is sent.
+var errNoCancel = errors.New("cancel requests are not sent")
+
+// neverCancel keeps the connections of a pool from sending cancel requests. pgx sends one when it
+// gives up a connection, and a server that gets one while a commit waits for a synchronous standby
+// ends the wait and makes the commit visible: it could be read, and lost in a failover. Without,
+// the statement in flight goes on until it ends or meets statement_timeout.
+func neverCancel(cfg *pgxpool.Config) {
+	cfg.ConnConfig.OnNotice = noteWarning
+	cfg.BeforeConnect = func(_ context.Context, conn *pgx.ConnConfig) error {
+		var connected atomic.Bool
+		dial := conn.DialFunc
+		conn.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if connected.Load() { // hence it is for a cancel request
+				return nil, errNoCancel
+			}
+			return dial(ctx, network, address)
+		}
+		conn.AfterConnect = func(context.Context, *pgconn.PgConn) error {
+			connected.Store(true)
+			return nil
+		}
+		return nil
+	}
+}
