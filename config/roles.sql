@@ -57,7 +57,8 @@ BEGIN
         FOREACH setting IN ARRAY ARRAY[
             'synchronous_commit = off', 'lock_timeout = 5000', 'statement_timeout = 30000',
             'idle_in_transaction_session_timeout = 60000', 'plan_cache_mode = force_generic_plan', 'enable_seqscan = off',
-            'enable_bitmapscan = off', 'enable_hashjoin = off', 'enable_mergejoin = off', 'jit = off'] LOOP
+            'enable_bitmapscan = off', 'enable_hashjoin = off', 'enable_mergejoin = off', 'jit = off',
+            'row_security = off'] LOOP
             EXECUTE format('ALTER ROLE %I SET %s', role, setting);
         END LOOP;
     END LOOP;

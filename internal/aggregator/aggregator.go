@@ -73,7 +73,7 @@ type Stats struct {
 	Applied   int64 // events applied
 	Dead      int64 // dead letters written
 	Skipped   int64 // events that were settled before: by an earlier try or another instance
-	Profiles  int64 // profile transactions committed
+	Profiles  int64 // updates of a profile's scores: one for each profile of a chunk that changed it
 	Chunks    int64
 	Conflicts int64 // transactions folded anew because a mark had moved
 	Restarts  int64 // times that a loop began again from the checkpoint
@@ -240,9 +240,12 @@ type partition struct {
 	source *events.Source
 	log    *slog.Logger
 	dead   breaker
-	hand   struct{ applied, dead atomic.Int64 } // of the chunk in hand: settled events
+	hand   struct{ applied, dead, updated atomic.Int64 } // of the chunk in flight: committed
+	left   *uncertain                                    // of the attempt before
 
 	bookmark events.Position // where it was seen last, in this session
+	streak   streak          // of refusals, in this session
+	limit    atomic.Int64    // entries that a chunk may have after a time-out; 0: as many as the options say
 
 	inHand     atomic.Int64 // bytes that the chunk in hand holds
 	incomplete atomic.Bool  // see catalogue; of the chunk in hand
@@ -257,12 +260,12 @@ func (a *Aggregator) partition(i int) *partition {
 }
 
 // settled counts a committed transaction.
-func (p *partition) settled(t tally, profiles int) {
+func (p *partition) settled(t tally) {
 	p.progressed()
 	p.hand.applied.Add(int64(t.applied))
 	p.hand.dead.Add(int64(t.dead))
+	p.hand.updated.Add(int64(t.updated))
 	p.count.inHand.Add(int64(t.applied + t.dead))
-	p.count.profiles.Add(int64(profiles))
 }
 
 func (p *partition) observe(chunk Chunk) {
@@ -274,6 +277,7 @@ func (p *partition) observe(chunk Chunk) {
 // dropHand forgets the count of the chunk in hand: it is settled, or will be read again.
 func (p *partition) dropHand() {
 	p.count.inHand.Add(-p.hand.applied.Swap(0) - p.hand.dead.Swap(0))
+	p.hand.updated.Store(0)
 }
 
 // loop begins sessions until the mode or ctx ends it.
@@ -282,6 +286,7 @@ func (p *partition) loop(ctx context.Context, m mode) (err error) {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer func() {
+		p.resolveLast(work)
 		if err == nil {
 			p.enter(Stopped, "")
 		}
@@ -304,7 +309,7 @@ func (p *partition) loop(ctx context.Context, m mode) (err error) {
 			p.log.Warn("stopped before the chunk in hand was settled; it will be read again", "error", err)
 			return nil
 		}
-		if Classify(err) == Halt {
+		if verdict := Classify(err); verdict == Halt || verdict == Data { // of no one profile
 			p.enter(Halted, err.Error())
 			return fmt.Errorf("source %s halted: %w%s", p.source.Name(), err, advice(err))
 		}

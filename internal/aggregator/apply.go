@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 
+	"aggregator/internal/history"
 	"aggregator/internal/ledger"
 )
 
@@ -22,29 +23,25 @@ const (
 	few = 4
 )
 
-// apply settles the runs of a chunk: every event of theirs is applied or a dead letter
-// when it returns without an error. After an error some are.
-func (p *partition) apply(ctx context.Context, runs []run, known catalogue) error {
-	together := p.options.ProfilesPerTransaction
-	known.incomplete.Store(false)
+// apply processes the runs of a chunk: every event of theirs is applied or a dead letter
+// when it returns without an error. After an error some are. expected is what was known of
+// the chunk's dead letters before; apply adds those that PostgreSQL refuses.
+func (p *partition) apply(ctx context.Context, f *flight, expected *census) error {
+	runs, together := f.due, p.options.ProfilesPerTransaction
+	var data []refused // for their data, one profile each
+	f.known.incomplete.Store(false)
 	for len(runs) > 0 {
-		created := known.incomplete.Load()
-		refused, err := p.pass(ctx, runs, together, known)
+		failed, err := p.pass(ctx, runs, together, f)
 		if err != nil {
 			return err
 		}
-		// What was created and is not there was taken away by somebody: that is not for us to
-		// try again and again without a pause.
-		for _, r := range refused {
-			if created && Classify(r.why) == Incomplete {
-				return fmt.Errorf("applying events of profile %d: %w", r.runs[0].profileID, r.why)
-			}
-		}
-		if runs, together, err = p.triage(ctx, refused, together, known); err != nil {
+		next, err := p.triage(ctx, failed, together, f)
+		if err != nil {
 			return err
 		}
+		runs, together, data = next.again, next.together, append(data, next.data...)
 	}
-	return nil
+	return p.refuse(ctx, f, data, expected)
 }
 
 // refused are runs whose transaction was rolled back, and why.
@@ -56,7 +53,7 @@ type refused struct {
 // pass sends the transactions of all runs, so many runs each, and returns those refused.
 // One connection is always there for it; more are shared with the other partitions, so
 // that a long chunk of one leaves something for the others.
-func (p *partition) pass(ctx context.Context, runs []run, together int, known catalogue) ([]refused, error) {
+func (p *partition) pass(ctx context.Context, runs []run, together int, f *flight) ([]refused, error) {
 	var (
 		mu     sync.Mutex
 		rest   = runs
@@ -82,13 +79,13 @@ func (p *partition) pass(ctx context.Context, runs []run, together int, known ca
 		failed = append(failed, r)
 	}
 	all, ctx := errgroup.WithContext(ctx)
-	all.Go(func() error { return p.work(ctx, known, take, refuse) })
+	all.Go(func() error { return p.work(ctx, f, take, refuse) })
 	for range min(p.options.Workers, (len(runs)+together-1)/together) - 1 {
 		all.Go(func() error {
 			select {
 			case p.moreWorkers <- struct{}{}:
 				defer func() { <-p.moreWorkers }()
-				return p.work(ctx, known, take, refuse)
+				return p.work(ctx, f, take, refuse)
 			case <-taken:
 				return nil
 			case <-ctx.Done():
@@ -101,7 +98,7 @@ func (p *partition) pass(ctx context.Context, runs []run, together int, known ca
 }
 
 // work sends transactions down one connection until there are no more to take.
-func (p *partition) work(ctx context.Context, known catalogue, take func() []run, refuse func(refused)) error {
+func (p *partition) work(ctx context.Context, f *flight, take func() []run, refuse func(refused)) error {
 	conn, err := p.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("connecting to PostgreSQL: %w", err)
@@ -129,12 +126,14 @@ func (p *partition) work(ctx context.Context, known catalogue, take func() []run
 			profiles -= len(first.runs)
 			if refusal != nil {
 				if Classify(refusal) == Incomplete {
-					known.incomplete.Store(true) // at once: others may be like it
+					f.known.incomplete.Store(true) // at once: others may be like it
 				}
+				f.mark(first.runs, unsent)
 				refuse(refused{first.runs, refusal})
 				continue
 			}
-			p.settled(first.tally, len(first.runs))
+			f.mark(first.runs, committed)
+			p.settled(first.tally)
 		}
 		return nil
 	}
@@ -144,12 +143,13 @@ func (p *partition) work(ctx context.Context, known catalogue, take func() []run
 			if runs == nil {
 				break
 			}
-			batch, total := known.transaction(runs)
+			batch, total := f.known.transaction(runs)
 			if !pipe.knows(batch) {
 				if err := errors.Join(pipe.flush(), settle(len(waiting)), pipe.prepare(batch)); err != nil {
 					return err
 				}
 			}
+			f.mark(runs, sentOff)
 			if err := pipe.send(batch); err != nil {
 				return err
 			}
@@ -169,90 +169,120 @@ func (p *partition) work(ctx context.Context, known catalogue, take func() []run
 	}
 }
 
-// triage decides what becomes of refused transactions, and returns the runs to try
-// again, and how many to try together: one, if a group was refused for what may be only
-// one profile's fault. It fails if a transaction was refused for no reason of its own.
-func (p *partition) triage(ctx context.Context, all []refused, together int, known catalogue) ([]run, int, error) {
-	var again, moved []run
-	next := together
+// triaged is what becomes of refused transactions.
+type triaged struct {
+	again    []run // to try again, by rising profile
+	together int   // how many of them to try together: one, if a group was refused for what may be one profile's fault
+	data     []refused
+}
+
+// triage decides what becomes of refused transactions. It fails if one was refused for no
+// reason of its own.
+func (p *partition) triage(ctx context.Context, all []refused, together int, f *flight) (triaged, error) {
+	next := triaged{together: together}
+	var moved []run
 	for _, r := range all {
 		verdict := Classify(r.why)
+		before := r.runs[0].tried
+		if len(r.runs) == 1 && (verdict == Incomplete && before.create > 1 || verdict == Gone && before.found) {
+			// It was told to create its rows, or its profile is there, and still a row does not
+			// come back: a trigger or a rule keeps it out. To try again and again does not help.
+			verdict, r.why = Data, keptOut(r.why)
+		}
 		switch {
 		case verdict == Retry || verdict == Halt:
-			return nil, 0, fmt.Errorf("applying events of profile %d: %w", r.runs[0].profileID, r.why)
+			return next, fmt.Errorf("applying events of profile %d: %w", r.runs[0].profileID, r.why)
 		case verdict == Incomplete:
-			known.incomplete.Store(true)
-			again = append(again, r.runs...)
+			if f.known.incomplete.Store(true); before.create > 1 {
+				next.together = 1
+			}
+			next.again = append(next.again, tried(r.runs, func(a *attempts) { a.create++ })...)
 		case together > 1:
-			next = 1
-			again = append(again, r.runs...)
+			next.together = 1
+			next.again = append(next.again, r.runs...)
 		case verdict == Moved:
 			moved = append(moved, r.runs...)
 		case verdict == Gone:
-			profile := r.runs[0].profileID
-			p.catalogue.Forget(profile)
-			delete(known.profiles, profile)
-			again = append(again, r.runs...)
-		case verdict == Data:
-			known.incomplete.Store(true) // its halves must not be refused for that
-			if err := p.isolate(ctx, r.runs[0], r.why, known); err != nil {
-				return nil, 0, err
+			there, err := p.lookAgain(ctx, r.runs[0].profileID, f)
+			if err != nil {
+				return next, err
 			}
+			next.again = append(next.again, tried(r.runs, func(a *attempts) { a.found = there })...)
+		case verdict == Data:
+			if schema, err := p.ofSchema(ctx, r.why); err != nil || schema != nil {
+				return next, errors.Join(err, schema)
+			}
+			next.data = append(next.data, r)
 		}
 	}
-	if len(moved) == 0 {
-		return inOrder(again), next, nil
-	}
-	p.count.conflicts.Add(int64(len(moved)))
-	marks, err := ledger.Marks(ctx, p.pool, known.from, profileIDs(moved))
-	if err != nil {
-		return nil, 0, err
-	}
-	for _, r := range moved {
-		mark := marks[r.profileID]
-		if r.seen.After(mark) {
-			return nil, 0, fmt.Errorf("the mark of profile %d went back from %s to %s: PostgreSQL lost commits", r.profileID, r.seen, mark)
+	if len(moved) > 0 {
+		rest, err := p.refold(ctx, moved, f)
+		if err != nil {
+			return next, err
 		}
-		if rest := r.after(mark); len(rest.events) > 0 {
-			again = append(again, rest)
-		}
+		next.again = append(next.again, rest...)
 	}
-	return inOrder(again), next, nil
+	inOrder(next.again)
+	return next, nil
 }
 
-// inOrder sorts runs by profile: transactions on several take them in this order.
-func inOrder(runs []run) []run {
-	slices.SortFunc(runs, func(a, b run) int { return cmp.Compare(a.profileID, b.profileID) })
+// keptOut says more of a refusal of our own for a row that is not there.
+func keptOut(why *pgconn.PgError) *pgconn.PgError {
+	table := "genre_score or topic_score"
+	if why.Code == history.ProfileGone {
+		table = "child_personality_history"
+	}
+	return &pgconn.PgError{
+		Code: why.Code, Message: "a row that was inserted into " + table + " is not there: a trigger or a rule keeps it out",
+	}
+}
+
+// tried notes what was tried of runs that go on.
+func tried(runs []run, note func(*attempts)) []run {
+	for i := range runs {
+		note(&runs[i].tried)
+	}
 	return runs
 }
 
-// isolate settles a run that PostgreSQL refuses for its data, in ever smaller runs;
-// an event that is refused alone becomes a dead letter. Each run applied leaves a
-// history row. Any other error ends it.
-func (p *partition) isolate(ctx context.Context, r run, why *pgconn.PgError, known catalogue) error {
-	if len(r.events) == 1 {
-		err := p.pool.SendBatch(ctx, burial(known.from, r, why)).Close()
-		if err != nil {
-			return fmt.Errorf("burying an event of profile %d: %w", r.profileID, err)
-		}
-		p.settled(tally{dead: 1}, 1)
-		return nil
+// lookAgain looks for a profile that a transaction did not find, and says whether it is there
+// after all.
+func (p *partition) lookAgain(ctx context.Context, profileID int64, f *flight) (bool, error) {
+	p.catalogue.Forget(profileID)
+	found, err := p.catalogue.Profiles(ctx, []int64{profileID})
+	if err != nil {
+		return false, err
 	}
-	first, second := r.halves()
-	for _, half := range []run{first, second} {
-		batch, total := known.transaction([]run{half})
-		err := p.pool.SendBatch(ctx, batch).Close()
-		var refusal *pgconn.PgError
-		switch {
-		case err == nil:
-			p.settled(total, 1)
-		case errors.As(err, &refusal) && Classify(refusal) == Data:
-			if err := p.isolate(ctx, half, refusal, known); err != nil {
-				return err
-			}
-		default:
-			return fmt.Errorf("applying events of profile %d: %w", r.profileID, err)
+	_, there := found[profileID]
+	if !there {
+		delete(f.known.profiles, profileID)
+	}
+	return there, nil
+}
+
+// refold reads the marks of runs that were elsewhere, and returns what they have not passed.
+func (p *partition) refold(ctx context.Context, moved []run, f *flight) ([]run, error) {
+	p.count.conflicts.Add(int64(len(moved)))
+	marks, err := ledger.Marks(ctx, p.pool, f.known.from, profileIDs(moved))
+	if err != nil {
+		return nil, err
+	}
+	var again []run
+	for _, r := range moved {
+		mark := marks[r.profileID]
+		if r.seen.After(mark) {
+			return nil, fmt.Errorf("the mark of profile %d went back from %s to %s: PostgreSQL lost commits",
+				r.profileID, r.seen, mark)
+		}
+		rest := r.after(mark)
+		if f.replace(rest); len(rest.events) > 0 {
+			again = append(again, rest)
 		}
 	}
-	return nil
+	return again, nil
+}
+
+// inOrder sorts runs by profile: transactions on several take them in this order.
+func inOrder(runs []run) {
+	slices.SortFunc(runs, func(a, b run) int { return cmp.Compare(a.profileID, b.profileID) })
 }

@@ -54,7 +54,7 @@ func (c *census) plus(other census, sign int) {
 
 // check says whether the chunk may be settled. It changes nothing: a chunk that is read
 // again after an error is counted once, when it is settled. A chunk without dead letters
-// is always let through. What PostgreSQL refuses is not foreseen, and counts as applied.
+// is always let through.
 func (b *breaker) check(chunk census) error {
 	if b.share >= 1 || b.window == 0 || len(chunk.dead) == 0 {
 		return nil
@@ -91,6 +91,8 @@ type tooManyDead struct {
 	share float64
 }
 
+func (e *tooManyDead) misconfigured() {}
+
 func (e *tooManyDead) Error() string {
 	reasons := slices.SortedFunc(maps.Keys(e.dead), func(a, b events.Reason) int {
 		return cmp.Or(cmp.Compare(e.dead[b], e.dead[a]), cmp.Compare(a, b))
@@ -100,7 +102,7 @@ func (e *tooManyDead) Error() string {
 		most = append(most, fmt.Sprintf("%d %s", e.dead[reason], reason))
 	}
 	return fmt.Sprintf("%d of the last %d entries cannot be applied (%s), more than dead.max_share = %g allows; "+
-		"the latest are still in Redis and nothing of them was written; %s, and start again; or raise dead.max_share",
+		"the latest are still in Redis and no dead letter of them was written; %s, and start again; or raise dead.max_share",
 		e.deadEntries(), e.entries, strings.Join(most, ", "), e.share, remedy(reasons[0]))
 }
 
@@ -111,6 +113,8 @@ func remedy(most events.Reason) string {
 		return "add the action to events.weights"
 	case events.UnknownProfile, events.UnknownBook:
 		return "see whether postgres.url is the database that the producer's application uses"
+	case events.DataError:
+		return "see what PostgreSQL refuses, and why (aggregator doctor)"
 	}
 	return "see whether source.key is the right key and what its producer sends"
 }

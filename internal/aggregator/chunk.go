@@ -14,6 +14,14 @@ type run struct {
 	profileID int64
 	events    []events.Event
 	seen      events.Position // where the profile's mark is
+	place     int             // among the runs of its chunk that are due
+	tried     attempts
+}
+
+// attempts are what was tried already for a run that was refused.
+type attempts struct {
+	create int  // to create rows that it needs, so many times
+	found  bool // to look for its profile, which is there
 }
 
 // group sorts the events by profile, each profile's in order, and returns a run for
@@ -43,7 +51,8 @@ func (r run) after(mark events.Position) run {
 	if found {
 		i++
 	}
-	return run{profileID: r.profileID, events: r.events[i:], seen: mark}
+	r.events, r.seen = r.events[i:], mark
+	return r
 }
 
 // last is the position of the run's last event.
@@ -52,8 +61,10 @@ func (r run) last() events.Position { return r.events[len(r.events)-1].Position 
 // halves cuts the run in two; the second begins where the first has left the mark.
 func (r run) halves() (run, run) {
 	middle := len(r.events) / 2
-	first := run{profileID: r.profileID, events: r.events[:middle:middle], seen: r.seen}
-	return first, run{profileID: r.profileID, events: r.events[middle:], seen: first.last()}
+	first, second := r, r
+	first.events, second.events = r.events[:middle:middle], r.events[middle:]
+	second.seen = first.last()
+	return first, second
 }
 
 func profileIDs(runs []run) []int64 {

@@ -3,8 +3,8 @@ package aggregator
 import (
 	"context"
 	"errors"
-	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/redis/go-redis/v9"
 
@@ -28,26 +28,36 @@ const (
 	Gone
 	// Incomplete: a score of a profile has no row yet.
 	Incomplete
-	// Data: PostgreSQL refuses the data of one profile.
+	// Data: PostgreSQL refuses the data of one profile. Where no profile is concerned, Halt.
 	Data
 	// Settled: somebody else has settled a dead letter.
 	Settled
 )
 
+// misconfigured is in errors that say what is wrong with the deployment.
+type misconfigured interface {
+	error
+	misconfigured()
+}
+
 // Classify is the one place that judges errors: those of PostgreSQL by SQLSTATE, those
-// of Redis by their first word. What it does not know is worth another try.
+// of Redis by what they say. What it does not know is worth another try.
 func Classify(err error) Verdict {
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		return classifySQLState(pg.Code)
-	}
-	var tripped *tooManyDead
-	if errors.As(err, &tripped) || errors.Is(err, postgres.ErrIndex) {
-		return Halt
-	}
+	var wrong misconfigured
+	var unreadable pgx.ScanArgError
 	var reply redis.Error
-	if errors.As(err, &reply) && !errors.Is(err, context.DeadlineExceeded) {
-		return classifyReply(reply.Error())
+	switch {
+	case errors.As(err, &wrong), errors.Is(err, postgres.ErrIndex), errors.Is(err, postgres.ErrSchema):
+		return Halt
+	case errors.As(err, &pg):
+		return classifyPostgres(pg)
+	case errors.As(err, &unreadable), errors.Is(err, errArgument): // a column of another type than it should be
+		return Halt
+	case errors.As(err, &reply) && !errors.Is(err, context.DeadlineExceeded):
+		if halts, _ := haltsRedis(reply.Error()); halts {
+			return Halt
+		}
 	}
 	return Retry
 }
@@ -55,15 +65,21 @@ func Classify(err error) Verdict {
 // advice is what a person may do about an error that halts, for the end of a line; empty if
 // the error says so itself.
 func advice(err error) string {
-	var tripped *tooManyDead
-	if errors.As(err, &tripped) {
+	var wrong misconfigured
+	var reply redis.Error
+	switch {
+	case errors.As(err, &wrong), errors.Is(err, postgres.ErrSchema):
 		return ""
+	case errors.As(err, &reply):
+		if _, what := haltsRedis(reply.Error()); what != "" {
+			return "; " + what
+		}
 	}
 	return "; aggregator doctor says what is missing: mend it and start again"
 }
 
-func classifySQLState(code string) Verdict {
-	switch code {
+func classifyPostgres(e *pgconn.PgError) Verdict {
+	switch e.Code {
 	case ledger.MarkMoved:
 		return Moved
 	case history.ProfileGone:
@@ -72,27 +88,31 @@ func classifySQLState(code string) Verdict {
 		return Incomplete
 	case ledger.LetterSettled:
 		return Settled
+	case "55000": // object not in prerequisite state, as of an UPDATE that a publication cannot send on
+		return Halt
 	}
-	switch code[:min(2, len(code))] {
+	switch e.Code[:min(2, len(e.Code))] {
+	case "0A": // feature not supported
+		if e.Routine == "RevalidateCachedQuery" { // a table has changed under a statement that is prepared
+			return Retry
+		}
+		return Halt
 	case "42", // syntax error or access rule violation: schema or permission
 		"3F", // invalid schema name
 		"3D", // invalid catalog name
 		"28": // invalid authorization
 		return Halt
-	case "22", // data exception
+	case "21", // cardinality violation: a query that should find one row finds more
+		"22", // data exception
 		"23", // integrity constraint violation
+		"27", // triggered data change violation
+		"2F", // SQL routine exception
+		"38", // external routine exception
+		"39", // external routine invocation exception
 		"44", // WITH CHECK OPTION violation
+		"54", // program limit exceeded, as by a value too long for an index
 		"P0": // raised by a trigger of the application's
 		return Data
-	}
-	return Retry
-}
-
-func classifyReply(message string) Verdict {
-	word, _, _ := strings.Cut(message, " ")
-	switch word {
-	case "WRONGTYPE", "NOPERM", "NOAUTH", "WRONGPASS":
-		return Halt
 	}
 	return Retry
 }

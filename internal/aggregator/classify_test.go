@@ -9,6 +9,7 @@ import (
 	"net"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
@@ -25,10 +26,15 @@ func TestClassify(t *testing.T) {
 	states := map[Verdict][]string{
 		Retry: {
 			"08000", "08003", "08006", "08P01", "25006", "25P02", "40001", "40P01", "40003", "53000", "53100", "53200", "53300",
-			"55P03", "55006", "57014", "57P01", "57P02", "57P03", "57P05", "58000", "58030", "XX000", "XX001", "0A000", "26000", "",
+			"55P03", "55006", "57014", "57P01", "57P02", "57P03", "57P05", "58000", "58030", "XX000", "XX001", "26000", "",
 		},
-		Halt:  {"42P01", "42703", "42501", "42883", "42P10", "3F000", "3D000", "28P01", "28000"},
-		Data:  {"22003", "22P02", "22021", "23505", "23503", "23514", "23502", "44000", "P0001"},
+		Halt: {
+			"0A000", "42P01", "42703", "42501", "42883", "42P10", "3F000", "3D000", "28P01", "28000", "55000",
+		},
+		Data: {
+			"21000", "22003", "22P02", "22021", "23505", "23503", "23514", "23502", "27000", "2F005", "38000", "39000", "44000",
+			"54000", "P0001",
+		},
 		Moved: {"LG001"},
 		Gone:  {"LG002"},
 
@@ -41,7 +47,14 @@ func TestClassify(t *testing.T) {
 			})
 		}
 	}
-	assert.Equal(t, Halt, Classify(fmt.Errorf("purging: %w", postgres.ErrIndex)))
+	changed := &pgconn.PgError{Code: "0A000", Routine: "RevalidateCachedQuery"}
+	assert.Equal(t, Retry, Classify(fmt.Errorf("applying: %w", changed)), "a table has changed under a prepared statement")
+	for _, err := range []error{
+		postgres.ErrIndex, postgres.ErrSchema, errArgument, &Misconfiguration{"wrong"}, &tooManyDead{}, &refusedAlike{why: &pgconn.PgError{}},
+		pgx.ScanArgError{Err: errors.New("cannot scan NULL")},
+	} {
+		assert.Equal(t, Halt, Classify(fmt.Errorf("doing: %w", err)))
+	}
 	replies := map[Verdict][]string{
 		Retry: {
 			"LOADING Redis is loading the dataset in memory", "OOM command not allowed when used memory > 'maxmemory'.", "BUSY Redis is busy running a script",

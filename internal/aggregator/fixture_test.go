@@ -154,6 +154,22 @@ func (f *fixture) exec(sql string, args ...any) {
 	require.NoError(f.t, err)
 }
 
+// stick makes PostgreSQL refuse, for a reason that may pass, to move the checkpoint beyond so many entries.
+func (f *fixture) stick(entries int) {
+	f.t.Helper()
+	f.exec(fmt.Sprintf(`CREATE FUNCTION stuck() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF new.entries > %d THEN RAISE EXCEPTION 'stuck' USING ERRCODE = 'serialization_failure'; END IF;
+    RETURN new;
+END $$`, entries))
+	f.exec(`CREATE TRIGGER stuck BEFORE UPDATE ON aggregator.checkpoint FOR EACH ROW EXECUTE FUNCTION stuck()`)
+}
+
+func (f *fixture) unstick() {
+	f.t.Helper()
+	f.exec(`DROP TRIGGER stuck ON aggregator.checkpoint`)
+}
+
 func (f *fixture) new() *aggregator.Aggregator {
 	f.t.Helper()
 	return f.newWith(f.log())

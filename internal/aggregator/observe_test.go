@@ -25,10 +25,10 @@ func TestObserve(t *testing.T) {
 	}
 	began := time.Now()
 	f.push(random(rand.New(rand.NewPCG(1, 1)), 1000)...)
-	f.exec(`ALTER TABLE aggregator.checkpoint ADD CONSTRAINT stuck CHECK (entries <= 400)`)
+	f.stick(400)
 	s := f.start("me", 0)
 	eventually(t, func() bool { return s.Status()[0].Restarts["postgres_error"] >= 2 })
-	f.exec(`ALTER TABLE aggregator.checkpoint DROP CONSTRAINT stuck`)
+	f.unstick()
 	eventually(t, func() bool { return s.Stats().Read == 1000 })
 	s.stop()
 	require.NoError(t, <-s.ended)

@@ -106,7 +106,7 @@ func (p *pipeline) send(batch *pgx.Batch) error {
 	for _, query := range batch.QueuedQueries {
 		statement := prepared[query.SQL]
 		if err := p.encoder.Build(p.conn.TypeMap(), statement, query.Arguments); err != nil {
-			return p.failed("encoding the arguments of a statement", err)
+			return p.failed("encoding the arguments of a statement", errors.Join(errArgument, err))
 		}
 		if p.pooled {
 			p.open.SendQueryParams(query.SQL, p.encoder.ParamValues, statement.ParamOIDs, p.encoder.ParamFormats, nil)
@@ -120,6 +120,9 @@ func (p *pipeline) send(batch *pgx.Batch) error {
 	p.inFlight++
 	return nil
 }
+
+// errArgument says that a column is not of the type that we write.
+var errArgument = errors.New("PostgreSQL wants another type")
 
 func (p *pipeline) flush() error {
 	if p.inFlight == 0 {

@@ -75,7 +75,7 @@ func (p *partition) foldChunk(ctx context.Context, from ledger.Checkpoint, batch
 	for _, r := range batch.Rejected {
 		total.Dead[r.Reason]++
 	}
-	due, known, err := p.prepare(ctx, from, group(batch.Events), batch.Events)
+	due, known, _, err := p.prepare(ctx, from, group(batch.Events), batch.Events)
 	if err != nil {
 		return err
 	}

@@ -143,7 +143,11 @@ const (
 
 // page reads what comes next into the batch.
 func (g *gatherer) page(ctx context.Context, batch *events.Batch) (outcome, error) {
-	room := g.options.ChunkMaxEvents - batch.Entries
+	most := g.options.ChunkMaxEvents
+	if limit := int(g.limit.Load()); limit > 0 {
+		most = min(most, limit)
+	}
+	room := most - batch.Entries
 	if room <= 0 || batch.Held >= g.mayHold() {
 		return full, nil
 	}

@@ -15,6 +15,7 @@ import (
 // session reads and settles chunks from the checkpoint on, until ctx ends, the mode says
 // so, or something fails. All that it knows ends with it.
 func (p *partition) session(ctx, work context.Context, m mode) error {
+	p.streak = streak{}
 	checkpoint, err := p.begin(work)
 	if err != nil {
 		return err
@@ -129,6 +130,12 @@ func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 	if err != nil {
 		return checkpoint, err
 	}
+	if err := Probe(ctx, p.pool, p.source.Name()); err != nil {
+		return checkpoint, err
+	}
+	if err := p.resolve(ctx, checkpoint); err != nil {
+		return checkpoint, err
+	}
 	if checkpoint.Position.After(state.Last) { // or another instance has moved it since
 		if state, err = p.source.Inspect(ctx); err != nil {
 			return checkpoint, err
@@ -184,9 +191,9 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 		settlement.Dead = append(settlement.Dead, ledger.Rejected(r))
 	}
 
-	due, known, err := p.prepare(ctx, from, runs, batch.Events)
+	due, known, counted, err := p.prepare(ctx, from, runs, batch.Events)
 	if err != nil {
-		return from, err
+		return from, p.smaller(batch, err)
 	}
 	chunk.Took.LookUp = watch.lap()
 	p.progressed()
@@ -194,8 +201,10 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	if err := p.dead.check(expected); err != nil {
 		return from, err
 	}
-	if err := p.apply(ctx, due, known); err != nil {
-		return from, err
+	inFlight := newFlight(due, known, settlement)
+	if err := p.apply(ctx, inFlight, &expected); err != nil {
+		p.left = inFlight.uncertain(p.left)
+		return from, p.smaller(batch, err)
 	}
 	chunk.Took.Apply = watch.lap()
 	p.progressed()
@@ -204,20 +213,24 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	defer cancel()
 	checkpoint, err := ledger.Settle(bounded, p.pool, settlement)
 	if err != nil {
-		return from, err
+		p.left = inFlight.uncertain(p.left)
+		return from, p.smaller(batch, err)
 	}
+	p.larger()
 	crash("after_checkpoint")
 	chunk.Took.Checkpoint = watch.lap()
 	chunk.At = watch.since
 	defer func() { p.observe(chunk) }()
 
 	applied, dead := p.hand.applied.Load(), p.hand.dead.Load()+int64(len(batch.Rejected))
-	skipped := int64(batch.Entries) - applied - dead
+	skipped := int64(batch.Entries-counted) - applied - dead
 	p.dead.settled(expected)
-	p.count.read.Add(int64(batch.Entries))
-	p.count.applied.Add(applied)
-	p.count.dead.Add(dead)
+	p.report(tally{int(applied), int(dead), int(p.hand.updated.Load())})
+	p.count.read.Add(skipped)
 	p.count.skipped.Add(skipped)
+	if p.left != nil && !p.left.until.After(checkpoint.Position) {
+		p.left = nil
+	}
 	p.count.chunks.Add(1)
 	p.log.Debug("settled a chunk", "entries", batch.Entries, "profiles", len(runs), "applied", applied, "dead", dead,
 		"skipped", skipped, "checkpoint", checkpoint.Position, "took", time.Since(began).Round(time.Millisecond))
@@ -231,15 +244,36 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	return checkpoint, nil
 }
 
+// smaller makes the next chunks smaller if a time-out was why this one failed: what is too much
+// for the time may be done in parts.
+func (p *partition) smaller(batch *events.Batch, err error) error {
+	if timedOut(err) {
+		p.limit.Store(int64(max(1, batch.Entries/2)))
+	}
+	return err
+}
+
+// larger lets the next chunk have twice as many entries, if a time-out has made them smaller.
+func (p *partition) larger() {
+	if limit := p.limit.Load(); limit > 0 {
+		if limit *= 2; limit >= int64(p.options.ChunkMaxEvents) {
+			limit = 0
+		}
+		p.limit.Store(limit)
+	}
+}
+
 // prepare reads what is needed to apply the runs of a chunk, and drops the events that their
-// marks have passed.
-func (p *partition) prepare(ctx context.Context, from ledger.Checkpoint, runs []run, all []events.Event) ([]run, catalogue, error) {
+// marks have passed; counted of these are in the report already.
+func (p *partition) prepare(ctx context.Context, from ledger.Checkpoint, runs []run, all []events.Event) (
+	due []run, known catalogue, counted int, err error,
+) {
 	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
 	defer cancel()
-	known := catalogue{from: from, coalesce: p.options.Coalesce, incomplete: &p.incomplete}
-	due, marked, err := p.unmarked(ctx, from, runs)
+	known = catalogue{from: from, coalesce: p.options.Coalesce, incomplete: &p.incomplete}
+	due, marked, counted, err := p.unmarked(ctx, from, runs)
 	if err != nil {
-		return nil, known, err
+		return nil, known, 0, err
 	}
 	if marked > 0 {
 		all = nil
@@ -260,26 +294,29 @@ func (p *partition) prepare(ctx context.Context, from ledger.Checkpoint, runs []
 		known.types, err = history.ReadTypes(ctx, p.pool)
 		return err
 	})
-	return due, known, lookups.Wait()
+	return due, known, counted, lookups.Wait()
 }
 
-// unmarked returns what the marks of the runs' profiles have not passed, and how many
-// events they have.
-func (p *partition) unmarked(ctx context.Context, from ledger.Checkpoint, runs []run) (due []run, marked int, err error) {
+// unmarked returns what the marks of the runs' profiles have not passed, how many events they
+// have, and how many of these an attempt before has counted.
+func (p *partition) unmarked(ctx context.Context, from ledger.Checkpoint, runs []run) (
+	due []run, marked, counted int, err error,
+) {
 	if from.Updated.IsZero() {
-		return runs, 0, nil // a preview of what has no checkpoint yet, hence no marks
+		return runs, 0, 0, nil // a preview of what has no checkpoint yet, hence no marks
 	}
 	marks, err := ledger.Marks(ctx, p.pool, from, profileIDs(runs))
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	due = make([]run, 0, len(runs))
 	for _, r := range runs {
 		rest := r.after(marks[r.profileID])
+		counted += p.left.before(r, marks[r.profileID])
 		marked += len(r.events) - len(rest.events)
 		if len(rest.events) > 0 {
 			due = append(due, rest)
 		}
 	}
-	return due, marked, nil
+	return due, marked, counted, nil
 }

@@ -195,6 +195,18 @@ func (s *station) empty() {
 
 func (s *station) busy() bool { return s.handed.Load() != s.laid.Load() }
 
+// statementTimedOut is the SQLSTATE of a statement that PostgreSQL has given up.
+const statementTimedOut = "57014"
+
+// timedOut says whether a server has not answered in time, or has given up itself.
+func timedOut(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code == statementTimedOut
+	}
+	return errors.Is(err, errStalled) || errors.Is(err, context.DeadlineExceeded)
+}
+
 // cause sorts the errors that make a loop begin again into a few kinds, for counting.
 func cause(err error) string {
 	var (
@@ -208,7 +220,7 @@ func cause(err error) string {
 		return "checkpoint_refused"
 	case errors.Is(err, errBehind):
 		return "stream_behind"
-	case errors.Is(err, errStalled), errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+	case timedOut(err), errors.As(err, &network) && network.Timeout():
 		return "timeout"
 	case errors.As(err, &pg):
 		return "postgres_error"

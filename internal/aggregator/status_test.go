@@ -33,7 +33,7 @@ func TestStatusOfALife(t *testing.T) {
 	assert.EqualValues(t, 1, s.Status()[0].Dead)
 
 	// The loop goes on failing, and says so all the time, although each session begins well.
-	f.exec(`ALTER TABLE aggregator.checkpoint ADD CONSTRAINT stuck CHECK (entries <= 3)`)
+	f.stick(3)
 	f.push("1:1:LIKE")
 	eventually(t, func() bool { return s.state() == aggregator.BackingOff })
 	since := s.Status()[0].Since
@@ -45,7 +45,7 @@ func TestStatusOfALife(t *testing.T) {
 	assert.Contains(t, s.Status()[0].Reason, "stuck")
 	assert.Less(t, time.Since(s.Status()[0].LastTurn), time.Minute)
 
-	f.exec(`ALTER TABLE aggregator.checkpoint DROP CONSTRAINT stuck`)
+	f.unstick()
 	eventually(t, func() bool { return s.state() == aggregator.Working })
 	s.stop()
 	require.NoError(t, <-s.ended)
@@ -83,28 +83,6 @@ func TestStatusShowsLife(t *testing.T) {
 				}
 			}
 			return true
-		})
-	}
-}
-
-// A score that is not there although it was created is tried again with a pause, and said.
-func TestRowsThatDoNotStay(t *testing.T) {
-	for name, together := range map[string]int{"alone": 1, "grouped": 50} {
-		t.Run(name, func(t *testing.T) {
-			f := newFixture(t, stream)
-			f.options.ProfilesPerTransaction = together
-			f.exec(`DELETE FROM genre_score s USING book b WHERE b.id = 1 AND s.genre_id = b.genre_id AND s.child_profile_id IN (1, 2)`)
-			f.exec(`CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`)
-			f.exec(`CREATE TRIGGER nothing BEFORE INSERT ON genre_score FOR EACH ROW EXECUTE FUNCTION nothing()`)
-			s := f.start("me", 0)
-			f.push("1:1:LIKE", "2:1:LIKE")
-			eventually(t, func() bool { return s.state() == aggregator.BackingOff })
-			assert.Contains(t, s.Status()[0].Reason, "LG004")
-			f.exec(`DROP TRIGGER nothing ON genre_score`)
-			eventually(t, func() bool { return s.Stats().Applied == 2 })
-			s.stop()
-			require.NoError(t, <-s.ended)
-			f.verify()
 		})
 	}
 }

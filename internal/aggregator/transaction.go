@@ -26,8 +26,39 @@ type catalogue struct {
 	incomplete *atomic.Bool
 }
 
-// tally counts the events of a transaction by what becomes of them.
-type tally struct{ applied, dead int }
+// creating is the same, for transactions that create the scores that they need.
+func (c catalogue) creating() catalogue {
+	c.incomplete = new(atomic.Bool)
+	c.incomplete.Store(true)
+	return c
+}
+
+// changes says whether a run has something to add to the scores of its profile.
+func (c catalogue) changes(r run) bool {
+	if _, known := c.profiles[r.profileID]; !known {
+		return false
+	}
+	return slices.ContainsFunc(r.events, func(e events.Event) bool {
+		_, listed := c.books[e.BookID]
+		return listed && e.Action != nil
+	})
+}
+
+// tally counts the events of transactions by what becomes of them, and the profiles whose
+// scores they change.
+type tally struct{ applied, dead, updated int }
+
+func (t *tally) plus(other tally) {
+	t.applied += other.applied
+	t.dead += other.dead
+	t.updated += other.updated
+}
+
+// tally counts what a transaction for the run alone does.
+func (c catalogue) tally(r run) tally {
+	_, total := c.transaction([]run{r})
+	return total
+}
 
 // transaction composes what settles the runs at once. They must be of different
 // profiles, by rising id.
@@ -43,6 +74,7 @@ func (c catalogue) transaction(runs []run) (*pgx.Batch, tally) {
 		applied := len(r.events) - len(dead)
 		if delta.Events > 0 {
 			deltas = append(deltas, delta)
+			total.updated++
 		}
 		letters = append(letters, dead...)
 		moves = append(moves, ledger.Move{ProfileID: r.profileID, Seen: r.seen, To: r.last(), Applied: applied})

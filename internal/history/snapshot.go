@@ -22,7 +22,7 @@ const ProfileGone = "LG002"
 // come from whoever sends the batch, ProfileGone among them, and scores.RowMissing unless
 // create says that missing scores are made.
 func Queue(batch *pgx.Batch, deltas []scores.Delta, types Types, create bool) {
-	if len(deltas) == 1 {
+	if len(deltas) == 1 && !deltas[0].Wide() {
 		d := deltas[0]
 		scores.QueueLetters(batch, deltas)
 		genres, genreSums := columns(d.Genres)
@@ -45,6 +45,21 @@ func Queue(batch *pgx.Batch, deltas []scores.Delta, types Types, create bool) {
 // Types are the ids of the sixteen types in the table mbti, in the order INTJ, INTP, INFJ ...
 // ESFP; nil if one is not there. They are handed to the statements, so that none looks one up.
 type Types [16]*int64
+
+// Missing names the types that have no id.
+func (t Types) Missing() (names []string) {
+	for i, id := range t {
+		if id != nil {
+			continue
+		}
+		name := make([]byte, 4)
+		for pair, letters := range []string{"IE", "NS", "TF", "JP"} {
+			name[pair] = letters[i>>(3-pair)&1]
+		}
+		names = append(names, string(name))
+	}
+	return names
+}
 
 // ReadTypes returns the ids. It reads only.
 func ReadTypes(ctx context.Context, pool *pgxpool.Pool) (types Types, err error) {
@@ -131,7 +146,8 @@ var (
 func snapshotOfOne(create bool) string {
 	written := `SELECT 0 FROM added_genre UNION ALL SELECT 0 FROM added_topic`
 	if create {
-		written += ` UNION ALL SELECT 0 FROM created_genre UNION ALL SELECT 0 FROM created_topic`
+		written += ` UNION ALL SELECT 0 FROM created_genre UNION ALL SELECT 0 FROM created_topic
+    UNION ALL SELECT 0 FROM kept_genre UNION ALL SELECT 0 FROM kept_topic`
 	}
 	return `WITH ` + add("genre", "$3", "$4", create) + `, ` + add("topic", "$5", "$6", create) + `, ` +
 		strings.ReplaceAll(header, "{profiles}", "$1") + `, ` + preferred("genre") + `, ` + preferred("topic") + `
@@ -151,6 +167,7 @@ func add(kind, ids, sums string, create bool) string {
     RETURNING s.{kind}_id AS id, s.score
 ), `
 	written := `SELECT id, score FROM added_{kind}`
+	others := `{kind}_id <> ALL ({ids})`
 	if create {
 		// If the application inserts one of them meanwhile, this waits until it has, and adds to it.
 		sql += `created_{kind} AS (
@@ -160,10 +177,17 @@ func add(kind, ids, sums string, create bool) string {
     RETURNING s.{kind}_id AS id, s.score
 ), `
 		written += ` UNION ALL SELECT id, score FROM created_{kind}`
+		// A row that a trigger keeps as it is, for nothing would change, does not come back.
+		others = `{kind}_id <> ALL (ARRAY(SELECT id FROM (` + written + `) w))`
+		sql += `kept_{kind} AS (
+    SELECT FROM {kind}_score s, (VALUES ({ids}::bigint[], {sums}::float8[])) d (ids, sums)
+    WHERE s.child_profile_id = $1 AND s.{kind}_id = ANY (d.ids) AND s.` + others + `
+        AND s.score + d.sums[array_position(d.ids, s.{kind}_id)] = s.score
+), `
 	}
 	sql += `{kind}s AS (
     ` + written + `
-    UNION ALL SELECT {kind}_id, score FROM {kind}_score WHERE child_profile_id = $1 AND {kind}_id <> ALL ({ids})
+    UNION ALL SELECT {kind}_id, score FROM {kind}_score WHERE child_profile_id = $1 AND ` + others + `
 )`
 	return strings.NewReplacer("{kind}", kind, "{ids}", ids, "{sums}", sums).Replace(sql)
 }

@@ -127,30 +127,33 @@ type Place struct {
 // checkpoint is not where the chunk begins, or if a mark is not in place, or if the source
 // was reset. After any error start again from the checkpoint (Load).
 func Settle(ctx context.Context, pool *pgxpool.Pool, s Settlement) (Checkpoint, error) {
-	profiles, ms, seq := make([]int64, len(s.Marks)), make([]int64, len(s.Marks)), make([]int64, len(s.Marks))
-	for i, m := range s.Marks {
-		profiles[i], ms[i], seq[i] = m.ProfileID, m.At.Ms, m.At.Seq
+	err := postgres.Durably(ctx, pool, func(tx pgx.Tx) error { return TrySettle(ctx, tx, s) })
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("moving the checkpoint of %s to %s: %w", s.From.Source, s.To, err)
 	}
 	to := s.From
 	to.Position = s.To
 	to.Entries += int64(s.Entries)
-	err := postgres.Durably(ctx, pool, func(tx pgx.Tx) error {
-		var batch pgx.Batch
-		Bury(&batch, s.From.Source, s.Dead)
-		if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
-			return err
-		}
-		tag, err := tx.Exec(ctx, moveCheckpoint, s.From.Source, to.Position.Ms, to.Position.Seq, to.Entries,
-			s.From.Position.Ms, s.From.Position.Seq, profiles, ms, seq, s.From.Epoch)
-		if err == nil && tag.RowsAffected() != 1 {
-			err = ErrRefused
-		}
-		return err
-	})
-	if err != nil {
-		return Checkpoint{}, fmt.Errorf("moving the checkpoint of %s to %s: %w", s.From.Source, s.To, err)
-	}
 	return to, nil
+}
+
+// TrySettle is Settle in a transaction of the caller's, who ends it.
+func TrySettle(ctx context.Context, tx pgx.Tx, s Settlement) error {
+	profiles, ms, seq := make([]int64, len(s.Marks)), make([]int64, len(s.Marks)), make([]int64, len(s.Marks))
+	for i, m := range s.Marks {
+		profiles[i], ms[i], seq[i] = m.ProfileID, m.At.Ms, m.At.Seq
+	}
+	var batch pgx.Batch
+	Bury(&batch, s.From.Source, s.Dead)
+	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+		return err
+	}
+	tag, err := tx.Exec(ctx, moveCheckpoint, s.From.Source, s.To.Ms, s.To.Seq, s.From.Entries+int64(s.Entries),
+		s.From.Position.Ms, s.From.Position.Seq, profiles, ms, seq, s.From.Epoch)
+	if err == nil && tag.RowsAffected() != 1 {
+		err = ErrRefused
+	}
+	return err
 }
 
 // The update must change a row, or else nothing is flushed and nothing is known.

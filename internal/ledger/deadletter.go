@@ -4,6 +4,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"aggregator/internal/events"
+	"aggregator/internal/postgres"
 )
 
 // DeadLetter is an entry that could not be applied.
@@ -60,5 +61,5 @@ INSERT INTO aggregator.dead_letter (source, position_ms, position_seq, child_pro
     reason, sqlstate, detail, payload, payload_form)
 SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
     $6::text[], $7::text[], $8::text[], $9::bytea[], $10::text[])
-ON CONFLICT DO NOTHING`, source, ms, seq, profiles, books, reasons, sqlstates, details, payloads, forms)
+ON CONFLICT DO NOTHING`, source, ms, seq, profiles, books, reasons, sqlstates, postgres.Texts(details), payloads, forms)
 }

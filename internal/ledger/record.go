@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/postgres"
 )
 
 // Recorder keeps a record of runs in aggregator.run. It never stands in their way: what
@@ -135,7 +137,7 @@ func (e *entry) write(ctx context.Context, outcome Outcome, failure error) error
 		ended = string(outcome)
 	}
 	if failure != nil {
-		message = clipped(failure.Error())
+		message = postgres.Text(clipped(failure.Error()))
 	}
 	_, err := e.Pool.Exec(ctx, writeRun, e.key, e.Kind, e.Host, e.Version, due, time.Since(e.began),
 		c.Read, c.Applied, c.Dead, c.Profiles, c.Chunks, ended, message)

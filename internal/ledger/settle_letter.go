@@ -56,7 +56,7 @@ func Attempted(ctx context.Context, pool *pgxpool.Pool, id LetterID, why string)
 	_, err := pool.Exec(ctx, `
 UPDATE aggregator.dead_letter SET attempts = attempts + 1, last_attempt_at = now(), last_error = $4
 WHERE source = $1 AND position_ms = $2 AND position_seq = $3 AND settled_at IS NULL`,
-		id.Source, id.Position.Ms, id.Position.Seq, why)
+		id.Source, id.Position.Ms, id.Position.Seq, postgres.Text(why))
 	if err != nil {
 		return fmt.Errorf("recording a retry of the dead letter %s: %w", id, err)
 	}

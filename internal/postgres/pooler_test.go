@@ -15,7 +15,7 @@ import (
 func TestPoolerInTheWay(t *testing.T) {
 	t.Parallel()
 	const ignoring = "ignore_startup_parameters = synchronous_commit, lock_timeout, statement_timeout, idle_in_transaction_session_timeout, plan_cache_mode, " +
-		"enable_seqscan, enable_bitmapscan, enable_hashjoin, enable_mergejoin, jit"
+		"enable_seqscan, enable_bitmapscan, enable_hashjoin, enable_mergejoin, jit, row_security"
 	database := testenv.Database(t)
 	for name, tc := range map[string]struct {
 		settings []string
@@ -56,7 +56,7 @@ func TestOpenPooled(t *testing.T) {
 	require.False(t, postgres.Pooled(direct.Config().ConnConfig))
 	for _, setting := range []string{
 		"synchronous_commit", "lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "plan_cache_mode", "timezone",
-		"enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit",
+		"enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit", "row_security",
 	} {
 		var want, got string
 		require.NoError(t, direct.QueryRow(t.Context(), "SHOW "+setting).Scan(&want))

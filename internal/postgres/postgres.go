@@ -50,6 +50,7 @@ var sessionParams = map[string]string{
 	"enable_mergejoin":                    "off",
 	"jit":                                 "off",
 	"timezone":                            "UTC",
+	"row_security":                        "off", // what a policy hides is an error, not missing
 	ownSession:                            "own",
 }
 
@@ -78,6 +79,7 @@ func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 	}
 	setParams(cfg, params)
 	neverCancel(cfg)
+	escapeTexts(cfg)
 	if o.MaxConns > 0 {
 		cfg.MaxConns = int32(o.MaxConns)
 		cfg.MinConns = min(cfg.MinConns, cfg.MaxConns)

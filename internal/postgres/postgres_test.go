@@ -21,7 +21,7 @@ func TestOpenSettings(t *testing.T) {
 		"ours": {nil, map[string]string{
 			"synchronous_commit": "off", "lock_timeout": "5s", "statement_timeout": "30s",
 			"idle_in_transaction_session_timeout": "1min", "plan_cache_mode": "force_generic_plan",
-			"enable_seqscan": "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off",
+			"enable_seqscan": "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off", "row_security": "off",
 			"timezone": "UTC", "application_name": "test",
 		}},
 		"the URL wins": {

@@ -70,9 +70,9 @@ func (c *Catalogue) Forget(profileID int64) { c.profiles.Invalidate(profileID) }
 
 const booksSQL = `
 SELECT b.id, coalesce(b.genre_id, 0),
-       array(SELECT t.topic_id FROM book_topic t WHERE t.book_id = b.id ORDER BY t.topic_id),
+       array(SELECT DISTINCT t.topic_id FROM book_topic t WHERE t.book_id = b.id AND t.topic_id IS NOT NULL ORDER BY 1),
        coalesce((SELECT m.mbti FROM book_mbti bm JOIN mbti m ON m.id = bm.mbti_id WHERE bm.book_id = b.id LIMIT 1), '')
-FROM book b WHERE b.id = ANY($1)`
+FROM book b WHERE b.id = ANY($1::bigint[])`
 
 func (c *Catalogue) loadBooks(ctx context.Context, ids []int64) (map[int64]Book, error) {
 	rows, err := c.pool.Query(ctx, booksSQL, ids)
@@ -100,7 +100,7 @@ func (c *Catalogue) loadBooks(ctx context.Context, ids []int64) (map[int64]Book,
 }
 
 func (c *Catalogue) loadProfiles(ctx context.Context, ids []int64) (map[int64]struct{}, error) {
-	rows, err := c.pool.Query(ctx, `SELECT id FROM child_profile WHERE id = ANY($1)`, ids)
+	rows, err := c.pool.Query(ctx, `SELECT id FROM child_profile WHERE id = ANY($1::bigint[])`, ids)
 	if err != nil {
 		return nil, err
 	}

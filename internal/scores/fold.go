@@ -35,6 +35,7 @@ type Sum struct {
 // events, and two halves of a fold add up to the whole, as far as float64 adds exactly.
 func Fold(profileID int64, profile []events.Event, books map[int64]Book) (Delta, []events.Event) {
 	delta := Delta{ProfileID: profileID}
+	var genres, topics adder
 	var unknown []events.Event
 	for _, e := range profile {
 		book, known := books[e.BookID]
@@ -42,19 +43,21 @@ func Fold(profileID int64, profile []events.Event, books map[int64]Book) (Delta,
 			unknown = append(unknown, e)
 			continue
 		}
+		if book.GenreID != 0 {
+			genres.add(book.GenreID, e.Action.Weight)
+		}
+		for _, topic := range book.Topics {
+			topics.add(topic, e.Action.Weight)
+		}
 		delta.add(book, e.Action.Weight)
 	}
+	delta.Genres, delta.Topics = genres.sorted(), topics.sorted()
 	return delta, unknown
 }
 
+// add adds the letters of a book.
 func (d *Delta) add(book Book, weight float64) {
 	d.Events++
-	if book.GenreID != 0 {
-		d.Genres = addTo(d.Genres, book.GenreID, weight)
-	}
-	for _, topic := range book.Topics {
-		d.Topics = addTo(d.Topics, topic, weight)
-	}
 	if book.Letters != 0 {
 		d.Typed = true
 		for i := range d.MBTI {
@@ -69,24 +72,61 @@ func (d *Delta) add(book Book, weight float64) {
 func (d *Delta) Merge(other Delta) {
 	d.Events += other.Events
 	d.Typed = d.Typed || other.Typed
-	for _, s := range other.Genres {
-		d.Genres = addTo(d.Genres, s.ID, s.Value)
-	}
-	for _, s := range other.Topics {
-		d.Topics = addTo(d.Topics, s.ID, s.Value)
-	}
+	d.Genres, d.Topics = merge(d.Genres, other.Genres), merge(d.Topics, other.Topics)
 	for i, v := range other.MBTI {
 		d.MBTI[i] += v
 	}
 }
 
-// addTo keeps the sums sorted: rows are always touched in this order, so that
-// transactions cannot deadlock each other.
-func addTo(sums []Sum, id int64, value float64) []Sum {
-	i, found := slices.BinarySearchFunc(sums, id, func(s Sum, id int64) int { return cmp.Compare(s.ID, id) })
-	if found {
-		sums[i].Value += value
-		return sums
+// adder adds up values by id. As long as they are few it keeps them sorted; of many, to insert each
+// in its place would take the square of the time, so that it remembers where each is.
+type adder struct {
+	sums  []Sum
+	place map[int64]int // in sums; nil while they are sorted
+}
+
+const fewSums = 256
+
+func (a *adder) add(id int64, value float64) {
+	i, found := a.find(id)
+	switch {
+	case found:
+		a.sums[i].Value += value
+	case a.place != nil:
+		a.place[id] = len(a.sums)
+		a.sums = append(a.sums, Sum{ID: id, Value: value})
+	default:
+		a.sums = slices.Insert(a.sums, i, Sum{ID: id, Value: value})
+		if len(a.sums) == fewSums {
+			a.place = make(map[int64]int, 2*fewSums)
+			for i, s := range a.sums {
+				a.place[s.ID] = i
+			}
+		}
 	}
-	return slices.Insert(sums, i, Sum{ID: id, Value: value})
+}
+
+func (a *adder) find(id int64) (int, bool) {
+	if a.place != nil {
+		i, found := a.place[id]
+		return i, found
+	}
+	return slices.BinarySearchFunc(a.sums, id, func(s Sum, id int64) int { return cmp.Compare(s.ID, id) })
+}
+
+// sorted returns the sums by rising id: rows are always touched in this order, so that
+// transactions cannot deadlock each other.
+func (a *adder) sorted() []Sum {
+	if a.place != nil {
+		slices.SortFunc(a.sums, func(s, t Sum) int { return cmp.Compare(s.ID, t.ID) })
+	}
+	return a.sums
+}
+
+func merge(sums, more []Sum) []Sum {
+	var a adder
+	for _, s := range slices.Concat(sums, more) {
+		a.add(s.ID, s.Value)
+	}
+	return a.sorted()
 }

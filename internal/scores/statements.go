@@ -1,6 +1,7 @@
 package scores
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -16,6 +17,14 @@ const RowMissing = "LG004"
 // missing rows are made. Nearly always all are there, and to look for those that are not
 // takes a while.
 func Queue(batch *pgx.Batch, deltas []Delta, create bool) {
+	if slices.ContainsFunc(deltas, Delta.Wide) {
+		for _, d := range deltas {
+			queueWide(batch, addManyGenres, d.ProfileID, d.Genres)
+			queueWide(batch, addManyTopics, d.ProfileID, d.Topics)
+		}
+		QueueLetters(batch, deltas)
+		return
+	}
 	genreSums, topicSums := addGenres, addTopics
 	if create {
 		genreSums, topicSums = createGenres, createTopics
@@ -27,6 +36,24 @@ func Queue(batch *pgx.Batch, deltas []Delta, create bool) {
 		batch.Queue(topicSums, c.profiles, c.first, c.last, c.ids, c.values)
 	}
 	QueueLetters(batch, deltas)
+}
+
+// manySums is from how many genres or topics on a delta is Wide.
+const manySums = 500
+
+// Wide says whether a delta has so many sums that to look through all of them for each row, which
+// is the fastest way for few, would take too long.
+func (d Delta) Wide() bool { return len(d.Genres) >= manySums || len(d.Topics) >= manySums }
+
+func queueWide(batch *pgx.Batch, sql string, profileID int64, sums []Sum) {
+	if len(sums) == 0 {
+		return
+	}
+	ids, values := make([]int64, len(sums)), make([]float64, len(sums))
+	for i, s := range sums {
+		ids[i], values[i] = s.ID, s.Value
+	}
+	batch.Queue(sql, profileID, ids, values)
 }
 
 func genres(d Delta) []Sum { return d.Genres }
@@ -99,6 +126,9 @@ var (
 	addTopics    = of("topic", addSums)
 	createGenres = of("genre", createSums)
 	createTopics = of("topic", createSums)
+
+	addManyGenres = of("genre", addManySums)
+	addManyTopics = of("topic", addManySums)
 )
 
 func of(kind, sql string) string { return strings.ReplaceAll(sql, "{kind}", kind) }
@@ -127,8 +157,36 @@ SELECT aggregator.require(false, '` + RowMissing + `', 'a {kind} score has no ro
     SELECT d.child_profile_id, u.id, u.sum FROM delta d CROSS JOIN unnest(d.ids, d.sums) u (id, sum)
     WHERE (d.child_profile_id, u.id) NOT IN (SELECT child_profile_id, id FROM added)
     ON CONFLICT (child_profile_id, {kind}_id) DO UPDATE SET score = s.score + excluded.score
-    RETURNING 1
-)` + refuse + ` FROM (SELECT FROM added UNION ALL SELECT FROM created) written HAVING count(*) <> cardinality($4)`
+    RETURNING child_profile_id, {kind}_id AS id
+), written AS (
+    SELECT child_profile_id, id FROM added UNION ALL SELECT child_profile_id, id FROM created
+), kept AS (
+    SELECT FROM delta d JOIN {kind}_score s ON s.child_profile_id = d.child_profile_id AND s.{kind}_id + 0 = ANY (d.ids)
+    WHERE s.score + d.sums[array_position(d.ids, s.{kind}_id)] = s.score
+        AND (s.child_profile_id, s.{kind}_id) NOT IN (SELECT child_profile_id, id FROM written)
+)` + refuse + ` FROM (SELECT FROM written UNION ALL SELECT FROM kept) there HAVING count(*) <> cardinality($4)`
+
+	// The same for one profile with a great many sums: each is looked up.
+	//
+	// A row that a trigger keeps as it is, for nothing would change (as
+	// suppress_redundant_updates_trigger does), does not come back, here as above: it is kept.
+	addManySums = `WITH delta AS MATERIALIZED (
+    SELECT id, sum FROM unnest($2::bigint[], $3::float8[]) d (id, sum)
+), added AS (
+    UPDATE {kind}_score s SET score = s.score + d.sum FROM delta d
+    WHERE s.child_profile_id = $1 AND s.{kind}_id = d.id
+    RETURNING s.{kind}_id AS id
+), created AS (
+    INSERT INTO {kind}_score AS s (child_profile_id, {kind}_id, score)
+    SELECT $1, id, sum FROM delta WHERE id NOT IN (SELECT id FROM added)
+    ON CONFLICT (child_profile_id, {kind}_id) DO UPDATE SET score = s.score + excluded.score
+    RETURNING {kind}_id AS id
+), written AS (
+    SELECT id FROM added UNION ALL SELECT id FROM created
+), kept AS (
+    SELECT FROM delta d JOIN {kind}_score s ON s.child_profile_id = $1 AND s.{kind}_id = d.id
+    WHERE s.score + d.sum = s.score AND d.id NOT IN (SELECT id FROM written)
+)` + refuse + ` FROM (SELECT FROM written UNION ALL SELECT FROM kept) there HAVING count(*) <> cardinality($2)`
 )
 
 // A profile's MBTI scores are one row: to insert it, or else update it, is one look-up.

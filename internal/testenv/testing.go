@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -127,4 +128,27 @@ func migrateTemplate(ctx context.Context) error {
 		return err
 	}
 	return Grant(ctx, url)
+}
+
+// EncodedDatabase is Database in another encoding than UTF-8, such as EUC_KR.
+func EncodedDatabase(t testing.TB, encoding string) string {
+	t.Helper()
+	url := EmptyDatabase(t) // for its name, which is taken over
+	ctx := context.WithoutCancel(t.Context())
+	name := url[strings.LastIndex(url, "/")+1 : strings.Index(url, "?")]
+	err := shared.server.DropDatabase(ctx, name)
+	if err == nil {
+		err = shared.server.execute(ctx, fmt.Sprintf(
+			`CREATE DATABASE %s TEMPLATE template0 ENCODING '%s' LOCALE 'C'`, name, encoding))
+	}
+	if err == nil {
+		err = postgres.Migrate(ctx, url)
+	}
+	if err == nil {
+		err = Grant(ctx, url)
+	}
+	if err != nil {
+		t.Fatalf("create a database in %s: %v", encoding, err)
+	}
+	return url
 }

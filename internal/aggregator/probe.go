@@ -1,0 +1,239 @@
+package aggregator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/events"
+	"aggregator/internal/history"
+	"aggregator/internal/ledger"
+	"aggregator/internal/scores"
+)
+
+// Misconfiguration is what is wrong with a deployment, whatever the events are.
+type Misconfiguration struct{ What string }
+
+func (e *Misconfiguration) Error() string { return "misconfiguration: " + e.What }
+
+func (e *Misconfiguration) misconfigured() {}
+
+// Probe finds out whether PostgreSQL takes what every chunk writes, whatever its events are: it
+// does all of it for a child profile that exists, adding next to nothing, in a transaction that it rolls back.
+// So it meets the types, constants, defaults, constraints, triggers, partitions, policies and
+// privileges that a real one would. What is refused for one profile is tried for others, up to ten
+// spread over all: a refusal that strikes some and spares others is a matter of data.
+//
+// The error is a *Misconfiguration, or one that Classify judges. A lock that is not to be had at
+// once proves nothing and is no error. Nothing stays but a number that the history's sequence has given
+// out, and the space of rolled back rows until the next vacuum. Safe to repeat and beside other work.
+func Probe(ctx context.Context, pool *pgxpool.Pool, source string) error {
+	types, err := history.ReadTypes(ctx, pool)
+	if err != nil {
+		return err
+	}
+	if err := unwritten(ctx, pool, types); err != nil {
+		return err
+	}
+	rows, _ := pool.Query(ctx, someProfiles) // its error is also that of the rows
+	profiles, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return fmt.Errorf("probing child_profile: %w", err)
+	}
+	var refused streak
+	for trial, profile := range profiles {
+		err := try(ctx, pool, source, trial, profile, types)
+		var refusal *pgconn.PgError
+		switch {
+		case errors.Is(err, errTrial): // all went well
+			return nil
+		case !errors.As(err, &refusal):
+			return err
+		case busy(refusal):
+			return nil
+		}
+		switch Classify(refusal) {
+		case Data:
+			refused.refused(refusal)
+		case Incomplete, Gone: // the profile is there, or was a moment ago
+			refused.refused(keptOut(refusal))
+		default:
+			return fmt.Errorf("probing the tables: %w", err)
+		}
+		if refused.length < refused.tried {
+			return nil // not all for the same reason
+		}
+	}
+	if refused.tried == 0 {
+		return nil
+	}
+	return &Misconfiguration{fmt.Sprintf("PostgreSQL refuses what every event writes, as a trial for %d child profiles "+
+		"has shown: %s", refused.tried, describe(refused.latest))}
+}
+
+// nextToNothing changes no score but that of zero, which it makes a preferred one; each type of
+// column can hold it.
+const nextToNothing = 1e-30
+
+// busy says whether a trial was only in the way of others.
+func busy(refusal *pgconn.PgError) bool {
+	switch refusal.Code {
+	case "55P03", "57014", "40001", "40P01": // lock or statement time-out, serialization failure, deadlock
+		return true
+	}
+	return false
+}
+
+// someProfiles are up to ten, spread over all ids.
+const someProfiles = `WITH ends AS (SELECT min(id)::numeric AS lo, max(id)::numeric AS hi FROM child_profile)
+SELECT DISTINCT p.id::bigint FROM ends CROSS JOIN generate_series(0, 9) k
+CROSS JOIN LATERAL (
+    SELECT id FROM child_profile WHERE id >= (lo + trunc((hi - lo) * k / 9))::bigint ORDER BY id LIMIT 1
+) p ORDER BY 1`
+
+// try does for one profile, in a transaction that is rolled back, what chunks do: errTrial says
+// that all of it went well.
+func try(ctx context.Context, pool *pgxpool.Pool, source string, trial int, profile int64, types history.Types) error {
+	name := source + "@probe" // no source of ours has such a name: see config
+	at := events.Position{Ms: 1}
+	next := events.Position{Ms: 2}
+	book := int64(0)
+	letter := ledger.DeadLetter{
+		Position: at, ProfileID: &profile, BookID: &book, Reason: events.UnknownBook,
+		Payload: events.Payload{Form: events.FormEvent},
+	}
+	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		delta := scores.Delta{ProfileID: profile, Typed: true, Events: 1}
+		for table, sums := range map[string]*[]scores.Sum{"genre": &delta.Genres, "topic": &delta.Topics} {
+			rows, _ := tx.Query(ctx, someScores[table], profile, trial) // its error is also that of the rows
+			ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+			if err != nil {
+				return err
+			}
+			for _, id := range ids {
+				*sums = append(*sums, scores.Sum{ID: id, Value: nextToNothing})
+			}
+		}
+		batch := &pgx.Batch{}
+		// A lock that others hold must not hold us up, nor we them.
+		batch.Queue(`SELECT set_config('lock_timeout', '500ms', true), set_config('statement_timeout', '10s', true)`)
+		batch.Queue(`SET CONSTRAINTS ALL IMMEDIATE`)
+		batch.Queue(`INSERT INTO aggregator.checkpoint (source, position_ms, position_seq, base, entries)
+VALUES ($1, 0, 0, 0, 0)`, name)
+		from := ledger.Checkpoint{Source: name}
+		ledger.Advance(batch, from, []ledger.Move{{ProfileID: profile, To: at}})
+		ledger.Advance(batch, from, []ledger.Move{{ProfileID: profile, Seen: at, To: next}})
+		ledger.Bury(batch, name, []ledger.DeadLetter{letter})
+		ledger.Revive(batch, ledger.LetterID{Source: name, Position: at}, events.Event{ProfileID: profile})
+		history.Queue(batch, []scores.Delta{delta}, types, true)
+		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+			return err
+		}
+		err := ledger.TrySettle(ctx, tx, ledger.Settlement{
+			From: from, To: next, Entries: 2, Marks: []ledger.Place{{ProfileID: profile, At: next}},
+		})
+		if err != nil {
+			return err
+		}
+		return errTrial
+	})
+}
+
+// someScores are what to add to: a score that the profile ($1) has, and one that it has not,
+// among those of some books; others in each trial ($2), for a single one may be refused for itself.
+var someScores = map[string]string{
+	"genre": `(SELECT genre_id::bigint AS id FROM genre_score WHERE child_profile_id = $1 AND genre_id IS NOT NULL
+    ORDER BY hashint8(genre_id + $2::int) LIMIT 1)
+UNION (
+    SELECT id FROM (SELECT DISTINCT genre_id::bigint AS id FROM (SELECT genre_id FROM book ORDER BY id LIMIT 200) b) b
+    WHERE id IS NOT NULL AND NOT EXISTS (SELECT FROM genre_score s WHERE s.child_profile_id = $1 AND s.genre_id = b.id)
+    ORDER BY hashint8(id + $2::int) LIMIT 1
+) ORDER BY 1`,
+	"topic": `(SELECT topic_id::bigint AS id FROM topic_score WHERE child_profile_id = $1 AND topic_id IS NOT NULL
+    ORDER BY hashint8(topic_id + $2::int) LIMIT 1)
+UNION (
+    SELECT id FROM (SELECT DISTINCT topic_id::bigint AS id FROM (SELECT topic_id FROM book_topic LIMIT 200) t) t
+    WHERE id IS NOT NULL AND NOT EXISTS (SELECT FROM topic_score s WHERE s.child_profile_id = $1 AND s.topic_id = t.id)
+    ORDER BY hashint8(id + $2::int) LIMIT 1
+) ORDER BY 1`,
+}
+
+// unwritten finds columns that need a value which no statement of ours gives, for a trial cannot
+// always insert a row of each table; and MBTI types that are missing where each history row needs one.
+func unwritten(ctx context.Context, pool *pgxpool.Pool, types history.Types) error {
+	rows, _ := pool.Query(ctx, unwrittenColumns) // its error is also that of the rows
+	var table, column string
+	var all []string
+	typed := false
+	_, err := pgx.ForEachRow(rows, []any{&table, &column}, func() error {
+		if column == "mbti_id" {
+			typed = true
+			return nil
+		}
+		all = append(all, fmt.Sprintf("column %s of table %s is NOT NULL, has no default, and is not ours to write", column, table))
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("probing the columns: %w", err)
+	}
+	if missing := types.Missing(); typed && len(missing) > 0 {
+		all = append(all, fmt.Sprintf("column mbti_id of table child_personality_history is NOT NULL, and table mbti lacks %s",
+			strings.Join(missing, ", ")))
+	}
+	if len(all) > 0 {
+		return &Misconfiguration{strings.Join(all, "; ")}
+	}
+	return nil
+}
+
+// A trigger may fill in before it is looked whether there is a value. Of what we write only the
+// type may be NULL.
+const unwrittenColumns = `SELECT t.name, a.attname
+FROM (VALUES
+    ('genre_score', '{child_profile_id,genre_id,score}'::name[]),
+    ('topic_score', '{child_profile_id,topic_id,score}'),
+    ('cumulative_mbti_score', '{child_profile_id,i_score,e_score,s_score,n_score,t_score,f_score,j_score,p_score}'),
+    ('child_personality_history', '{child_profile_id,created_at,history_created_type,is_deleted,
+        i_score,e_score,s_score,n_score,t_score,f_score,j_score,p_score}'),
+    ('favorite_genre', '{child_profile_id,history_id,genre_id}'),
+    ('favorite_topic', '{child_profile_id,history_id,topic_id}')
+) t (name, written)
+JOIN pg_attribute a ON a.attrelid = to_regclass(t.name)
+JOIN pg_type y ON y.oid = a.atttypid
+WHERE a.attnum > 0 AND NOT a.attisdropped AND (a.attnotnull OR y.typnotnull) AND NOT a.atthasdef AND a.attidentity = ''
+    AND y.typdefault IS NULL AND a.attname <> ALL (t.written)
+    AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = a.attrelid AND NOT g.tgisinternal
+        AND g.tgtype & 7 = 7) -- for each row, before, insert
+ORDER BY 1, 2`
+
+// ofSchema says whether a refusal that looks like one of data is the deployment's: a number that a
+// sequence gave out was there already, so the sequence is behind its table. The error beside it is a
+// server's.
+func (p *partition) ofSchema(ctx context.Context, why *pgconn.PgError) (wrong, err error) {
+	if why.Code != "23505" { // unique violation
+		return nil, nil
+	}
+	var column string
+	err = p.pool.QueryRow(ctx, sequenced, why.SchemaName, why.TableName, why.ConstraintName).Scan(&column)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("looking at the constraint %s: %w", why.ConstraintName, err)
+	}
+	return &Misconfiguration{fmt.Sprintf("the sequence of column %s of table %s gives out numbers that are in the table already: "+
+		"set it to the greatest of them (setval); PostgreSQL says: %s", column, why.TableName, describe(why))}, nil
+}
+
+const sequenced = `SELECT a.attname FROM pg_index i
+JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
+JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = ANY (i.indkey)
+LEFT JOIN pg_attrdef d ON d.adrelid = t.oid AND d.adnum = a.attnum
+WHERE n.nspname = $1 AND t.relname = $2 AND x.relname = $3
+    AND (a.attidentity <> '' OR pg_get_expr(d.adbin, d.adrelid) LIKE '%nextval(%')
+LIMIT 1`

@@ -1,0 +1,105 @@
+package aggregator_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/aggregator"
+	"aggregator/internal/testenv"
+)
+
+// An event that was applied is in the report of the drain that applied it, also if its
+// attempt failed afterwards.
+func TestReportOfAFailedAttempt(t *testing.T) {
+	for name, chunk := range map[string]int{"in one chunk": 1000, "in several": 200} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, stream)
+			f.options.ChunkMaxEvents = chunk
+			f.push(random(rand.New(rand.NewPCG(1, 1)), 500)...)
+			f.stick(100)
+			s := f.start("me", 0)
+			eventually(t, func() bool { return s.Status()[0].Restarts["postgres_error"] >= 3 })
+			assert.Positive(t, s.Stats().Applied, "although no checkpoint was made")
+			f.unstick()
+			eventually(t, func() bool { return f.left() == 0 })
+			s.stop()
+			require.NoError(t, <-s.ended)
+			f.verify()
+			stats := s.Stats()
+			assert.EqualValues(t, f.count(sumOfMarks), stats.Applied)
+			assert.EqualValues(t, f.count(`SELECT count(*) FROM aggregator.dead_letter`), stats.Dead)
+			assert.EqualValues(t, 500, stats.Read)
+			assert.Zero(t, stats.Skipped)
+		})
+	}
+}
+
+// What a source has applied before it halts is in the report, too.
+func TestReportOfAHalt(t *testing.T) {
+	f := newFixture(t, stream)
+	f.exec(`ALTER TABLE genre_score ADD CHECK (child_profile_id < 15) NOT VALID`)
+	for profile := 1; profile <= profiles; profile++ {
+		f.push(fmt.Sprintf("%d:1:LIKE", profile))
+	}
+	a := f.new()
+	_, err := a.Drain(f.ctx, aggregator.Limits{})
+	require.ErrorContains(t, err, "refused 10 profiles in a row")
+	assert.EqualValues(t, 14, a.Stats().Applied)
+	assert.EqualValues(t, 14, a.Stats().Profiles)
+	assert.EqualValues(t, 14, f.count(sumOfMarks))
+}
+
+// However drains get in each other's way, the sum over them is what the marks say.
+func TestReportsOfDrainsAtOnceAddUp(t *testing.T) {
+	for name, source := range map[string]int{"one source": 1, "partitions": 3} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, partitioned(stream, source))
+			f.options.ChunkMaxEvents, f.options.Workers = 100, 2
+			f.push(random(rand.New(rand.NewPCG(3, 3)), 1500)...)
+			var drains sync.WaitGroup
+			all := make([]*aggregator.Aggregator, 3)
+			for i := range all {
+				all[i] = f.new()
+				drains.Go(func() {
+					_, err := all[i].Drain(f.ctx, aggregator.Limits{})
+					assert.NoError(t, err)
+				})
+			}
+			drains.Wait()
+			f.verify()
+			var applied, dead int64
+			for _, a := range all {
+				stats := a.Stats()
+				applied += stats.Applied
+				dead += stats.Dead
+				assert.Equal(t, stats.Read, stats.Applied+stats.Dead+stats.Skipped)
+			}
+			assert.EqualValues(t, f.count(sumOfMarks), applied)
+			assert.EqualValues(t, f.count(`SELECT count(*) FROM aggregator.dead_letter`), dead)
+		})
+	}
+}
+
+// A chunk that takes PostgreSQL too long is done in parts.
+func TestChunkThatTakesTooLong(t *testing.T) {
+	f := newFixture(t, stream)
+	url := testenv.As(t, f.pool.Config().ConnString(), "aggregator_daemon")
+	f.daemon.pool = openPool(t, url+map[bool]string{true: "&", false: "?"}[strings.Contains(url, "?")]+"statement_timeout=600ms")
+	f.options.ProfilesPerTransaction = 100
+	f.exec(`CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+		'BEGIN PERFORM pg_sleep(0.03); RETURN new; END'`)
+	f.exec(`CREATE TRIGGER slow BEFORE INSERT OR UPDATE ON topic_score FOR EACH ROW EXECUTE FUNCTION slow()`)
+	for profile := 1; profile <= profiles; profile++ {
+		f.push(fmt.Sprintf("%d:1:LIKE", profile))
+	}
+	stats := f.drain()
+	assert.Positive(t, stats.Restarts)
+	assert.EqualValues(t, profiles, stats.Applied)
+	f.verify()
+}
