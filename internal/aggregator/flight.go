@@ -47,7 +47,7 @@ func (f *flight) replace(r run) { f.due[r.place] = r }
 type uncertain struct {
 	epoch    int64
 	chunk    events.Position // where the chunk ends
-	rejected int             // entries of it that are no events
+	rejected int             // entries of it that are no events, if its checkpoint may have been moved
 	moves    []uncertainMove
 	counted  map[int64]events.Position // by profile: up to where its events are in the report already
 	until    events.Position           // beyond which nothing is counted yet
@@ -62,7 +62,7 @@ type uncertainMove struct {
 // uncertain lists what the failed attempt leaves behind, beside what is left of those before.
 func (f *flight) uncertain(before *uncertain) *uncertain {
 	u := &uncertain{
-		epoch: f.known.from.Epoch, chunk: f.begun.To, until: f.begun.To, rejected: len(f.begun.Dead),
+		epoch: f.known.from.Epoch, chunk: f.begun.To, until: f.begun.To,
 		counted: make(map[int64]events.Position),
 	}
 	if before != nil {

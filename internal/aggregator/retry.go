@@ -161,6 +161,8 @@ func (r *Retrier) revive(ctx context.Context, id ledger.LetterID, e events.Event
 		r.Catalogue.Forget(e.ProfileID)
 		delete(known.profiles, e.ProfileID)
 		return profileUnknown, nil
+	case Incomplete: // although it creates what it needs
+		return keptOut(refusal).Message, nil
 	case Data:
 		return fmt.Sprintf("%s (SQLSTATE %s)", refusal.Message, refusal.Code), nil
 	}

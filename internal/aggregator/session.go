@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 
 	"aggregator/internal/events"
@@ -214,6 +215,10 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	checkpoint, err := ledger.Settle(bounded, p.pool, settlement)
 	if err != nil {
 		p.left = inFlight.uncertain(p.left)
+		var answered *pgconn.PgError
+		if !errors.Is(err, ledger.ErrRefused) && !errors.As(err, &answered) {
+			p.left.rejected = len(batch.Rejected) // it may have been moved
+		}
 		return from, p.smaller(batch, err)
 	}
 	p.larger()
