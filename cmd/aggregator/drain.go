@@ -119,7 +119,7 @@ type drainReport struct {
 	Retried         int64   `json:"retried"`        // dead letters applied after all
 	SettledBefore   int64   `json:"settled_before"` // by an earlier try or another instance
 	Left            int64   `json:"left"`
-	Profiles        int64   `json:"profiles"` // transactions of profiles
+	Profiles        int64   `json:"profiles"` // updates of a profile
 	Chunks          int64   `json:"chunks"`
 	Conflicts       int64   `json:"conflicts"`
 	Restarts        int64   `json:"restarts"`

@@ -50,7 +50,7 @@ var (
 	buildInfo    = describe("build_info", "What is running; always 1.", "version", "goversion")
 	eventsTotal  = describe("events_total", "Events that this process settled, by what became of them; settled_before: by an earlier try or another instance.", "source", "result")
 	chunksTotal  = describe("chunks_total", "Chunks that this process settled.", "source")
-	profiles     = describe("profile_updates_total", "Profile transactions that this process committed: events by these is how well events are added up.", "source")
+	profiles     = describe("profile_updates_total", "Updates of the scores of a child profile, one for each profile that a chunk changed: events by these is how well events are added up.", "source")
 	trimmed      = describe("trimmed_events_total", "Entries that this process removed from Redis after they were settled.", "source")
 	inflight     = describe("inflight_events", "Events of the chunk in hand that are committed, and not yet behind the checkpoint.", "source")
 	conflicts    = describe("conflicts_total", "Profile transactions that were folded anew because another instance had moved the profile's mark.", "source")
