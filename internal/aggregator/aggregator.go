@@ -43,8 +43,8 @@ type Aggregator struct {
 	catalogue *scores.Catalogue
 	options   Options
 	log       *slog.Logger
-	stations  []*station   // one a source
-	worked    atomic.Int64 // see station
+	stations  []*station // one a source
+	worked    moment     // see station
 	retried   atomic.Int64
 
 	moreWorkers chan struct{} // holds one for each worker beyond the first of a partition

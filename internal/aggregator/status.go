@@ -38,7 +38,7 @@ type Status struct {
 	State    State
 	Since    time.Time
 	Reason   string        // standing by: for whom; resting: until when; backing off or halted: why
-	LastTurn time.Time     // when it was last seen alive; see Hangs
+	LastTurn time.Time     // when it was last seen alive, with a monotonic reading; see Hangs
 	Rest     time.Duration // for how long it may rest between two turns, beyond a minute
 	Leased   bool          // this instance holds the lease
 
@@ -82,14 +82,27 @@ func (a *Aggregator) Rest(reason string) {
 	}
 }
 
+// moment is a time that is remembered by the monotonic clock: one on the wall that is set must
+// neither look like a hang nor hide one. The zero value is the start of the process; it is safe
+// for concurrent use.
+type moment struct{ since atomic.Int64 } // nanoseconds after processStart
+
+var processStart = time.Now()
+
+// pass says that the moment is now.
+func (m *moment) pass() { m.since.Store(int64(time.Since(processStart))) }
+
+// ago is how long ago it was.
+func (m *moment) ago() time.Duration { return time.Since(processStart) - time.Duration(m.since.Load()) }
+
 // station is where the loop of one source says what it is doing.
 type station struct {
 	count counters
-	turn  atomic.Int64 // when the reader, or who waits, last went round; Unix nanoseconds
+	turn  moment // when the reader, or who waits, last went round
 	// Whoever has a chunk in hand may have to wait for long until the other partitions
 	// give a connection back. He is taken to live as long as anyone settles anything.
-	handed, laid atomic.Int64  // chunks of this session that were taken in hand, and laid down
-	worked       *atomic.Int64 // when a transaction of any source was last settled; Unix nanoseconds
+	handed, laid atomic.Int64 // chunks of this session that were taken in hand, and laid down
+	worked       *moment      // when a transaction of any source was last settled
 	log          *slog.Logger
 
 	mu       sync.Mutex
@@ -100,7 +113,7 @@ type station struct {
 	restarts map[string]int64
 }
 
-func newStation(worked *atomic.Int64, log *slog.Logger) *station {
+func newStation(worked *moment, log *slog.Logger) *station {
 	s := &station{worked: worked, log: log, state: Starting, since: time.Now(), restarts: make(map[string]int64)}
 	s.turned()
 	return s
@@ -109,13 +122,13 @@ func newStation(worked *atomic.Int64, log *slog.Logger) *station {
 func (s *station) status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	turn := s.turn.Load()
+	idle := s.turn.ago()
 	if s.busy() {
-		turn = min(turn, s.worked.Load())
+		idle = max(idle, s.worked.ago())
 	}
 	c := &s.count
 	return Status{
-		State: s.state, Since: s.since, Reason: s.reason, LastTurn: time.Unix(0, turn), Leased: s.leased,
+		State: s.state, Since: s.since, Reason: s.reason, LastTurn: time.Now().Add(-idle), Leased: s.leased,
 		Applied: c.applied.Load(), Dead: c.dead.Load(), Skipped: c.skipped.Load(), Profiles: c.profiles.Load(),
 		Chunks: c.chunks.Load(), Conflicts: c.conflicts.Load(), Trimmed: c.trimmed.Load(), InHand: c.inHand.Load(),
 		Restarts: maps.Clone(s.restarts),
@@ -169,10 +182,10 @@ func (s *station) lease(held bool) {
 }
 
 // turned says that the reader lives.
-func (s *station) turned() { s.turn.Store(time.Now().UnixNano()) }
+func (s *station) turned() { s.turn.pass() }
 
 // progressed says that who settles lives.
-func (s *station) progressed() { s.worked.Store(time.Now().UnixNano()) }
+func (s *station) progressed() { s.worked.pass() }
 
 // take is for the reader to call when it has handed over a chunk. That it does so itself
 // makes it know of it when it finds nothing more to read.
