@@ -87,19 +87,20 @@ func (s *service) work(engine *engine) func(ctx context.Context) error {
 
 // clock is how a timetable knows what time it is.
 type clock struct {
-	now  func() time.Time
-	wait func(ctx context.Context, until time.Time) bool // false: ctx has ended
+	now func() time.Time
+	// wait waits until then, but for a minute at most: the clock may be set meanwhile. false:
+	// ctx has ended.
+	wait func(ctx context.Context, until time.Time) bool
 }
 
-// machineClock looks at the clock again each minute: it may be set meanwhile.
-var machineClock = clock{time.Now, func(ctx context.Context, until time.Time) bool {
-	for left := time.Until(until); left > 0; left = time.Until(until) {
-		if !rest(ctx, min(left, time.Minute)) {
-			return false
-		}
-	}
-	return ctx.Err() == nil
-}}
+var machineClock = clockBy(time.Now)
+
+// clockBy goes by what now says. How long it waits is told by the monotonic clock.
+func clockBy(now func() time.Time) clock {
+	return clock{now, func(ctx context.Context, until time.Time) bool {
+		return rest(ctx, min(until.Sub(now()), time.Minute)) && ctx.Err() == nil
+	}}
+}
 
 // latest is what a job has done so far, which others may ask for meanwhile; the zero value at first.
 type latest[T any] struct{ last atomic.Pointer[T] }
@@ -152,6 +153,7 @@ type timetable struct {
 	clock    clock
 	holder   string // who we are, in leases
 	lease    time.Duration
+	warned   bool // that a clock was ahead; see lastDue
 }
 
 // keep does the job whenever it is due, until ctx ends. What was missed, once or more often,
@@ -161,12 +163,8 @@ func (t *timetable) keep(ctx context.Context) error {
 	due := t.first(ctx)
 	defer t.due.forget(t.kind)
 	for {
-		t.due.set(t.kind, due)
-		if t.rest != nil {
-			t.rest(due)
-		}
-		t.log.Info("waiting for the schedule", "job", t.kind, "due", due.UTC().Format(time.RFC3339))
-		if !t.clock.wait(ctx, due) {
+		var came bool
+		if due, came = t.await(ctx, due); !came {
 			return nil
 		}
 		if err := t.settle(ctx, due); err != nil && t.vital {
@@ -176,10 +174,39 @@ func (t *timetable) keep(ctx context.Context) error {
 	}
 }
 
+// await waits until the job is due, and returns when that was; false if ctx ended before. It
+// asks the schedule again all the time, for the clock that told due may have been ahead.
+func (t *timetable) await(ctx context.Context, due time.Time) (time.Time, bool) {
+	t.announce(due)
+	for {
+		now := t.clock.now()
+		if sooner := t.schedule.Sooner(due, now); sooner.Before(due) {
+			t.log.Warn("the clock went back: the job is due sooner", "job", t.kind, "was_due", due.UTC().Format(time.RFC3339))
+			due = sooner
+			t.announce(due)
+		}
+		if !now.Before(due) {
+			return due, true
+		}
+		if !t.clock.wait(ctx, due) {
+			return due, false
+		}
+	}
+}
+
+// announce says when the job is due.
+func (t *timetable) announce(due time.Time) {
+	t.due.set(t.kind, due)
+	if t.rest != nil {
+		t.rest(due)
+	}
+	t.log.Info("waiting for the schedule", "job", t.kind, "due", due.UTC().Format(time.RFC3339))
+}
+
 // first returns when the job is due first: in the past if it was missed.
 func (t *timetable) first(ctx context.Context) time.Time {
 	for {
-		last, err := ledger.LastDue(ctx, t.pool, t.kind)
+		last, err := t.lastDue(ctx)
 		if err == nil {
 			now := t.clock.now()
 			if due, missed := t.schedule.Missed(last, now); missed {
@@ -195,12 +222,26 @@ func (t *timetable) first(ctx context.Context) time.Time {
 	}
 }
 
+// lastDue returns when the job was last done, by our clock; the zero time if it never was.
+func (t *timetable) lastDue(ctx context.Context) (time.Time, error) {
+	last, err := ledger.ReadLastDue(ctx, t.pool, t.kind, t.clock.now())
+	if err != nil {
+		return time.Time{}, err
+	}
+	if last.Ahead && !t.warned {
+		t.warned = true
+		t.log.Warn("runs of the job are recorded in the future: a clock was ahead, or is behind; they do not count until then", "job", t.kind)
+	}
+	return last.At, nil
+}
+
 // settle sees to it that the job is done that is due, by us or by another instance, whatever
 // may be in the way. Its error is that of the job, when it failed.
 func (t *timetable) settle(ctx context.Context, due time.Time) error {
 	elsewhere := ""
+	came := t.clock.now()
 	for {
-		settled, err := t.attempt(ctx, due)
+		settled, err := t.attempt(ctx, due, came)
 		var held *ledger.HeldError
 		switch {
 		case settled && err != nil:
@@ -220,17 +261,22 @@ func (t *timetable) settle(ctx context.Context, due time.Time) error {
 	}
 }
 
-// attempt does the job, unless somebody else is at it or has done it. settled says that it
-// is done, or has failed with err.
-func (t *timetable) attempt(ctx context.Context, due time.Time) (settled bool, err error) {
+// attempt does the job, unless somebody else is at it or has done all that was due when we came.
+// settled says that it is done, or has failed with err.
+func (t *timetable) attempt(ctx context.Context, due, came time.Time) (settled bool, err error) {
 	err = ledger.Alone(ctx, t.pool, leaseOf(t.kind), t.holder, t.lease, func(ctx context.Context) error {
-		last, err := ledger.LastDue(ctx, t.pool, t.kind)
+		last, err := t.lastDue(ctx)
 		if err != nil {
 			return err
 		}
 		if !last.Before(due) {
-			settled = true
-			return nil
+			// The clock may have been behind when it told due, and have passed over another since.
+			missed := false
+			if due, missed = t.schedule.Missed(last, came); !missed {
+				settled = true
+				return nil
+			}
+			t.due.set(t.kind, due)
 		}
 		do, counts := t.begin()
 		recorded := ledger.Job{Kind: t.kind, Due: due, Counts: counts}

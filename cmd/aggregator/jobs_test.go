@@ -29,7 +29,7 @@ type bench struct {
 	t     *testing.T
 	time  time.Time
 	waits chan time.Time // until when it wants to wait
-	goOn  chan struct{}  // it is that time
+	goOn  chan time.Time // and what time it is then
 	ended chan error
 }
 
@@ -39,12 +39,18 @@ const testLease = 6 * time.Second // long enough to be renewed on a busy machine
 
 func newBench(t *testing.T, database, holder string, do func(context.Context) (ledger.Outcome, error)) *bench {
 	t.Helper()
+	return newBenchAt(t, benchTime, database, holder, do)
+}
+
+// newBenchAt is one whose clock says so at first. That of PostgreSQL is right.
+func newBenchAt(t *testing.T, at time.Time, database, holder string, do func(context.Context) (ledger.Outcome, error)) *bench {
+	t.Helper()
 	pool, err := postgres.Open(t.Context(), postgres.Options{URL: testenv.As(t, database, "aggregator_daemon"), MaxConns: 4})
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
 	daily, err := schedule.Parse(fmt.Sprintf("%d %d * * *", benchTime.Minute(), (benchTime.Hour()+12)%24), time.UTC)
 	require.NoError(t, err)
-	b := &bench{t: t, time: benchTime, waits: make(chan time.Time), goOn: make(chan struct{}), ended: make(chan error, 1)}
+	b := &bench{t: t, time: at, waits: make(chan time.Time), goOn: make(chan time.Time), ended: make(chan error, 1)}
 	log := newLog(t.Output(), slog.LevelDebug, "text")
 	b.timetable = &timetable{
 		app: &app{cfg: config.Default(), log: log}, schedule: daily, due: &dues{}, pool: pool, holder: holder, lease: testLease,
@@ -62,9 +68,8 @@ func newBench(t *testing.T, database, holder string, do func(context.Context) (l
 				select {
 				case <-ctx.Done():
 					return false
-				case <-b.goOn:
+				case b.time = <-b.goOn:
 				}
-				b.time = later(b.time, until)
 				return true
 			},
 		},
@@ -92,8 +97,13 @@ func later(a, b time.Time) time.Time {
 // pass lets the wait be over, which must be until then.
 func (b *bench) pass(until time.Time) {
 	b.t.Helper()
+	b.waitsFor(until)
+	b.goOn <- later(b.time, until)
+}
+
+func (b *bench) waitsFor(until time.Time) {
+	b.t.Helper()
 	require.Equal(b.t, until.UTC(), (<-b.waits).UTC())
-	b.goOn <- struct{}{}
 }
 
 func (b *bench) runs() []ledger.Run {
@@ -127,10 +137,9 @@ func TestJobIsCaughtUp(t *testing.T) {
 	b := newBench(t, database, "a", done)
 	missed := b.schedule.Next(last)
 	tomorrow := b.schedule.Next(b.time)
-	b.pass(missed)
 	b.pass(tomorrow)
 	b.pass(b.schedule.Next(tomorrow))
-	require.Equal(t, b.schedule.Next(b.schedule.Next(tomorrow)).UTC(), (<-b.waits).UTC())
+	b.waitsFor(b.schedule.Next(b.schedule.Next(tomorrow)))
 	all := b.runs()
 	require.Len(t, all, 5)
 	require.True(t, all[2].Due.Equal(missed))
@@ -143,7 +152,7 @@ func TestJobIsCaughtUp(t *testing.T) {
 func TestJobBeginsWhenItIsDue(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, testenv.Database(t), "a", done)
-	require.Equal(t, b.schedule.Next(b.time).UTC(), (<-b.waits).UTC())
+	b.waitsFor(b.schedule.Next(b.time))
 	require.Empty(t, b.runs())
 }
 
@@ -159,8 +168,7 @@ func TestJobIsBegunAgain(t *testing.T) {
 		VALUES ('k', 'job', 'h', 'v', $1::timestamptz, $1, $1, 0, 0, 0, 0, 0)`, first)
 	require.NoError(t, err)
 	b := newBench(t, database, "a", done)
-	b.pass(b.schedule.Next(first))
-	require.Equal(t, b.schedule.Next(benchTime).UTC(), (<-b.waits).UTC())
+	b.waitsFor(b.schedule.Next(benchTime))
 	require.Equal(t, ledger.Done, b.runs()[0].Outcome)
 }
 
@@ -192,10 +200,10 @@ func TestJobRunsOnce(t *testing.T) {
 	require.Regexp(t, `^job is running elsewhere: by a, since \d{4}-\d\d-\d\dT\S+Z$`, err.Error())
 
 	close(end)
-	require.Equal(t, a.schedule.Next(due).UTC(), (<-a.waits).UTC())
+	a.waitsFor(a.schedule.Next(due))
 	require.Equal(t, map[string]time.Time{"job": a.schedule.Next(due)}, a.due.all())
-	b.goOn <- struct{}{}
-	require.Equal(t, a.schedule.Next(due).UTC(), (<-b.waits).UTC())
+	b.goOn <- retry
+	b.waitsFor(a.schedule.Next(due))
 	require.Len(t, a.runs(), 1)
 	require.Empty(t, began)
 }
@@ -212,7 +220,7 @@ func TestJobIsTakenOver(t *testing.T) {
 	b := newBench(t, database, "a", done)
 	due := b.schedule.Next(b.time)
 	b.pass(due)
-	require.Equal(t, b.schedule.Next(due).UTC(), (<-b.waits).UTC())
+	b.waitsFor(b.schedule.Next(due))
 	require.Len(t, b.runs(), 1)
 	leases, err := ledger.Leases(t.Context(), pool)
 	require.NoError(t, err)
@@ -234,15 +242,15 @@ func TestJobFails(t *testing.T) {
 	b.pass(due)
 	b.pass(due.Add(testLease)) // the pause
 	next := b.schedule.Next(due.Add(testLease))
-	require.Equal(t, next.UTC(), (<-b.waits).UTC())
+	b.waitsFor(next)
 	require.Len(t, b.runs(), 1)
 	require.Equal(t, ledger.Done, b.runs()[0].Outcome)
-	b.goOn <- struct{}{}
-	require.Equal(t, b.schedule.Next(next).UTC(), (<-b.waits).UTC())
+	b.goOn <- next
+	b.waitsFor(b.schedule.Next(next))
 	require.Equal(t, ledger.Failed, b.runs()[0].Outcome)
 
 	failures, b.vital = []error{&pgconn.PgError{Code: "42P01", Message: "no such table"}}, true
-	b.goOn <- struct{}{}
+	b.goOn <- b.schedule.Next(next)
 	require.ErrorContains(t, <-b.ended, "no such table")
 	require.Empty(t, b.due.all(), "nobody does it any more")
 }

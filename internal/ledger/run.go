@@ -65,13 +65,21 @@ type Run struct {
 	Error   string
 }
 
+// ClockSlack is how far clocks may be apart. A time further in the future than that is of a clock
+// that was ahead when it was recorded.
+const ClockSlack = time.Minute
+
 // unseen is after how long without a sign of life a run counts as interrupted. While
 // PostgreSQL cannot be reached nothing is seen: one that lives on then looks interrupted
 // until it writes again.
 const unseen = 45 * time.Second
 
+// alive is the condition for a run that has not ended; $1 is unseen. A run that lives says so
+// every ten seconds, also after the clock went back: one that is seen in the future is gone.
+const alive = `seen_at BETWEEN now() - $1::interval AND now() + $1::interval`
+
 const selectRuns = `id, kind, host, version, due_at, started_at, seen_at, finished_at, read, applied, dead, profiles, chunks,
-    coalesce(rate, 0), coalesce(outcome, CASE WHEN seen_at > now() - $1::interval THEN 'running' ELSE 'interrupted' END), coalesce(error, '')
+    coalesce(rate, 0), coalesce(outcome, CASE WHEN ` + alive + ` THEN 'running' ELSE 'interrupted' END), coalesce(error, '')
 FROM aggregator.run `
 
 func scanRun(row pgx.CollectableRow) (r Run, err error) {
@@ -120,11 +128,13 @@ type Ends struct {
 }
 
 // LastEnds returns when the jobs last ended, by kind; of those that have ended, as far as
-// their rows are kept. Sessions of the service are no jobs.
+// their rows are kept, and without those of a clock that was ahead. Sessions of the service are
+// no jobs.
 func LastEnds(ctx context.Context, pool *pgxpool.Pool) ([]Ends, error) {
 	rows, _ := pool.Query(ctx, `SELECT kind, max(finished_at) FILTER (WHERE outcome IN ('done', 'limited')) AS well,
     max(finished_at) FILTER (WHERE outcome = 'failed') AS failed
-FROM aggregator.run WHERE kind <> '`+KindService+`' GROUP BY kind ORDER BY kind`) // its error is also that of the rows
+FROM aggregator.run WHERE kind <> '`+KindService+`' AND (finished_at <= now() + $1::interval OR finished_at IS NULL)
+GROUP BY kind ORDER BY kind`, ClockSlack) // its error is also that of the rows
 	ends, err := pgx.CollectRows(rows, pgx.RowToStructByName[Ends])
 	if err != nil {
 		return nil, fmt.Errorf("reading how jobs ended: %w", err)
@@ -144,30 +154,51 @@ func collectRuns(ctx context.Context, pool *pgxpool.Pool, query string, args ...
 	return runs, nil
 }
 
-// LastDue returns when a job of this kind last began, or was due, if that is later, and
-// did not have to be cut short; the zero time if it never did. What was stopped or
-// interrupted is still to be done: of a job that has never come further it is just before
-// its schedule first wanted it.
-func LastDue(ctx context.Context, pool *pgxpool.Pool, kind string) (time.Time, error) {
-	var last *time.Time
-	err := pool.QueryRow(ctx, `SELECT coalesce(max(greatest(started_at, due_at)) FILTER (WHERE outcome IN ('done', 'limited', 'failed')),
-    min(due_at) - interval '1 microsecond')
-FROM aggregator.run WHERE kind = $1`, kind).Scan(&last)
+// LastDue is when a job was last done, as its rows say.
+type LastDue struct {
+	At    time.Time // when it was due, or began, if that is later; zero: it never was
+	Ahead bool      // there are rows of a clock that was ahead, which do not count
+}
+
+// ReadLastDue returns when a job of this kind last began, or was due, if that is later, and did
+// not have to be cut short. What was stopped or interrupted is still to be done: of a job that
+// has never come further it is just before its schedule first wanted it. Reads only.
+//
+// now is by the caller's clock, which told when the job was due; a row says by PostgreSQL's when
+// it began. Each is compared with the clock that it is of, and the result is by the caller's. What
+// lies in the future of its clock is of one that was ahead: it does not count until that time has
+// come.
+func ReadLastDue(ctx context.Context, pool *pgxpool.Pool, kind string, now time.Time) (last LastDue, err error) {
+	var due, first *time.Time
+	var ago *time.Duration
+	err = pool.QueryRow(ctx, `SELECT max(due_at) FILTER (WHERE NOT due_ahead AND ended), min(due_at) FILTER (WHERE NOT due_ahead),
+    clock_timestamp() - max(started_at) FILTER (WHERE NOT began_ahead AND ended), coalesce(bool_or(due_ahead OR began_ahead), false)
+FROM (
+    SELECT due_at, started_at, coalesce(outcome IN ('done', 'limited', 'failed'), false) AS ended, coalesce(due_at > $2, false) AS due_ahead,
+        started_at > clock_timestamp() + $3::interval AS began_ahead
+    FROM aggregator.run WHERE kind = $1
+) r`, kind, now.Add(ClockSlack), ClockSlack).Scan(&due, &first, &ago, &last.Ahead)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("reading the last run of %s: %w", kind, err)
+		return LastDue{}, fmt.Errorf("reading the last run of %s: %w", kind, err)
 	}
-	if last == nil {
-		return time.Time{}, nil
+	if due != nil {
+		last.At = *due
 	}
-	return *last, nil
+	if ago != nil && now.Add(-*ago).After(last.At) {
+		last.At = now.Add(-*ago)
+	}
+	if due == nil && ago == nil && first != nil {
+		last.At = first.Add(-time.Microsecond)
+	}
+	return last, nil
 }
 
 // prune removes the runs of a kind but for the latest ones, some thousand at most. Those
 // that run are not counted, and stay.
 func prune(ctx context.Context, pool *pgxpool.Pool, kind string, keep int) error {
 	_, err := pool.Exec(ctx, `DELETE FROM aggregator.run WHERE id IN (
-    SELECT id FROM aggregator.run WHERE kind = $1 AND (outcome IS NOT NULL OR seen_at <= now() - $2::interval)
-    ORDER BY id DESC LIMIT 5000 OFFSET $3)`, kind, unseen, keep)
+    SELECT id FROM aggregator.run WHERE kind = $2 AND (outcome IS NOT NULL OR NOT `+alive+`)
+    ORDER BY id DESC LIMIT 5000 OFFSET $3)`, unseen, kind, keep)
 	if err != nil {
 		return fmt.Errorf("removing old runs: %w", err)
 	}

@@ -161,16 +161,28 @@ func TestRunWithoutPostgres(t *testing.T) {
 	require.Contains(t, said.String(), `msg="the end of the run is not recorded" kind=drain`)
 }
 
+// addRun adds a run that was due, if at all, and began at these times, and has ended if it has an
+// outcome.
+func addRun(t *testing.T, pool *pgxpool.Pool, kind string, due any, started time.Time, outcome string) {
+	t.Helper()
+	exec(t, pool, `INSERT INTO aggregator.run (key, kind, host, version, due_at, started_at, seen_at, finished_at, outcome, read, applied, dead, profiles, chunks)
+		VALUES (gen_random_uuid()::text, $1, 'h', 'v', $2, $3::timestamptz, $3::timestamptz, CASE WHEN $4::text <> '' THEN $3::timestamptz END, nullif($4, ''), 0, 0, 0, 0, 0)`,
+		kind, due, started, outcome)
+}
+
+// lastDue is when the job was last due, by a clock that is ahead of PostgreSQL's.
+func lastDue(t *testing.T, pool *pgxpool.Pool, kind string, ahead time.Duration) ledger.LastDue {
+	t.Helper()
+	last, err := ledger.ReadLastDue(t.Context(), pool, kind, time.Now().Add(ahead))
+	require.NoError(t, err)
+	return last
+}
+
 func TestLastDue(t *testing.T) {
 	pool := connect(t)
-	last, err := ledger.LastDue(t.Context(), pool, "purge")
-	require.NoError(t, err)
-	require.True(t, last.IsZero())
-	at := func(hour int) time.Time { return time.Date(2026, 11, 22, hour, 0, 0, 0, time.UTC) }
-	add := func(kind string, due any, started time.Time, outcome any) {
-		exec(t, pool, `INSERT INTO aggregator.run (key, kind, host, version, due_at, started_at, seen_at, finished_at, outcome, read, applied, dead, profiles, chunks)
-			VALUES (gen_random_uuid()::text, $1, 'h', 'v', $2, $3::timestamptz, $3::timestamptz, CASE WHEN $4::text IS NOT NULL THEN $3::timestamptz END, $4, 0, 0, 0, 0, 0)`, kind, due, started, outcome)
-	}
+	require.Equal(t, ledger.LastDue{}, lastDue(t, pool, "purge", 0))
+	yesterday := time.Now().Add(-24 * time.Hour).Truncate(time.Hour)
+	at := func(hour int) time.Time { return yesterday.Add(time.Duration(hour) * time.Hour) }
 	for _, tc := range []struct {
 		kind, outcome string
 		due           any
@@ -186,14 +198,87 @@ func TestLastDue(t *testing.T) {
 		{"purge", "stopped", at(5), at(5), at(4)},
 		{"purge", "", at(6), at(6), at(4)},
 	} {
-		var outcome any
-		if tc.outcome != "" {
-			outcome = tc.outcome
-		}
-		add(tc.kind, tc.due, tc.started, outcome)
-		last, err := ledger.LastDue(t.Context(), pool, "purge")
-		require.NoError(t, err)
-		require.True(t, last.Equal(tc.want), "%s after %s %s", last, tc.kind, tc.outcome)
+		addRun(t, pool, tc.kind, tc.due, tc.started, tc.outcome)
+		last := lastDue(t, pool, "purge", 0)
+		require.WithinDuration(t, tc.want, last.At, time.Minute, "after %s %s", tc.kind, tc.outcome)
+		require.False(t, last.Ahead)
+	}
+}
+
+// What clocks that are ahead, or behind, have recorded does not count as done in the future of
+// those that are right, nor does it take the place of what these have recorded.
+func TestLastDueByWrongClocks(t *testing.T) {
+	const day, year = 24 * time.Hour, 365 * 24 * time.Hour
+	now := time.Now().Truncate(time.Second)
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	for name, tc := range map[string]struct {
+		ahead   time.Duration // our clock, of PostgreSQL's, as it is now
+		due     any
+		started time.Time
+		outcome string
+		want    time.Time // by our clock
+		warns   bool
+	}{
+		"both were a day ahead":          {0, ago(-day), ago(-day), "done", ago(2 * time.Hour), true},
+		"both were a year ahead":         {0, ago(-year), ago(-year), "failed", ago(2 * time.Hour), true},
+		"by hand, a day ahead":           {0, nil, ago(-day), "done", ago(2 * time.Hour), true},
+		"ours was a day ahead":           {0, ago(-day), ago(time.Hour), "done", ago(time.Hour), true},
+		"PostgreSQL's was a day ahead":   {0, ago(time.Hour), ago(-day), "done", ago(time.Hour), true},
+		"within the slack":               {0, ago(-30 * time.Second), ago(time.Hour), "done", ago(-30 * time.Second), false},
+		"interrupted, a day ahead":       {0, ago(-day), ago(-day), "", ago(2 * time.Hour), true},
+		"both were a year behind":        {0, ago(year), ago(year), "done", ago(2 * time.Hour), false},
+		"ours is a day ahead":            {day, ago(-day + time.Hour), ago(time.Hour), "done", ago(-day + time.Hour), false},
+		"ours is a day ahead, by hand":   {day, nil, ago(time.Hour), "done", ago(-day + time.Hour), false},
+		"PostgreSQL's is a day ahead":    {-day, ago(day + time.Hour), ago(time.Hour), "done", ago(day + time.Hour), false},
+		"PostgreSQL's is a day ahead, 2": {-day, nil, ago(time.Hour), "done", ago(day + time.Hour), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool := connect(t)
+			addRun(t, pool, "drain", ago(2*time.Hour-tc.ahead), ago(2*time.Hour), "done")
+			addRun(t, pool, "drain", tc.due, tc.started, tc.outcome)
+			last := lastDue(t, pool, "drain", tc.ahead)
+			require.WithinDuration(t, tc.want, last.At, time.Minute)
+			require.Equal(t, tc.warns, last.Ahead)
+		})
+	}
+
+	t.Run("never in the past", func(t *testing.T) {
+		pool := connect(t)
+		addRun(t, pool, "drain", ago(-day), ago(-day), "done")
+		addRun(t, pool, "drain", ago(-day), ago(-day), "stopped")
+		require.Equal(t, ledger.LastDue{Ahead: true}, lastDue(t, pool, "drain", 0))
+	})
+}
+
+// How jobs ended is told without what a clock that was ahead has recorded: a failure of tomorrow
+// would stand until then, whatever succeeds.
+func TestLastEndsByAWrongClock(t *testing.T) {
+	pool := connect(t)
+	for _, outcome := range []string{"done", "failed"} {
+		addRun(t, pool, "purge", nil, time.Now().Add(-time.Hour), outcome)
+		addRun(t, pool, "purge", nil, time.Now().Add(24*time.Hour), outcome)
+	}
+	ends, err := ledger.LastEnds(t.Context(), pool)
+	require.NoError(t, err)
+	require.Len(t, ends, 1)
+	require.True(t, ends[0].Well.Before(time.Now()))
+	require.True(t, ends[0].Failed.Before(time.Now()))
+}
+
+// A run that was killed while the clock was ahead does not live until the clock gets there.
+func TestRunIsInterruptedByAWrongClock(t *testing.T) {
+	pool := connect(t)
+	for _, ahead := range []time.Duration{2 * time.Minute, 365 * 24 * time.Hour} {
+		addRun(t, pool, "drain", nil, time.Now().Add(ahead), "")
+	}
+	for _, run := range runs(t, pool, "drain") {
+		require.Equal(t, ledger.Interrupted, run.Outcome)
+	}
+	for range 4 { // of which 3 are kept
+		require.NoError(t, recorder(t, pool).Record(t.Context(), ledger.Job{Kind: "drain"}, nothing))
+	}
+	for _, run := range runs(t, pool, "drain") {
+		require.Equal(t, ledger.Done, run.Outcome)
 	}
 }
 

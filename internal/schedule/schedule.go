@@ -119,6 +119,16 @@ func (s Schedule) when(wall time.Time) time.Time {
 	return gap.In(time.UTC)
 }
 
+// Sooner returns when the job is due for a caller who waits for due, and whose clock now says now:
+// at due, or before it if the schedule has a time in between. Then the clock was ahead when it
+// told due, and has been set back since.
+func (s Schedule) Sooner(due, now time.Time) time.Time {
+	if next := s.Next(now); next.Before(due) {
+		return next
+	}
+	return due
+}
+
 // Missed returns when the job was due first after it was last done, and false if that is
 // still to come. A job that was never done has missed nothing.
 func (s Schedule) Missed(last, now time.Time) (time.Time, bool) {

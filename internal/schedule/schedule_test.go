@@ -125,5 +125,16 @@ func TestNextIsNext(t *testing.T) {
 		if got := s.Next(between); !got.Equal(next) {
 			t.Fatalf("after %s %s, but after %s %s", from, next, between, got)
 		}
+		// Who waits for it does so as long as the clock goes on, and asks again when it went back.
+		if got := s.Sooner(next, between); !got.Equal(next) {
+			t.Fatalf("waiting for %s, at %s %s", next, between, got)
+		}
+		if got := s.Sooner(next, next.Add(between.Sub(from))); !got.Equal(next) {
+			t.Fatalf("waiting for %s, when it has come %s", next, got)
+		}
+		back := from.Add(-time.Duration(rapid.Int64Range(0, int64(400*24*time.Hour)).Draw(t, "back")))
+		if got := s.Sooner(next, back); !got.Equal(s.Next(back)) {
+			t.Fatalf("waiting for %s, back at %s %s, but then it is due at %s", next, back, got, s.Next(back))
+		}
 	})
 }
