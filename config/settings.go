@@ -3,6 +3,8 @@ package config
 import (
 	"strings"
 	"time"
+
+	"aggregator/internal/ledger"
 )
 
 // defaultKeys are the keys that producers use, by kind of source.
@@ -161,7 +163,7 @@ var settings = []setting{
 	}, {
 		Key: "lease.ttl", Default: "5s",
 		Doc:   "How long run holds a source to itself unless it renews, so that a second instance stands by and takes over when the first is gone. 0s is without; it is exact either way.",
-		value: func(c *Config) value { return duration{&c.Lease.TTL, 0, time.Hour} },
+		value: func(c *Config) value { return duration{&c.Lease.TTL, 0, ledger.LongestLease} },
 	}, {
 		Key: "schedule.drain", Example: `"30 2 * * *"`, Emptiable: true,
 		Doc:   "When run drains, as a cron expression: minute, hour, day, month, weekday. Empty is all the time, as events come.",

@@ -59,6 +59,7 @@ type leaseLine struct {
 	Holder  string    `json:"holder"`
 	Expires time.Time `json:"expires_at"`
 	Held    bool      `json:"held"` // its time is not over
+	ahead   bool      // it is not held, for it ends later than any can
 }
 
 func newStatusReport(s, before admin.Survey, service map[string]admin.SourceState) *statusReport {
@@ -83,7 +84,7 @@ func newStatusReport(s, before admin.Survey, service map[string]admin.SourceStat
 			line.Checkpoint = &checkpointLine{c.Position.String(), c.Updated.UTC(), s.At.Sub(c.Updated).Seconds()}
 		}
 		if l := source.Lease; l != nil {
-			line.Lease = &leaseLine{l.Holder, l.Expires.UTC(), l.Expires.After(s.At)}
+			line.Lease = &leaseLine{l.Holder, l.Expires.UTC(), l.Held(s.At), !l.Held(s.At) && l.Expires.After(s.At)}
 		}
 		if state, found := service[name]; found {
 			line.Service = &state
@@ -146,6 +147,8 @@ func (s sourceStatus) doing() string {
 		return fmt.Sprintf("%s since %s", s.Service.State, s.Service.Since.Format(time.RFC3339))
 	case s.Lease != nil && s.Lease.Held:
 		return "lease held by " + s.Lease.Holder
+	case s.Lease != nil && s.Lease.ahead:
+		return fmt.Sprintf("lease of %s until %s, by a clock that was ahead: free", s.Lease.Holder, s.Lease.Expires.Format(time.RFC3339))
 	case s.Lease != nil:
 		return fmt.Sprintf("lease of %s over since %s", s.Lease.Holder, s.Lease.Expires.Format(time.RFC3339))
 	}

@@ -63,6 +63,11 @@ func TestStatus(t *testing.T) {
 	text.requireDone(t)
 	require.Regexp(t, `(?m)^book-like-events +book-like-events +1 +\d\S*s +0/s +\d+-\d+ +\S+ ago +lease held by somebody$`, text.stdout)
 	require.Contains(t, text.stdout, "dead letters not settled: 1 malformed, 1 unknown_profile\n")
+
+	s.exec(`UPDATE aggregator.lease SET expires_at = now() + interval '1 day'`)
+	text = s.program("status")
+	text.requireDone(t)
+	require.Regexp(t, `(?m) lease of somebody until \S+Z, by a clock that was ahead: free$`, text.stdout)
 }
 
 // When one server is down, the other one is shown.

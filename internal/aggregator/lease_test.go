@@ -121,6 +121,28 @@ func TestLeaseRunsOut(t *testing.T) {
 	f.verify()
 }
 
+// A holder that died while PostgreSQL's clock was ahead is succeeded at once when it is right.
+func TestLeaseOfAClockThatWasAhead(t *testing.T) {
+	f := newFixture(t, stream)
+	f.exec(`INSERT INTO aggregator.lease (source, holder, acquired_at, expires_at) VALUES ($1, 'dead', now() + interval '1 day', now() + interval '1 day')`,
+		f.source.Key)
+	first := f.start("first", time.Second)
+	f.push("1:1:LIKE")
+	eventually(t, func() bool { return first.Stats().Read == 1 })
+	require.Equal(t, "first", f.holder())
+
+	// One that lives and has taken it so finds out when it renews, and stands by.
+	f.exec(`UPDATE aggregator.lease SET holder = 'usurper', expires_at = now() + interval '1 day'`)
+	second := f.start("second", time.Second)
+	f.push("1:1:LIKE")
+	eventually(t, func() bool { return first.Stats().Read+second.Stats().Read == 2 })
+	first.stop()
+	second.stop()
+	require.NoError(t, <-first.ended)
+	require.NoError(t, <-second.ended)
+	f.verify()
+}
+
 func TestLeaseCanBeRepeated(t *testing.T) {
 	f := newFixture(t, stream)
 	for range 2 {

@@ -19,9 +19,19 @@ type Lease struct {
 	Expires  time.Time
 }
 
-// Acquire takes the lease of a source for the holder, or renews it, until ttl from now.
-// It returns who holds it afterwards: the caller, or another whose time is not over.
-// Safe to repeat, also after a lost reply.
+// LongestLease is the longest time for which a lease can be taken.
+const LongestLease = time.Hour
+
+// Held says whether the lease was its holder's at that moment, by PostgreSQL's clock. One that
+// ends later than any can was taken when that clock was ahead: nobody knows whether its time is
+// over, and it is free.
+func (l Lease) Held(now time.Time) bool {
+	return l.Expires.After(now) && !l.Expires.After(now.Add(LongestLease+ClockSlack))
+}
+
+// Acquire takes the lease of a source for the holder, or renews it, until ttl from now, which
+// may be up to LongestLease. It returns who holds it afterwards: the caller, or another; see
+// Lease.Held. Safe to repeat, also after a lost reply.
 func Acquire(ctx context.Context, pool *pgxpool.Pool, source, holder string, ttl time.Duration) (Lease, error) {
 	rows, err := pool.Query(ctx, `
 WITH taken AS (
@@ -29,13 +39,13 @@ WITH taken AS (
     VALUES ($1, $2, now(), now() + $3::interval)
     ON CONFLICT (source) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at,
         acquired_at = CASE WHEN l.holder = excluded.holder THEN l.acquired_at ELSE excluded.acquired_at END
-    WHERE l.holder = excluded.holder OR l.expires_at <= now()
+    WHERE l.holder = excluded.holder OR l.expires_at <= now() OR l.expires_at > now() + $4::interval
     RETURNING source, holder, acquired_at, expires_at
 )
 SELECT * FROM taken
 UNION ALL
 SELECT source, holder, acquired_at, expires_at FROM aggregator.lease
-WHERE source = $1 AND NOT EXISTS (SELECT FROM taken)`, source, holder, ttl)
+WHERE source = $1 AND NOT EXISTS (SELECT FROM taken)`, source, holder, ttl, LongestLease+ClockSlack)
 	if err != nil {
 		return Lease{}, fmt.Errorf("acquiring the lease of %s: %w", source, err)
 	}
