@@ -73,6 +73,18 @@ func TestRunRetriesWhatWasUnknown(t *testing.T) {
 	}
 }
 
+// So it is with those that PostgreSQL dated when its clock was ahead.
+func TestDrainRetriesWhatIsOfTheFuture(t *testing.T) {
+	f := newFixture(t, stream)
+	f.options.RetryUnknownFor = time.Hour
+	f.push("31:1:LIKE")
+	f.drain()
+	f.addProfile()
+	f.exec(`UPDATE aggregator.dead_letter SET created_at = now() + interval '1 day'`)
+	assert.EqualValues(t, 1, f.drain().Retried)
+	f.verify()
+}
+
 // A drain tries them once, at its end, and only those that are not too old.
 func TestDrainRetriesWhatWasUnknown(t *testing.T) {
 	f := newFixture(t, partitioned(stream, 2))

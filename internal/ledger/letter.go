@@ -84,12 +84,12 @@ func FindLetter(ctx context.Context, pool *pgxpool.Pool, id LetterID) (Letter, e
 
 // CountLetters returns how many letters the filter chooses. Reads only.
 func CountLetters(ctx context.Context, pool *pgxpool.Pool, f Filter) (int64, error) {
-	now, err := clock(ctx, pool)
+	at, err := f.clock(ctx, pool)
 	if err != nil {
 		return 0, fmt.Errorf("counting dead letters: %w", err)
 	}
 	var n int64
-	where, args := f.where(now, nil)
+	where, args := f.where(at, nil)
 	if err := pool.QueryRow(ctx, `SELECT count(*) FROM aggregator.dead_letter d`+where, args...).Scan(&n); err != nil {
 		return 0, fmt.Errorf("counting dead letters: %w", err)
 	}
@@ -102,14 +102,14 @@ func CountLetters(ctx context.Context, pool *pgxpool.Pool, f Filter) (int64, err
 // meanwhile may be left out too. An error ends it. Reads only.
 func LetterPages(ctx context.Context, pool *pgxpool.Pool, f Filter, page int) iter.Seq2[[]Letter, error] {
 	return func(yield func([]Letter, error) bool) {
-		now, err := clock(ctx, pool)
+		at, err := f.clock(ctx, pool)
 		if err != nil {
 			yield(nil, fmt.Errorf("reading dead letters: %w", err))
 			return
 		}
 		var last *Letter
 		for {
-			where, args := f.where(now, last)
+			where, args := f.where(at, last)
 			rows, _ := pool.Query(ctx, selectLetters+where+fmt.Sprintf(`
 ORDER BY created_at, source, position_ms, position_seq LIMIT %d`, page), args...) // its error is also that of the rows
 			letters, err := pgx.CollectRows(rows, scanLetter)
@@ -128,16 +128,24 @@ ORDER BY created_at, source, position_ms, position_seq LIMIT %d`, page), args...
 	}
 }
 
-// clock is what PostgreSQL takes for now: it is what the letters were dated with.
-func clock(ctx context.Context, pool *pgxpool.Pool) (now time.Time, err error) {
-	err = pool.QueryRow(ctx, `SELECT now()`).Scan(&now)
-	return now, err
+// clock is what PostgreSQL takes for now, which is what letters are dated with, and until when
+// they are dated: beyond now only if its clock was ahead. Without a bound a reader would have to
+// follow a daemon that writes more.
+func (f Filter) clock(ctx context.Context, pool *pgxpool.Pool) (at dated, err error) {
+	latest := `SELECT max(created_at) FROM aggregator.dead_letter`
+	if !f.Settled {
+		latest += ` WHERE settled_at IS NULL` // which has an index
+	}
+	err = pool.QueryRow(ctx, `SELECT now(), greatest(now(), (`+latest+`))`).Scan(&at.now, &at.latest)
+	return at, err
 }
+
+type dated struct{ now, latest time.Time }
 
 // where is the condition for what comes after a letter (nil: from the first on), with its
 // arguments. It names only what is asked for: the plans do not depend on the arguments,
 // and an optional condition would keep them from using the partial indexes.
-func (f Filter) where(now time.Time, after *Letter) (string, []any) {
+func (f Filter) where(at dated, after *Letter) (string, []any) {
 	var conditions []string
 	var args []any
 	add := func(condition string, values ...any) {
@@ -147,9 +155,13 @@ func (f Filter) where(now time.Time, after *Letter) (string, []any) {
 		}
 		conditions = append(conditions, condition)
 	}
-	add(`d.created_at <= ?`, now.Add(-f.OlderThan))
+	if f.OlderThan > 0 {
+		add(`d.created_at <= ?`, at.now.Add(-f.OlderThan))
+	} else {
+		add(`d.created_at <= ?`, at.latest)
+	}
 	if f.NewerThan > 0 {
-		add(`d.created_at > ?`, now.Add(-f.NewerThan))
+		add(`d.created_at > ?`, at.now.Add(-f.NewerThan))
 	}
 	if !f.Settled {
 		add(`d.settled_at IS NULL`)
