@@ -83,7 +83,7 @@ func (p *process) end(sig syscall.Signal) error {
 	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop %s: %w", p.cmd.Path, err)
 	}
-	_ = p.cmd.Process.Signal(syscall.SIGCONT) // a test may have frozen it
+	_ = p.signalAll(syscall.SIGCONT) // a test may have frozen it
 	select {
 	case <-p.exited:
 	case <-time.After(stopTimeout):
@@ -92,6 +92,17 @@ func (p *process) end(sig syscall.Signal) error {
 		<-p.exited
 	}
 	return awaitGone(children)
+}
+
+// signalAll signals the server, and then its children: who stops it first sees all that it has.
+func (p *process) signalAll(sig syscall.Signal) error {
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		return fmt.Errorf("signal %s: %w", p.cmd.Path, err)
+	}
+	for _, child := range childrenOf(p.cmd.Process.Pid) {
+		_ = syscall.Kill(child, sig) // it may have ended meanwhile
+	}
+	return nil
 }
 
 func (p *process) tail() string {
