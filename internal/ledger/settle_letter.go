@@ -47,7 +47,7 @@ SELECT aggregator.require(count(*) = 1, '` + LetterSettled + `', 'the dead lette
 // Durable puts a statement onto the batch of one transaction that makes its commit wait for
 // the disk, for those who report the outcome to a person.
 func Durable(batch *pgx.Batch) {
-	batch.Queue(`SELECT set_config('synchronous_commit', 'on', true)`)
+	batch.Queue(`SELECT set_config('synchronous_commit', 'on', true), set_config('client_min_messages', 'warning', true)`)
 }
 
 // Attempted records that a retry of a dead letter failed, and why. A letter that was

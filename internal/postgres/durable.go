@@ -31,7 +31,7 @@ func Durably(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) err
 			return err
 		}
 		defer func() { _ = tx.Rollback(ctx) }() // does nothing after Commit
-		if _, err := tx.Exec(ctx, `SET LOCAL synchronous_commit = on`); err != nil {
+		if _, err := tx.Exec(ctx, commitDurably); err != nil {
 			return err
 		}
 		if err := do(tx); err != nil {
@@ -46,6 +46,9 @@ func Durably(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) err
 		return CheckDurable(conn.Conn())
 	})
 }
+
+// The commit waits, and a role or a database with client_min_messages = error hides no warning of it.
+const commitDurably = `SET LOCAL synchronous_commit = on; SET LOCAL client_min_messages = warning`
 
 // waitCancelledKey is where a connection keeps that the wait of a commit was cancelled.
 const waitCancelledKey = "aggregator wait cancelled"
