@@ -39,10 +39,30 @@ var weakenings = []weakening{
 	{
 		name: "the checkpoint is not flushed",
 		changes: []change{{
-			"internal/ledger/checkpoint.go",
+			"internal/postgres/durable.go",
 			"SET LOCAL synchronous_commit = on", "SET LOCAL synchronous_commit = off",
 		}},
 		reveal: func(t *testing.T, program string) report { return crashAt(t, "after_trim", 0, program).compare() },
+	},
+	{
+		name: "trimmed by a checkpoint that is seen, and waits are cancelled",
+		changes: []change{
+			impatience,
+			{
+				"internal/aggregator/session.go",
+				"		checkpoint, err = ledger.Confirm(ctx, p.pool, p.source.Name())\n", "		err = nil\n",
+			},
+			{"internal/postgres/durable.go", "if connected.Load() {", "if false {"},
+		},
+		reveal: func(t *testing.T, program string) report { return loseWhatWasSeen(t, givenUp, program) },
+	},
+	{
+		name: "a commit counts whose wait was cancelled",
+		changes: []change{
+			impatience,
+			{"internal/postgres/durable.go", `notice.Routine == "SyncRepWaitForLSN"`, "false"},
+		},
+		reveal: func(t *testing.T, program string) report { return loseWhatWasSeen(t, cancelled, program) },
 	},
 	{
 		name: "trimmed before the checkpoint",
@@ -162,7 +182,12 @@ func TestControls(t *testing.T) {
 // build compiles the daemon from the weakened source.
 func (weak weakening) build(t *testing.T) (program string) {
 	t.Helper()
-	dir := t.TempDir()
+	return weak.buildIn(t, t.TempDir())
+}
+
+// buildIn is build in a folder that there is already.
+func (weak weakening) buildIn(t *testing.T, dir string) (program string) {
+	t.Helper()
 	root, err := filepath.Abs(module)
 	require.NoError(t, err)
 	changed := map[string]string{}

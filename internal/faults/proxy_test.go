@@ -26,16 +26,16 @@ import (
 // daemon says to lose the reply to a message of a chosen name.
 type proxy struct {
 	listener net.Listener
-	target   string
 	next     splitter
 
-	mu    sync.Mutex
-	seen  map[string]int // messages, by name
-	name  string         // of the messages whose reply gets lost
-	stall bool           // the connection stays open, in place of a cut
-	left  int            // how many still
-	lost  int
-	total struct{ cuts, stalls int } // replies lost ever
+	mu     sync.Mutex
+	target string
+	seen   map[string]int // messages, by name
+	name   string         // of the messages whose reply gets lost
+	stall  bool           // the connection stays open, in place of a cut
+	left   int            // how many still
+	lost   int
+	total  struct{ cuts, stalls int } // replies lost ever
 }
 
 // splitter returns the name of the first message and its length, 0 if it is not complete.
@@ -69,6 +69,19 @@ func (p *proxy) lose(name string, times int, stall bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.name, p.left, p.stall, p.lost = name, times, stall, 0
+}
+
+// moveTo makes new connections lead to another server.
+func (p *proxy) moveTo(server string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = server
+}
+
+func (p *proxy) leadsTo() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.target
 }
 
 func (p *proxy) losses() int {
@@ -117,7 +130,7 @@ type link struct {
 }
 
 func (p *proxy) serve(client net.Conn) {
-	server, err := net.Dial("tcp", p.target) //nolint:noctx // it ends with either side
+	server, err := net.Dial("tcp", p.leadsTo()) //nolint:noctx // it ends with either side
 	if err != nil {
 		_ = client.Close()
 		return

@@ -87,6 +87,11 @@ func (s *PostgresServer) Promote(ctx context.Context) error {
 	return s.execute(ctx, "SELECT 1 / pg_promote(wait_seconds => 30)::int") // false if it took longer
 }
 
+// PauseReplay makes a standby keep what comes in without showing it, until it is promoted.
+func (s *PostgresServer) PauseReplay(ctx context.Context) error {
+	return s.execute(ctx, "SELECT pg_wal_replay_pause()")
+}
+
 // Configure changes a setting of a running server, primary or standby, and returns when all its
 // processes know. It stays when the server is started again. One that the server was started with
 // cannot be changed.
@@ -123,7 +128,8 @@ func (s *PostgresServer) CaughtUp(ctx context.Context, name string) error {
 		return err
 	}
 	// What has been committed asynchronously is sent once it is on our own disk.
-	if err := s.execute(ctx, "SET synchronous_commit = local; SELECT pg_logical_emit_message(true, 'caught up', '')"); err != nil {
+	const flush = "SET synchronous_commit = local; SELECT pg_logical_emit_message(true, 'caught up', '')"
+	if err := s.execute(ctx, flush); err != nil {
 		return err
 	}
 	return eventuallyTrue(ctx, "standby "+name+" has caught up", func() (has bool, err error) {
