@@ -30,6 +30,7 @@ type PurgeOptions struct {
 	MaxDuration time.Duration // stop after so long, when the batch in hand is done; 0: no limit
 	DryRun      bool          // count only
 	Progress    func(PurgeResult)
+	Now         func() time.Time // our clock, beside PostgreSQL's; nil: time.Now
 }
 
 // PurgeResult is what was removed or, in a dry run, would be.
@@ -44,8 +45,9 @@ type PurgeResult struct {
 }
 
 // Purge removes for good, with their favourites, the rows of history that the application
-// has deleted longer ago than OlderThan, by the clock of PostgreSQL, and then those that the
-// retention does not keep.
+// has deleted longer ago than OlderThan, and then those that the retention does not keep. What
+// time it is both say, the clock of PostgreSQL and ours: the earlier holds, for what is removed
+// because one of them was ahead does not come back.
 //
 // It removes them in batches, each a transaction of its own that does not wait for rows
 // which others hold, and pauses after each for as long as it took, so that the drain has
@@ -73,6 +75,9 @@ func Purge(ctx context.Context, pool *pgxpool.Pool, o PurgeOptions) (PurgeResult
 		ctx, cancel = context.WithTimeout(ctx, o.MaxDuration)
 		defer cancel()
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	p := &purger{pool: pool, options: o}
 	err := p.purgeDeleted(ctx)
 	if err == nil && !p.result.Left && o.Retention.Thins() {
@@ -87,7 +92,8 @@ func Purge(ctx context.Context, pool *pgxpool.Pool, o PurgeOptions) (PurgeResult
 // CountDeleted counts the rows that Purge would remove for their age since the application
 // has deleted them. It reads no more than these.
 func CountDeleted(ctx context.Context, pool *pgxpool.Pool, olderThan time.Duration) (n int64, err error) {
-	err = pool.QueryRow(ctx, `SELECT count(*) FROM child_personality_history WHERE is_deleted AND deleted_at < now() - $1::interval`, olderThan).Scan(&n)
+	err = pool.QueryRow(ctx, `SELECT count(*) FROM child_personality_history WHERE is_deleted AND deleted_at < least(now(), $2) - $1::interval`,
+		olderThan, time.Now()).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("counting deleted rows of history: %w", err)
 	}
@@ -174,7 +180,7 @@ type deletedKey struct {
 // is vacuumed, and to pass over them again and again would cost more with every batch.
 func (p *purger) purgeDeleted(ctx context.Context) error {
 	var before time.Time
-	err := p.pool.QueryRow(context.WithoutCancel(ctx), `SELECT now() - $1::interval`, p.options.OlderThan).Scan(&before)
+	err := p.pool.QueryRow(context.WithoutCancel(ctx), `SELECT least(now(), $2) - $1::interval`, p.options.OlderThan, p.options.Now()).Scan(&before)
 	if err != nil {
 		return err
 	}

@@ -72,8 +72,8 @@ func (p *purger) thin(ctx context.Context) error {
 func (p *purger) beginWalk(ctx context.Context) (w walk, due bool, err error) {
 	var now limits
 	err = p.pool.QueryRow(ctx, `
-SELECT date_trunc('day', now() - make_interval(days => $1), 'UTC'), date_trunc('month', now() - make_interval(days => $2), 'UTC')`,
-		p.options.Retention.AllDays, p.options.Retention.DailyDays).Scan(&now.daily, &now.monthly)
+SELECT date_trunc('day', least(now(), $3) - make_interval(days => $1), 'UTC'), date_trunc('month', least(now(), $3) - make_interval(days => $2), 'UTC')`,
+		p.options.Retention.AllDays, p.options.Retention.DailyDays, p.options.Now()).Scan(&now.daily, &now.monthly)
 	fresh := walk{now, now, beforeAll}
 	if err != nil || p.options.DryRun {
 		return fresh, true, err
