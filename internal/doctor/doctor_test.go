@@ -220,18 +220,20 @@ func TestPostgresInOrder(t *testing.T) {
 
 func TestPostgresFaults(t *testing.T) {
 	for name, tc := range map[string]struct{ fault, want string }{
-		"no fsync":    {``, "problem durability: fsync is off"},
-		"no key":      {`ALTER TABLE genre_score DROP CONSTRAINT genre_score_pkey; CREATE INDEX ON genre_score (child_profile_id, genre_id)`, "problem indexes: genre_score has no unique key on (child_profile_id, genre_id)"},
-		"partial key": {`ALTER TABLE topic_score DROP CONSTRAINT topic_score_pkey; CREATE UNIQUE INDEX ON topic_score (topic_id, child_profile_id) WHERE score > 0`, "problem indexes: topic_score has no unique key"},
-		"no index":    {`ALTER TABLE book_topic DROP CONSTRAINT book_topic_pkey`, "warning indexes: book_topic has no index that begins with book_id"},
-		"no search":   {`DROP INDEX book_search_text_trgm`, "warning search: book.search_text has no trigram index"},
-		"full pages":  {`ALTER TABLE cumulative_mbti_score RESET (fillfactor)`, "warning fillfactor: cumulative_mbti_score: full pages"},
-		"privilege":   {`REVOKE UPDATE ON genre_score FROM aggregator_daemon; REVOKE DELETE ON aggregator.lease FROM aggregator_daemon`, "problem privileges: the role may not UPDATE on genre_score, DELETE on aggregator.lease"},
-		"column":      {`REVOKE SELECT (id) ON child_profile FROM aggregator_daemon`, "problem privileges: the role may not SELECT (id) on child_profile"},
-		"table":       {`DROP TABLE favorite_topic`, "problem tables: there is no table favorite_topic"},
-		"old schema":  {`DELETE FROM aggregator.schema_migrations WHERE version_id = (SELECT max(version_id) FROM aggregator.schema_migrations)`, "problem schema: "},
-		"limit":       {`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 5', current_database()); END $$`, "problem connections: the service uses 10, and the limit of the database leaves 5"},
-		"read-only":   {`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$`, "problem role: its transactions are read-only"},
+		"no fsync":             {``, "problem durability: fsync is off"},
+		"no key":               {`ALTER TABLE genre_score DROP CONSTRAINT genre_score_pkey; CREATE INDEX ON genre_score (child_profile_id, genre_id)`, "problem indexes: genre_score has no unique key on (child_profile_id, genre_id)"},
+		"partial key":          {`ALTER TABLE topic_score DROP CONSTRAINT topic_score_pkey; CREATE UNIQUE INDEX ON topic_score (topic_id, child_profile_id) WHERE score > 0`, "problem indexes: topic_score has no unique key"},
+		"no index":             {`ALTER TABLE book_topic DROP CONSTRAINT book_topic_pkey`, "warning indexes: book_topic has no index that begins with book_id"},
+		"no search":            {`DROP INDEX book_search_text_trgm`, "warning search: book.search_text has no trigram index"},
+		"full pages":           {`ALTER TABLE cumulative_mbti_score RESET (fillfactor)`, "warning fillfactor: cumulative_mbti_score: full pages"},
+		"privilege":            {`REVOKE UPDATE ON genre_score FROM aggregator_daemon; REVOKE DELETE ON aggregator.lease FROM aggregator_daemon`, "problem privileges: the role may not UPDATE on genre_score, DELETE on aggregator.lease"},
+		"column":               {`REVOKE SELECT (id) ON child_profile FROM aggregator_daemon`, "problem privileges: the role may not SELECT (id) on child_profile"},
+		"table":                {`DROP TABLE favorite_topic`, "problem tables: there is no table favorite_topic"},
+		"old schema":           {`DELETE FROM aggregator.schema_migrations WHERE version_id = (SELECT max(version_id) FROM aggregator.schema_migrations)`, "problem schema: "},
+		"limit":                {`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 5', current_database()); END $$`, "problem connections: the service uses 10, and the limit of the database leaves 5"},
+		"a run of the future":  {`INSERT INTO aggregator.run (key, kind, host, version, due_at, started_at, seen_at, read, applied, dead, profiles, chunks) VALUES ('k', 'drain', 'h', 'v', '2999-01-01', now(), now(), 0, 0, 0, 0, 0)`, "warning times: there are rows of the future: runs up to 2999-01-01T00:00:00Z"},
+		"leases of the future": {`INSERT INTO aggregator.lease VALUES ('s', 'h', now(), now() + interval '1 hour'), ('t', 'h', now(), '2999-01-01')`, "warning times: there are rows of the future: leases up to 2999-01-01T00:00:00Z"},
+		"read-only":            {`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$`, "problem role: its transactions are read-only"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

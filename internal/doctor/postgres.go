@@ -40,6 +40,7 @@ func Postgres(ctx context.Context, pool *pgxpool.Pool, needed int) ([]Finding, e
 	r.indexes(ctx, pool)
 	r.search(ctx, pool)
 	r.room(ctx, pool)
+	r.future(ctx, pool)
 	return r.findings, nil
 }
 

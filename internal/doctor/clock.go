@@ -1,0 +1,34 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/ledger"
+)
+
+// future looks for rows of ours with times that have not come yet: those of a clock that was
+// ahead, unless the one of now is behind. Nothing waits for these times, but ages and lists are
+// wrong until they have come.
+func (r *report) future(ctx context.Context, pool *pgxpool.Pool) {
+	rows, _ := pool.Query(ctx, `SELECT place || ' up to ' || to_char(latest AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') FROM (VALUES
+    ('runs', (SELECT max(greatest(due_at, started_at, seen_at)) FROM aggregator.run), $1::interval),
+    ('leases', (SELECT max(expires_at) FROM aggregator.lease), $1::interval + $2::interval),
+    ('checkpoints', (SELECT max(updated_at) FROM aggregator.checkpoint), $1::interval),
+    ('dead letters', (SELECT max(created_at) FROM aggregator.dead_letter WHERE settled_at IS NULL), $1::interval)
+) found (place, latest, slack) WHERE latest > clock_timestamp() + slack`, ledger.ClockSlack, ledger.LongestLease) // its error is also that of the rows
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	switch {
+	case err != nil:
+		r.notSeen("times", err)
+	case len(found) > 0:
+		r.add("times", Warning, fmt.Sprintf("there are rows of the future: %s", strings.Join(found, ", ")),
+			"if the clock is right now, it was ahead: nothing waits for these times, but ages are wrong until then; if it is behind, set it")
+	default:
+		r.ok("times", "no row of ours is of the future")
+	}
+}
