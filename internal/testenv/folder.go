@@ -69,6 +69,14 @@ func (f folder) write(name string, content []byte) (string, error) {
 	return path, err
 }
 
+// give makes another folder that of our user too; none if the path is empty.
+func (f folder) give(path string) error {
+	if path == "" || f.cred == nil {
+		return nil
+	}
+	return os.Chown(path, int(f.cred.Uid), int(f.cred.Gid))
+}
+
 func (f folder) remove() error {
 	err := os.RemoveAll(f.path)
 	if f.lock != nil {

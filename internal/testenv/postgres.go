@@ -25,6 +25,7 @@ type PostgresServer struct {
 	settings []string
 	secure   *serverTLS // nil: plain
 	process  *process   // nil while stopped
+	place    string     // of the data; empty: the folder
 }
 
 // PostgresOption changes how StartPostgres sets a server up.
@@ -43,6 +44,10 @@ func Durable() PostgresOption {
 func Setting(name, value string) PostgresOption {
 	return func(s *PostgresServer) { s.settings = append(s.settings, name+"="+value) }
 }
+
+// PostgresIn puts the data of the server into another folder, which becomes its user's, and
+// which the test removes. A disk that loses its power is there for that.
+func PostgresIn(dir string) PostgresOption { return func(s *PostgresServer) { s.place = dir } }
 
 // StartPostgres creates a cluster in a temporary folder and starts a server on it. ctx
 // bounds the start only; the server runs until Stop, Crash or Close. On error nothing is
@@ -68,7 +73,10 @@ func StartPostgres(ctx context.Context, opts ...PostgresOption) (*PostgresServer
 	for _, opt := range opts {
 		opt(s)
 	}
-	if err = s.createCluster(ctx); err == nil {
+	if err = s.folder.give(s.place); err == nil {
+		err = s.createCluster(ctx)
+	}
+	if err == nil {
 		err = s.writeCertificates()
 	}
 	if err == nil {
@@ -133,6 +141,19 @@ func (s *PostgresServer) Stop() error { return s.end(syscall.SIGINT) }
 // returns when all its processes are gone. The next Start recovers from its log.
 func (s *PostgresServer) Crash() error { return s.end(syscall.SIGQUIT) }
 
+// CutOff ends all processes of the server by SIGKILL, as a power loss does, and returns when
+// they are gone. It calls signalled when all have the signal: from then on a file system that
+// holds them up may let go of them.
+func (s *PostgresServer) CutOff(signalled func()) error {
+	if s.process == nil {
+		signalled()
+		return nil
+	}
+	err := s.process.cutOff(signalled)
+	s.process = nil
+	return err
+}
+
 // Close ends the server and removes its data. It is safe to repeat.
 func (s *PostgresServer) Close() error {
 	return errors.Join(s.Crash(), s.folder.remove())
@@ -171,7 +192,7 @@ func (s *PostgresServer) end(sig syscall.Signal) error {
 	return err
 }
 
-func (s *PostgresServer) data() string { return filepath.Join(s.folder.path, "data") }
+func (s *PostgresServer) data() string { return filepath.Join(cmp.Or(s.place, s.folder.path), "data") }
 
 func (s *PostgresServer) createCluster(ctx context.Context) error {
 	var err error

@@ -105,6 +105,23 @@ func (p *process) signalAll(sig syscall.Signal) error {
 	return nil
 }
 
+// cutOff kills the server and its children, calls signalled, and returns when they are gone. A
+// server that stands still makes no more children while we look for them.
+func (p *process) cutOff(signalled func()) error {
+	pid := p.cmd.Process.Pid
+	_ = p.cmd.Process.Signal(syscall.SIGSTOP)
+	for state, _ := stat(pid); state == "R" || state == "S"; state, _ = stat(pid) {
+		time.Sleep(time.Millisecond)
+	}
+	children := childrenOf(pid)
+	_ = p.cmd.Process.Kill()
+	for _, child := range children {
+		_ = syscall.Kill(child, syscall.SIGKILL)
+	}
+	signalled()
+	return awaitGone(append(children, pid))
+}
+
 func (p *process) tail() string {
 	log, err := os.ReadFile(p.log)
 	if err != nil {
@@ -135,23 +152,30 @@ var spawner = sync.OnceValue(func() chan<- func() {
 // childrenOf lists the direct children of a process: those of a server that is killed
 // outright need a moment more than it does.
 func childrenOf(pid int) []int {
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	folders, _ := filepath.Glob("/proc/[0-9]*")
 	var children []int
-	for _, name := range stats {
-		stat, err := os.ReadFile(name)
-		if err != nil {
-			continue // ended meanwhile
-		}
-		// pid (name) state ppid ..., where the name may hold anything.
-		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-		if len(fields) < 2 || string(fields[1]) != strconv.Itoa(pid) {
-			continue
-		}
-		if child, err := strconv.Atoi(filepath.Base(filepath.Dir(name))); err == nil {
+	for _, folder := range folders {
+		child, err := strconv.Atoi(filepath.Base(folder))
+		if _, parent := stat(child); err == nil && parent == pid {
 			children = append(children, child)
 		}
 	}
 	return children
+}
+
+// stat is the state of a process, as in ps, and its parent; nothing if it has ended.
+func stat(pid int) (state string, parent int) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return "", 0
+	}
+	// pid (name) state ppid ..., where the name may hold anything.
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 2 {
+		return "", 0
+	}
+	parent, _ = strconv.Atoi(string(fields[1]))
+	return string(fields[0]), parent
 }
 
 // awaitGone waits for processes that are not ours to reap.

@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -24,6 +25,7 @@ type RedisServer struct {
 	args    []string
 	secure  *serverTLS // nil: plain
 	process *process   // nil while stopped
+	place   string     // of the data; empty: the folder
 }
 
 // RedisOption changes how StartRedis sets a server up.
@@ -37,6 +39,9 @@ func RedisArgs(args ...string) RedisOption {
 
 // AppendOnly makes the server keep what it has acknowledged through Kill.
 func AppendOnly() RedisOption { return RedisArgs("--appendonly", "yes", "--appendfsync", "always") }
+
+// RedisIn puts the data of the server into another folder, as PostgresIn does.
+func RedisIn(dir string) RedisOption { return func(s *RedisServer) { s.place = dir } }
 
 // StartRedis starts a server in a temporary folder, without persistence unless asked for.
 // ctx bounds the start only; the server runs until Stop, Kill or Close. On error nothing
@@ -54,7 +59,10 @@ func StartRedis(ctx context.Context, opts ...RedisOption) (*RedisServer, error) 
 	for _, opt := range opts {
 		opt(s)
 	}
-	if err := s.writeCertificates(); err != nil {
+	if err = s.folder.give(s.place); err == nil {
+		err = s.writeCertificates()
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	err = onFreePort(ctx, func(port int) error {
@@ -90,7 +98,7 @@ func (s *RedisServer) Start(ctx context.Context) error {
 	if s.file != "" {
 		args = append(args, s.file)
 	}
-	args = append(args, "--bind", "127.0.0.1", s.portOption(), strconv.Itoa(s.port), "--dir", s.folder.path)
+	args = append(args, "--bind", "127.0.0.1", s.portOption(), strconv.Itoa(s.port), "--dir", cmp.Or(s.place, s.folder.path))
 	args = append(args, s.args...)
 	p, err := startProcess(ctx, s.folder, syscall.SIGKILL, s.bin, args...)
 	if err != nil {
@@ -131,6 +139,17 @@ func (s *RedisServer) Stop() error { return s.end(syscall.SIGTERM) }
 
 // Kill ends the server as a crash would and returns when it is gone.
 func (s *RedisServer) Kill() error { return s.end(syscall.SIGKILL) }
+
+// CutOff is PostgresServer.CutOff for Redis.
+func (s *RedisServer) CutOff(signalled func()) error {
+	if s.process == nil {
+		signalled()
+		return nil
+	}
+	err := s.process.cutOff(signalled)
+	s.process = nil
+	return err
+}
 
 // Close ends the server and removes its data. It is safe to repeat.
 func (s *RedisServer) Close() error {
