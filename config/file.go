@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
-	"github.com/spf13/viper"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -18,67 +16,103 @@ const fileVariable = "AGGREGATOR_CONFIG"
 
 var usualFiles = []string{"aggregator.yaml", "/etc/aggregator/aggregator.yaml"}
 
-// file is the settings file: its name, empty for none, and in which line each key stands.
+// file is the settings file: its name, empty for none, and what it sets, by the key of the
+// setting.
 type file struct {
-	name  string
-	lines map[string]int
+	name    string
+	entries map[string]entry
+}
+
+// entry is a key of the file with its value, and the line of the key.
+type entry struct {
+	line  int
+	value *yaml.Node
 }
 
 // at is where a key is set: aggregator.yaml:12.
-func (f file) at(key string) string {
-	if line, found := f.lines[key]; found {
-		return fmt.Sprintf("%s:%d", f.name, line)
-	}
-	return f.name
-}
+func (f file) at(line int) string { return fmt.Sprintf("%s:%d", f.name, line) }
 
-// readFile reads the settings file into v. A file that was named, by --config or
-// AGGREGATOR_CONFIG, must exist.
-func readFile(v *viper.Viper, flags *pflag.FlagSet) (file, error) {
+// readFile reads the settings file. A file that was named, by --config or AGGREGATOR_CONFIG,
+// must exist. Errors are those of the file as a whole, or of keys that are no settings.
+func readFile(flags *pflag.FlagSet) (file, []error) {
 	name, namedBy := os.Getenv(fileVariable), fileVariable
 	if flags != nil && flags.Changed("config") {
 		name, namedBy = flags.Lookup("config").Value.String(), "--config"
 	}
 	if name != "" || namedBy == "--config" {
-		return readYAML(v, name, namedBy+" = ")
+		return readYAML(name, namedBy+" = ")
 	}
 	for _, name := range usualFiles {
 		if _, err := os.Stat(name); !errors.Is(err, fs.ErrNotExist) {
-			return readYAML(v, name, "")
+			return readYAML(name, "")
 		}
 	}
 	return file{}, nil
 }
 
-func readYAML(v *viper.Viper, name, namedBy string) (file, error) {
+func readYAML(name, namedBy string) (file, []error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
-		return file{}, invalidf("%s%q: %w", namedBy, name, errors.Unwrap(err))
+		return file{}, []error{invalidf("%s%q: %w", namedBy, name, errors.Unwrap(err))}
 	}
-	v.SetConfigType("yaml")
-	if err := v.ReadConfig(bytes.NewReader(text)); err != nil {
-		return file{}, invalidf("%s%q: %s", namedBy, name, yamlReason(err))
-	}
-	f := file{name, map[string]int{}}
+	// Decoded, for a key that is there twice, or an alias within itself; and as nodes, for
+	// values as they are written: decoded, the text 0123 would be the number 83.
+	var sections map[string]any
 	var document yaml.Node
-	if yaml.Unmarshal(text, &document) == nil && len(document.Content) > 0 {
-		f.addLines("", document.Content[0])
+	if err = yaml.Unmarshal(text, &sections); err == nil {
+		err = yaml.Unmarshal(text, &document)
 	}
-	return f, nil
+	if err != nil {
+		return file{}, []error{invalidf("%s%q: %s", namedBy, name, yamlReason(err))}
+	}
+	f := file{name, map[string]entry{}}
+	if len(document.Content) == 0 {
+		return f, nil
+	}
+	return f, f.add("", document.Content[0])
 }
 
-// addLines notes the keys of a mapping and of those within it, in the form that viper has
-// them.
-func (f file) addLines(prefix string, mapping *yaml.Node) {
-	if mapping.Kind != yaml.MappingNode {
-		return
-	}
+// add notes what a mapping sets, and returns the errors of keys that are no settings. A
+// setting without a value is not set, nor is an empty section: all in it may be commented out.
+func (f file) add(prefix string, mapping *yaml.Node) (all []error) {
+	var merged []*yaml.Node
 	for i := 0; i+1 < len(mapping.Content); i += 2 {
-		key := mapping.Content[i]
+		key, value := mapping.Content[i], resolved(mapping.Content[i+1])
 		name := prefix + strings.ToLower(key.Value)
-		f.lines[name] = key.Line
-		f.addLines(name+".", mapping.Content[i+1])
+		switch empty := value.ShortTag() == "!!null"; {
+		case key.ShortTag() == "!!merge":
+			merged = append(merged, value)
+		case isSetting(name):
+			if _, found := f.entries[name]; !found && !empty {
+				f.entries[name] = entry{key.Line, value}
+			}
+		case value.Kind == yaml.MappingNode:
+			all = append(all, f.add(name+".", value)...)
+		case isSection(name) && empty:
+		case isSection(name):
+			all = append(all, invalidf("%s (%s): want a section with settings, not a value", name, f.at(key.Line)))
+		default:
+			all = append(all, invalidf("%s (%s): no such setting%s", name, f.at(key.Line), suggest(name, settingKeys())))
+		}
 	}
+	for _, other := range merged { // after the rest, which wins over it
+		mappings := []*yaml.Node{other}
+		if other.Kind == yaml.SequenceNode {
+			mappings = other.Content
+		}
+		for _, m := range mappings {
+			all = append(all, f.add(prefix, resolved(m))...)
+		}
+	}
+	return all
+}
+
+// resolved is the node that an alias stands for.
+func resolved(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		return n.Alias
+	}
+	return n
 }
 
 // yamlReason is the parser's error in one line. Where it would quote the file, which may
@@ -88,33 +122,28 @@ func yamlReason(err error) string {
 	if strings.Contains(text, "cannot unmarshal") {
 		return "want sections with settings, as in the sample"
 	}
-	return strings.TrimPrefix(text, "While parsing config: ")
+	return text
 }
 
-// unknownKeys are the errors of keys in the file that are no settings. An empty section is
-// none: all in it may be commented out.
-func unknownKeys(v *viper.Viper, f file) []error {
-	keys := v.AllKeys()
-	slices.Sort(keys)
-	var all []error
-	for _, key := range keys {
-		if isSetting(key) || isSection(key) && v.Get(key) == nil {
-			continue
-		}
-		if isSection(key) {
-			all = append(all, invalidf("%s (%s): want a section with settings, not a value", key, f.at(key)))
-			continue
-		}
-		all = append(all, invalidf("%s (%s): no such setting%s", key, f.at(key), suggest(key, settingKeys())))
+// text is a value of the file, as written, in the form that variables and flags have. Only
+// events.weights may be a mapping.
+func (s setting) text(value *yaml.Node) (string, error) {
+	switch {
+	case value.Kind == yaml.ScalarNode:
+		return value.Value, nil
+	case value.Kind != yaml.MappingNode || s.Key != "events.weights":
+		return "", errors.New("want a single value")
 	}
-	return all
+	var list []string
+	for i := 0; i+1 < len(value.Content); i += 2 {
+		// Of a weight that is not a single value there is nothing here, which is no number.
+		list = append(list, strings.ToUpper(value.Content[i].Value)+"="+resolved(value.Content[i+1]).Value)
+	}
+	return strings.Join(list, ","), nil
 }
 
 func isSetting(key string) bool {
-	return slices.ContainsFunc(settings, func(s setting) bool {
-		// a value below a setting is that setting's to refuse
-		return key == s.Key || strings.HasPrefix(key, s.Key+".")
-	})
+	return slices.ContainsFunc(settings, func(s setting) bool { return s.Key == key })
 }
 
 func isSection(key string) bool {

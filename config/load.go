@@ -3,13 +3,9 @@ package config
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
-	"slices"
-	"strings"
 
 	"github.com/spf13/pflag"
-	"github.com/spf13/viper"
 )
 
 const envPrefix = "AGGREGATOR_"
@@ -47,23 +43,13 @@ func (f *flagText) Set(text string) error { f.text = text; return nil }
 // Its error has ErrInvalid and names everything that is wrong, a line for each. It never
 // holds a secret.
 func Load(flags *pflag.FlagSet) (Config, error) {
-	v := viper.New()
 	all := unknownVariables(os.Environ())
-	file, err := readFile(v, flags)
-	if err != nil {
-		return Config{}, errors.Join(append(all, err)...)
-	}
-	all = append(all, unknownKeys(v, file)...)
-
+	file, errs := readFile(flags)
+	all = append(all, errs...)
 	given := givenFlags(flags)
 	c := Config{origin: map[string]string{}}
 	for _, s := range settings {
-		origin := s.bind(v, file, given)
-		raw := v.Get(s.Key)
-		if raw == nil { // the file has a value for the whole section, an error by now
-			continue
-		}
-		text, err := s.text(raw)
+		text, origin, err := s.find(given, file)
 		if err == nil {
 			err = s.value(&c).Set(text)
 		}
@@ -94,50 +80,20 @@ func givenFlags(flags *pflag.FlagSet) map[string]string {
 	return given
 }
 
-// bind tells viper where the setting may come from, and returns where it does.
-func (s setting) bind(v *viper.Viper, f file, flags map[string]string) string {
-	inFile := v.Get(s.Key) != nil // nothing but the file is known to viper yet
-	names := []string{s.Env()}
-	if s.Fallback != "" {
-		names = append(names, s.Fallback)
-	}
-	v.SetDefault(s.Key, s.Default)
-	_ = v.BindEnv(append([]string{s.Key}, names...)...) // fails only without a key
+// find returns the value of the setting and where it is from.
+func (s setting) find(flags map[string]string, f file) (text, origin string, err error) {
 	if text, ok := flags[s.Flag()]; ok {
-		v.Set(s.Key, text)
-		return "flag --" + s.Flag()
+		return text, "flag --" + s.Flag(), nil
 	}
-	if text, ok := os.LookupEnv(s.Env()); ok && text == "" && s.Emptiable {
-		v.Set(s.Key, text)
-		return "env " + s.Env()
+	if text, ok := os.LookupEnv(s.Env()); ok && (text != "" || s.Emptiable) {
+		return text, "env " + s.Env(), nil
 	}
-	for _, name := range names {
-		if os.Getenv(name) != "" {
-			return "env " + name
-		}
+	if s.Fallback != "" && os.Getenv(s.Fallback) != "" {
+		return os.Getenv(s.Fallback), "env " + s.Fallback, nil
 	}
-	if inFile {
-		return f.at(s.Key)
+	if e, ok := f.entries[s.Key]; ok {
+		text, err := s.text(e.value)
+		return text, f.at(e.line), err
 	}
-	return "default"
-}
-
-// text brings a value of the file into the form that variables and flags have. Only
-// events.weights may be a mapping; viper has its keys in lower case.
-func (s setting) text(raw any) (string, error) {
-	switch raw := raw.(type) {
-	case map[string]any:
-		if s.Key != "events.weights" {
-			break
-		}
-		var list []string
-		for _, action := range slices.Sorted(maps.Keys(raw)) {
-			list = append(list, fmt.Sprintf("%s=%v", strings.ToUpper(action), raw[action]))
-		}
-		return strings.Join(list, ","), nil
-	case []any:
-	default:
-		return fmt.Sprint(raw), nil
-	}
-	return "", errors.New("want a single value")
+	return s.Default, "default", nil
 }

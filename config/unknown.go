@@ -1,6 +1,7 @@
 package config
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -15,11 +16,24 @@ func unknownVariables(environ []string) []error {
 	var all []error
 	for _, entry := range slices.Sorted(slices.Values(environ)) {
 		name, _, _ := strings.Cut(entry, "=")
-		if strings.HasPrefix(name, envPrefix) && !slices.Contains(known, name) {
+		if strings.HasPrefix(name, envPrefix) && !slices.Contains(known, name) && !ofService(name, entry) {
 			all = append(all, invalidf("environment variable %s: no such setting%s", name, suggest(name, known)))
 		}
 	}
 	return all
+}
+
+// What Kubernetes, and links of Docker, tell a container of a service that is called
+// aggregator, or aggregator-redis: AGGREGATOR_SERVICE_HOST, AGGREGATOR_SERVICE_PORT_HTTP,
+// AGGREGATOR_REDIS_PORT_6379_TCP_ADDR, and AGGREGATOR_PORT=tcp://10.0.0.1:80.
+var (
+	serviceVariable = regexp.MustCompile(`^AGGREGATOR_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)$`)
+	serviceAddress  = regexp.MustCompile(`^AGGREGATOR_([A-Z0-9_]+_)?PORT=(tcp|udp|sctp)://`)
+)
+
+// ofService says whether a variable is one of these.
+func ofService(name, entry string) bool {
+	return serviceVariable.MatchString(name) || serviceAddress.MatchString(entry)
 }
 
 // suggest returns "; did you mean ...?" when one of the known names is close.

@@ -49,10 +49,14 @@ func (v boolean) String() string  { return strconv.FormatBool(*v.p) }
 func (v boolean) Allowed() string { return "true, false" }
 
 func (v boolean) Set(text string) error {
-	if text != "true" && text != "false" {
+	switch strings.ToLower(text) { // YAML also knows True and TRUE
+	case "true":
+		*v.p = true
+	case "false":
+		*v.p = false
+	default:
 		return fmt.Errorf("want one of %s", v.Allowed())
 	}
-	*v.p = text == "true"
 	return nil
 }
 
