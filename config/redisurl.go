@@ -3,7 +3,7 @@ package config
 import (
 	"errors"
 	"net/url"
-	"strings"
+	"regexp"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -23,10 +23,14 @@ type redisURL struct{ p *URL }
 func (v redisURL) String() string  { return string(*v.p) }
 func (v redisURL) Allowed() string { return "a redis://, rediss:// or unix:// URL" }
 
+// redisForm is what a URL must look like before the client may read it. The client takes redis:h:1
+// for the default server, and h:1,i:1 or a quote at the end for the name of a host.
+var redisForm = regexp.MustCompile(`(?i)^(rediss?://([^/?#]*@)?[^/?#@,"'\x60\s]*([/?]([^#]*[^#"'\x60\s])?)?|unix://[^#]*[^#"'\x60\s])$`)
+
 func (v redisURL) Set(text string) error {
 	// The client's own errors quote the URL, password and all; and an unescaped # in a
 	// password makes it take the start of the password for a port.
-	if !strings.Contains(text, "#") {
+	if redisForm.MatchString(text) {
 		for _, mode := range redisModes {
 			if parsesAs(mode, text) {
 				*v.p = URL(text)

@@ -1,6 +1,8 @@
 package config_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -37,5 +39,65 @@ func TestRedisModes(t *testing.T) {
 			requireOneLine(t, err, tc.want)
 			require.NotContains(t, err.Error(), "hunter2")
 		})
+	}
+}
+
+func TestRedisURLsThatAreNone(t *testing.T) {
+	const url = "redis://u:hunter2@h:6379/0"
+	for _, text := range []string{
+		`"` + url + `"`, "'" + url + "'", url + `"`, "redis://h'", " " + url, url + " ", "redis://h ", url + "\n", "redis://h\n", "\ufeff" + url,
+		"redis+sentinel://h:26379/m", "redis-sentinel://h:26379/m", "redis-cluster://h:6379", "tcp://h:6379", "http://h:6379", "postgres://u:hunter2@h/app", "valkey://h:6379",
+		"redis:h:6379", "redis:/h:6379", "redis//h:6379", "redis:", "//h:6379", "h:6379", "localhost", "u:hunter2@h:6379", "h1:6379,h2:6379", "redis://h1:6379,h2:6379", "redis://h1,h2/0",
+		"REDIS_URL=" + url, "redis-cli -u " + url, "${REDIS_URL}", " ", "redis://u:hunter2#@h:6379/0",
+	} {
+		t.Run(text, func(t *testing.T) {
+			isolate(t)
+			t.Setenv("REDIS_URL", text)
+			_, err := load(t)
+			requireOneLine(t, err, "redis.url (env REDIS_URL): not a valid Redis URL")
+			require.NotContains(t, err.Error(), "hunter2")
+		})
+	}
+	for _, text := range []string{
+		"redis://", "redis:///1", "redis://:hunter2@/1", "redis://:hunter2@:6380", "redis://h", "redis://h:6379/", "redis://h?db=3", "REDIS://h:6379", "redis://[::1]:6379/0",
+		"redis://u:hun'ter,2%20%22@h:6379", "unix:///run/redis.sock?db=1", "unix://u:hunter2@/run/redis.sock", "redis://h/0?client_name=a",
+	} {
+		t.Run(text, func(t *testing.T) {
+			isolate(t)
+			t.Setenv("REDIS_URL", text)
+			_, err := load(t)
+			require.NoError(t, err)
+		})
+	}
+}
+
+func TestPostgresURLsThatAreNone(t *testing.T) {
+	const url = "postgres://u:hunter2@h:5432/app?sslmode=disable"
+	for _, text := range []string{`"` + url + `"`, " " + url, url + " ", "postgresql+asyncpg://u:hunter2@h/app?x=y", "redis://:hunter2@h?x=y", "localhost:5432"} {
+		for origin, set := range map[string]func(t *testing.T){
+			"env DATABASE_URL":            func(t *testing.T) { t.Setenv("DATABASE_URL", text) },
+			"env AGGREGATOR_POSTGRES_URL": func(t *testing.T) { t.Setenv("AGGREGATOR_POSTGRES_URL", text) },
+			"aggregator.yaml:2":           func(t *testing.T) { writeFile(t, "aggregator.yaml", fmt.Sprintf("postgres:\n  url: %q\n", text)) },
+			"file url": func(t *testing.T) {
+				writeFile(t, "url", text)
+				t.Setenv("AGGREGATOR_POSTGRES_URL_FILE", "url")
+			},
+			"file ./postgres-url": func(t *testing.T) {
+				writeFile(t, "postgres-url", text)
+				t.Setenv("CREDENTIALS_DIRECTORY", ".")
+			},
+		} {
+			t.Run(text+" "+origin, func(t *testing.T) {
+				isolate(t)
+				set(t)
+				_, err := load(t)
+				if strings.HasPrefix(origin, "file ") && strings.TrimSpace(text) == url { // what a file holds is trimmed
+					require.NoError(t, err)
+					return
+				}
+				requireOneLine(t, err, "postgres.url ("+strings.Replace(origin, "./", "", 1)+"): not a valid PostgreSQL URL")
+				require.NotContains(t, err.Error(), "hunter2")
+			})
+		}
 	}
 }

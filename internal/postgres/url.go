@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,6 +58,9 @@ func address(host string, port uint16) string {
 // parse reads a URL, pool settings and all. pgx masks passwords in its errors only as well
 // as it can, so that its text is passed on only where it cannot quote the URL.
 func parse(url string) (*pgxpool.Config, error) {
+	if err := checkForm(url); err != nil {
+		return nil, err
+	}
 	if strandedPassword(url) {
 		return nil, fmt.Errorf("%w: a second @ after the user; write special characters of the password in percent form, @ as %%40, / as %%2F", ErrURL)
 	}
@@ -64,10 +68,49 @@ func parse(url string) (*pgxpool.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", ErrURL, parseReason(err))
 	}
+	for name := range cfg.ConnConfig.RuntimeParams {
+		if slices.Contains(otherKeywords, strings.ToLower(name)) {
+			return nil, fmt.Errorf("%w: %s is no keyword of ours: want host, port, dbname, user, password", ErrURL, strings.ToLower(name))
+		}
+	}
 	if cfg.ConnConfig.ConnectTimeout == 0 {
 		cfg.ConnConfig.ConnectTimeout = connectTimeout
 	}
 	return cfg, nil
+}
+
+// keyword is the beginning of libpq's keyword=value form.
+var keyword = regexp.MustCompile(`^\s*[A-Za-z_][A-Za-z0-9_.]*\s*=`)
+
+// urlAsValue is a URL where the first keyword has its value, as in DATABASE_URL=postgres://.
+var urlAsValue = regexp.MustCompile(`^\s*(?:\w+\s+)*([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*['"]?[A-Za-z0-9+.-]+://`)
+
+// otherKeywords are those of other clients, and of libpq those that pgx does not know: it would take them
+// for settings of the session, and go to a server that nobody has named.
+var otherKeywords = []string{"host", "hostaddr", "server", "port", "database", "dbname", "user", "username", "password", "pwd", "url", "uri", "dsn"}
+
+// checkForm says whether it is a URL or libpq's form at all. To pgx everything is of libpq's
+// form that does not begin as its URLs do, and has an = somewhere: postgresql+asyncpg://h/db?x=y too.
+func checkForm(url string) error {
+	switch scheme, _, isURL := strings.Cut(url, "://"); {
+	case url == "":
+		return nil
+	case isURL && (scheme == "postgres" || scheme == "postgresql"):
+		if last := url[len(url)-1:]; strings.ContainsAny(last, " \t\r\n\"'`") {
+			return fmt.Errorf("%w: it ends with a space, a line break or a quote", ErrURL)
+		}
+		return nil
+	case strings.ContainsAny(url[:1], "\"'`"):
+		return fmt.Errorf("%w: it begins with a quote", ErrURL)
+	case !keyword.MatchString(url), hidesURL(url):
+		return fmt.Errorf("%w: want postgres://user:password@host:5432/database, or libpq's keyword=value, and nothing around it", ErrURL)
+	}
+	return nil
+}
+
+func hidesURL(text string) bool {
+	found := urlAsValue.FindStringSubmatch(text)
+	return found != nil && !strings.HasSuffix(found[1], "password") // which may be anything
 }
 
 // strandedPassword finds a URL whose password holds an unescaped / or @: its end would be
