@@ -40,6 +40,7 @@ func Migrate(ctx context.Context, url string) error {
 		"lock_timeout":      "10s",
 		"statement_timeout": "0",
 		"timezone":          "UTC",
+		"datestyle":         "ISO",
 		ownSession:          "own",
 	})
 	if err := checkDirect(ctx, cfg.ConnConfig); err != nil {

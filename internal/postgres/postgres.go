@@ -50,6 +50,7 @@ var sessionParams = map[string]string{
 	"enable_mergejoin":                    "off",
 	"jit":                                 "off",
 	"timezone":                            "UTC",
+	"datestyle":                           "ISO",
 	"row_security":                        "off", // what a policy hides is an error, not missing
 	ownSession:                            "own",
 }
@@ -68,7 +69,7 @@ func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	params := map[string]string{"timezone": sessionParams["timezone"]}
+	params := map[string]string{"timezone": sessionParams["timezone"], "datestyle": sessionParams["datestyle"]} // a pooler knows these
 	if o.Pooled {
 		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	} else {
@@ -80,6 +81,9 @@ func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 	setParams(cfg, params)
 	neverCancel(cfg)
 	escapeTexts(cfg)
+	if !o.Pooled && !given(cfg, idleLimit) {
+		stayIdle(cfg)
+	}
 	if o.MaxConns > 0 {
 		cfg.MaxConns = int32(o.MaxConns)
 		cfg.MinConns = min(cfg.MinConns, cfg.MaxConns)
@@ -128,17 +132,33 @@ func Ping(ctx context.Context, pool *pgxpool.Pool) error {
 	return reachable(pool.Config().ConnConfig, pool.Ping(ctx))
 }
 
-// setParams adds the session settings that the operator has not set: in the URL, or by
-// the options parameter (libpq's PGOPTIONS), which the server would read before ours.
+// setParams adds the session settings that the operator has not set.
 func setParams(cfg *pgxpool.Config, params map[string]string) {
-	given := cfg.ConnConfig.RuntimeParams
-	taken := strings.ToLower(given["options"])
-	for name := range given {
+	for name, value := range params {
+		if !given(cfg, name) {
+			cfg.ConnConfig.RuntimeParams[name] = value
+		}
+	}
+}
+
+// given says whether the operator has set a session setting: in the URL, or by the options
+// parameter (libpq's PGOPTIONS), which the server would read before ours.
+func given(cfg *pgxpool.Config, name string) bool {
+	taken := strings.ToLower(cfg.ConnConfig.RuntimeParams["options"])
+	for name := range cfg.ConnConfig.RuntimeParams {
 		taken += " " + strings.ToLower(name) + "="
 	}
-	for name, value := range params {
-		if !strings.Contains(taken, name+"=") {
-			given[name] = value
-		}
+	return strings.Contains(taken, name+"=")
+}
+
+const idleLimit = "idle_session_timeout"
+
+// stayIdle lets no limit of the database or the role end a session of ours that only listens.
+// PostgreSQL 13 does not know the setting, and would refuse a session that began with it.
+func stayIdle(cfg *pgxpool.Config) {
+	before := cfg.AfterConnect
+	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `SELECT set_config('`+idleLimit+`', '0', false) WHERE current_setting('`+idleLimit+`', true) <> '0'`, pgx.QueryExecModeExec)
+		return errors.Join(err, before(ctx, conn))
 	}
 }

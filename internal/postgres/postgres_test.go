@@ -1,10 +1,13 @@
 package postgres_test
 
 import (
+	"fmt"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -42,6 +45,42 @@ func TestOpenSettings(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whatever is set for the database, a session of ours reads and writes as ever, and stays.
+func TestOpenWithSettingsOfTheDatabase(t *testing.T) {
+	base := testenv.EmptyDatabase(t)
+	ours := openPool(t, base)
+	require.NoError(t, postgres.Migrate(t.Context(), base))
+	for setting, value := range map[string]string{
+		"datestyle": "German", "intervalstyle": "sql_standard", "timezone": "Asia/Seoul", "bytea_output": "escape", "extra_float_digits": "-15",
+		"standard_conforming_strings": "off", "client_encoding": "LATIN1", "lc_monetary": "C", "lc_messages": "C", "default_transaction_isolation": "serializable",
+		"idle_session_timeout": "1h", "transform_null_equals": "on", "array_nulls": "off",
+	} {
+		_, err := ours.Exec(t.Context(), fmt.Sprintf(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I SET %s = %%L', current_database(), '%s'); END $$`, setting, value))
+		require.NoError(t, err, setting)
+	}
+	for name, pooled := range map[string]bool{"direct": false, "pooled": true} {
+		t.Run(name, func(t *testing.T) {
+			pool, err := postgres.Open(t.Context(), postgres.Options{URL: base, MaxConns: 1, Pooled: pooled})
+			require.NoError(t, err)
+			defer pool.Close()
+			for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec} {
+				var at time.Time
+				require.NoError(t, pool.QueryRow(t.Context(), `SELECT $1::timestamptz`, mode, time.Unix(0, 0).UTC()).Scan(&at))
+				require.True(t, at.Equal(time.Unix(0, 0)))
+			}
+		})
+	}
+	for want, params := range map[string]url.Values{"0": nil, "2h": {"idle_session_timeout": {"2h"}}} {
+		var limit string
+		require.NoError(t, openPool(t, with(t, base, params)).QueryRow(t.Context(), `SHOW idle_session_timeout`).Scan(&limit))
+		require.Equal(t, want, limit)
+	}
+	migrations, err := postgres.MigrationStatus(t.Context(), base)
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now(), migrations[0].AppliedAt, time.Hour)
+	require.NoError(t, postgres.Migrate(t.Context(), base))
 }
 
 func TestOpenLimitsThePool(t *testing.T) {

@@ -80,7 +80,7 @@ func MigrationStatus(ctx context.Context, url string) ([]Migration, error) {
 	if err != nil {
 		return nil, err
 	}
-	setParams(cfg, map[string]string{"application_name": "aggregator migrate", "timezone": "UTC"})
+	setParams(cfg, map[string]string{"application_name": "aggregator migrate", "timezone": "UTC", "datestyle": "ISO"})
 	cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // it works through any pooler
 	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
 	if err != nil {
