@@ -172,9 +172,11 @@ BEGIN
         RAISE WARNING 'these tables do not exist yet: %; run this again after: aggregator migrate up',
             (SELECT string_agg(DISTINCT m, ', ') FROM unnest(missing) m);
     END IF;
-    -- The versions of the schema are for the migration to write.
-    IF to_regclass('aggregator.schema_migrations') IS NOT NULL THEN
-        REVOKE INSERT, UPDATE ON aggregator.schema_migrations FROM aggregator_daemon;
-    END IF;
+    -- The versions of the schema are for the migration to write, and with which programs they work.
+    FOREACH name IN ARRAY '{aggregator.schema_migrations,aggregator.schema_compatibility}'::text[] LOOP
+        IF to_regclass(name) IS NOT NULL THEN
+            EXECUTE format('REVOKE INSERT, UPDATE ON %s FROM aggregator_daemon', to_regclass(name));
+        END IF;
+    END LOOP;
 END
 $$;

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -25,6 +26,8 @@ type app struct {
 	cfg   config.Config
 	log   *slog.Logger
 	level slog.LevelVar // of the log
+
+	schema atomic.Int64 // its version when it was last looked at
 }
 
 // configured is a command's RunE that first loads the settings. What PostgreSQL says is wrong
@@ -59,11 +62,20 @@ func (a *app) openPostgres(ctx context.Context, conns int) (*pgxpool.Pool, error
 	if err != nil {
 		return nil, wentAway(ctx, err)
 	}
-	if err := postgres.CheckSchema(ctx, pool); err != nil {
+	schema, err := postgres.CheckSchema(ctx, pool)
+	if err != nil {
 		pool.Close()
 		return nil, wentAway(ctx, err)
 	}
+	a.noteSchema(schema)
 	return pool, nil
+}
+
+// noteSchema says once of a schema that is newer than this program that it is.
+func (a *app) noteSchema(schema postgres.Schema) {
+	if a.schema.Swap(schema.Version) != schema.Version && schema.Newer() {
+		a.log.Warn("the schema is newer than this program", "schema", schema)
+	}
 }
 
 func (a *app) postgresOptions(conns int) postgres.Options {

@@ -15,11 +15,26 @@ func newMigrate(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Create or upgrade the database schema",
+		Long: `Creates or upgrades the database schema, or takes it back to an earlier version.
+
+A program works with the schema of the newest migration that it knows, and with a newer one if
+each later migration says of itself that it does (aggregator.schema_compatibility). With any
+other schema it does nothing, and a running service halts.`,
 		Example: `  aggregator migrate up
-  aggregator migrate status`,
+  aggregator migrate status
+  aggregator migrate down`,
 	}
-	cmd.AddCommand(newMigrateUp(a), newMigrateStatus(a))
+	cmd.AddCommand(newMigrateUp(a), newMigrateDown(a), newMigrateStatus(a))
 	return cmd
+}
+
+// direct fails where the settings say that there is a pooler.
+func (a *app) direct() error {
+	if a.cfg.Postgres.Pooler == "none" {
+		return nil
+	}
+	return tag(config.ErrInvalid, fmt.Errorf("postgres.pooler = %q: migrations hold a lock of their session, "+
+		"which no pooler lets them; set postgres.url to PostgreSQL itself, and postgres.pooler to none, for this command", a.cfg.Postgres.Pooler))
 }
 
 func newMigrateUp(a *app) *cobra.Command {
@@ -28,13 +43,12 @@ func newMigrateUp(a *app) *cobra.Command {
 		Short: "Apply the migrations that are pending",
 		Long: `Creates the schema, or brings it up to date. It may be repeated, and be run from several
 places at once: one does the work and the others wait. Tables of the application are
-created only where they do not exist. It needs a connection to PostgreSQL itself, not
-through a pooler.`,
+created only where they do not exist. A schema that is newer than this program is left as
+it is. It needs a connection to PostgreSQL itself, not through a pooler.`,
 		Example: `  AGGREGATOR_POSTGRES_URL=postgres://owner@db/app aggregator migrate up`,
 		RunE: a.configured(func(cmd *cobra.Command, _ []string) error {
-			if a.cfg.Postgres.Pooler != "none" {
-				return tag(config.ErrInvalid, fmt.Errorf("postgres.pooler = %q: migrations hold a lock of their session, which no pooler lets them; "+
-					"set postgres.url to PostgreSQL itself, and postgres.pooler to none, for this command", a.cfg.Postgres.Pooler))
+			if err := a.direct(); err != nil {
+				return err
 			}
 			url := string(a.cfg.Postgres.URL)
 			before, err := postgres.MigrationStatus(cmd.Context(), url)
@@ -44,12 +58,17 @@ through a pooler.`,
 			if err := postgres.Migrate(cmd.Context(), url); err != nil {
 				return err
 			}
+			var schema postgres.Schema
 			for _, m := range before {
 				if m.AppliedAt.IsZero() {
 					fmt.Fprintf(a.stdout, "applied %d %s\n", m.Version, m.Name)
 				}
+				if m.Name != "" {
+					schema.Known = m.Version
+				}
+				schema.Version = m.Version
 			}
-			_, err = fmt.Fprintf(a.stdout, "the schema is at version %d\n", before[len(before)-1].Version)
+			_, err = fmt.Fprintf(a.stdout, "the schema is at %s\n", schema)
 			return err
 		}),
 	}
@@ -61,13 +80,17 @@ type migrationState struct {
 	Name      string     `json:"name"`
 	State     string     `json:"state"` // pending, applied, or unknown: only a newer program knows it
 	AppliedAt *time.Time `json:"applied_at"`
+	WorksWith *int64     `json:"works_with"` // the oldest program that works with it; null: it has no mark
+	Undoable  *bool      `json:"undoable"`   // by migrate down; null: only a newer program knows
 }
 
 func newMigrateStatus(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "List the migrations and when they were applied",
-		Long:  `Lists the migrations of this program, and those that only a newer one knows. It changes nothing.`,
+		Long: `Lists the migrations of this program, and those that only a newer one knows; with which
+programs each works, by the newest migration that they know; and whether aggregator migrate
+down can undo it. It changes nothing.`,
 		Example: `  aggregator migrate status
   aggregator migrate status -o json`,
 	}
@@ -94,21 +117,33 @@ func stateOf(m postgres.Migration) migrationState {
 	if !m.AppliedAt.IsZero() {
 		s.State, s.AppliedAt = "applied", &m.AppliedAt
 	}
+	if m.WorksWith != 0 {
+		s.WorksWith = &m.WorksWith
+	}
 	if m.Name == "" {
 		s.State = "unknown"
+		return s
 	}
+	undoable := m.Down != ""
+	s.Undoable = &undoable
 	return s
 }
 
 func (a *app) listMigrations(states []migrationState) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "VERSION\tNAME\tSTATE\tAPPLIED AT")
+	fmt.Fprintln(w, "VERSION\tNAME\tSTATE\tAPPLIED AT\tWORKS WITH\tUNDOABLE")
 	for _, s := range states {
-		at := "-"
+		at, with, undoable := "-", "-", "-"
 		if s.AppliedAt != nil {
 			at = s.AppliedAt.Format(time.RFC3339)
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", s.Version, s.Name, s.State, at)
+		if s.WorksWith != nil {
+			with = fmt.Sprintf("%d and later", *s.WorksWith)
+		}
+		if s.Undoable != nil {
+			undoable = map[bool]string{true: "yes", false: "no"}[*s.Undoable]
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", s.Version, s.Name, s.State, at, with, undoable)
 	}
 	return w.Flush()
 }

@@ -25,7 +25,8 @@ func TestMigrate(t *testing.T) {
 
 	text := program(t, env, "migrate", "status")
 	text.requireDone(t)
-	require.Regexp(t, `1 +application_tables +applied +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\n`, text.stdout)
+	require.Regexp(t, `1 +application_tables +applied +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  - +no\n`, text.stdout)
+	require.Regexp(t, `9 +compatibility +applied +\S+Z  9 and later +yes\n`, text.stdout)
 }
 
 // states are the different states of the migrations, in order.

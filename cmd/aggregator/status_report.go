@@ -11,6 +11,7 @@ import (
 
 	"aggregator/internal/admin"
 	"aggregator/internal/events"
+	"aggregator/internal/postgres"
 )
 
 // statusReport is what the command found. Its names are those of the JSON form; what could
@@ -35,6 +36,9 @@ type schemaStatus struct {
 	OK      bool   `json:"ok"`
 	Error   string `json:"error,omitempty"`
 	Version int64  `json:"version,omitempty"`
+	Known   int64  `json:"known,omitempty"` // the newest version that this program knows
+
+	schema postgres.Schema
 }
 
 type sourceStatus struct {
@@ -65,7 +69,7 @@ type leaseLine struct {
 func newStatusReport(s, before admin.Survey, service map[string]admin.SourceState) *statusReport {
 	r := &statusReport{
 		Redis: newServerStatus(s.Redis), Postgres: newServerStatus(s.Postgres),
-		Schema: schemaStatus{OK: s.Schema.Err == nil, Version: s.Schema.Version}, Dead: s.Dead,
+		Schema: schemaStatus{OK: s.Schema.Err == nil, Version: s.Schema.Version, Known: s.Schema.Known, schema: s.Schema.Schema}, Dead: s.Dead,
 	}
 	if s.Schema.Err != nil {
 		r.Schema.Error = s.Schema.Err.Error()
@@ -105,7 +109,7 @@ func (r *statusReport) print(w io.Writer) error {
 	fmt.Fprintf(w, "Redis       %s\n", r.Redis)
 	fmt.Fprintf(w, "PostgreSQL  %s\n", r.Postgres)
 	if r.Schema.OK {
-		fmt.Fprintf(w, "schema      version %d\n\n", r.Schema.Version)
+		fmt.Fprintf(w, "schema      %s\n\n", r.Schema.schema)
 	} else {
 		fmt.Fprintf(w, "schema      %s\n\n", r.Schema.Error)
 	}

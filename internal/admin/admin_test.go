@@ -174,12 +174,24 @@ func TestReadyzFollowsTheServers(t *testing.T) {
 	_, answer := b.ready(t)
 	assert.Equal(t, map[string]check{"redis": ok, "postgres": ok, "schema": ok}, answer.Checks)
 
-	_, err := b.database.Exec(t.Context(), `INSERT INTO aggregator.schema_migrations (version_id, is_applied) VALUES (1000, true)`)
+	_, err := b.database.Exec(t.Context(), `INSERT INTO aggregator.schema_migrations (version_id, is_applied) VALUES (1000, true);
+		INSERT INTO aggregator.schema_compatibility VALUES (1000, 1)`)
 	require.NoError(t, err)
 	code, answer := b.ready(t)
+	assert.Equal(t, 200, code)
+	assert.True(t, answer.Checks["schema"].OK)
+	assert.Contains(t, answer.Checks["schema"].Reason, "version 1000, this program was built for ")
+	body := b.scrape(t)
+	assert.Contains(t, body, "\naggregator_schema_version 1000\n")
+	assert.NotContains(t, body, "\naggregator_schema_known_version 1000\n")
+
+	_, err = b.database.Exec(t.Context(), `UPDATE aggregator.schema_compatibility SET works_with = 1000 WHERE version = 1000`)
+	require.NoError(t, err)
+	code, answer = b.ready(t)
 	assert.Equal(t, 503, code)
 	assert.Equal(t, ok, answer.Checks["postgres"])
 	assert.Contains(t, answer.Checks["schema"].Reason, "install a newer aggregator")
+	assert.Contains(t, b.scrape(t), "\naggregator_schema_version 1000\n")
 
 	// One that hangs is told from one that is gone, and the other server is asked all the same.
 	require.NoError(t, syscall.Kill(b.server.PID(), syscall.SIGSTOP))
@@ -197,6 +209,7 @@ func TestReadyzFollowsTheServers(t *testing.T) {
 	_, answer = b.ready(t)
 	assert.False(t, answer.Checks["postgres"].OK)
 	assert.False(t, answer.Checks["schema"].OK)
+	assert.NotContains(t, b.scrape(t), "\naggregator_schema_version", "what is not known is not shown")
 }
 
 // What does not balance is logged once, and again when it changes or is mended.

@@ -65,6 +65,9 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		Sources: map[string]SourceState{},
 		Ready:   true,
 	}
+	if schema := survey.Schema; schema.Err == nil && schema.Newer() {
+		answer.Checks["schema"] = check{OK: true, Reason: schema.String()}
+	}
 	for _, c := range answer.Checks {
 		answer.Ready = answer.Ready && c.OK
 	}

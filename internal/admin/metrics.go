@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"runtime"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"aggregator/internal/aggregator"
+	"aggregator/internal/postgres"
 )
 
 // surveyAge is how old the numbers from the servers may be in a scrape.
@@ -65,6 +67,8 @@ var (
 	cacheMax     = describe("cache_max_entries", "How many may be.", "cache")
 	dependencyUp = describe("dependency_up", "Whether the server answers.", "dependency")
 	latency      = describe("dependency_latency_seconds", "Time of the latest round trip to the server.", "dependency")
+	schemaAt     = describe("schema_version", "Newest migration that the database has, by whatever program.")
+	schemaKnown  = describe("schema_known_version", "Newest migration that this program knows: if the database has a later one, it works with that, or has halted.")
 	queueLag     = describe("queue_lag_events", "Entries that are not settled yet.", "source")
 	queueAge     = describe("queue_oldest_event_age_seconds", "How long the oldest of them has waited in the stream; 0 if none waits, missing if all are in the list.", "source")
 	lastApply    = describe("last_successful_apply_timestamp_seconds", "When the checkpoint was last moved, by whichever instance.", "source")
@@ -99,7 +103,7 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		buildInfo, eventsTotal, chunksTotal, profiles, trimmed, inflight, conflicts, retries, revived, state, leaseHeld, lastTurn,
 		reloaded, cacheUse, cacheEntries, cacheMax,
-		dependencyUp, latency, queueLag, queueAge, lastApply, jobDue, jobEnded, jobFailed, deadLetters, difference, vanished,
+		dependencyUp, latency, schemaAt, schemaKnown, queueLag, queueAge, lastApply, jobDue, jobEnded, jobFailed, deadLetters, difference, vanished,
 	} {
 		ch <- d
 	}
@@ -159,6 +163,10 @@ func (c collector) ofServers(to sink) {
 		if health.Err == nil {
 			to.gauge(latency, health.Latency.Seconds(), name)
 		}
+	}
+	if schema := survey.Schema; schema.Err == nil || errors.Is(schema.Err, postgres.ErrSchema) {
+		to.gauge(schemaAt, float64(schema.Version))
+		to.gauge(schemaKnown, float64(schema.Known))
 	}
 	for _, s := range survey.Sources {
 		name := s.Source.Name()

@@ -27,8 +27,8 @@ type Survey struct {
 	Redis    Health
 	Postgres Health
 	Schema   struct {
-		Err     error // what is wrong with it, or why that is not known
-		Version int64
+		Err error // what is wrong with it, or why that is not known
+		postgres.Schema
 	}
 	Sources []SourceSurvey
 	Jobs    []ledger.Ends
@@ -132,10 +132,7 @@ func (s *Survey) askPostgres(ctx context.Context, pool *pgxpool.Pool) {
 	if s.Schema.Err = h.Err; h.Err != nil {
 		return
 	}
-	if s.Schema.Version, s.Schema.Err = postgres.SchemaVersion(ctx, pool); s.Schema.Err == nil {
-		s.Schema.Err = postgres.CheckSchema(ctx, pool)
-	}
-	if s.Schema.Err != nil {
+	if s.Schema.Schema, s.Schema.Err = postgres.CheckSchema(ctx, pool); s.Schema.Err != nil {
 		return
 	}
 	checkpoints, err := ledger.Checkpoints(ctx, pool)

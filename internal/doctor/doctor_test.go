@@ -234,6 +234,8 @@ func TestPostgresFaults(t *testing.T) {
 		"a run of the future":  {`INSERT INTO aggregator.run (key, kind, host, version, due_at, started_at, seen_at, read, applied, dead, profiles, chunks) VALUES ('k', 'drain', 'h', 'v', '2999-01-01', now(), now(), 0, 0, 0, 0, 0)`, "warning times: there are rows of the future: runs up to 2999-01-01T00:00:00Z"},
 		"leases of the future": {`INSERT INTO aggregator.lease VALUES ('s', 'h', now(), now() + interval '1 hour'), ('t', 'h', now(), '2999-01-01')`, "warning times: there are rows of the future: leases up to 2999-01-01T00:00:00Z"},
 		"read-only":            {`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$`, "problem role: its transactions are read-only"},
+		"new schema":           {`INSERT INTO aggregator.schema_migrations (version_id, is_applied) VALUES (999, true)`, "problem schema: "},
+		"compatible":           {`INSERT INTO aggregator.schema_migrations (version_id, is_applied) VALUES (999, true); INSERT INTO aggregator.schema_compatibility VALUES (999, 1)`, "warning schema: version 999, this program was built for "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -31,11 +31,19 @@ func Postgres(ctx context.Context, pool *pgxpool.Pool, needed int) ([]Finding, e
 	} else {
 		r.clock(now, asked, time.Now())
 	}
-	if err := postgres.CheckSchema(ctx, pool); err != nil {
+	schema, err := postgres.CheckSchema(ctx, pool)
+	switch {
+	case err != nil && schema.Newer():
+		r.add("schema", Problem, err.Error(), "install the program that migrated it")
+		return r.findings, nil
+	case err != nil:
 		r.add("schema", Problem, err.Error(), "aggregator migrate up")
 		return r.findings, nil // the rest would only say the same
+	case schema.Newer():
+		r.add("schema", Warning, schema.String(), "install the program that migrated it, or go back to this one's: docs/operations.md, Rolling back")
+	default:
+		r.ok("schema", "as this program needs it")
 	}
-	r.ok("schema", "as this program needs it")
 	r.privileges(ctx, pool)
 	r.indexes(ctx, pool)
 	r.search(ctx, pool)
@@ -164,7 +172,7 @@ var rights = []struct{ tables, privileges string }{
 	{"child_personality_history, favorite_genre, favorite_topic", "SELECT, INSERT"},
 	{"aggregator.mark, aggregator.checkpoint, aggregator.dead_letter", "SELECT, INSERT, UPDATE"},
 	{"aggregator.lease", "SELECT, INSERT, UPDATE, DELETE"},
-	{"aggregator.schema_migrations", "SELECT"},
+	{"aggregator.schema_migrations, aggregator.schema_compatibility", "SELECT"},
 }
 
 // columnRights are what it, and aggregator search-text, does with single columns.

@@ -98,6 +98,13 @@ func Runs(ctx context.Context, pool *pgxpool.Pool, kind string, limit int) ([]Ru
 	return collectRuns(ctx, pool, query+`ORDER BY id DESC LIMIT $2`, args...)
 }
 
+// LiveRuns returns the runs of all kinds that have not ended, as far as anybody knows, newest
+// first. One that was killed is among them for a while.
+func LiveRuns(ctx context.Context, pool *pgxpool.Pool) ([]Run, error) {
+	return collectRuns(ctx, pool, `SELECT `+selectRuns+`WHERE finished_at IS NULL AND seen_at > now() - $1::interval
+    ORDER BY id DESC`, unseen)
+}
+
 // RunsDuring returns the runs that drain and that were there at any moment from the first
 // to the last: see Run.At.
 func RunsDuring(ctx context.Context, pool *pgxpool.Pool, first, last time.Time) ([]Run, error) {

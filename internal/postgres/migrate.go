@@ -16,19 +16,36 @@ import (
 //go:embed migrations/*.sql
 var embedded embed.FS
 
-const versionTable = "aggregator.schema_migrations"
+const (
+	versionTable = "aggregator.schema_migrations"
+	markTable    = "aggregator.schema_compatibility"
+)
 
-// Migrate creates the schema or brings it up to date.
+// Migrate creates the schema or brings it up to date. A schema that is newer than this program
+// and works with it stays as it is.
 //
 // It is safe to repeat, and to run from several places at once: a session lock lets one
 // through at a time, and the others wait for up to a minute. Each migration is one
-// transaction, so that a failed one leaves nothing behind; Indexes come after them, and one
-// that was left half built is built anew by the next call. It is not for a connection
-// through a transaction pooler, where a session has no lock of its own.
+// transaction, so that a failed one, or one that ctx ends, leaves nothing behind; Indexes come
+// after them, and one that was left half built is built anew by the next call. It is not for a
+// connection through a transaction pooler, where a session has no lock of its own.
 //
 // Errors: ErrURL, ErrUnreachable and ErrPooler as Open, ErrSchema when the database is newer than
-// this program.
+// this program and does not work with it.
 func Migrate(ctx context.Context, url string) error {
+	return migrating(ctx, url, func(cfg *pgx.ConnConfig, db *sql.DB) error {
+		if err := createSchema(ctx, db); err != nil {
+			return fmt.Errorf("migrate: %w", reachable(cfg, err))
+		}
+		if err := applyMigrations(ctx, db); err != nil {
+			return fmt.Errorf("migrate: %w", reachable(cfg, err))
+		}
+		return checkVersion(ctx, cfg)
+	})
+}
+
+// migrating does something with connections as a migration wants them.
+func migrating(ctx context.Context, url string, do func(*pgx.ConnConfig, *sql.DB) error) error {
 	cfg, err := parse(url)
 	if err != nil {
 		return err
@@ -48,13 +65,7 @@ func Migrate(ctx context.Context, url string) error {
 	}
 	db := stdlib.OpenDB(*cfg.ConnConfig)
 	defer db.Close()
-	if err := createSchema(ctx, db); err != nil {
-		return fmt.Errorf("migrate: %w", reachable(cfg.ConnConfig, err))
-	}
-	if err := applyMigrations(ctx, db); err != nil {
-		return fmt.Errorf("migrate: %w", reachable(cfg.ConnConfig, err))
-	}
-	return checkVersion(ctx, cfg.ConnConfig)
+	return do(cfg.ConnConfig, db)
 }
 
 // createSchema makes room for goose's version table, which goose makes before any
@@ -82,18 +93,7 @@ func createSchema(ctx context.Context, db *sql.DB) error {
 }
 
 func applyMigrations(ctx context.Context, db *sql.DB) error {
-	files, err := fs.Sub(embedded, "migrations")
-	if err != nil {
-		return err
-	}
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 60))
-	if err != nil {
-		return err
-	}
-	provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
-		goose.WithTableName(versionTable),
-		goose.WithSessionLocker(locker),
-		goose.WithDisableGlobalRegistry(true))
+	provider, locker, err := newProvider(db)
 	if err != nil {
 		return err
 	}
@@ -101,6 +101,24 @@ func applyMigrations(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	return createIndexes(ctx, db, locker)
+}
+
+// newProvider returns what runs all migrations but those that are left out, and its lock.
+func newProvider(db *sql.DB, without ...int64) (*goose.Provider, lock.SessionLocker, error) {
+	files, err := fs.Sub(embedded, "migrations")
+	if err != nil {
+		return nil, nil, err
+	}
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 60))
+	if err != nil {
+		return nil, nil, err
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
+		goose.WithTableName(versionTable),
+		goose.WithSessionLocker(locker),
+		goose.WithExcludeVersions(without),
+		goose.WithDisableGlobalRegistry(true))
+	return provider, locker, err
 }
 
 // checkDirect connects once and looks for a pooler.
@@ -121,5 +139,6 @@ func checkVersion(ctx context.Context, cfg *pgx.ConnConfig) error {
 		return reachable(cfg, err)
 	}
 	defer conn.Close(ctx)
-	return checkSchema(ctx, conn, describe(cfg))
+	_, err = checkSchema(ctx, conn, describe(cfg))
+	return err
 }

@@ -26,7 +26,8 @@ func TestMigrateRacing(t *testing.T) {
 	require.NoError(t, errors.Join(errs...))
 
 	pool := openPool(t, u)
-	require.NoError(t, postgres.CheckSchema(t.Context(), pool))
+	_, err := postgres.CheckSchema(t.Context(), pool)
+	require.NoError(t, err)
 	var types int
 	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM mbti`).Scan(&types))
 	require.Equal(t, 16, types)
@@ -145,7 +146,7 @@ func TestCheckSchema(t *testing.T) {
 			pool := openPool(t, tc.url)
 			_, err := pool.Exec(t.Context(), tc.change)
 			require.NoError(t, err)
-			err = postgres.CheckSchema(t.Context(), pool)
+			_, err = postgres.CheckSchema(t.Context(), pool)
 			require.ErrorIs(t, err, postgres.ErrSchema)
 			require.ErrorContains(t, err, tc.want)
 			require.ErrorContains(t, err, "that of PostgreSQL at "+postgres.Describe(tc.url)+" ")
@@ -169,7 +170,7 @@ func TestCheckSchemaWithoutServer(t *testing.T) {
 	pool := openPool(t, server.URL("postgres"))
 	require.NoError(t, server.Stop())
 	pool.Reset()
-	err := postgres.CheckSchema(t.Context(), pool)
+	_, err := postgres.CheckSchema(t.Context(), pool)
 	require.ErrorIs(t, err, postgres.ErrUnreachable)
 	require.NotErrorIs(t, err, postgres.ErrSchema)
 }

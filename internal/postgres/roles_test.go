@@ -26,8 +26,9 @@ func TestRoles(t *testing.T) {
 		readHistory  = `SELECT * FROM child_personality_history, favorite_genre, favorite_topic`
 		writeHistory = `INSERT INTO child_personality_history (child_profile_id) VALUES (1)`
 		writeScore   = `INSERT INTO genre_score VALUES (1, 1, 0) ON CONFLICT (child_profile_id, genre_id) DO UPDATE SET score = 1`
-		readOurs     = `SELECT * FROM aggregator.mark, aggregator.checkpoint, aggregator.dead_letter, aggregator.run, aggregator.schema_migrations`
-		writeRun     = `INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, read, applied, dead, profiles, chunks)
+		readOurs     = `SELECT * FROM aggregator.mark, aggregator.checkpoint, aggregator.dead_letter, aggregator.run,
+			aggregator.schema_migrations, aggregator.schema_compatibility`
+		writeRun = `INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, read, applied, dead, profiles, chunks)
 			VALUES (gen_random_uuid()::text, 'k', 'h', 'v', now(), now(), 0, 0, 0, 0, 0); UPDATE aggregator.run SET read = 1; DELETE FROM aggregator.run`
 		readApp = `SELECT * FROM genre, topic, mbti, book, book_topic, book_mbti, genre_score, topic_score, cumulative_mbti_score`
 	)
@@ -60,6 +61,8 @@ func TestRoles(t *testing.T) {
 				`TRUNCATE aggregator.dead_letter`,
 				`TRUNCATE genre_score`,
 				`INSERT INTO aggregator.schema_migrations (version_id, is_applied) VALUES (999, true)`,
+				`UPDATE aggregator.schema_compatibility SET works_with = 0`,
+				`INSERT INTO aggregator.schema_compatibility VALUES (999, 0)`,
 				`DROP TABLE aggregator.mark`,
 				`DROP TABLE genre_score`,
 				`ALTER TABLE genre_score ADD x int`,
@@ -150,8 +153,10 @@ func TestRolesBeforeMigration(t *testing.T) {
 	requireOwned(t, admin, "aggregator")
 	requireOwned(t, admin, "public")
 	daemon := openPool(t, testenv.As(t, u, "aggregator_daemon"))
-	require.NoError(t, postgres.CheckSchema(t.Context(), daemon))
+	_, err := postgres.CheckSchema(t.Context(), daemon)
+	require.NoError(t, err)
 	mustExec(t, daemon, `SELECT aggregator.require(true, '', ''); UPDATE aggregator.mark SET applied = 0`)
+	requireDenied(t, daemon, `UPDATE aggregator.schema_compatibility SET works_with = 0`)
 
 	require.NoError(t, testenv.Grant(t.Context(), u), "again")
 	require.NoError(t, postgres.Migrate(t.Context(), testenv.As(t, u, "aggregator_migrate")), "again")
