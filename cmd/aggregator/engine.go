@@ -91,6 +91,7 @@ func (a *app) newEngine(to *servers, observe func(aggregator.Chunk)) (*engine, e
 		Lease:                  cfg.Lease.TTL,
 		Holder:                 instanceName(),
 		Observe:                observe,
+		Schema:                 a.noteSchema,
 	}
 	return &engine{aggregator.New(to.pool, to.sources, catalogue, options, a.log), to, cfg.Schedule.Drain != ""}, nil
 }

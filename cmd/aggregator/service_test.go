@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -195,6 +196,44 @@ func TestServiceHalted(t *testing.T) {
 	require.Equal(t, exitFailed, sup.ended())
 	require.Equal(t, 1, sup.started())
 	require.Contains(t, sup.said(), "genre_score")
+}
+
+// A service works on while a newer program migrates, if that is marked compatible, and says so
+// once; if it is not, it halts before it applies anything more.
+func TestServiceOnANewerSchema(t *testing.T) {
+	s := newPair(t)
+	sup := s.serve()
+	sup.await(`^READY=1$`)
+	s.push("1:1:LIKE")
+	s.settled("1")
+	require.NotContains(t, sup.said(), "schema")
+
+	tx, err := s.db.Begin(t.Context()) // as a migration does
+	require.NoError(t, err)
+	s.exec(newer)
+	s.exec(compatible)
+	require.NoError(t, tx.Commit(t.Context()))
+	for n := range 3 {
+		s.push("1:1:LIKE")
+		s.settled(strconv.Itoa(n + 2))
+	}
+	require.Equal(t, 1, strings.Count(sup.said(), "the schema is newer than this program"))
+	require.Contains(t, sup.said(), "level=WARN")
+
+	s.exec(newer)
+	s.push("1:1:LIKE")
+	require.Equal(t, exitFailed, sup.ended(), sup.said())
+	require.Equal(t, 1, sup.started())
+	require.Contains(t, sup.said(), "source book-like-events halted: the database schema does not fit: ")
+	s.settled("4")
+	var applied int
+	require.NoError(t, s.db.QueryRow(t.Context(), `SELECT sum(applied) FROM aggregator.mark`).Scan(&applied))
+	require.Equal(t, 4, applied)
+
+	s.exec(`DELETE FROM aggregator.schema_migrations WHERE version_id = (SELECT max(version_id) FROM aggregator.schema_migrations)`)
+	r := s.program("drain") // undone, it goes on where it was
+	require.Zero(t, r.code, r.stderr)
+	s.settled("5")
 }
 
 // Of an outage the log has its beginning, each try, ever rarer, and its end.

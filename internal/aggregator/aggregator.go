@@ -13,27 +13,29 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"aggregator/internal/events"
+	"aggregator/internal/postgres"
 	"aggregator/internal/scores"
 )
 
 // Options say how to work. All fields are required but those that say so.
 type Options struct {
-	ChunkMaxEvents         int           // entries in a chunk, at most
-	ChunkMaxWait           time.Duration // how long a chunk that is not full waits for more
-	Workers                int           // connections that apply a chunk
-	ProfilesPerTransaction int           // 1: a transaction a profile
-	Coalesce               bool          // a profile's last event on a book in a chunk is its only one
-	Retain                 time.Duration // how long to keep settled entries in Redis; may be 0
-	TrimEvery              time.Duration // how often to look for more to trim while nothing comes
-	Grace                  time.Duration // to finish the chunk in hand when asked to stop
-	Timeout                time.Duration // after which a server that does not answer is given up
-	DeadWindow             int           // of so many latest entries of a source
-	DeadMaxShare           float64       // no more than this share may be dead letters, or it halts; 1, or a window of 0: never
-	RetryUnknownFor        time.Duration // how long events on unknown profiles and books are tried again; 0: not at all
-	RetryEvery             time.Duration // how often, while Run works; unused if they are not
-	Lease                  time.Duration // of a source, to one instance of Run; 0: no leases
-	Holder                 string        // the name of this instance in leases
-	Observe                func(Chunk)   // called with each chunk that was settled; optional, and must not wait
+	ChunkMaxEvents         int                   // entries in a chunk, at most
+	ChunkMaxWait           time.Duration         // how long a chunk that is not full waits for more
+	Workers                int                   // connections that apply a chunk
+	ProfilesPerTransaction int                   // 1: a transaction a profile
+	Coalesce               bool                  // a profile's last event on a book in a chunk is its only one
+	Retain                 time.Duration         // how long to keep settled entries in Redis; may be 0
+	TrimEvery              time.Duration         // how often to look for more to trim while nothing comes
+	Grace                  time.Duration         // to finish the chunk in hand when asked to stop
+	Timeout                time.Duration         // after which a server that does not answer is given up
+	DeadWindow             int                   // of so many latest entries of a source
+	DeadMaxShare           float64               // no more than this share may be dead letters, or it halts; 1, or a window of 0: never
+	RetryUnknownFor        time.Duration         // how long events on unknown profiles and books are tried again; 0: not at all
+	RetryEvery             time.Duration         // how often, while Run works; unused if they are not
+	Lease                  time.Duration         // of a source, to one instance of Run; 0: no leases
+	Holder                 string                // the name of this instance in leases
+	Observe                func(Chunk)           // called with each chunk that was settled; optional, and must not wait
+	Schema                 func(postgres.Schema) // called with the schema of each attempt and chunk; optional, and must not wait
 }
 
 // Aggregator drains sources into PostgreSQL.

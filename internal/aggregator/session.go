@@ -108,6 +108,9 @@ func (a *Aggregator) start(ctx context.Context, source *events.Source) (ledger.C
 func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
 	defer cancel()
+	if err := p.fits(ctx); err != nil {
+		return ledger.Checkpoint{}, err
+	}
 	// Redis first: who saw the bookmark before a reset has put it back may read the checkpoint
 	// of before, but not trim to it; who saw it afterwards reads the new one.
 	state, err := p.source.Inspect(ctx)
@@ -287,6 +290,7 @@ func (p *partition) prepare(ctx context.Context, from ledger.Checkpoint, runs []
 		}
 	}
 	lookups, ctx := errgroup.WithContext(ctx)
+	lookups.Go(func() error { return p.fits(ctx) })
 	lookups.Go(func() (err error) {
 		known.profiles, err = p.catalogue.Profiles(ctx, profileIDs(due))
 		return err
