@@ -25,11 +25,12 @@ func newDoctor(a *app) *cobra.Command {
 		Long: `Looks at both servers with the settings and the rights of the service: versions and roles,
 eviction and the append-only file, fsync, privileges, keys and indexes that are missing, a
 pooler in the way, the number of connections, clocks that differ, and at which end of a list
-producers push, for which it watches for a second. It reads only.
+producers push, for which it watches for a second. It tries what each event writes, in a
+transaction that it rolls back, and changes nothing.
 
 Each check is ok, a warning (it works, but not as well as it could, or not for ever), a
 problem (events may be lost, or the service does not work), or unknown: it could not be
-looked at. Exits with 1 if there is a problem, and with 69 if a server is not reachable.`,
+looked at. The last line counts them. Exits with 1 if there is a problem, and with 69 if a server is not reachable.`,
 		Example: `  aggregator doctor
   aggregator doctor -o json`,
 	}
@@ -39,20 +40,17 @@ looked at. Exits with 1 if there is a problem, and with 69 if a server is not re
 		if len(findings) == 0 {
 			return err
 		}
-		problems := 0
-		for _, f := range findings {
-			if f.Verdict == doctor.Problem {
-				problems++
-			}
-		}
+		summary := doctor.Summarize(findings)
 		var written error
 		if out.json() {
-			written = writeJSON(a.stdout, map[string]any{"ok": err == nil && problems == 0, "findings": findings})
+			written = writeJSON(a.stdout, map[string]any{
+				"ok": err == nil && summary.Problems == 0, "findings": findings, "summary": summary,
+			})
 		} else {
-			written = printFindings(a.stdout, findings)
+			written = printFindings(a.stdout, findings, summary)
 		}
-		if problems > 0 && err == nil {
-			err = fmt.Errorf("%d of %d checks found a problem", problems, len(findings))
+		if summary.Problems > 0 && err == nil {
+			err = fmt.Errorf("%d of %d checks found a problem", summary.Problems, len(findings))
 		}
 		return errors.Join(err, written)
 	})
@@ -97,8 +95,8 @@ func (a *app) examinePostgres(ctx context.Context) ([]doctor.Finding, error) {
 	return doctor.Postgres(ctx, pool, postgresConns(a.cfg)+adminConnections)
 }
 
-// printFindings writes a line for each, and one more for what to do.
-func printFindings(w io.Writer, findings []doctor.Finding) error {
+// printFindings writes a line for each, one more for what to do, and the counts at the end.
+func printFindings(w io.Writer, findings []doctor.Finding, summary doctor.Summary) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, f := range findings {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", f.Verdict, f.Server, f.Check, f.Found)
@@ -106,5 +104,7 @@ func printFindings(w io.Writer, findings []doctor.Finding) error {
 			fmt.Fprintf(table, "\t\t\t-> %s\n", f.Advice)
 		}
 	}
-	return table.Flush()
+	err := table.Flush()
+	_, last := fmt.Fprintln(w, summary)
+	return errors.Join(err, last)
 }

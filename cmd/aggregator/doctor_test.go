@@ -18,15 +18,20 @@ func TestDoctor(t *testing.T) {
 	require.Regexp(t, `(?m)^warning +Redis +append-only file +off: [^\n]+\n +-> CONFIG SET appendonly yes`, r.stdout)
 	require.Regexp(t, `(?m)^problem +PostgreSQL +durability +fsync is off: [^\n]+\n +-> set fsync to on`, r.stdout)
 
+	require.Regexp(t, `\n\d+ ok, \d+ warnings, 1 problems(, \d+ unknown)?\n$`, r.stdout)
+
 	var document struct {
 		OK       bool
 		Findings []doctor.Finding
+		Summary  doctor.Summary
 	}
 	r = s.program("doctor", "-o", "json")
 	require.Equal(t, exitFailed, r.code)
 	require.NoError(t, json.Unmarshal([]byte(r.stdout), &document))
 	require.False(t, document.OK)
 	require.NotEmpty(t, document.Findings)
+	require.Equal(t, doctor.Summarize(document.Findings), document.Summary)
+	require.Equal(t, 1, document.Summary.Problems)
 }
 
 // With a server down, what the other one has is shown.

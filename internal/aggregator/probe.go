@@ -33,6 +33,17 @@ func (e *Misconfiguration) misconfigured() {}
 // once proves nothing and is no error. Nothing stays but a number that the history's sequence has given
 // out, and the space of rolled back rows until the next vacuum. Safe to repeat and beside other work.
 func Probe(ctx context.Context, pool *pgxpool.Pool, source string) error {
+	if err := Trial(ctx, pool, source); !errors.Is(err, ErrBusy) {
+		return err
+	}
+	return nil
+}
+
+// ErrBusy is in the error of a Trial that gave way to the locks of others.
+var ErrBusy = errors.New("others hold a lock")
+
+// Trial is Probe that returns an error with ErrBusy for a lock that is not to be had within 500 ms.
+func Trial(ctx context.Context, pool *pgxpool.Pool, source string) error {
 	types, err := history.ReadTypes(ctx, pool)
 	if err != nil {
 		return err
@@ -55,7 +66,7 @@ func Probe(ctx context.Context, pool *pgxpool.Pool, source string) error {
 		case !errors.As(err, &refusal):
 			return err
 		case busy(refusal):
-			return nil
+			return fmt.Errorf("%w: %s", ErrBusy, describe(refusal))
 		}
 		switch Classify(refusal) {
 		case Data:

@@ -1,6 +1,6 @@
 // Package doctor looks for what is wrong with the servers, or will be one day, before it
 // shows: settings that lose data, rights and indexes that are missing, a pooler that nobody
-// told us of. It reads only, with the rights of the daemon.
+// told us of. It has the rights of the daemon, and changes nothing: what it tries it rolls back.
 package doctor
 
 import (
@@ -26,6 +26,40 @@ type Finding struct {
 	Verdict Verdict `json:"verdict"`
 	Found   string  `json:"found"`
 	Advice  string  `json:"advice,omitempty"` // what to do; empty if nothing is
+}
+
+// Summary counts findings by their verdicts. Its names are those of the JSON form.
+type Summary struct {
+	OK       int `json:"ok"`
+	Warnings int `json:"warnings"`
+	Problems int `json:"problems"`
+	Unknown  int `json:"unknown"`
+}
+
+// Summarize counts.
+func Summarize(findings []Finding) (s Summary) {
+	for _, f := range findings {
+		switch f.Verdict {
+		case OK:
+			s.OK++
+		case Warning:
+			s.Warnings++
+		case Problem:
+			s.Problems++
+		case Unknown:
+			s.Unknown++
+		}
+	}
+	return s
+}
+
+// String is as in "9 ok, 2 warnings, 0 problems"; what is unknown is in it if there is any.
+func (s Summary) String() string {
+	text := fmt.Sprintf("%d ok, %d warnings, %d problems", s.OK, s.Warnings, s.Problems)
+	if s.Unknown > 0 {
+		text += fmt.Sprintf(", %d unknown", s.Unknown)
+	}
+	return text
 }
 
 // report gathers the findings about one server.

@@ -213,6 +213,7 @@ func TestPostgresInOrder(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, postgres.Migrate(t.Context(), u))
 	require.NoError(t, testenv.Grant(t.Context(), u))
+	exec(t, u, profiles)
 	u = testenv.As(t, u, "aggregator_daemon")
 	require.Empty(t, without(open(t, u, false)))
 	require.Empty(t, without(open(t, testenv.NewPgBouncer(t, u).Before(t, u), true)))

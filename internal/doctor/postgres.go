@@ -49,6 +49,8 @@ func Postgres(ctx context.Context, pool *pgxpool.Pool, needed int) ([]Finding, e
 	r.search(ctx, pool)
 	r.room(ctx, pool)
 	r.future(ctx, pool)
+	r.triggers(ctx, pool)
+	r.trial(ctx, pool)
 	return r.findings, nil
 }
 

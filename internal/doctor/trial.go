@@ -1,0 +1,41 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/aggregator"
+)
+
+// trial does what each event would do, as each attempt of the service does at its beginning, and rolls it back.
+func (r *report) trial(ctx context.Context, pool *pgxpool.Pool) {
+	var profiles bool
+	err := pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM child_profile)`).Scan(&profiles)
+	if err == nil {
+		err = aggregator.Trial(ctx, pool, "doctor")
+	}
+	switch {
+	case errors.Is(err, aggregator.ErrBusy):
+		r.add("trial", Warning, "what each event writes could not be tried: "+err.Error(),
+			"aggregator doctor, again; if it stays so, see the check of locks")
+	case err != nil && aggregator.Classify(err) == aggregator.Halt:
+		r.add("trial", Problem, err.Error(), trialAdvice(err))
+	case err != nil:
+		r.notSeen("trial", err)
+	case !profiles:
+		r.add("trial", Unknown, "there is no child profile yet to try with what each event writes", "")
+	default:
+		r.ok("trial", "PostgreSQL takes what each event writes: it was tried, and rolled back")
+	}
+}
+
+func trialAdvice(err error) string {
+	var refusal *pgconn.PgError
+	if errors.As(err, &refusal) && refusal.Code == "42501" { // insufficient privilege, or a policy
+		return "run config/roles.sql in this database; if a policy is in the way, ALTER TABLE ... DISABLE ROW LEVEL SECURITY, or let the role pass it (BYPASSRLS)"
+	}
+	return "change the table so that it takes what the message names: until then a drain halts, and Redis keeps the events"
+}
