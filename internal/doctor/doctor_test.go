@@ -209,14 +209,21 @@ func exec(t *testing.T, u string, statements ...string) {
 func TestPostgresInOrder(t *testing.T) {
 	t.Parallel()
 	server := testenv.NewPostgres(t, testenv.Durable())
-	u, err := server.CreateDatabase(t.Context(), "app", "")
-	require.NoError(t, err)
-	require.NoError(t, postgres.Migrate(t.Context(), u))
-	require.NoError(t, testenv.Grant(t.Context(), u))
+	u := migrated(t, server)
 	exec(t, u, profiles)
 	u = testenv.As(t, u, "aggregator_daemon")
 	require.Empty(t, without(open(t, u, false)))
 	require.Empty(t, without(open(t, testenv.NewPgBouncer(t, u).Before(t, u), true)))
+}
+
+// migrated makes a database on a server of its own.
+func migrated(t *testing.T, server *testenv.PostgresServer) string {
+	t.Helper()
+	u, err := server.CreateDatabase(t.Context(), "app", "")
+	require.NoError(t, err)
+	require.NoError(t, postgres.Migrate(t.Context(), u))
+	require.NoError(t, testenv.Grant(t.Context(), u))
+	return u
 }
 
 func TestPostgresFaults(t *testing.T) {

@@ -50,6 +50,8 @@ func Postgres(ctx context.Context, pool *pgxpool.Pool, needed int) ([]Finding, e
 	r.room(ctx, pool)
 	r.future(ctx, pool)
 	r.triggers(ctx, pool)
+	r.standbys(ctx, pool)
+	r.locks(ctx, pool)
 	r.trial(ctx, pool)
 	return r.findings, nil
 }
