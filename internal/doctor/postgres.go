@@ -44,6 +44,7 @@ func Postgres(ctx context.Context, pool *pgxpool.Pool, needed int) ([]Finding, e
 	default:
 		r.ok("schema", "as this program needs it")
 	}
+	r.tables(ctx, pool)
 	r.privileges(ctx, pool)
 	r.indexes(ctx, pool)
 	r.search(ctx, pool)
@@ -196,10 +197,7 @@ func (r *report) privileges(ctx context.Context, pool *pgxpool.Pool) {
 				case err != nil:
 					r.notSeen("privileges", err)
 					return
-				case !exists:
-					r.add("tables", Problem, "there is no table "+table, "is the schema of the application in the search_path of the role? aggregator migrate up creates what is missing")
-					return
-				case !may:
+				case exists && !may: // which are missing the check of tables has said
 					missing = append(missing, privilege+" on "+table)
 				}
 			}
