@@ -18,7 +18,8 @@ var idleFor = time.Minute
 
 // touched are the tables that the service reads or writes.
 var touched = []string{
-	"child_profile", "genre", "topic", "mbti", "book", "book_topic", "book_mbti", "genre_score", "topic_score", "cumulative_mbti_score",
+	"child_profile", "genre", "topic", "mbti", "book", "book_topic", "book_mbti", "genre_score", "topic_score",
+	"cumulative_mbti_score",
 	"child_personality_history", "favorite_genre", "favorite_topic", "aggregator.mark", "aggregator.checkpoint",
 	"aggregator.dead_letter", "aggregator.lease", "aggregator.run",
 }
@@ -43,7 +44,8 @@ func (r *report) locks(ctx context.Context, pool *pgxpool.Pool) {
 			text += "; since when, and with which query, is not for this role to see"
 			advice += "; to see more: GRANT pg_read_all_stats TO the role of the service"
 		} else {
-			text += fmt.Sprintf("; it is %s, its transaction began %s ago, its latest query: %s", state, age.Round(time.Second),
+			text += fmt.Sprintf("; it is %s, its transaction began %s ago, its latest query: %s", state,
+				age.Round(time.Second),
 				strings.Join(strings.Fields(query), " "))
 		}
 		r.add("locks", Warning, text, advice)
@@ -59,7 +61,8 @@ func (r *report) locks(ctx context.Context, pool *pgxpool.Pool) {
 	_, err = pgx.ForEachRow(rows, []any{&gid, &owner, &since, &tables}, func() error {
 		found++
 		name := "'" + strings.ReplaceAll(gid, "'", "''") + "'"
-		r.add("locks", Warning, fmt.Sprintf("the transaction %s, which user %s prepared %s ago, holds locks on %s", name, owner, since.Round(time.Second), tables),
+		r.add("locks", Warning, fmt.Sprintf("the transaction %s, which user %s prepared %s ago, holds locks on %s",
+			name, owner, since.Round(time.Second), tables),
 			fmt.Sprintf("let its transaction manager end it, or: COMMIT PREPARED %[1]s, or: ROLLBACK PREPARED %[1]s", name))
 		return nil
 	})
@@ -104,7 +107,8 @@ func (r *report) waits(ctx context.Context, pool *pgxpool.Pool) ([]int32, error)
 
 const (
 	blockers = `SELECT DISTINCT l.pid, b FROM pg_locks l CROSS JOIN unnest(pg_blocking_pids(l.pid)) b
-WHERE NOT l.granted AND b <> 0 AND l.pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user)`
+WHERE NOT l.granted AND b <> 0
+    AND l.pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user)`
 
 	// What may not be seen of a session is NULL. A row of a checkpoint has the number of the transaction
 	// that has locked or changed it.
@@ -121,7 +125,8 @@ WHERE NOT l.granted AND b <> 0 AND l.pid IN (SELECT pid FROM pg_stat_activity WH
     WHERE mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
     UNION ALL
     SELECT l.pid, 'has locked the checkpoint of ' || c.source, false FROM aggregator.checkpoint c
-    JOIN pg_locks l ON l.locktype = 'transactionid' AND l.granted AND l.transactionid = c.xmax AND l.pid <> pg_backend_pid()
+    JOIN pg_locks l ON l.locktype = 'transactionid' AND l.granted AND l.transactionid = c.xmax
+        AND l.pid <> pg_backend_pid()
     UNION ALL
     SELECT pid, 'stands still with locks on ' || string_agg(DISTINCT name, ', '), true FROM held GROUP BY pid
 )
@@ -134,7 +139,8 @@ WHERE CASE WHEN r.idle THEN a.state LIKE 'idle in transaction%' AND clock_timest
 GROUP BY a.pid, a.usename, a.application_name, a.client_addr, a.state, a.xact_start, a.query
 ORDER BY age DESC NULLS LAST, a.pid LIMIT 20`
 
-	preparedHolders = `SELECT p.gid, p.owner::text, clock_timestamp() - p.prepared, string_agg(DISTINCT t, ', ' ORDER BY t)
+	preparedHolders = `SELECT p.gid, p.owner::text, clock_timestamp() - p.prepared,
+    string_agg(DISTINCT t, ', ' ORDER BY t)
 FROM pg_prepared_xacts p
 JOIN pg_locks x ON x.locktype = 'transactionid' AND x.transactionid = p.transaction AND x.pid IS NULL
 JOIN pg_locks l ON l.virtualtransaction = x.virtualtransaction AND l.locktype = 'relation' AND l.pid IS NULL
@@ -149,8 +155,10 @@ func (r *report) standbys(ctx context.Context, pool *pgxpool.Pool) {
 	var names string
 	var needed, connected, synchronous, hidden, waiting int
 	err := pool.QueryRow(ctx, `SELECT current_setting('synchronous_standby_names'),
-    coalesce((regexp_match(current_setting('synchronous_standby_names'), '^\s*(?:first|any)?\s*(\d+)\s*\(', 'i'))[1], '1')::int,
-    (SELECT count(*) FROM pg_stat_replication), (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')),
+    coalesce((regexp_match(current_setting('synchronous_standby_names'),
+        '^\s*(?:first|any)?\s*(\d+)\s*\(', 'i'))[1], '1')::int,
+    (SELECT count(*) FROM pg_stat_replication),
+    (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')),
     (SELECT count(*) FROM pg_stat_replication WHERE sync_state IS NULL),
     (SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep')`).
 		Scan(&names, &needed, &connected, &synchronous, &hidden, &waiting)
@@ -162,13 +170,18 @@ func (r *report) standbys(ctx context.Context, pool *pgxpool.Pool) {
 	case synchronous >= needed:
 		r.ok("synchronous standby", "%d of the %d that commits wait for are there", needed, needed)
 	case connected < needed:
-		r.add("synchronous standby", Problem, fmt.Sprintf("checkpoints wait for %d of synchronous_standby_names (%s), and %d are connected; %d sessions wait now",
-			needed, names, connected, waiting), "start the standbys again, or take them out of synchronous_standby_names, and reload")
+		r.add("synchronous standby", Problem, fmt.Sprintf("checkpoints wait for %d of synchronous_standby_names "+
+			"(%s), and %d are connected; %d sessions wait now",
+			needed, names, connected, waiting), "start the standbys again, or take them out of "+
+			"synchronous_standby_names, and reload")
 	case hidden > 0:
-		r.add("synchronous standby", Unknown, "whether those of synchronous_standby_names are there is not for this role to see",
+		r.add("synchronous standby", Unknown, "whether those of synchronous_standby_names are there is not for "+
+			"this role to see",
 			"to see more: GRANT pg_read_all_stats TO the role of the service")
 	default:
-		r.add("synchronous standby", Problem, fmt.Sprintf("checkpoints wait for %d of synchronous_standby_names (%s), and %d of them are there; %d sessions wait now",
-			needed, names, synchronous, waiting), "start the standbys again, or take them out of synchronous_standby_names, and reload")
+		r.add("synchronous standby", Problem, fmt.Sprintf("checkpoints wait for %d of synchronous_standby_names "+
+			"(%s), and %d of them are there; %d sessions wait now",
+			needed, names, synchronous, waiting), "start the standbys again, or take them out of "+
+			"synchronous_standby_names, and reload")
 	}
 }

@@ -35,7 +35,9 @@ func (r *report) trial(ctx context.Context, pool *pgxpool.Pool) {
 func trialAdvice(err error) string {
 	var refusal *pgconn.PgError
 	if errors.As(err, &refusal) && refusal.Code == "42501" { // insufficient privilege, or a policy
-		return "run config/roles.sql in this database; if a policy is in the way, ALTER TABLE ... DISABLE ROW LEVEL SECURITY, or let the role pass it (BYPASSRLS)"
+		return "run config/roles.sql in this database; if a policy is in the way, ALTER TABLE ... DISABLE ROW " +
+			"LEVEL SECURITY, or let the role pass it (BYPASSRLS)"
 	}
-	return "change the table so that it takes what the message names: until then a drain halts, and Redis keeps the events"
+	return "change the table so that it takes what the message names: until then a drain halts, and Redis " +
+		"keeps the events"
 }

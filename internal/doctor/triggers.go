@@ -33,13 +33,15 @@ WHERE to_regclass(w.t) IS NOT NULL ORDER BY 1`) // its error is also that of the
 		r.notSeen("triggers", err)
 		return
 	}
-	const stale = ": the service goes on with books and profiles as it remembers them, and counts with what is no longer true"
+	const stale = ": the service goes on with books and profiles as it remembers them, and counts with what is " +
+		"no longer true"
 	if len(missing) > 0 {
 		r.add("triggers", Problem, "there is no trigger aggregator_changed on "+strings.Join(missing, ", ")+stale,
 			"create it and its function aggregator.catalogue_changed again, as in internal/postgres/migrations/00002")
 	}
 	if len(disabled) > 0 {
-		r.add("triggers", Problem, "the trigger aggregator_changed is disabled on "+strings.Join(disabled, ", ")+stale, strings.Join(statements, "; "))
+		r.add("triggers", Problem, "the trigger aggregator_changed is disabled on "+strings.Join(disabled, ", ")+stale,
+			strings.Join(statements, "; "))
 	}
 	replica, err := replicaRoles(ctx, pool)
 	switch {
