@@ -135,7 +135,7 @@ func TestLeaseOfAClockThatWasAhead(t *testing.T) {
 	f.exec(`UPDATE aggregator.lease SET holder = 'usurper', expires_at = now() + interval '1 day'`)
 	second := f.start("second", time.Second)
 	f.push("1:1:LIKE")
-	eventually(t, func() bool { return first.Stats().Read+second.Stats().Read == 2 })
+	eventually(t, func() bool { return first.Stats().Read+second.Stats().Read >= 2 }) // they may overlap
 	first.stop()
 	second.stop()
 	require.NoError(t, <-first.ended)
