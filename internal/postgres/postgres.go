@@ -1,5 +1,11 @@
 // Package postgres opens the connections to PostgreSQL and keeps the schema that the
 // daemon needs.
+//
+// A program is built for the newest migration that it knows. It works with that schema, and with
+// a newer one if each migration that it does not know is marked, in
+// aggregator.schema_compatibility, as working with it (CheckSchema). The migration itself writes
+// the mark, and its Down, if it has one, takes it back. A migration without a Down cannot be
+// undone.
 package postgres
 
 import (
