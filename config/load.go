@@ -71,6 +71,22 @@ func Load(flags *pflag.FlagSet) (Config, error) {
 	return c, nil
 }
 
+// LogFormat is log.format as far as it can be told, also when other settings are wrong; else the
+// default. flags may be nil.
+func LogFormat(flags *pflag.FlagSet) string {
+	c := Default()
+	file, _ := readFile(flags)
+	for _, s := range settings {
+		if s.Key != "log.format" {
+			continue
+		}
+		if text, _, err := s.find(givenFlags(flags), file); err == nil {
+			_ = s.value(&c).Set(text) // leaves the default alone if it is wrong
+		}
+	}
+	return c.Log.Format
+}
+
 // givenFlags are the values of the flags that were given, by name.
 func givenFlags(flags *pflag.FlagSet) map[string]string {
 	given := map[string]string{}

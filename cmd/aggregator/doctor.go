@@ -72,6 +72,7 @@ func (a *app) examineRedis(ctx context.Context) ([]doctor.Finding, error) {
 		return nil, err
 	}
 	defer client.Close()
+	defer client.closeAt(ctx)()
 	sources, err := a.sources(client)
 	if err != nil {
 		return nil, err

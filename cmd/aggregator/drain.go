@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -19,8 +20,9 @@ func newDrain(a *app) *cobra.Command {
 	var textfile string
 	var ended admin.Drained
 	cmd := &cobra.Command{
-		Use:   "drain",
-		Short: "Drain what is there, report, exit",
+		Use:         "drain",
+		Annotations: logsFailure,
+		Short:       "Drain what is there, report, exit",
 		Long: `Drains events until none are left, or a limit is reached, and reports what became of them.
 It may be stopped and repeated at any time, also with kill -9: each event counts once. With
 a limit reached and events left it exits with 75. With --dry-run it prints what it would add to each profile and
@@ -42,7 +44,7 @@ for the textfile collector of Prometheus' node_exporter.`,
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the sums of each profile and write nothing")
 	cmd.Flags().StringVar(&textfile, "metrics-textfile", "", "write metrics of this drain to a `file` that ends in .prom, at its end")
 	out := addOutput(cmd)
-	cmd.RunE = leavingMetrics(&textfile, &ended, a.configured(func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = leavingMetrics(&textfile, &ended, a.resumable(func(cmd *cobra.Command, _ []string) error {
 		if dryRun && textfile != "" {
 			return usageError("--metrics-textfile: a dry run is no drain")
 		}
@@ -82,8 +84,8 @@ for the textfile collector of Prometheus' node_exporter.`,
 		} else {
 			err = report.print(a.stdout)
 		}
-		if err == nil && left > 0 && cmd.Context().Err() == nil { // a signal is no limit
-			err = tag(errEventsLeft, fmt.Errorf("stopped with %s events left", grouped(left)))
+		if left > 0 && cmd.Context().Err() == nil { // a signal is no limit
+			err = errors.Join(tag(errEventsLeft, fmt.Errorf("stopped with %s events left", grouped(left))), err)
 		}
 		return err
 	}))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"syscall"
 
 	"aggregator/config"
 	"aggregator/internal/aggregator"
@@ -20,6 +21,8 @@ const (
 	exitUnreachable = 69
 	exitEventsLeft  = 75
 	exitConfig      = 78
+
+	exitSignal = 128 // and the number of the signal
 )
 
 const exitCodesHelp = `Exit codes:
@@ -28,7 +31,9 @@ const exitCodesHelp = `Exit codes:
   64  wrong usage
   69  Redis or PostgreSQL is not reachable
   75  stopped by a limit with events left, or rows to purge; or the job is running elsewhere
-  78  wrong configuration; also a password or a certificate that is refused`
+  78  wrong configuration; also a password or a certificate that is refused
+  130, 143  told to stop by SIGINT or SIGTERM before it was done. run, drain, purge and
+      search-text, which go on the next time where they were, then exit with 0`
 
 var (
 	errUsage            = errors.New("wrong usage")
@@ -39,9 +44,15 @@ var (
 
 // exitCode is the only place that decides how the program ends.
 func exitCode(err error) int {
+	var told stopSignal
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &told):
+		if number, ok := told.Signal.(syscall.Signal); ok {
+			return exitSignal + int(number)
+		}
+		return exitFailed
 	case errors.Is(err, errUsage):
 		return exitUsage
 	case errors.Is(err, config.ErrInvalid), errors.Is(err, postgres.ErrURL), errors.Is(err, postgres.ErrPooler):
@@ -53,6 +64,8 @@ func exitCode(err error) int {
 		return exitUnreachable
 	case errors.Is(err, errEventsLeft), errors.Is(err, errElsewhere):
 		return exitEventsLeft
+	case errors.Is(err, errReaderGone):
+		return exitDone
 	}
 	return exitFailed
 }

@@ -109,7 +109,7 @@ func TestReasonIsAnErrorInTheJournal(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(string(said)), "\n")
 	require.Len(t, lines, 2)
 	for _, line := range lines {
-		require.Regexp(t, `^<3>aggregator: (apply\.workers|source\.kind)`, line)
+		require.Regexp(t, `level=ERROR msg="run failed" error="(apply\.workers|source\.kind) .* exit_code=78`, line)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -13,6 +14,7 @@ import (
 // a terminal, fields of the journal if that is where w goes to, and JSON otherwise.
 func newLog(w io.Writer, level slog.Leveler, format string) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: level}
+	inJSON := &slog.HandlerOptions{Level: level, ReplaceAttr: plainInJSON}
 	text := slog.NewTextHandler(w, opts)
 	switch {
 	case format == "text", format == "auto" && isTerminal(w):
@@ -20,7 +22,19 @@ func newLog(w io.Writer, level slog.Leveler, format string) *slog.Logger {
 	case format == "journal", format == "auto" && isJournal(w):
 		return slog.New(newJournalHandler(level, text))
 	}
-	return slog.New(slog.NewJSONHandler(w, opts))
+	return slog.New(slog.NewJSONHandler(w, inJSON))
+}
+
+// plainInJSON writes a duration in seconds, with the unit in the name, and what has a text as that:
+// a position. JSON would have nanoseconds, and the parts of the position.
+func plainInJSON(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		return slog.Float64(a.Key+"_seconds", a.Value.Duration().Seconds())
+	}
+	if text, is := a.Value.Any().(fmt.Stringer); is && a.Value.Kind() == slog.KindAny {
+		return slog.String(a.Key, text.String())
+	}
+	return a
 }
 
 // isJournal says whether what is written to w ends up in the journal anyway.
@@ -38,6 +52,9 @@ func logLevel(name string) (level slog.Level) {
 }
 
 func isTerminal(w io.Writer) bool {
+	if out, is := w.(pipe); is {
+		w = out.Writer
+	}
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -4,11 +4,9 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 )
 
@@ -17,23 +15,25 @@ func main() {
 }
 
 // run is the whole program but for the exit. The first SIGINT or SIGTERM cancels the
-// context of the command, the second ends the process.
+// context of the command, with an error of type stopSignal; the second ends the process. A pipe
+// that nobody reads any more ends nothing: the service goes on without its log.
 func run(args []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Ignore(syscall.SIGPIPE)
+	go func() {
+		said := <-signals
+		signal.Stop(signals)
+		cancel(stopSignal{said})
+	}()
 
-	root := newRoot(&app{stdout: stdout, stderr: stderr})
+	a := &app{stdout: pipe{stdout}, stderr: stderr}
+	root := newRoot(a)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	if err != nil {
-		prefix := "aggregator: "
-		if isJournal(stderr) {
-			prefix = "<3>" + prefix // the journal takes the line for an error: sd-daemon(3)
-		}
-		for line := range strings.Lines(err.Error()) {
-			fmt.Fprintf(stderr, "%s%s\n", prefix, strings.TrimRight(line, "\n"))
-		}
-	}
+	cmd, err := root.ExecuteContextC(ctx)
+	err = stopped(ctx, err)
+	a.reportFailure(cmd, err)
 	return exitCode(err)
 }

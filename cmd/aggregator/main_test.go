@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -46,10 +48,30 @@ func (r result) requireFailure(t *testing.T, code int, message string) {
 	t.Helper()
 	require.Equal(t, code, r.code, r.stderr)
 	require.Empty(t, r.stdout)
-	require.Contains(t, r.stderr, message)
-	require.True(t, strings.HasPrefix(r.stderr, "aggregator: "), r.stderr)
+	require.Contains(t, r.said(), message)
+	require.True(t, strings.HasPrefix(r.said(), "aggregator: "), r.stderr)
 	require.Equal(t, 1, strings.Count(r.stderr, "\n"), r.stderr)
 	require.NotContains(t, r.stderr, "hunter2")
+}
+
+// lastWords are those of run and drain, in the forms of the log.
+var lastWords = regexp.MustCompile(`(?m)^.*(?:level=|"level":")(?:ERROR|WARN)"? .*|^.*"level":"(?:ERROR|WARN)".*`)
+
+var lastError = regexp.MustCompile(`(?:msg="|"msg":")\w+ (?:failed|ended early)",? ?"?error"?[=:]("(?:[^"\\]|\\.)*"|\S+)`)
+
+// said is stderr, with the last words of run and drain in the form that other commands have.
+func (r result) said() string {
+	return lastWords.ReplaceAllStringFunc(r.stderr, func(line string) string {
+		found := lastError.FindStringSubmatch(line)
+		if found == nil {
+			return line
+		}
+		text, err := strconv.Unquote(found[1])
+		if err != nil {
+			text = found[1]
+		}
+		return "aggregator: " + text
+	})
 }
 
 func (r result) requireDone(t *testing.T) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -38,7 +39,7 @@ only, and the role aggregator_purge. With --dry-run it counts and removes nothin
 	cmd.Flags().DurationVar(&o.OlderThan, "older-than", 0, "in place of purge.older_than, such as 2160h")
 	cmd.Flags().DurationVar(&o.MaxDuration, "max-duration", 0, "stop after so long, when the batch in hand is finished; 0: no limit")
 	out := addOutput(cmd)
-	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = a.resumable(func(cmd *cobra.Command, _ []string) error {
 		if o.OlderThan < 0 || o.MaxDuration < 0 {
 			return usageError("--older-than and --max-duration cannot be negative")
 		}
@@ -93,8 +94,8 @@ func (a *app) purge(ctx context.Context, pool *pgxpool.Pool, o history.PurgeOpti
 	} else {
 		err = report.print(a.stdout)
 	}
-	if err == nil && result.Left && ctx.Err() == nil { // a signal is no limit
-		err = tag(errEventsLeft, fmt.Errorf("stopped after %s, before the end", o.MaxDuration))
+	if result.Left && ctx.Err() == nil { // a signal is no limit
+		err = errors.Join(tag(errEventsLeft, fmt.Errorf("stopped after %s, before the end", o.MaxDuration)), err)
 	}
 	return err
 }

@@ -31,14 +31,21 @@ func dialRedis(ctx context.Context, cfg config.Config, conns int) (*redisServer,
 	if err != nil {
 		return nil, err
 	}
+	defer server.closeAt(ctx)()
 	if err := server.Ping(ctx).Err(); err != nil {
 		_ = server.Close()
-		if errors.Is(err, context.Canceled) {
-			return nil, err
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
 		}
 		return nil, server.failed(err)
 	}
 	return server, nil
+}
+
+// closeAt closes the client when ctx ends, unless the returned function is called before: the client
+// waits for an answer until the time-out, whatever becomes of ctx.
+func (s *redisServer) closeAt(ctx context.Context) (keep func() bool) {
+	return context.AfterFunc(ctx, func() { _ = s.Close() })
 }
 
 // newRedis returns a client for the server, Sentinels or cluster that the settings name, with

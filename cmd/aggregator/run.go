@@ -32,16 +32,14 @@ an error, but for the default one: then a second instance on a machine goes with
 		Example: `  aggregator run
   AGGREGATOR_SOURCE_KIND=list aggregator run --log-level debug
   aggregator run --schedule-drain "30 2 * * *" --schedule-time-zone Europe/Berlin`,
-		RunE: a.configured(func(cmd *cobra.Command, _ []string) error {
+		Annotations: logsFailure,
+		RunE: a.resumable(func(cmd *cobra.Command, _ []string) error {
 			s := a.newService(cmd.Flags())
 			listener, listening, err := a.listen(cmd.Context())
 			if err != nil {
 				return err
 			}
 			engine, err := a.openEngine(cmd.Context(), s.meter.Observe)
-			if err != nil && cmd.Context().Err() != nil {
-				return nil // told to stop before it began
-			}
 			if err != nil {
 				return err
 			}

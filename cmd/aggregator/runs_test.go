@@ -35,7 +35,7 @@ func TestRuns(t *testing.T) {
 	s.push("1:1:LIKE")
 	refused := s.program("drain")
 	refused.requireFailure(t, exitFailed, "permission denied for table checkpoint")
-	require.Contains(t, refused.stderr, " (PostgreSQL at "+postgres.Describe(s.db.Config().ConnString())+")\n")
+	require.Contains(t, refused.said(), " (PostgreSQL at "+postgres.Describe(s.db.Config().ConnString())+")\n")
 
 	all := s.runs()
 	require.Len(t, all, 3)

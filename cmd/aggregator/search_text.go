@@ -33,7 +33,7 @@ while, or when it is running elsewhere: by hand, or as the service does it by sc
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "count the texts that are not up to date, and write nothing")
 	cmd.Flags().DurationVar(&o.MaxDuration, "max-duration", 0, "stop after so long; 0: no limit. With a limit it begins with a book chosen by chance")
 	out := addOutput(cmd)
-	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = a.resumable(func(cmd *cobra.Command, _ []string) error {
 		if o.MaxDuration < 0 {
 			return usageError("--max-duration cannot be negative")
 		}

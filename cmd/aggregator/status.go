@@ -48,6 +48,7 @@ often until it is stopped; as JSON, that is a document each time.`,
 			return err
 		}
 		defer look.close()
+		defer look.client.closeAt(cmd.Context())()
 		show := func(report *statusReport) error {
 			if out.json() {
 				return writeJSON(a.stdout, report)

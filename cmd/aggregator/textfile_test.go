@@ -48,7 +48,7 @@ func TestDrainTextfile(t *testing.T) {
 	lost := filepath.Join(t.TempDir(), "nowhere", "x.prom")
 	r = s.program("drain", "--metrics-textfile", lost)
 	require.Equal(t, exitFailed, r.code)
-	require.Contains(t, r.stderr, "aggregator: --metrics-textfile: ")
+	require.Contains(t, r.said(), "aggregator: --metrics-textfile: ")
 	others, err := filepath.Glob(filepath.Dir(file) + "/*")
 	require.NoError(t, err)
 	require.Equal(t, []string{file}, others)

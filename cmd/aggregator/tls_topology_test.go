@@ -63,7 +63,7 @@ func (s *inTLS) refuses(where string) {
 	try := func(want string, wrong ...string) {
 		s.t.Helper()
 		r := requireRefusal(s.t, append(s.env[:len(s.env):len(s.env)], wrong...), want)
-		require.Contains(s.t, r.stderr, "aggregator: Redis at "+where)
+		require.Contains(s.t, r.said(), "aggregator: Redis at "+where)
 	}
 	for wrong, want := range map[string]string{
 		"AGGREGATOR_REDIS_TLS_CA_FILE=" + other.File(): "x509: certificate signed by unknown authority",
