@@ -287,14 +287,14 @@ func (r *report) indexes(ctx context.Context, pool *pgxpool.Pool) {
 		}
 	}
 	for _, i := range postgres.Indexes {
-		err := i.Check(ctx, pool)
+		statements, err := i.Advice(ctx, pool)
 		switch {
-		case errors.Is(err, postgres.ErrIndex):
-			fine = false
-			r.add("indexes", Warning, i.Why, "aggregator migrate up; if the table is not its role's, as the owner: "+i.Create())
 		case err != nil:
 			r.notSeen("indexes", err)
 			return
+		case len(statements) > 0:
+			fine = false
+			r.add("indexes", Warning, i.Why, "aggregator migrate up; if the table is not its role's, as the owner: "+strings.Join(statements, "; "))
 		}
 	}
 	if fine {

@@ -5,8 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/pressly/goose/v3/lock"
 )
@@ -32,28 +32,75 @@ var DeletedHistory = Index{
 // Indexes are all that must be there.
 var Indexes = []Index{DeletedHistory}
 
-// Create is the statement that makes the index.
+// Create is the statement that makes the index on a table without partitions.
 func (i Index) Create() string {
 	return fmt.Sprintf("CREATE INDEX CONCURRENTLY %s ON %s %s", i.name, i.table, i.definition)
+}
+
+// Advice is what the owner of the table is to run, statement by statement; empty if the index is
+// there and whole.
+func (i Index) Advice(ctx context.Context, pool *pgxpool.Pool) ([]string, error) {
+	var statements []string
+	err := pool.QueryRow(ctx, makeIndex, i.table, i.name, i.definition).Scan(&statements)
+	if err != nil {
+		return nil, fmt.Errorf("looking for the index %s: %w", i.name, err)
+	}
+	return statements, nil
 }
 
 // Check returns nil if the index is there and whole. An error with ErrIndex says what to
 // do; any other means that it could not be found out.
 func (i Index) Check(ctx context.Context, pool *pgxpool.Pool) error {
-	rows, _ := pool.Query(ctx, `SELECT EXISTS (SELECT FROM pg_index
-		WHERE indrelid = to_regclass($1) AND indexrelid = to_regclass($2) AND indisvalid)`, i.table, i.name) // its error is also that of the rows
-	found, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[bool])
+	missing, err := i.Advice(ctx, pool)
 	if err != nil {
-		return fmt.Errorf("looking for the index %s: %w", i.name, err)
+		return err
 	}
-	if !found {
-		return fmt.Errorf("%w: as the owner of the table run: %s", ErrIndex, i.Create())
+	if len(missing) > 0 {
+		return fmt.Errorf("%w: as the owner of the table run: %s", ErrIndex, strings.Join(missing, "; "))
 	}
 	return nil
 }
 
+// makeIndex is what is left to do for an index: on a table, or on each of its partitions, for on a
+// partitioned table PostgreSQL builds none CONCURRENTLY. One that was left half built goes.
+//
+// in: $1 the table, $2 the name of the index, $3 its definition
+// out: the statements, in their order
+const makeIndex = `
+WITH tree AS (
+    SELECT c.oid AS relid, t.parentrelid, coalesce(t.isleaf, true) AS isleaf, coalesce(t.level, 0) AS level, n.nspname, c.relname,
+        CASE WHEN coalesce(t.level, 0) = 0 THEN $2::text
+            WHEN octet_length(c.relname) + octet_length(substring($2 FROM '_[^_]*$')) < 64 THEN c.relname || substring($2 FROM '_[^_]*$')
+            ELSE 'partition_' || c.oid || substring($2 FROM '_[^_]*$') END AS name
+    FROM (SELECT to_regclass($1) AS top) q LEFT JOIN LATERAL pg_partition_tree(q.top) t ON true
+    JOIN pg_class c ON c.oid = coalesce(t.relid, q.top) JOIN pg_namespace n ON n.oid = c.relnamespace
+), top AS (
+    SELECT to_regclass(format('%I.%I', nspname, name)) AS index FROM tree WHERE level = 0
+), found AS (
+    SELECT tree.*, x.valid, x.attached, coalesce(x.name, format('%I.%I', nspname, tree.name)) AS index
+    FROM tree CROSS JOIN top LEFT JOIN LATERAL (
+        SELECT i.indisvalid AS valid, format('%I.%I', xn.nspname, xc.relname) AS name,
+            EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid) AS attached
+        FROM pg_index i JOIN pg_class xc ON xc.oid = i.indexrelid JOIN pg_namespace xn ON xn.oid = xc.relnamespace
+        WHERE i.indrelid = tree.relid AND (i.indexrelid = to_regclass(format('%I.%I', tree.nspname, tree.name))
+            OR pg_partition_root(i.indexrelid) = top.index)
+        ORDER BY 3 DESC LIMIT 1) x ON true
+), steps AS (
+    SELECT 1 AS step, level, index, format('CREATE INDEX %I ON ONLY %I.%I %s', name, nspname, relname, $3::text) AS statement
+    FROM found WHERE NOT isleaf AND valid IS NULL
+    UNION ALL
+    SELECT 2, level, index, 'DROP INDEX CONCURRENTLY ' || index FROM found WHERE isleaf AND NOT valid
+    UNION ALL
+    SELECT 3, level, index, format('CREATE INDEX CONCURRENTLY %I ON %I.%I %s', name, nspname, relname, $3) FROM found WHERE isleaf AND valid IS NOT TRUE
+    UNION ALL
+    SELECT 4, -f.level, f.index, format('ALTER INDEX %s ATTACH PARTITION %s', p.index, f.index)
+    FROM found f JOIN found p ON p.relid = f.parentrelid WHERE f.attached IS NOT TRUE
+)
+SELECT coalesce(array_agg(statement ORDER BY step, level, index), '{}') FROM steps`
+
 // createIndexes makes those that are missing on tables that we may act as the owner of, and
-// anew those that were left half built. One runs at a time, and asks for the lock again
+// anew those that were left half built. Building one waits for the transactions of others, and none
+// waits for it meanwhile. One runs at a time, and asks for the lock again
 // and again: to wait for it in a statement would be to hold a snapshot, for the end of
 // which the other one waits.
 func createIndexes(ctx context.Context, db *sql.DB, locker lock.SessionLocker) (err error) {
@@ -66,10 +113,6 @@ func createIndexes(ctx context.Context, db *sql.DB, locker lock.SessionLocker) (
 		return err
 	}
 	defer func() { err = errors.Join(err, locker.SessionUnlock(context.WithoutCancel(ctx), conn)) }()
-	// It waits for the transactions of others, and none waits for it meanwhile.
-	if _, err := conn.ExecContext(ctx, `SET lock_timeout = 0`); err != nil {
-		return err
-	}
 	for _, i := range Indexes {
 		if err := i.create(ctx, conn); err != nil {
 			return fmt.Errorf("index %s: %w", i.name, err)
@@ -100,20 +143,31 @@ WHERE e.extname = 'pg_trgm' AND has_schema_privilege(n.oid, 'USAGE') AND NOT EXI
 	return index.create(ctx, conn)
 }
 
+// create makes the index where all of the table is ours to act on.
 func (i Index) create(ctx context.Context, conn *sql.Conn) error {
-	var ours, exists, valid bool
+	var ours bool
 	err := conn.QueryRowContext(ctx, `
-SELECT t.relkind = 'r' AND pg_has_role(t.relowner, 'USAGE') AND has_schema_privilege(t.relnamespace, 'CREATE'), x.indexrelid IS NOT NULL, coalesce(x.indisvalid, false)
-FROM pg_class t LEFT JOIN pg_index x ON x.indrelid = t.oid AND x.indexrelid = to_regclass($2)
-WHERE t.oid = to_regclass($1)`, i.table, i.name).Scan(&ours, &exists, &valid)
-	if err != nil || valid || !ours {
+SELECT coalesce(bool_and(c.relkind IN ('r', 'p') AND pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(c.relnamespace, 'CREATE')), false)
+FROM pg_class c WHERE c.oid = to_regclass($1) OR c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass($1)))`, i.table).Scan(&ours)
+	if err != nil || !ours {
 		return err
 	}
-	if exists {
-		if _, err := conn.ExecContext(ctx, `DROP INDEX CONCURRENTLY `+i.name); err != nil {
+	var statements string
+	err = conn.QueryRowContext(ctx, `SELECT array_to_string(s, E'\n') FROM (`+makeIndex+`) AS made (s)`, i.table, i.name, i.definition).Scan(&statements)
+	if err != nil {
+		return err
+	}
+	for statement := range strings.Lines(statements) {
+		limit := "0"
+		if !strings.Contains(statement, " CONCURRENTLY ") { // others wait for it while it waits
+			limit = "10s"
+		}
+		if _, err := conn.ExecContext(ctx, `SET lock_timeout = '`+limit+`'`); err != nil {
+			return err
+		}
+		if _, err := conn.ExecContext(ctx, statement); err != nil {
 			return err
 		}
 	}
-	_, err = conn.ExecContext(ctx, i.Create())
-	return err
+	return nil
 }
