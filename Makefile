@@ -74,6 +74,7 @@ fuzz: ## try to break the event decoder; FUZZTIME=30s
 faults: ## break everything that can break, on private servers, and compare every row
 	scripts/provision
 	go test -count=1 -tags faults -timeout 60m -parallel 3 -v -skip '^(TestControls|TestSoak)$$' ./internal/faults
+	go test -count=1 -tags faults -timeout 30m -v -run '^TestAppendOnlyFileCut$$' ./internal/events
 
 .PHONY: faults-controls
 faults-controls: ## weaken the daemon in known ways: the fault suite must find out each

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +49,7 @@ type Aggregator struct {
 	stations  []*station // one a source
 	worked    moment     // see station
 	retried   atomic.Int64
+	refused   sync.Map // run ids of the servers that it was said of, see partition.rewrite
 
 	moreWorkers chan struct{} // holds one for each worker beyond the first of a partition
 }

@@ -117,6 +117,7 @@ func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 	if err != nil {
 		return ledger.Checkpoint{}, err
 	}
+	p.rewrite(ctx)
 	p.bookmark = events.Position{}
 	if state.Bookmark != nil {
 		p.bookmark = state.Bookmark.Position

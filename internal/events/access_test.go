@@ -26,7 +26,7 @@ func TestUsersMayWhatWeDoAndNoMore(t *testing.T) {
 	} {
 		t.Run(user, func(t *testing.T) {
 			t.Parallel()
-			url := strings.TrimSuffix(testenv.Redis(t), "0") + "1"
+			url := strings.TrimSuffix(testenv.NewRedis(t, testenv.AppendOnly()).URL(), "0") + "1"
 			admin, client := connect(t, url), connectPlainly(t, testenv.RedisAs(t, url, user, options.Key))
 			single := options
 			single.Partitions = 1
@@ -68,6 +68,8 @@ func useAll(t *testing.T, source *events.Source) {
 	n, err := source.Peek().Read(ctx, &events.Batch{}, 10)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
+	_, err = source.Rewrite(ctx)
+	require.NoError(t, err)
 	var batch events.Batch
 	n, err = source.Read(ctx, &batch, 10)
 	require.NoError(t, err)

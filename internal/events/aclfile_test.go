@@ -76,6 +76,7 @@ func TestACLFile(t *testing.T) {
 			may: [][]any{
 				{"XRANGE", streamKey, "-", "+"},
 				{"EVAL", "return redis.call('XTRIM', KEYS[1], 'MINID', '0')", 1, streamKey},
+				{"BGREWRITEAOF"},
 			},
 			mayNot: [][]any{
 				{"XADD", streamKey, "*", "event", "1:2:LIKE"},
@@ -100,6 +101,7 @@ func TestACLFile(t *testing.T) {
 			may: [][]any{
 				{"LRANGE", listKey, 0, -1},
 				{"EVAL", "return redis.call('XADD', KEYS[1], '*', 'event', 'x')", 1, companion},
+				{"BGREWRITEAOF"},
 			},
 			mayNot: [][]any{
 				{"LPOP", listKey},
@@ -124,6 +126,7 @@ func TestACLFile(t *testing.T) {
 				{"EVAL", "return 1", 0},
 				{"EVAL_RO", "return redis.call('XRANGE', 'other', '-', '+')", 0},
 				{"GET", "other"},
+				{"BGREWRITEAOF"},
 				{"FLUSHALL"},
 			},
 		},
@@ -132,7 +135,7 @@ func TestACLFile(t *testing.T) {
 			client := as(user)
 			for _, command := range commands.may {
 				err := client.Do(t.Context(), command...).Err()
-				if err != nil { // nothing is there yet: not a matter of rights
+				if err != nil && !strings.Contains(err.Error(), "already in progress") { // nothing is there yet: not a matter of rights
 					assert.Contains(t, err.Error(), "no such key", command)
 				}
 			}

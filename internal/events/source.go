@@ -114,8 +114,11 @@ func (s *Source) Key() string {
 //go:embed scripts/*.lua
 var scripts embed.FS
 
-func script(name string) *redis.Script {
+// script is a script of ours, run with flags of Redis. A script that writes has allow-oom: what
+// we write frees memory, or is a few bytes without which none can be freed.
+func script(name, flags string) *redis.Script {
 	var text strings.Builder
+	text.WriteString("#!lua flags=" + flags + "\n")
 	for _, part := range []string{"prelude", name} {
 		lines, err := scripts.ReadFile("scripts/" + part + ".lua")
 		if err != nil {
@@ -127,11 +130,13 @@ func script(name string) *redis.Script {
 }
 
 var (
-	inspectScript = script("inspect")
-	raiseScript   = script("raise")
-	trimScript    = script("trim")
-	moveScript    = script("move")
-	rewindScript  = script("rewind")
+	inspectScript  = script("inspect", "no-writes")
+	makeScript     = script("make", "allow-oom")
+	raiseScript    = script("raise", "allow-oom")
+	bookmarkScript = script("bookmark", "allow-oom")
+	trimScript     = script("trim", "allow-oom")
+	moveScript     = script("move", "allow-oom")
+	rewindScript   = script("rewind", "allow-oom")
 )
 
 // State is what Redis says of the stream at one moment. Counts are entries.
@@ -193,6 +198,9 @@ func (s State) Begin() (Position, int64) {
 // a repetition then finds nothing, and the error is what says where unread entries are kept.
 func (s *Source) Raise(ctx context.Context, position Position, entries int64) (Raised, error) {
 	kept := s.Behind(position)
+	if err := makeScript.Run(ctx, s.client, []string{s.stream}, Group).Err(); err != nil {
+		return Raised{}, s.failed("making", err)
+	}
 	reply, err := raiseScript.Run(ctx, s.client, []string{s.stream, kept}, Group, position.String(), entries).Int64Slice()
 	if err != nil {
 		// If only the reply was lost, this is all that tells where they are; if not, there are none.
@@ -259,18 +267,34 @@ func (s *Source) Wait(ctx context.Context, after Position, d time.Duration) (boo
 // Trimmed is what a trim did.
 type Trimmed struct {
 	Entries int64 // removed
-	Behind  bool  // the stream is gone, its last id is before the position, or the bookmark has gone back: nothing was done
+
+	// Behind says that the stream is gone, its last id is before the position, or the bookmark has
+	// gone back: nothing was removed.
+	Behind bool
 }
 
-// Trim removes entries up to the position, which must be durably settled, and moves our
-// bookmark there; entries is how many were ever added up to the position. It leaves
-// what another group has not been given or has not acknowledged, and what is younger
-// than retain. A bookmark that is gone is made again. If it is before where the caller last
-// saw it, the source was reset (Rewind) or Redis rolled back, and what the caller takes for
-// settled need not be.
-func (s *Source) Trim(ctx context.Context, settled Position, entries int64, retain time.Duration, bookmark Position) (Trimmed, error) {
-	reply, err := trimScript.Run(ctx, s.client, []string{s.stream},
-		Group, settled.String(), settled.next().String(), entries, retain.Milliseconds(), bookmark.String()).Int64Slice()
+// Trim moves our bookmark forward to a position, up to which all must be durably processed, and
+// then removes the entries up to there; entries is how many were ever added up to the position. It
+// leaves what another group has not been given or has not acknowledged, and what is younger
+// than retain. A bookmark that is gone is made again. If it is before where the caller last saw it
+// (seen), the source was reset (Rewind) or Redis rolled back, and what the caller takes for
+// processed need not be.
+//
+// Each of the two is a script of its own, of one write. Nothing after the bookmark is removed, so
+// that a reset between the two is seen by the second as well. Both work when Redis is out of
+// memory. Safe to repeat, also after an error: the bookmark may then have been moved, and
+// entries removed.
+func (s *Source) Trim(ctx context.Context, processed Position, entries int64, retain time.Duration, seen Position) (Trimmed, error) {
+	keys := []string{s.stream}
+	behind, err := bookmarkScript.Run(ctx, s.client, keys, Group, processed.String(), entries, seen.String()).Int64()
+	if err != nil {
+		return Trimmed{}, s.failed("moving the bookmark of", err)
+	}
+	if behind == 1 {
+		return Trimmed{Behind: true}, nil
+	}
+	reply, err := trimScript.Run(ctx, s.client, keys,
+		Group, processed.String(), processed.next().String(), retain.Milliseconds()).Int64Slice()
 	if err != nil {
 		return Trimmed{}, s.failed("trimming", err)
 	}
@@ -309,8 +333,20 @@ func (s *Source) failed(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
+	if _, follows := s.client.(*redis.ClusterClient); !follows && redis.HasErrorPrefix(err, "MOVED") {
+		err = fmt.Errorf("%w: %w", ErrCluster, err)
+	}
 	return fmt.Errorf("%s stream %s: %w", doing, s.stream, err)
 }
+
+// ErrCluster says that a client for one server was led to a node of a cluster, which does not have
+// the key. It is a redis.Error, like the MOVED that is wrapped with it.
+var ErrCluster redis.Error = clusterError{}
+
+type clusterError struct{}
+
+func (clusterError) Error() string { return "Redis is a cluster" }
+func (clusterError) RedisError()   {}
 
 // replyParser reads the strings that a script returned, and keeps the first error.
 type replyParser struct{ err error }

@@ -2,9 +2,9 @@
 -- in:  KEYS[1] list, KEYS[2] stream; ARGV[1] the side that producers push to (left,
 --      right), ARGV[2] how many elements at most
 -- out: how many were moved
--- Safe to repeat. What could fail is read before the first write, for scripts are not
--- rolled back; the list is trimmed before the stream grows, so that it works when Redis
--- is out of memory.
+-- Safe to repeat. What could fail is read before the first write, for scripts are not rolled
+-- back; the list is trimmed before the stream grows. This cannot be one write: Source.Rewrite is
+-- for that.
 local list, stream, side, most = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2])
 
 redis.call('XLEN', stream)

@@ -1,4 +1,9 @@
 -- Put before every other script. Ids and counts stay strings, for Lua's numbers are doubles.
+--
+-- A script writes once at most, where that can be. Redis puts two or more writes of a script
+-- between MULTI and EXEC in its append-only file. If a power loss cuts the file in between, Redis
+-- starts all the same, but leaves the MULTI open, and the start after that one drops what was
+-- written since. What changes nothing (XTRIM that removes nothing) is not in the file.
 
 local function less(x, y)
   if #x ~= #y then return #x < #y end
@@ -21,4 +26,12 @@ local function fields(list)
 end
 
 local function int(n) return string.format('%.0f', n) end
+
+-- The id that a group of a stream was last given; nil if there is no such group.
+local function delivered(stream, group)
+  for _, list in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    local g = fields(list)
+    if g['name'] == group then return g['last-delivered-id'] end
+  end
+end
 
