@@ -1,13 +1,36 @@
 package aggregator
 
-import "strings"
+import (
+	"strings"
 
-// haltsRedis says whether an error that Redis answers does not pass by itself, and what to do then.
+	"aggregator/internal/events"
+)
+
+// haltsRedis says whether what Redis answers is a misconfiguration, which no retry mends, and what to
+// set then. It takes the text of a redis.Error.
 func haltsRedis(message string) (halts bool, advice string) {
-	word, _, _ := strings.Cut(message, " ")
-	switch word {
-	case "WRONGTYPE", "NOPERM", "NOAUTH", "WRONGPASS":
-		return true, ""
+	const cluster = "the server is a node of a cluster: set redis.mode to cluster, and leave the database out of redis.url"
+	for _, known := range []struct{ prefix, advice string }{
+		{"WRONGTYPE", "the key is of another type: is source.kind right, and source.key?"},
+		{"NOPERM", "give the user the rights in config/redis.acl"},
+		{"ERR ACL failure in script", "give the user the rights in config/redis.acl"},
+		{"NOAUTH", "redis.url needs a user and a password"},
+		{"WRONGPASS", "redis.url has a wrong user or password"},
+		{"ERR unknown command", needed},
+		{"ERR unknown subcommand", needed},
+		{"ERR Unknown Redis command called from script", needed},
+		{"ERR Error compiling script", needed},
+		{events.ErrCluster.Error(), cluster},
+		{"ERR SELECT is not allowed in cluster mode", cluster},
+		{"ERR This instance has cluster support disabled", "the server is no node of a cluster: set redis.mode to standalone"},
+		{"ERR DB index is out of range", "the server has no database of that number: mend it in redis.url"},
+		{"CROSSSLOT", "the keys of a source are in several slots: give source.key a hash tag"},
+	} {
+		if strings.HasPrefix(message, known.prefix) {
+			return true, known.advice
+		}
 	}
 	return false, ""
 }
+
+const needed = "Redis lacks a command or a form of it: it must be 7.0 or later, with no command of config/redis.acl renamed or disabled (rename-command)"
