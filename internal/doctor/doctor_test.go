@@ -65,7 +65,8 @@ func lookAt(t *testing.T, client redis.UniversalClient, o events.Options) []doct
 	return findings
 }
 
-// As the users of config/redis.acl, on a server as it should be, there is nothing to say.
+// As the users of config/redis.acl, on a server as it should be, there is nothing to say, but that
+// these may not read settings.
 func TestRedisInOrder(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t)
@@ -75,11 +76,22 @@ func TestRedisInOrder(t *testing.T) {
 		info, err := admin.InfoMap(t.Context(), "persistence").Result()
 		return err == nil && info["Persistence"]["aof_rewrite_in_progress"] == "0" && info["Persistence"]["aof_rewrite_scheduled"] == "0"
 	}, 30*time.Second, 10*time.Millisecond)
+	unseen := []string{
+		"unknown appendfsync: could not look: NOPERM this user has no permissions to run the 'config|get' command",
+		"unknown aof-load-truncated: could not look: NOPERM this user has no permissions to run the 'config|get' command",
+	}
 	findings := lookAt(t, connect(t, testenv.RedisAs(t, server, "aggregator_stream", "")), stream)
-	require.Empty(t, without(findings))
-	require.Len(t, findings, 7)
+	require.Equal(t, unseen, without(findings))
+	require.Len(t, findings, 10)
 	findings = lookAt(t, connect(t, testenv.RedisAs(t, server, "aggregator_list", "")), list)
-	require.Equal(t, []string{"unknown side of pushing: cannot be told: no list grew for 1s"}, without(findings))
+	require.Equal(t, append(unseen, "unknown side of pushing: cannot be told: no list grew for 1s"), without(findings))
+
+	for name, value := range map[string]string{"appendfsync": "always", "aof-load-truncated": "no"} {
+		require.NoError(t, admin.ConfigSet(t.Context(), name, value).Err())
+	}
+	for _, f := range lookAt(t, admin, stream) {
+		require.Equal(t, doctor.OK, f.Verdict, f)
+	}
 }
 
 func TestRedisFaults(t *testing.T) {
@@ -98,6 +110,12 @@ func TestRedisFaults(t *testing.T) {
 			return c.ConfigSet(ctx, "maxmemory-policy", "volatile-ttl").Err()
 		}, stream, "warning eviction: maxmemory-policy volatile-ttl"},
 		"no append-only file": {func(context.Context, *redis.Client) error { return nil }, stream, "warning append-only file: off"},
+		"a file that is not flushed always": {func(ctx context.Context, c *redis.Client) error {
+			return c.ConfigSet(ctx, "appendonly", "yes").Err()
+		}, stream, "warning appendfsync: everysec: a power loss takes the last acknowledged events"},
+		"a file that is loaded though cut": {func(ctx context.Context, c *redis.Client) error {
+			return c.ConfigSet(ctx, "appendonly", "yes").Err()
+		}, stream, "warning aof-load-truncated: yes: "},
 		"a replica": {func(ctx context.Context, c *redis.Client) error {
 			return c.ReplicaOf(ctx, "127.0.0.1", "1").Err()
 		}, stream, "problem role: it is a replica"},
@@ -115,6 +133,15 @@ func TestRedisFaults(t *testing.T) {
 			requireFinding(t, lookAt(t, client, tc.from), tc.want)
 		})
 	}
+}
+
+// Where HELLO is renamed, neither version nor role can be told, and that is no problem.
+func TestRedisWithoutHello(t *testing.T) {
+	t.Parallel()
+	client := connect(t, testenv.NewRedis(t, testenv.RedisArgs("--rename-command", "HELLO", "")).URL())
+	findings := lookAt(t, client, stream)
+	requireFinding(t, findings, "unknown version: could not look: ERR unknown command")
+	requireFinding(t, findings, "unknown role: could not look: ERR unknown command")
 }
 
 func cmdErr(all ...redis.Cmder) error {
@@ -136,6 +163,14 @@ func TestRedisRights(t *testing.T) {
 	requireFinding(t, findings, "problem rights on book-like-events: the user may not use TIME, XSETID, XTRIM, COPY")
 	requireFinding(t, findings, "unknown eviction: could not look: no permission (+info)")
 	requireFinding(t, findings, "unknown clock: could not look: no permission (+time)")
+
+	for _, f := range findings {
+		require.False(t, f.Verdict == doctor.Problem && !strings.HasPrefix(f.Check, "rights"), "a right that is missing for a look is no problem: %v", f)
+	}
+
+	require.NoError(t, admin.ConfigSet(t.Context(), "appendonly", "yes").Err())
+	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "aggregator_stream", "+info", "-bgrewriteaof").Err())
+	requireFinding(t, lookAt(t, connect(t, user), stream), "warning rewrite: the user may not BGREWRITEAOF")
 
 	u, err := url.Parse(user)
 	require.NoError(t, err)

@@ -59,7 +59,11 @@ func Redis(ctx context.Context, client redis.UniversalClient, o events.Options, 
 
 func (r *report) redisServer(ctx context.Context, node redis.UniversalClient) {
 	hello := map[string]string{} // HELLO needs no right
-	if reply, err := node.Do(ctx, "HELLO").Result(); err == nil {
+	reply, err := node.Do(ctx, "HELLO").Result()
+	if err != nil {
+		r.notSeen("version", err)
+		r.notSeen("role", err)
+	} else {
 		switch reply := reply.(type) {
 		case map[any]any:
 			for name, value := range reply {
@@ -71,12 +75,9 @@ func (r *report) redisServer(ctx context.Context, node redis.UniversalClient) {
 			}
 		}
 	}
-	r.redisVersion(hello["version"])
-	switch role := hello["role"]; role {
-	case "master":
-		r.ok("role", "master")
-	default:
-		r.add("role", Problem, "it is a "+role, "point redis.url at the master, or at the Sentinels or the cluster (redis.mode): a replica refuses what we write")
+	if err == nil {
+		r.redisVersion(hello["version"])
+		r.redisRole(hello["role"])
 	}
 	r.redisInfo(ctx, node)
 
@@ -86,6 +87,14 @@ func (r *report) redisServer(ctx context.Context, node redis.UniversalClient) {
 	} else {
 		r.clock(now, asked, time.Now())
 	}
+}
+
+func (r *report) redisRole(role string) {
+	if role == "master" {
+		r.ok("role", "master")
+		return
+	}
+	r.add("role", Problem, "it is a "+role, "point redis.url at the master, or at the Sentinels or the cluster (redis.mode): a replica refuses what we write")
 }
 
 func (r *report) redisVersion(version string) {
@@ -131,6 +140,43 @@ func (r *report) redisInfo(ctx context.Context, node redis.UniversalClient) {
 		r.add("append-only file", Problem, "it cannot be written", "look into the log of Redis, and for a full disk")
 	default:
 		r.ok("append-only file", "on")
+	}
+	if info["aof_enabled"] == "1" {
+		r.appendOnlyFile(ctx, node)
+	}
+}
+
+// appendOnlyFile looks at what a power loss does to the file. The users of config/redis.acl may not
+// read settings, for passwords are among them.
+func (r *report) appendOnlyFile(ctx context.Context, node redis.UniversalClient) {
+	setting := func(name, good, found, advice string) {
+		values, err := node.ConfigGet(ctx, name).Result()
+		switch value := values[name]; {
+		case err != nil:
+			r.notSeen(name, err)
+		case value == "":
+			r.add(name, Unknown, "the server does not say", "")
+		case value == good:
+			r.ok(name, "%s", value)
+		default:
+			r.add(name, Warning, value+": "+found, advice)
+		}
+	}
+	setting("appendfsync", "always", "a power loss takes the last acknowledged events, of a second or more",
+		"CONFIG SET appendfsync always, and in redis.conf, if none may be lost")
+	setting("aof-load-truncated", "no", "a file that a power loss cut within a transaction is started with, and the next restart drops what was added since",
+		"CONFIG SET aof-load-truncated no, and in redis.conf; Redis then does not start with such a file until redis-check-aof --fix, answered "+
+			"with y, has mended it. Or BGREWRITEAOF after each start whose log says \"Truncating the AOF\", as run and drain do if they may")
+
+	may, err := node.EvalRO(ctx, "return redis.acl_check_cmd('bgrewriteaof')", nil).Bool()
+	switch {
+	case errors.Is(err, redis.Nil) || err == nil && !may: // false is nil to Redis
+		r.add("rewrite", Warning, "the user may not BGREWRITEAOF, by which run and drain mend the append-only file after a start",
+			"ACL SETUSER its name +bgrewriteaof, as config/redis.acl has it; or aof-load-truncated no")
+	case err != nil:
+		r.notSeen("rewrite", denied(err, "+eval_ro"))
+	default:
+		r.ok("rewrite", "the user may BGREWRITEAOF")
 	}
 }
 
