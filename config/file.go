@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -16,17 +18,18 @@ const fileVariable = "AGGREGATOR_CONFIG"
 
 var usualFiles = []string{"aggregator.yaml", "/etc/aggregator/aggregator.yaml"}
 
-// file is the settings file: its name, empty for none, and what it sets, by the key of the
+// file is the settings file: its name, empty for none, what it sets, and where, by the key of the
 // setting.
 type file struct {
 	name    string
+	values  *viper.Viper // texts
 	entries map[string]entry
 }
 
-// entry is a key of the file with its value, and the line of the key.
+// entry is a key of the file: its line, and why its value cannot be one.
 type entry struct {
-	line  int
-	value *yaml.Node
+	line int
+	err  error
 }
 
 // at is where a key is set: aggregator.yaml:12.
@@ -55,26 +58,44 @@ func readYAML(name, namedBy string) (file, []error) {
 	if err != nil {
 		return file{}, []error{invalidf("%s%q: %w", namedBy, name, errors.Unwrap(err))}
 	}
-	// Decoded, for a key that is there twice, or an alias within itself; and as nodes, for
-	// values as they are written: decoded, the text 0123 would be the number 83.
-	var sections map[string]any
-	var document yaml.Node
-	if err = yaml.Unmarshal(text, &sections); err == nil {
-		err = yaml.Unmarshal(text, &document)
-	}
-	if err != nil {
+	d := &decoder{file: file{name: name, entries: map[string]entry{}}}
+	d.values = viper.NewWithOptions(viper.WithDecoderRegistry(d))
+	d.values.SetConfigType("yaml")
+	if err := d.values.ReadConfig(bytes.NewReader(text)); err != nil {
 		return file{}, []error{invalidf("%s%q: %s", namedBy, name, yamlReason(err))}
 	}
-	f := file{name, map[string]entry{}}
-	if len(document.Content) == 0 {
-		return f, nil
+	return d.file, d.unknown
+}
+
+// decoder is what viper reads the file with. Its own would make numbers and dates of texts: 0123
+// would be 83.
+type decoder struct {
+	file
+	unknown []error // keys that are no settings
+}
+
+// Decoder is the decoder itself, whatever the format.
+func (d *decoder) Decoder(string) (viper.Decoder, error) { return d, nil }
+
+// Decode reads a document of sections into settings, each a text as it is written.
+func (d *decoder) Decode(text []byte, settings map[string]any) error {
+	// Decoded, for a key that is there twice, or an alias within itself; and as nodes, for
+	// values as they are written.
+	var sections map[string]any
+	var document yaml.Node
+	if err := yaml.Unmarshal(text, &sections); err != nil {
+		return err
 	}
-	return f, f.add("", document.Content[0])
+	if err := yaml.Unmarshal(text, &document); err != nil || len(document.Content) == 0 {
+		return err
+	}
+	d.unknown = d.add(settings, "", document.Content[0])
+	return nil
 }
 
 // add notes what a mapping sets, and returns the errors of keys that are no settings. A
 // setting without a value is not set, nor is an empty section: all in it may be commented out.
-func (f file) add(prefix string, mapping *yaml.Node) (all []error) {
+func (f file) add(settings map[string]any, prefix string, mapping *yaml.Node) (all []error) {
 	var merged []*yaml.Node
 	for i := 0; i+1 < len(mapping.Content); i += 2 {
 		key, value := mapping.Content[i], resolved(mapping.Content[i+1])
@@ -84,10 +105,12 @@ func (f file) add(prefix string, mapping *yaml.Node) (all []error) {
 			merged = append(merged, value)
 		case isSetting(name):
 			if _, found := f.entries[name]; !found && !empty {
-				f.entries[name] = entry{key.Line, value}
+				text, err := textOf(name, value)
+				f.entries[name] = entry{key.Line, err}
+				settings[name] = text
 			}
 		case value.Kind == yaml.MappingNode:
-			all = append(all, f.add(name+".", value)...)
+			all = append(all, f.add(settings, name+".", value)...)
 		case isSection(name) && empty:
 		case isSection(name):
 			all = append(all, invalidf("%s (%s): want a section with settings, not a value", name, f.at(key.Line)))
@@ -101,7 +124,7 @@ func (f file) add(prefix string, mapping *yaml.Node) (all []error) {
 			mappings = other.Content
 		}
 		for _, m := range mappings {
-			all = append(all, f.add(prefix, resolved(m))...)
+			all = append(all, f.add(settings, prefix, resolved(m))...)
 		}
 	}
 	return all
@@ -122,16 +145,16 @@ func yamlReason(err error) string {
 	if strings.Contains(text, "cannot unmarshal") {
 		return "want sections with settings, as in the sample"
 	}
-	return text
+	return strings.TrimPrefix(text, "While parsing config: ")
 }
 
-// text is a value of the file, as written, in the form that variables and flags have. Only
+// textOf is a value of the file, as written, in the form that variables and flags have. Only
 // events.weights may be a mapping.
-func (s setting) text(value *yaml.Node) (string, error) {
+func textOf(key string, value *yaml.Node) (string, error) {
 	switch {
 	case value.Kind == yaml.ScalarNode:
 		return value.Value, nil
-	case value.Kind != yaml.MappingNode || s.Key != "events.weights":
+	case value.Kind != yaml.MappingNode || key != "events.weights":
 		return "", errors.New("want a single value")
 	}
 	var list []string

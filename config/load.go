@@ -108,8 +108,7 @@ func (s setting) find(flags map[string]string, f file) (text, origin string, err
 		return os.Getenv(s.Fallback), "env " + s.Fallback, nil
 	}
 	if e, ok := f.entries[s.Key]; ok {
-		text, err := s.text(e.value)
-		return text, f.at(e.line), err
+		return f.values.GetString(s.Key), f.at(e.line), e.err
 	}
 	return s.Default, "default", nil
 }
