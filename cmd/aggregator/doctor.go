@@ -25,8 +25,8 @@ func newDoctor(a *app) *cobra.Command {
 		Long: `Looks at both servers with the settings and the rights of the service: versions and roles,
 eviction and the append-only file, fsync, privileges, keys and indexes that are missing, a
 pooler in the way, the number of connections, clocks that differ, and at which end of a list
-producers push, for which it watches for a second. It tries what each event writes, in a
-transaction that it rolls back, and changes nothing.
+producers push, for which it watches for a second; whether one of them went back in time; and sources that
+the settings do not name. It tries what each event writes, in a transaction that it rolls back, and changes nothing.
 
 Each check is ok, a warning (it works, but not as well as it could, or not for ever), a
 problem (events may be lost, or the service does not work), or unknown: it could not be
@@ -63,7 +63,25 @@ func (a *app) examine(ctx context.Context) ([]doctor.Finding, error) {
 	defer cancel()
 	found, redisErr := a.examineRedis(ctx)
 	more, postgresErr := a.examinePostgres(ctx)
-	return append(found, more...), errors.Join(redisErr, postgresErr)
+	found = append(found, more...)
+	if err := errors.Join(redisErr, postgresErr); err != nil {
+		return found, err
+	}
+	return append(found, a.examineBoth(ctx)...), nil
+}
+
+// examineBoth compares the two, if we get to know of both. Why we do not, the others have said.
+func (a *app) examineBoth(ctx context.Context) []doctor.Finding {
+	to, err := a.connect(ctx, 1, 2)
+	if err != nil {
+		return nil
+	}
+	defer to.close()
+	elsewhere, err := a.findElsewhere(ctx, to)
+	if err != nil {
+		return nil
+	}
+	return doctor.Incidents(ctx, to.pool, to.sources, elsewhere)
 }
 
 func (a *app) examineRedis(ctx context.Context) ([]doctor.Finding, error) {

@@ -60,7 +60,7 @@ for the textfile collector of Prometheus' node_exporter.`,
 		if dryRun {
 			return a.preview(cmd.Context(), engine, limits.MaxEvents, out)
 		}
-		waiting, err := engine.Waiting(cmd.Context())
+		waiting, err := engine.waitingEverywhere(cmd.Context())
 		if err != nil {
 			return err
 		}
@@ -79,10 +79,15 @@ for the textfile collector of Prometheus' node_exporter.`,
 		}
 		ended.Left = &left
 		report := newDrainReport(engine.Stats(), left, time.Since(began))
+		open, trouble := a.lookBack(cmd.Context(), engine)
+		report.Incidents = newIncidentLines(open)
 		if out.json() {
 			err = writeJSON(a.stdout, report)
 		} else {
 			err = report.print(a.stdout)
+		}
+		if trouble != nil {
+			return errors.Join(err, trouble)
 		}
 		if left > 0 && cmd.Context().Err() == nil { // a signal is no limit
 			err = errors.Join(tag(errEventsLeft, fmt.Errorf("stopped with %s events left", grouped(left))), err)
@@ -127,6 +132,8 @@ type drainReport struct {
 	Restarts        int64   `json:"restarts"`
 	ElapsedSeconds  float64 `json:"elapsed_seconds"`
 	EventsPerSecond float64 `json:"events_per_second"`
+
+	Incidents []incidentLine `json:"incidents"` // of its sources, that nobody has accepted
 }
 
 func newDrainReport(s aggregator.Stats, left int64, took time.Duration) drainReport {
@@ -148,6 +155,9 @@ func (r drainReport) print(w io.Writer) error {
   profile updates %12s in %s chunks
 `, grouped(r.Read), took.Round(time.Millisecond), grouped(int64(r.EventsPerSecond)), grouped(r.Applied), grouped(r.Dead),
 		grouped(r.Retried), grouped(r.SettledBefore), grouped(r.Left), grouped(r.Profiles), grouped(r.Chunks))
+	for _, one := range r.Incidents {
+		fmt.Fprintln(w, one)
+	}
 	return err
 }
 

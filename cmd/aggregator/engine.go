@@ -9,8 +9,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"aggregator/config"
 	"aggregator/internal/aggregator"
+	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 	"aggregator/internal/scores"
 )
@@ -37,6 +40,8 @@ func limitMemory() {
 type engine struct {
 	*aggregator.Aggregator
 	*servers
+	app       *app
+	former    *formerSources
 	scheduled bool // it drains by schedule
 }
 
@@ -65,13 +70,19 @@ func postgresConns(cfg config.Config) int {
 // newEngine is an engine by the settings in force on connections that there are already.
 // Its error has config.ErrInvalid.
 func (a *app) newEngine(to *servers, observe func(aggregator.Chunk)) (*engine, error) {
-	cfg := a.cfg
 	sources, err := a.sources(to.redis)
 	if err != nil {
 		return nil, err
 	}
 	to = &servers{to.pool, to.redis, sources}
-	catalogue := scores.NewCatalogue(to.pool, a.log, scores.CatalogueOptions{
+	settings := &app{stdout: a.stdout, stderr: a.stderr, cfg: a.cfg, log: a.log} // those of a reload are another engine's
+	return &engine{a.newAggregator(to.pool, sources, observe), to, settings, &formerSources{}, a.cfg.Schedule.Drain != ""}, nil
+}
+
+// newAggregator is one for the sources by the settings in force.
+func (a *app) newAggregator(pool *pgxpool.Pool, sources []*events.Source, observe func(aggregator.Chunk)) *aggregator.Aggregator {
+	cfg := a.cfg
+	catalogue := scores.NewCatalogue(pool, a.log, scores.CatalogueOptions{
 		Books: cfg.Cache.Books, Profiles: cfg.Cache.Profiles, TTL: cfg.Cache.TTL,
 	})
 	options := aggregator.Options{
@@ -93,7 +104,7 @@ func (a *app) newEngine(to *servers, observe func(aggregator.Chunk)) (*engine, e
 		Observe:                observe,
 		Schema:                 a.noteSchema,
 	}
-	return &engine{aggregator.New(to.pool, to.sources, catalogue, options, a.log), to, cfg.Schedule.Drain != ""}, nil
+	return aggregator.New(pool, sources, catalogue, options, a.log)
 }
 
 // session is what it has done, but for drains that have a record of their own.

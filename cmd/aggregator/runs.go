@@ -21,7 +21,7 @@ func newRuns(a *app) *cobra.Command {
 		Use:   "runs",
 		Short: "Show past runs: when, how many, how fast, how they ended",
 		Long: `Lists the latest runs, newest first: drains, sessions of the service (service), and what
-else it does by schedule or a command by hand (purge, search_text, reset). A run is running, or ended as
+else it does by schedule or a command by hand (purge, search_text, reset, accept). A run is running, or ended as
 done, limited (a limit ended it with work left), stopped (it was told to) or failed, or was
 interrupted: it is gone without a word, as after kill -9, or PostgreSQL cannot hear it, for
 three quarters of a minute. Of each kind the last ones (runs.keep) are kept.
@@ -32,7 +32,7 @@ to ten seconds older than its end. Nothing but this list relies on these counts.
   aggregator runs --kind drain --last 5
   aggregator runs -o json`,
 	}
-	cmd.Flags().StringVar(&kind, "kind", "", "only runs of this kind: drain, service, purge, search_text, reset")
+	cmd.Flags().StringVar(&kind, "kind", "", "only runs of this kind: drain, service, purge, search_text, reset, accept")
 	cmd.Flags().IntVar(&last, "last", 20, "show at most so many runs")
 	out := addOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
@@ -75,6 +75,7 @@ type runLine struct {
 	ElapsedSeconds float64        `json:"elapsed_seconds"`
 	Outcome        ledger.Outcome `json:"outcome"`
 	Error          string         `json:"error,omitempty"`
+	Note           string         `json:"note,omitempty"` // what it did, if the counts do not say it
 	Read           int64          `json:"read"`
 	Applied        int64          `json:"applied"`
 	Dead           int64          `json:"dead"`
@@ -88,7 +89,7 @@ type runLine struct {
 func newRunLine(r ledger.Run) runLine {
 	line := runLine{
 		ID: r.ID, Kind: r.Kind, Due: inUTC(r.Due), Started: r.Started.UTC(), Seen: r.Seen.UTC(), Finished: inUTC(r.Ended),
-		Outcome: r.Outcome, Error: r.Error, Read: r.Read, Applied: r.Applied, Dead: r.Dead, Profiles: r.Profiles, Chunks: r.Chunks,
+		Outcome: r.Outcome, Error: r.Error, Note: r.Note, Read: r.Read, Applied: r.Applied, Dead: r.Dead, Profiles: r.Profiles, Chunks: r.Chunks,
 		Rate: r.Rate, Host: r.Host, Version: r.Version,
 	}
 	last := r.Seen
@@ -123,11 +124,11 @@ func (l runLine) took() string {
 
 func printRuns(out io.Writer, lines []runLine) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tKIND\tSTARTED\tTOOK\tOUTCOME\tREAD\tAPPLIED\tDEAD\tPROFILES\tCHUNKS\tRATE\tHOST\tVERSION\tERROR")
+	fmt.Fprintln(w, "ID\tKIND\tSTARTED\tTOOK\tOUTCOME\tREAD\tAPPLIED\tDEAD\tPROFILES\tCHUNKS\tRATE\tHOST\tVERSION\tERROR OR NOTE")
 	for _, l := range lines {
 		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s/s\t%s\t%s\t%s\n", l.ID, l.Kind, l.Started.Format(time.RFC3339),
 			l.took(), l.Outcome, grouped(l.Read), grouped(l.Applied), grouped(l.Dead), grouped(l.Profiles),
-			grouped(l.Chunks), grouped(int64(l.Rate+0.5)), l.Host, l.Version, orDash(strings.Join(strings.Fields(l.Error), " ")))
+			grouped(l.Chunks), grouped(int64(l.Rate+0.5)), l.Host, l.Version, orDash(strings.Join(strings.Fields(l.Error+" "+l.Note), " ")))
 	}
 	return w.Flush()
 }

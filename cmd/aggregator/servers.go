@@ -40,17 +40,21 @@ func (a *app) connect(ctx context.Context, postgresConns, redisConns int) (*serv
 }
 
 func (a *app) sources(client redis.UniversalClient) ([]*events.Source, error) {
-	sources, err := events.Sources(client, events.Options{
+	sources, err := events.Sources(client, a.sourceOptions())
+	if err != nil {
+		return nil, tag(config.ErrInvalid, err)
+	}
+	return sources, nil
+}
+
+func (a *app) sourceOptions() events.Options {
+	return events.Options{
 		Kind:       a.cfg.Source.Kind,
 		Key:        a.cfg.Source.Key,
 		PushSide:   a.cfg.Source.PushSide,
 		Partitions: a.cfg.Source.Partitions,
 		Weights:    a.cfg.Events.Weights,
-	})
-	if err != nil {
-		return nil, tag(config.ErrInvalid, err)
 	}
-	return sources, nil
 }
 
 // close does not wait for a server that stands still: the pool would, for 15 s and more

@@ -25,7 +25,8 @@ func newStatus(a *app) *cobra.Command {
 		Long: `Shows for each source how many entries wait, since when the oldest of them does, how many
 are settled a second, up to where it is settled and since when, and what the service does
 with it: as the service itself says if it runs here (http.addr), else by who holds the lease;
-the dead letters that nobody has settled; the last run of each kind; and whether both servers
+the open incidents: that a server went back in time, or that events are missing; sources that the settings
+do not name, and what waits in them; the dead letters that nobody has settled; the last run of each kind; and whether both servers
 answer, in what version and how fast.
 
 It reads only, and takes a second, in which it sees the rate. When a server does not answer
@@ -111,7 +112,7 @@ func (l *look) once(ctx context.Context) (*statusReport, error) {
 		}
 	}
 	report := newStatusReport(second, first, l.ask(ctx))
-	runsErr := l.addRuns(ctx, report)
+	runsErr := errors.Join(l.addRuns(ctx, report), l.addElsewhere(ctx, report))
 	if err := errors.Join(second.Redis.Err, second.Postgres.Err); err != nil {
 		return report, err
 	}
@@ -127,6 +128,7 @@ func (l *look) watch(ctx context.Context, every time.Duration, wipe bool, show f
 			break
 		}
 		report := newStatusReport(now, before, l.ask(ctx))
+		_ = l.addElsewhere(ctx, report)
 		_ = l.addRuns(ctx, report) // it shows that they are not known
 		before = now
 		if wipe {
@@ -190,6 +192,20 @@ func (l *look) addRuns(ctx context.Context, report *statusReport) error {
 		report.Runs[i] = newRunLine(r)
 	}
 	return nil
+}
+
+// addElsewhere adds the sources that the settings do not name, if both servers can be asked.
+func (l *look) addElsewhere(ctx context.Context, report *statusReport) error {
+	if !report.Schema.OK || !report.Redis.OK {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	found, err := l.findElsewhere(ctx, &servers{l.pool, l.client, l.sources})
+	if err == nil {
+		report.Elsewhere = newElsewhereLines(found)
+	}
+	return err
 }
 
 // ask asks the service if it runs here; nil if it does not.

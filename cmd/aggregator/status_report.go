@@ -23,6 +23,9 @@ type statusReport struct {
 	Sources  []sourceStatus          `json:"sources"`
 	Dead     map[events.Reason]int64 `json:"dead"` // letters that nobody has settled, by reason
 	Runs     []runLine               `json:"runs"` // the last one of each kind
+
+	Incidents []incidentLine  `json:"incidents"` // that nobody has accepted, of all sources in the database
+	Elsewhere []elsewhereLine `json:"elsewhere"` // sources that the settings do not name
 }
 
 type serverStatus struct {
@@ -73,6 +76,9 @@ func newStatusReport(s, before admin.Survey, service map[string]admin.SourceStat
 	}
 	if s.Schema.Err != nil {
 		r.Schema.Error = s.Schema.Err.Error()
+	}
+	if s.Incidents != nil {
+		r.Incidents = newIncidentLines(s.Incidents)
 	}
 	for _, source := range s.Sources {
 		name := source.Source.Name()
@@ -133,6 +139,15 @@ func (r *statusReport) print(w io.Writer) error {
 	}
 	if err := table.Flush(); err != nil {
 		return err
+	}
+	if len(r.Incidents)+len(r.Elsewhere) > 0 {
+		fmt.Fprintln(w)
+	}
+	for _, one := range r.Incidents {
+		fmt.Fprintln(w, one)
+	}
+	for _, one := range r.Elsewhere {
+		fmt.Fprintln(w, "elsewhere:", one)
 	}
 	last := ""
 	for _, run := range r.Runs {

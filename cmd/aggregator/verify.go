@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
+	"aggregator/internal/aggregator"
 	"aggregator/internal/audit"
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
@@ -27,6 +31,8 @@ type verification struct {
 	Left       int64  `json:"left"`
 	Passed     int64  `json:"passed"`
 	Vanished   int64  `json:"vanished"`
+
+	Incidents []incidentLine `json:"incidents"` // that nobody has accepted
 }
 
 func (v verification) ok() bool { return v.State == "balanced" || v.State == "no checkpoint" }
@@ -37,26 +43,44 @@ func newVerify(a *app) *cobra.Command {
 		Short: "Say whether the books balance",
 		Long: `Says for each source whether every entry that Redis was ever given is applied, a dead letter,
 or still there. It may be used at any time, also while the service runs: it holds the
-checkpoint for two seconds at a time, and changes nothing. It needs the service's settings of
+checkpoint for two seconds at a time, and changes nothing without --accept. It needs the service's settings of
 the source, and its rights in PostgreSQL: a lock needs the right to write.
 
 Two accounts are compared. In PostgreSQL, events applied and dead letters against the
 entries that the checkpoint has passed: more were counted twice, fewer were lost. In Redis,
 entries ever added against those left and those passed: more were removed unread, fewer were
-forgotten by Redis. Exits with 1 if an account is not even, or could not be drawn up.`,
+forgotten by Redis. Exits with 1 if an account is not even, or could not be drawn up, or while an
+incident is open: that PostgreSQL or Redis went back in time, or that events are missing.
+
+With --accept it shows the open incidents, ends them, and lets the books balance from here on: what
+they were off by is taken over into the checkpoint. Nothing is applied or removed by it. It is kept
+in the list of runs.`,
 		Example: `  aggregator verify
+  aggregator verify --accept
   aggregator verify -o json`,
 	}
 	out := addOutput(cmd)
+	var accept bool
+	cmd.Flags().BoolVar(&accept, "accept", false, "end the open incidents, and let the books balance from here on")
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
-		to, err := a.connect(cmd.Context(), 1, 1)
+		to, err := a.connect(cmd.Context(), 2, 2)
 		if err != nil {
 			return err
 		}
 		defer to.close()
+		found, err := a.findElsewhere(cmd.Context(), to)
+		if err != nil {
+			return err
+		}
+		sources := slices.Concat(to.sources, formerOnes(found))
+		if accept {
+			if err := a.accept(cmd.Context(), to.pool, sources, out); err != nil || out.json() {
+				return err
+			}
+		}
 		var all []verification
-		bad := 0
-		for _, source := range to.sources {
+		bad, open := 0, 0
+		for _, source := range sources {
 			v, err := verify(cmd.Context(), to.pool, source)
 			if err != nil {
 				return err
@@ -64,6 +88,7 @@ forgotten by Redis. Exits with 1 if an account is not even, or could not be draw
 			if !v.ok() {
 				bad++
 			}
+			open += len(v.Incidents)
 			all = append(all, v)
 		}
 		if out.json() {
@@ -71,19 +96,77 @@ forgotten by Redis. Exits with 1 if an account is not even, or could not be draw
 		} else {
 			err = a.listVerifications(all)
 		}
-		if err == nil && bad > 0 {
+		switch {
+		case err == nil && bad > 0:
 			err = fmt.Errorf("the books of %d of %d sources do not balance", bad, len(all))
+		case err == nil && open > 0:
+			err = fmt.Errorf("%d incidents are open: verify --accept ends them", open)
 		}
 		return err
 	})
 	return cmd
 }
 
+// kindAccept is the kind of runs that accept incidents.
+const kindAccept = "accept"
+
+// accept ends the open incidents of the sources, those that are found now among them, once it has shown them, and
+// keeps a record of it.
+func (a *app) accept(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source, out *output) error {
+	quiet := slog.New(slog.DiscardHandler) // they are shown below
+	for _, source := range sources {
+		if _, err := aggregator.Reconcile(ctx, pool, source, quiet); err != nil && !errors.Is(err, ledger.ErrNoCheckpoint) {
+			return err
+		}
+	}
+	open, err := openIncidents(ctx, pool, sources)
+	if err != nil {
+		return err
+	}
+	lines := newIncidentLines(open)
+	if out.json() {
+		if err := writeJSON(a.stdout, map[string]any{"accepted": lines}); err != nil {
+			return err
+		}
+	}
+	if len(open) == 0 {
+		if !out.json() {
+			_, err = fmt.Fprintln(a.stdout, "no incident is open")
+		}
+		return err
+	}
+	var note []string
+	for _, line := range lines {
+		note = append(note, line.String())
+		if !out.json() {
+			if _, err := fmt.Fprintf(a.stdout, "accepting: %s\n", line); err != nil {
+				return err
+			}
+		}
+	}
+	job := ledger.Job{Kind: kindAccept, Note: func() string { return strings.Join(note, "; ") }}
+	return a.recorder(pool).Record(ctx, job, func() (ledger.Outcome, error) {
+		for _, source := range sources {
+			of := slices.DeleteFunc(slices.Clone(open), func(i ledger.Incident) bool { return i.Source != source.Name() })
+			if len(of) == 0 {
+				continue
+			}
+			if err := audit.Accept(ctx, pool, source, of, instanceName()); err != nil {
+				return ledger.Failed, err
+			}
+		}
+		return ledger.Done, nil
+	})
+}
+
 func verify(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (verification, error) {
 	b, err := audit.Take(ctx, pool, source)
 	switch {
 	case errors.Is(err, ledger.ErrNoCheckpoint):
-		return verification{Source: source.Name(), State: "no checkpoint", Reason: "nothing has been drained yet: nothing to verify"}, nil
+		open, err := openIncidents(ctx, pool, []*events.Source{source})
+		return verification{
+			Source: source.Name(), State: "no checkpoint", Reason: "nothing has been drained yet: nothing to verify", Incidents: newIncidentLines(open),
+		}, err
 	case errors.Is(err, ledger.ErrNotInTime):
 		return verification{Source: source.Name(), State: "unknown", Reason: err.Error()}, nil
 	case err != nil:
@@ -93,6 +176,7 @@ func verify(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (ver
 		Source: source.Name(), State: "balanced", Reason: b.Complaint(),
 		Settled: b.Settled, Applied: b.Applied, Dead: b.Dead, InHand: b.InHand, Difference: b.Difference(),
 		Added: b.Added, Left: b.Left, Passed: b.Passed, Vanished: b.Vanished(),
+		Incidents: newIncidentLines(b.Open),
 	}
 	if !b.Even() {
 		v.State = "not balanced"
@@ -110,6 +194,9 @@ func (a *app) listVerifications(all []verification) error {
 		}
 		if _, err := fmt.Fprintf(a.stdout, "%s: %s: %s\n", v.Source, v.State, text); err != nil {
 			return err
+		}
+		for _, one := range v.Incidents {
+			fmt.Fprintf(a.stdout, "  %s\n", one)
 		}
 	}
 	return nil

@@ -172,7 +172,7 @@ func TestReadyzFollowsTheServers(t *testing.T) {
 	b := setup(t)
 	ok := check{OK: true}
 	_, answer := b.ready(t)
-	assert.Equal(t, map[string]check{"redis": ok, "postgres": ok, "schema": ok}, answer.Checks)
+	assert.Equal(t, map[string]check{"redis": ok, "postgres": ok, "schema": ok, "incidents": ok}, answer.Checks)
 
 	_, err := b.database.Exec(t.Context(), `INSERT INTO aggregator.schema_migrations (version_id, is_applied) VALUES (1000, true);
 		INSERT INTO aggregator.schema_compatibility VALUES (1000, 1)`)

@@ -58,7 +58,7 @@ func (b *books) audit(ctx context.Context, s *Server) {
 		if status.State != aggregator.Working && status.State != aggregator.Resting || source == nil {
 			continue
 		}
-		balance, err := audit.Take(ctx, s.Pool, source)
+		balance, err := aggregator.Reconcile(ctx, s.Pool, source, s.Log)
 		switch {
 		case ctx.Err() != nil:
 			return

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"aggregator/internal/aggregator"
+	"aggregator/internal/ledger"
 )
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
@@ -68,6 +69,9 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	if schema := survey.Schema; schema.Err == nil && schema.Newer() {
 		answer.Checks["schema"] = check{OK: true, Reason: schema.String()}
 	}
+	if survey.Incidents != nil {
+		answer.Checks["incidents"] = accounted(survey.OpenOf())
+	}
 	for _, c := range answer.Checks {
 		answer.Ready = answer.Ready && c.OK
 	}
@@ -83,6 +87,15 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		code = http.StatusServiceUnavailable
 	}
 	writeJSON(w, code, answer)
+}
+
+// accounted is the check that no incident of the sources is open.
+func accounted(open []ledger.Incident) check {
+	var reasons []string
+	for _, i := range open {
+		reasons = append(reasons, fmt.Sprintf("%s: %s: %s", i.Source, i.Kind, i))
+	}
+	return check{OK: len(open) == 0, Reason: strings.Join(reasons, "; ")}
 }
 
 func (s *Server) version(w http.ResponseWriter, _ *http.Request) {

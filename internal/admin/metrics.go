@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"aggregator/internal/aggregator"
+	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
 )
 
@@ -77,6 +78,7 @@ var (
 	jobFailed    = describe("job_last_failure_timestamp_seconds", "When a run of the job last failed.", "kind")
 	deadLetters  = describe("dead_letters", "Dead letters that nobody has settled, of all sources in the database.", "reason")
 	difference   = describe("ledger_difference_events", "Events counted twice, or, if negative, lost: by the marks and dead letters against the checkpoint.", "source")
+	openIncident = describe("open_incidents", "Whether an incident is open: that a server went back in time, or that events are missing. It ends by aggregator verify --accept alone.", "source", "kind")
 	vanished     = describe("ledger_vanished_events", "Entries that were removed from Redis unread; negative if Redis has forgotten some.", "source")
 )
 
@@ -103,7 +105,8 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		buildInfo, eventsTotal, chunksTotal, profiles, trimmed, inflight, conflicts, retries, revived, state, leaseHeld, lastTurn,
 		reloaded, cacheUse, cacheEntries, cacheMax,
-		dependencyUp, latency, schemaAt, schemaKnown, queueLag, queueAge, lastApply, jobDue, jobEnded, jobFailed, deadLetters, difference, vanished,
+		dependencyUp, latency, schemaAt, schemaKnown, queueLag, queueAge, lastApply, jobDue, jobEnded, jobFailed, deadLetters, openIncident,
+		difference, vanished,
 	} {
 		ch <- d
 	}
@@ -191,8 +194,33 @@ func (c collector) ofServers(to sink) {
 			to.gauge(jobFailed, seconds(*job.Failed), job.Kind)
 		}
 	}
+	c.ofIncidents(to, survey)
 	for reason, n := range survey.Dead {
 		to.gauge(deadLetters, float64(n), string(reason))
+	}
+}
+
+// ofIncidents tells of each kind whether one is open, for each source of ours and for whatever other source
+// has one.
+func (c collector) ofIncidents(to sink, survey Survey) {
+	if survey.Incidents == nil {
+		return
+	}
+	type key struct {
+		source string
+		kind   ledger.IncidentKind
+	}
+	open := make(map[key]bool)
+	for _, s := range survey.Sources {
+		for _, kind := range ledger.IncidentKinds {
+			open[key{s.Source.Name(), kind}] = false
+		}
+	}
+	for _, i := range survey.Incidents {
+		open[key{i.Source, i.Kind}] = true
+	}
+	for k, is := range open {
+		to.gauge(openIncident, number(is), k.source, string(k.kind))
 	}
 }
 

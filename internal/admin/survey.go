@@ -3,11 +3,13 @@ package admin
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 
+	"aggregator/internal/aggregator"
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
@@ -33,7 +35,10 @@ type Survey struct {
 	Sources []SourceSurvey
 	Jobs    []ledger.Ends
 	Dead    map[events.Reason]int64 // letters that nobody has settled
-	Err     error                   // the first of what else went wrong
+	// Incidents are all that nobody has accepted, of whatever source, oldest first; those that are found
+	// just now, and nobody has recorded yet, come last.
+	Incidents []ledger.Incident
+	Err       error // the first of what else went wrong
 }
 
 // SourceSurvey is how far a source is.
@@ -67,7 +72,29 @@ func Look(ctx context.Context, pool *pgxpool.Pool, client redis.UniversalClient,
 	if s.Redis.Err == nil {
 		s.count(ctx)
 	}
+	if s.Redis.Err == nil && s.Incidents != nil {
+		s.recognise(ctx, pool)
+	}
 	return s
+}
+
+// recognise adds the incidents that nobody has recorded yet.
+func (s *Survey) recognise(ctx context.Context, pool *pgxpool.Pool) {
+	for _, source := range s.Sources {
+		found, err := aggregator.Recognise(ctx, pool, source.Source)
+		s.keep(err)
+		s.Incidents = append(s.Incidents, found...)
+	}
+}
+
+// OpenOf are the incidents of the survey's own sources.
+func (s Survey) OpenOf() (open []ledger.Incident) {
+	for _, i := range s.Incidents {
+		if slices.ContainsFunc(s.Sources, func(one SourceSurvey) bool { return one.Source.Name() == i.Source }) {
+			open = append(open, i)
+		}
+	}
+	return open
 }
 
 // Rate is how many entries of a source were settled a second since an earlier survey; false
@@ -142,6 +169,8 @@ func (s *Survey) askPostgres(ctx context.Context, pool *pgxpool.Pool) {
 	s.Jobs, err = ledger.LastEnds(ctx, pool)
 	s.keep(err)
 	s.Dead, err = ledger.Unsettled(ctx, pool)
+	s.keep(err)
+	s.Incidents, err = ledger.OpenIncidents(ctx, pool)
 	s.keep(err)
 	at := make(map[string]*ledger.Checkpoint, len(checkpoints))
 	for i := range checkpoints {

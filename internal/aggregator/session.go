@@ -126,6 +126,9 @@ func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 	if err != nil {
 		return checkpoint, err
 	}
+	if err := p.recognise(ctx, state, checkpoint); err != nil {
+		return checkpoint, err
+	}
 	// Before the first trim of an attempt something has to be durable that was written in it.
 	if checkpoint.Updated.IsZero() {
 		checkpoint, err = ledger.Create(ctx, p.pool, p.source.Name(), checkpoint.Position, checkpoint.Entries)

@@ -47,6 +47,16 @@ func take(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (b Bal
 			return err
 		}
 		b.Added, b.Left = census.Added, census.Left
+		b.Checkpoint = at
+		// While the checkpoint is held nobody who is at it moves the bookmark past it.
+		state, err := source.Inspect(ctx)
+		if err != nil {
+			return err
+		}
+		if m := state.Bookmark; m != nil && m.Position.After(at.Position) {
+			b.bookmark = *m
+		}
+		b.explain(books.Incidents)
 		b.InHand, err = source.CountMarked(ctx, at.Position, books.Ahead)
 		return err
 	})

@@ -2,7 +2,11 @@ package audit
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+
+	"aggregator/internal/events"
+	"aggregator/internal/ledger"
 )
 
 // Balance holds the accounts of a source at one moment, in events or entries.
@@ -17,6 +21,35 @@ type Balance struct {
 	Added  int64 // entries ever added to the stream
 	Left   int64 // of them, those behind the checkpoint that are there
 	Passed int64 // of them, those that the checkpoint has passed, with those before our beginning
+
+	// What is known of why they may not fit.
+	Checkpoint ledger.Checkpoint
+	SetBack    bool              // PostgreSQL was set back, and nobody has accepted it
+	Trimmed    int64             // at most so many of those that vanished were processed, and trimmed, before that
+	Ahead      *int64            // of the trimmed, those applied by marks that are after the checkpoint; nil: not known
+	Open       []ledger.Incident // of the source, oldest first
+
+	bookmark events.Bookmark // if it was found after the checkpoint
+}
+
+// explain takes over what is known of the source.
+func (b *Balance) explain(known []ledger.Incident) {
+	b.SetBack = !b.bookmark.Position.IsZero()
+	b.Trimmed = max(0, b.bookmark.Entries-b.Passed)
+	for _, i := range known {
+		setBack := i.Kind == ledger.PostgresSetBack
+		if setBack && i.Epoch == b.Checkpoint.Epoch && !b.bookmark.Position.After(i.To) {
+			b.SetBack, b.Trimmed = false, 0 // it is recorded
+		}
+		if i.Accepted == nil {
+			b.Open = append(b.Open, i)
+		}
+	}
+	for _, i := range b.Open {
+		if i.Kind == ledger.PostgresSetBack && i.ByPosition() {
+			b.SetBack, b.Trimmed, b.Ahead = true, b.Trimmed+i.Gone(), i.Ahead
+		}
+	}
 }
 
 // Difference is how many events too many were applied or are dead letters, or, if it is
@@ -27,27 +60,84 @@ func (b Balance) Difference() int64 { return b.Applied + b.Dead - b.Settled - b.
 // stream has a smaller count than it had: it was made anew, or Redis was rolled back.
 func (b Balance) Vanished() int64 { return b.Added - b.Left - b.Passed }
 
+func (b Balance) redisWasSetBack() bool {
+	return slices.ContainsFunc(b.Open, func(i ledger.Incident) bool { return i.Kind == ledger.RedisSetBack || i.Kind == ledger.SourceMissing })
+}
+
+// trimmed are the entries that vanished because PostgreSQL was set back.
+func (b Balance) trimmed() int64 {
+	if !b.SetBack {
+		return 0
+	}
+	return max(0, min(b.Vanished(), b.Trimmed))
+}
+
+// marked are the events that were applied, by marks that are after the checkpoint, and whose
+// entries are trimmed: an older state of PostgreSQL may have some.
+func (b Balance) marked() int64 {
+	d := max(0, b.Difference())
+	switch {
+	case !b.SetBack:
+		return 0
+	case b.Ahead != nil:
+		return min(d, *b.Ahead)
+	}
+	return min(d, b.trimmed())
+}
+
+// Unrecorded are the incidents that the balance shows and no open one tells of.
+func (b Balance) Unrecorded() (all []ledger.Incident) {
+	at := b.Checkpoint
+	found := func(kind ledger.IncidentKind, entries int64) {
+		for _, i := range b.Open {
+			if i.Kind == kind && (i.Entries == entries || kind == ledger.EntriesRemoved && i.Entries > entries) {
+				return
+			}
+		}
+		all = append(all, ledger.Incident{
+			Source: at.Source, Kind: kind, Epoch: at.Epoch, From: at.Position, To: at.Position, Entries: entries,
+		})
+	}
+	if d := b.Difference() - b.marked(); d != 0 {
+		found(ledger.CountMismatch, -d)
+	}
+	switch v := b.Vanished() - b.trimmed(); {
+	case b.redisWasSetBack():
+	case v > 0:
+		found(ledger.EntriesRemoved, v)
+	case v < 0:
+		found(ledger.RedisSetBack, -v)
+	}
+	return all
+}
+
 // Even says whether the books balance.
 func (b Balance) Even() bool { return b.Difference() == 0 && b.Vanished() == 0 }
 
 // Complaint says in one line what does not fit; it is empty if the books balance.
 func (b Balance) Complaint() string {
 	var all []string
-	switch d := b.Difference(); {
-	case d > 0:
-		all = append(all, fmt.Sprintf("%d too many: %d applied + %d dead letters, but %d entries settled + %d in hand: some were counted twice",
-			d, b.Applied, b.Dead, b.Settled, b.InHand))
-	case d < 0:
-		all = append(all, fmt.Sprintf("%d lost: %d applied + %d dead letters, but %d entries settled + %d in hand",
-			-d, b.Applied, b.Dead, b.Settled, b.InHand))
+	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
+	if n := b.trimmed(); n > 0 {
+		say("%d that were processed and trimmed are not known to PostgreSQL: it was set back, or another database is drained into from the same stream", n)
 	}
-	switch v := b.Vanished(); {
+	if n := b.marked(); n > 0 {
+		say("%d of these are applied: their profiles' marks are after the checkpoint that PostgreSQL was set back to", n)
+	}
+	switch d := b.Difference() - b.marked(); {
+	case d > 0:
+		say("%d too many: %d applied + %d dead letters, but %d entries settled + %d in hand: some were counted twice", d, b.Applied, b.Dead, b.Settled, b.InHand)
+	case d < 0:
+		say("%d lost: %d applied + %d dead letters, but %d entries settled + %d in hand", -d, b.Applied, b.Dead, b.Settled, b.InHand)
+	}
+	switch v := b.Vanished() - b.trimmed(); {
+	case v > 0 && b.redisWasSetBack():
+		say("%d that this Redis was given were not read: the stream was made anew or Redis was rolled back", v)
 	case v > 0:
-		all = append(all, fmt.Sprintf("%d removed unread: %d entries were ever added, %d are left and %d were read: somebody used XDEL, XTRIM or MAXLEN",
-			v, b.Added, b.Left, b.Passed))
+		say("%d removed unread: %d entries were ever added, %d are left and %d were read: somebody used XDEL, XTRIM or MAXLEN", v, b.Added, b.Left, b.Passed)
 	case v < 0:
-		all = append(all, fmt.Sprintf("%d read that Redis does not know of: %d entries were ever added, %d are left and %d were read: the stream was made anew or Redis was rolled back",
-			-v, b.Added, b.Left, b.Passed))
+		say("%d read that Redis does not know of: %d entries were ever added, %d are left and %d were read: the stream was made anew or Redis was rolled back",
+			-v, b.Added, b.Left, b.Passed)
 	}
 	return strings.Join(all, "; ")
 }

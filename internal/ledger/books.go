@@ -20,6 +20,7 @@ type Books struct {
 	Applied    int64                     // events applied, by the marks
 	Dead       int64                     // dead letters, settled or not
 	Ahead      map[int64]events.Position // by profile: marks that are behind the checkpoint's position, that is, younger
+	Incidents  []Incident                // all of the source, oldest first
 }
 
 // heldAtMost is how long a checkpoint may be held against a daemon that wants to move it.
@@ -89,7 +90,7 @@ var (
 	boundStatement = fmt.Sprintf(`SELECT set_config('statement_timeout', '%d', true), set_config('enable_seqscan', 'on', true)`, heldAtMost.Milliseconds())
 )
 
-// readBooks takes all counts from one snapshot.
+// readBooks takes all counts from one snapshot, and the incidents while the checkpoint is still held.
 func readBooks(ctx context.Context, tx pgx.Tx, at Checkpoint) (Books, error) {
 	b := Books{Checkpoint: at, Ahead: make(map[int64]events.Position)}
 	var profiles, ms, seq []int64
@@ -101,6 +102,10 @@ FROM aggregator.mark WHERE source = $1 AND (position_ms, position_seq) > ($2, $3
 		at.Source, at.Position.Ms, at.Position.Seq).Scan(&b.Applied, &b.Dead, &profiles, &ms, &seq)
 	for i, profile := range profiles {
 		b.Ahead[profile] = events.Position{Ms: ms[i], Seq: seq[i]}
+	}
+	if err == nil {
+		// One cannot be accepted while the checkpoint is held, unless the books balance.
+		b.Incidents, err = collectIncidents(ctx, tx, `WHERE source = $1`, at.Source)
 	}
 	return b, err
 }

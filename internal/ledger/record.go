@@ -28,6 +28,7 @@ type Job struct {
 	Kind   string
 	Due    time.Time     // when its schedule wanted it; zero: somebody asked for it
 	Counts func() Counts // what it has done so far; it may be called at any time. nil: no counts
+	Note   func() string // what it has done, for a person; it may be called at any time. nil: the counts say it
 }
 
 const (
@@ -108,18 +109,18 @@ func (e *entry) sign(ctx context.Context, over <-chan struct{}) {
 // lost in a crash of PostgreSQL, which it is not worth a flush to prevent. To insert it
 // each time and update it on conflict would use up a number each time.
 const writeRun = `WITH written AS (
-    UPDATE aggregator.run SET seen_at = clock_timestamp(), read = $7, applied = $8, dead = $9, profiles = $10, chunks = $11,
+    UPDATE aggregator.run SET seen_at = clock_timestamp(), read = $7, applied = $8, dead = $9, profiles = $10, chunks = $11, note = $14,
         finished_at = CASE WHEN $12::text IS NOT NULL THEN clock_timestamp() END, outcome = $12, error = $13
     WHERE key = $1 RETURNING id
 )
 INSERT INTO aggregator.run AS r (key, kind, host, version, due_at, started_at, seen_at, read, applied, dead, profiles, chunks,
-    finished_at, outcome, error)
+    finished_at, outcome, error, note)
 SELECT $1, $2, $3, $4, $5::timestamptz, clock_timestamp() - $6::interval, clock_timestamp(), $7, $8, $9, $10, $11,
-    CASE WHEN $12::text IS NOT NULL THEN clock_timestamp() END, $12, $13
+    CASE WHEN $12::text IS NOT NULL THEN clock_timestamp() END, $12, $13, $14::text
 WHERE NOT EXISTS (SELECT FROM written)
 ON CONFLICT (key) DO UPDATE SET seen_at = excluded.seen_at, read = excluded.read, applied = excluded.applied, dead = excluded.dead,
     profiles = excluded.profiles, chunks = excluded.chunks, finished_at = excluded.finished_at, outcome = excluded.outcome,
-    error = excluded.error`
+    error = excluded.error, note = excluded.note`
 
 // write is safe to repeat.
 func (e *entry) write(ctx context.Context, outcome Outcome, failure error) error {
@@ -129,7 +130,7 @@ func (e *entry) write(ctx context.Context, outcome Outcome, failure error) error
 	if e.Counts != nil {
 		c = e.Counts()
 	}
-	var due, ended, message any
+	var due, ended, message, note any
 	if !e.Due.IsZero() {
 		due = e.Due
 	}
@@ -139,8 +140,11 @@ func (e *entry) write(ctx context.Context, outcome Outcome, failure error) error
 	if failure != nil {
 		message = postgres.Text(clipped(failure.Error()))
 	}
+	if e.Note != nil {
+		note = clipped(e.Note())
+	}
 	_, err := e.Pool.Exec(ctx, writeRun, e.key, e.Kind, e.Host, e.Version, due, time.Since(e.began),
-		c.Read, c.Applied, c.Dead, c.Profiles, c.Chunks, ended, message)
+		c.Read, c.Applied, c.Dead, c.Profiles, c.Chunks, ended, message, note)
 	if err != nil {
 		return fmt.Errorf("recording a run of %s: %w", e.Kind, err)
 	}

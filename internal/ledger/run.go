@@ -63,6 +63,7 @@ type Run struct {
 	Rate    float64 // read a second
 	Outcome Outcome
 	Error   string
+	Note    string // what it did, for a person; empty: the counts say it
 }
 
 // ClockSlack is how far clocks may be apart. A time further in the future than that is of a clock
@@ -79,12 +80,13 @@ const unseen = 45 * time.Second
 const alive = `seen_at BETWEEN now() - $1::interval AND now() + $1::interval`
 
 const selectRuns = `id, kind, host, version, due_at, started_at, seen_at, finished_at, read, applied, dead, profiles, chunks,
-    coalesce(rate, 0), coalesce(outcome, CASE WHEN ` + alive + ` THEN 'running' ELSE 'interrupted' END), coalesce(error, '')
+    coalesce(rate, 0), coalesce(outcome, CASE WHEN ` + alive + ` THEN 'running' ELSE 'interrupted' END), coalesce(error, ''),
+    coalesce(note, '')
 FROM aggregator.run `
 
 func scanRun(row pgx.CollectableRow) (r Run, err error) {
 	err = row.Scan(&r.ID, &r.Kind, &r.Host, &r.Version, &r.Due, &r.Started, &r.Seen, &r.Ended, &r.Read, &r.Applied, &r.Dead, &r.Profiles,
-		&r.Chunks, &r.Rate, &r.Outcome, &r.Error)
+		&r.Chunks, &r.Rate, &r.Outcome, &r.Error, &r.Note)
 	return r, err
 }
 

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"aggregator/internal/aggregator"
+	"aggregator/internal/events"
+	"aggregator/internal/ledger"
+)
+
+// formerEvery is how often a service looks whether entries wait in former sources: producers may
+// go on pushing to them until they are told otherwise.
+const formerEvery = time.Minute
+
+// formerSources are those that an engine drains besides its own. They are of the same key, by
+// another number of partitions or the other kind, and are drained one after the other.
+type formerSources struct {
+	mu    sync.Mutex
+	begun []*aggregator.Aggregator // which count what they did
+	said  map[string]string        // what was last logged of a source
+}
+
+func (f *formerSources) begin(a *aggregator.Aggregator) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.begun = append(f.begun, a)
+}
+
+func (f *formerSources) stats() (all []aggregator.Stats) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range f.begun {
+		all = append(all, a.Stats())
+	}
+	return all
+}
+
+// news says whether a text about a source is another one than the last time.
+func (f *formerSources) news(source, text string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.said == nil {
+		f.said = make(map[string]string)
+	}
+	was := f.said[source]
+	f.said[source] = text
+	return was != text
+}
+
+// Stats are those of the engine's own sources and of former ones.
+func (e *engine) Stats() aggregator.Stats {
+	sum := e.Aggregator.Stats()
+	for _, s := range e.former.stats() {
+		sum.Read += s.Read
+		sum.Applied += s.Applied
+		sum.Dead += s.Dead
+		sum.Skipped += s.Skipped
+		sum.Profiles += s.Profiles
+		sum.Chunks += s.Chunks
+		sum.Conflicts += s.Conflicts
+		sum.Restarts += s.Restarts
+		sum.InHand += s.InHand
+		sum.Trimmed += s.Trimmed
+		sum.Retried += s.Retried
+	}
+	return sum
+}
+
+// Run is Aggregator.Run; beside it, it drains former sources now and then.
+func (e *engine) Run(ctx context.Context) error {
+	beside, stop := context.WithCancel(ctx)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		e.keepDrainingFormer(beside)
+	}()
+	defer func() {
+		stop()
+		<-stopped
+	}()
+	return e.Aggregator.Run(ctx)
+}
+
+func (e *engine) keepDrainingFormer(ctx context.Context) {
+	for {
+		found, err := e.elsewhere(ctx)
+		if err == nil {
+			err = e.drainFormerAlone(ctx, found)
+		}
+		if err != nil && ctx.Err() == nil {
+			e.app.log.Warn("former sources are not drained yet", "error", err)
+		}
+		if !rest(ctx, formerEvery) {
+			return
+		}
+	}
+}
+
+// drainFormerAlone drains former sources, unless another instance does.
+func (e *engine) drainFormerAlone(ctx context.Context, found []events.Elsewhere) error {
+	if !slices.ContainsFunc(found, drainable) {
+		return nil
+	}
+	err := ledger.Alone(ctx, e.pool, leaseOf("former"), instanceName(), jobLease, func(ctx context.Context) error {
+		_, err := e.drainFormer(ctx, found, aggregator.Limits{})
+		return err
+	})
+	var held *ledger.HeldError
+	if errors.As(err, &held) {
+		return nil
+	}
+	return err
+}
+
+func drainable(e events.Elsewhere) bool { return e.Former && e.Waiting > 0 && e.Problem == "" }
+
+// elsewhere finds what the settings do not name, and logs what has changed.
+func (e *engine) elsewhere(ctx context.Context) ([]events.Elsewhere, error) {
+	ctx, cancel := context.WithTimeout(ctx, serverTimeout)
+	defer cancel()
+	found, err := e.app.findElsewhere(ctx, e.servers)
+	for i, line := range newElsewhereLines(found) {
+		said := line.Problem
+		switch {
+		case found[i].Waiting == 0:
+			e.former.news(line.Source, "")
+			continue
+		case drainable(found[i]):
+			said = "drained"
+		}
+		if !e.former.news(line.Source, said) {
+			continue
+		}
+		log := e.app.log.With("source", line.Source, "waiting", found[i].Waiting)
+		switch {
+		case drainable(found[i]):
+			log.Warn("entries wait in a former source of the same key (source.partitions, source.kind): draining it, too")
+		case line.Former && found[i].Waiting > 0:
+			log.Error("entries wait in a former source of the same key, and it cannot be drained", "problem", line.Problem)
+		default:
+			log.Warn("a source that the settings do not name is not drained", "problem", line.Problem)
+		}
+	}
+	return found, err
+}
+
+// drainFormer drains the former sources among those that were found, and returns how many entries it left.
+func (e *engine) drainFormer(ctx context.Context, found []events.Elsewhere, limits aggregator.Limits) (left int64, err error) {
+	spent := false
+	for _, one := range found {
+		if !drainable(one) {
+			continue
+		}
+		if spent {
+			left += one.Waiting
+			continue
+		}
+		former := e.app.newAggregator(e.pool, []*events.Source{one.Source}, nil)
+		e.former.begin(former)
+		rest, err := former.Drain(ctx, limits)
+		if err != nil {
+			return left, err
+		}
+		done := former.Stats()
+		e.app.log.Info("drained a former source", "source", one.Source.Name(), "read", done.Read, "applied", done.Applied, "dead", done.Dead, "left", rest)
+		left += rest
+		if limits.MaxEvents > 0 {
+			limits.MaxEvents -= done.Read
+			spent = limits.MaxEvents <= 0
+		}
+	}
+	if spent {
+		return left, errBudgetSpent
+	}
+	return left, nil
+}
+
+// waitingEverywhere is Aggregator.Waiting with what waits in former sources that can be drained. That nothing can be drained is an error.
+func (e *engine) waitingEverywhere(ctx context.Context) (int64, error) {
+	found, err := e.elsewhere(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if err := blocked(found); err != nil {
+		return 0, err
+	}
+	waiting, err := e.Waiting(ctx)
+	for _, one := range found {
+		if drainable(one) {
+			waiting += one.Waiting
+		}
+	}
+	return waiting, err
+}
+
+// blocked says why nothing can be drained; nil if something can.
+func blocked(found []events.Elsewhere) error {
+	if slices.ContainsFunc(found, func(one events.Elsewhere) bool { return one.Halts }) {
+		return stranded(found)
+	}
+	return nil
+}
+
+// errBudgetSpent says that a limit of events is reached.
+var errBudgetSpent = errors.New("the limit of events is reached")
+
+// Drain is Aggregator.Drain. Before it, it drains former sources, whose entries are older. That entries
+// wait where they cannot be drained is no error, unless for the same reason nothing can: see trouble.
+func (e *engine) Drain(ctx context.Context, limits aggregator.Limits) (left int64, err error) {
+	found, err := e.elsewhere(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if err := blocked(found); err != nil {
+		return 0, err
+	}
+	began, read := time.Now(), e.Stats().Read
+	behind, err := e.drainFormer(ctx, found, limits)
+	switch {
+	case errors.Is(err, errBudgetSpent):
+		left, err := e.Waiting(context.WithoutCancel(ctx))
+		return left + behind, err
+	case err != nil:
+		return 0, err
+	}
+	if limits.MaxEvents > 0 {
+		limits.MaxEvents -= e.Stats().Read - read
+	}
+	if limits.MaxDuration > 0 {
+		limits.MaxDuration = max(time.Nanosecond, limits.MaxDuration-time.Since(began))
+	}
+	left, err = e.Aggregator.Drain(ctx, limits)
+	return left + behind, err
+}
+
+// trouble is an error if entries wait that no drain of these settings will reach. It also returns what was
+// found that they do not name.
+func (e *engine) trouble(ctx context.Context) ([]events.Elsewhere, error) {
+	found, err := e.elsewhere(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return found, errors.Join(stranded(found), mistaken(ctx, e.servers, found))
+}

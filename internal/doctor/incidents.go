@@ -1,0 +1,69 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/aggregator"
+	"aggregator/internal/events"
+	"aggregator/internal/ledger"
+)
+
+// Incidents compares what both servers say of the sources: whether one went back in time or is not the
+// one that it was, and what nobody has accepted of that; and looks at the sources that the settings do not name. It
+// reads only, and finds what no drain has recorded yet, too.
+func Incidents(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source, elsewhere []events.Elsewhere) []Finding {
+	r := &report{server: "both"}
+	open, err := ledger.OpenIncidents(ctx, pool)
+	if err != nil {
+		r.notSeen("incidents", err)
+		return r.findings
+	}
+	for _, source := range sources {
+		found, err := aggregator.Recognise(ctx, pool, source)
+		if err != nil {
+			r.notSeen("incidents", err)
+		}
+		open = append(open, found...)
+	}
+	for _, i := range open {
+		r.add("incident "+i.Source, Problem, i.String(), incidentAdvice(i))
+	}
+	if len(open) == 0 {
+		r.ok("incidents", "none is open: the bookmark of each source is where its checkpoint was, and Redis knows of all that was processed")
+	}
+	for _, e := range elsewhere {
+		r.elsewhere(e)
+	}
+	return r.findings
+}
+
+func incidentAdvice(i ledger.Incident) string {
+	const accept = "once it is dealt with: aggregator verify --accept"
+	switch i.Kind {
+	case ledger.PostgresSetBack:
+		return "make sure that this is the right database; docs/runbooks.md, AggregatorIncident; " + accept
+	case ledger.RedisSetBack, ledger.SourceMissing:
+		return "make sure that this is the right Redis, database number and source.key; docs/runbooks.md, AggregatorIncident; " + accept
+	default:
+		return "find out who did it: docs/runbooks.md, AggregatorIncident; " + accept
+	}
+}
+
+func (r *report) elsewhere(e events.Elsewhere) {
+	check := "source " + e.Source.Name()
+	waiting := fmt.Sprintf("%d entries wait", e.Waiting)
+	if e.Waiting < 0 {
+		waiting = "it is not known whether entries wait"
+	}
+	switch {
+	case e.Former && e.Waiting > 0 && e.Problem != "":
+		r.add(check, Problem, "a former source of the same key, "+waiting, e.Problem)
+	case e.Former && e.Waiting > 0:
+		r.add(check, Warning, "a former source of the same key, "+waiting, "a drain and the service drain it, too; see to it that nobody pushes to it any more")
+	case e.Waiting != 0:
+		r.add(check, Warning, "the settings do not name it, "+waiting, "if its entries are to be counted: set source.key to it, or drain it once with --source-key")
+	}
+}
