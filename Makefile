@@ -73,13 +73,19 @@ fuzz: ## try to break the event decoder; FUZZTIME=30s
 .PHONY: faults
 faults: ## break everything that can break, on private servers, and compare every row
 	scripts/provision
-	go test -count=1 -tags faults -timeout 60m -parallel 3 -v -skip '^(TestControls|TestSoak)$$' ./internal/faults
+	go test -count=1 -tags faults -timeout 60m -parallel 3 -v -skip '^(TestControls.*|TestSoak)$$' ./internal/faults
 	go test -count=1 -tags faults -timeout 30m -v -run '^TestAppendOnlyFileCut$$' ./internal/events
 
 .PHONY: faults-controls
-faults-controls: ## weaken the daemon in known ways: the fault suite must find out each
+faults-controls: ## weaken the daemon, the servers and their disks in known ways: the fault suite must find out each
 	scripts/provision
-	go test -count=1 -tags faults -timeout 30m -v -run '^TestControls$$' ./internal/faults
+	go test -count=1 -tags faults -timeout 30m -v -run '^TestControls' ./internal/faults
+
+LOSSES ?= 20
+.PHONY: power
+power: ## take the power from PostgreSQL, Redis and both, for each kind of source so often; LOSSES=20; root
+	scripts/provision
+	LOSSES=$(LOSSES) go test -count=1 -tags faults -timeout 0 -parallel 3 -v -run '^TestPowerLoss' ./internal/faults
 
 SOAK ?= 10m
 .PHONY: soak

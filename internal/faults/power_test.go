@@ -4,15 +4,17 @@ package faults_test
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -104,7 +106,7 @@ func newPowered(t *testing.T, o outage) *powered {
 	s := setup{source: o.source}
 	if o.postgres {
 		p.postgresDisk = disk.New(t)
-		s.postgres = append(append(forgetful[:len(forgetful):len(forgetful)], o.settings...), testenv.PostgresIn(p.postgresDisk.Folder()))
+		s.postgres = slices.Concat(forgetful, o.settings, []testenv.PostgresOption{testenv.PostgresIn(p.postgresDisk.Folder())})
 	}
 	if o.redis {
 		p.redisDisk = disk.New(t)
@@ -156,18 +158,20 @@ func (p *powered) suffer(losses int) {
 
 // loadOn pushes, 600 events a second, until it is told to stop.
 func (p *powered) loadOn() (stop func()) {
-	var stopped atomic.Bool
+	ctx, cancel := context.WithCancel(p.t.Context())
 	var pushing sync.WaitGroup
 	pushing.Go(func() {
-		for !stopped.Load() {
-			push := p.pushing(p.t.Context(), 0, "--rate", "600", "--duration", "1s", "--continue-on-error", "--pipeline", "16", "--timeout", "1s")
-			if push.Run() != nil { // there is no Redis to begin with
+		for ctx.Err() == nil {
+			push := p.pushing(ctx, 0, "--rate", "600", "--duration", "5m",
+				"--continue-on-error", "--pipeline", "16", "--timeout", "1s")
+			push.Cancel = func() error { return push.Process.Signal(syscall.SIGTERM) } // it finishes what it has sent
+			if push.Run() != nil {                                                     // there is no Redis to begin with
 				time.Sleep(50 * time.Millisecond)
 			}
 		}
 	})
 	return func() {
-		stopped.Store(true)
+		cancel()
 		pushing.Wait()
 	}
 }

@@ -161,9 +161,12 @@ SELECT aggregator.require(false, '` + RowMissing + `', 'a {kind} score has no ro
 ), written AS (
     SELECT child_profile_id, id FROM added UNION ALL SELECT child_profile_id, id FROM created
 ), kept AS (
-    SELECT FROM delta d JOIN {kind}_score s ON s.child_profile_id = d.child_profile_id AND s.{kind}_id + 0 = ANY (d.ids)
-    WHERE s.score + d.sums[array_position(d.ids, s.{kind}_id)] = s.score
-        AND (s.child_profile_id, s.{kind}_id) NOT IN (SELECT child_profile_id, id FROM written)
+    SELECT FROM delta d CROSS JOIN LATERAL (
+        SELECT child_profile_id, {kind}_id AS id, score FROM {kind}_score WHERE child_profile_id = d.child_profile_id
+        OFFSET 0 -- profile by profile, however few rows the table had when this was planned
+    ) s
+    WHERE s.id = ANY (d.ids) AND s.score + d.sums[array_position(d.ids, s.id)] = s.score
+        AND (s.child_profile_id, s.id) NOT IN (SELECT child_profile_id, id FROM written)
 )` + refuse + ` FROM (SELECT FROM written UNION ALL SELECT FROM kept) there HAVING count(*) <> cardinality($4)`
 
 	// The same for one profile with a great many sums: each is looked up.

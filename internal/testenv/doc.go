@@ -24,7 +24,8 @@
 // Servers listen on 127.0.0.1, on a port from a range that the kernel hands to nobody, so
 // that a stopped server finds its port still free when it is started again. What is
 // committed survives Crash only on a server started with Durable, and what a Redis has
-// acknowledged survives Kill only with AppendOnly.
+// acknowledged survives Kill only with AppendOnly. A test that takes the power from a server
+// puts its data on a disk of the package disk, with PostgresIn or RedisIn, and uses CutOff.
 //
 // Nothing outlives the process that asked for it. Close removes server and folder; should
 // the process be killed first, the kernel ends the servers, and the next process to use

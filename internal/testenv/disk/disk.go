@@ -25,6 +25,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -71,7 +72,8 @@ func (l *Loss) Add(other Loss) {
 }
 
 func (l Loss) String() string {
-	return fmt.Sprintf("in %d files %d pages dropped, %d kept (%d torn); appended bytes %d dropped, %d kept; names %d dropped, %d kept",
+	return fmt.Sprintf("in %d files %d pages dropped, %d kept (%d torn); "+
+		"appended bytes %d dropped, %d kept; names %d dropped, %d kept",
 		l.Files, l.PagesDropped, l.PagesKept, l.PagesTorn, l.BytesDropped, l.BytesKept, l.NamesDropped, l.NamesKept)
 }
 
@@ -112,7 +114,7 @@ type Disk struct {
 // right to mount.
 func Mount() (*Disk, error) {
 	removeAbandoned()
-	folder, err := os.MkdirTemp("", namePrefix)
+	folder, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", namePrefix, os.Getpid()))
 	if err != nil {
 		return nil, fmt.Errorf("make a folder for a disk: %w", err)
 	}
@@ -225,11 +227,15 @@ func (d *Disk) restart() {
 }
 
 func (d *Disk) mount() error {
-	server, err := fuse.NewServer(&fileSystem{RawFileSystem: fuse.NewDefaultRawFileSystem(), Disk: d}, d.folder, &fuse.MountOptions{
+	f := &fileSystem{RawFileSystem: fuse.NewDefaultRawFileSystem(), Disk: d}
+	syscall.ForkLock.RLock()
+	server, err := fuse.NewServer(f, d.folder, &fuse.MountOptions{
 		AllowOther: true, Options: []string{"default_permissions"}, DirectMountStrict: true,
 		FsName: fsName, Name: fsName, Logger: log.New(os.Stderr, "disk: ", 0),
 		DisableXAttrs: true, DisableReadDirPlus: true, ExplicitDataCacheControl: true,
 	})
+	keepFromChildren()
+	syscall.ForkLock.RUnlock()
 	if err != nil {
 		return fmt.Errorf("mount a disk: %w", err)
 	}
@@ -259,19 +265,35 @@ func (d *Disk) unmount() error {
 	}
 }
 
-// removeAbandoned unmounts what processes left that were killed before they could: the kernel
-// has no one to ask about these.
+// removeAbandoned unmounts what processes left that were killed before they could. It asks these disks for
+// nothing: they would not answer.
 func removeAbandoned() {
 	mounts, _ := os.ReadFile("/proc/self/mounts")
 	for line := range strings.Lines(string(mounts)) {
 		words := strings.Fields(line)
-		if len(words) < 2 || words[0] != fsName || !strings.HasPrefix(filepath.Base(words[1]), namePrefix) {
+		if len(words) < 2 || words[0] != fsName {
 			continue
 		}
-		var statfs syscall.Statfs_t // the kernel remembers no answer to this, and a frozen disk answers
-		if errors.Is(syscall.Statfs(words[1], &statfs), syscall.ENOTCONN) {
+		var pid int
+		_, err := fmt.Sscanf(filepath.Base(words[1]), namePrefix+"%d-", &pid)
+		if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			_ = syscall.Unmount(words[1], syscall.MNT_FORCE) // what still waits for it fails
 			_ = syscall.Unmount(words[1], syscall.MNT_DETACH)
 			_ = os.Remove(words[1])
+		}
+	}
+}
+
+// keepFromChildren keeps what the kernel asks a file system of this process from being handed
+// down to programs that we start. If a server had it, the kernel would wait for its answers
+// when we are dead.
+func keepFromChildren() {
+	files, _ := filepath.Glob("/proc/self/fd/*")
+	for _, file := range files {
+		if to, _ := os.Readlink(file); to == "/dev/fuse" {
+			if fd, err := strconv.Atoi(filepath.Base(file)); err == nil {
+				syscall.CloseOnExec(fd)
+			}
 		}
 	}
 }

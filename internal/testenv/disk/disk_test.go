@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -89,11 +91,6 @@ func (d folder) fsync(name string) {
 	require.NoError(d.t, f.Close())
 }
 
-func (d folder) rename(from, to string) {
-	d.t.Helper()
-	require.NoError(d.t, os.Rename(d.path(from), d.path(to)))
-}
-
 func (d folder) lose(survival disk.Survival, seed uint64) disk.Loss {
 	d.t.Helper()
 	d.Freeze()
@@ -121,56 +118,77 @@ func (d folder) holds(files map[string]string) {
 
 type files = map[string]string
 
+// run does what the words say, as a shell would.
+func (d folder) run(commands string) {
+	d.t.Helper()
+	for command := range strings.SplitSeq(commands, ", ") {
+		var err error
+		switch words := strings.Fields(command); words[0] {
+		case "write":
+			d.write(words[1], words[2])
+		case "add":
+			d.add(words[1], words[2])
+		case "sync":
+			d.fsync(words[1])
+		case "size":
+			size, _ := strconv.ParseInt(words[2], 10, 64)
+			err = os.Truncate(d.path(words[1]), size)
+		case "mv":
+			err = os.Rename(d.path(words[1]), d.path(words[2]))
+		case "ln":
+			err = os.Link(d.path(words[1]), d.path(words[2]))
+		case "rm":
+			err = os.RemoveAll(d.path(words[1]))
+		case "mkdir":
+			err = os.Mkdir(d.path(words[1]), 0o700)
+		default:
+			d.t.Fatalf("what is %q?", command)
+		}
+		require.NoError(d.t, err, command)
+	}
+}
+
 func TestPowerLoss(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct {
-		do   func(d folder) // to the file "a" that holds "old", both synced
-		seen files          // before the loss
-		left files          // after it
-	}{
-		"overwritten":             {func(d folder) { d.write("a", "new") }, files{"a": "new"}, files{"a": "old"}},
-		"overwritten and synced":  {func(d folder) { d.write("a", "new"); d.fsync("a") }, files{"a": "new"}, files{"a": "new"}},
-		"written after the sync":  {func(d folder) { d.add("a", "1"); d.fsync("a"); d.add("a", "2") }, files{"a": "old12"}, files{"a": "old1"}},
-		"truncated":               {func(d folder) { _ = os.Truncate(d.path("a"), 1) }, files{"a": "o"}, files{"a": "old"}},
-		"truncated and synced":    {func(d folder) { _ = os.Truncate(d.path("a"), 1); d.fsync("a") }, files{"a": "o"}, files{"a": "o"}},
-		"truncated and made long": {func(d folder) { _ = os.Truncate(d.path("a"), 1); _ = os.Truncate(d.path("a"), 3); d.fsync("a") }, files{"a": "o\x00\x00"}, files{"a": "o\x00\x00"}},
-		"created":                 {func(d folder) { d.write("b", "b") }, files{"a": "old", "b": "b"}, files{"a": "old"}},
-		"created and synced":      {func(d folder) { d.write("b", "b"); d.fsync("b") }, files{"a": "old", "b": "b"}, files{"a": "old", "b": "b"}},
-		"name synced, not data":   {func(d folder) { d.write("b", "b"); d.fsync(".") }, files{"a": "old", "b": "b"}, files{"a": "old", "b": ""}},
-		"renamed":                 {func(d folder) { d.rename("a", "b") }, files{"b": "old"}, files{"a": "old"}},
-		"renamed, folder synced":  {func(d folder) { d.rename("a", "b"); d.fsync(".") }, files{"b": "old"}, files{"b": "old"}},
-		"renamed, file synced":    {func(d folder) { d.rename("a", "b"); d.fsync("b") }, files{"b": "old"}, files{"b": "old"}},
-		"replaced":                {func(d folder) { d.write("b", "new"); d.fsync("b"); d.rename("b", "a") }, files{"a": "new"}, files{"a": "old", "b": "new"}},
-		"replaced, folder synced": {func(d folder) { d.write("b", "new"); d.fsync("b"); d.rename("b", "a"); d.fsync(".") }, files{"a": "new"}, files{"a": "new"}},
-		"replaced, data not":      {func(d folder) { d.write("b", "new"); d.rename("b", "a"); d.fsync(".") }, files{"a": "new"}, files{"a": ""}},
-		"linked":                  {func(d folder) { _ = os.Link(d.path("a"), d.path("b")) }, files{"a": "old", "b": "old"}, files{"a": "old"}},
-		"linked, folder synced":   {func(d folder) { _ = os.Link(d.path("a"), d.path("b")); d.fsync(".") }, files{"a": "old", "b": "old"}, files{"a": "old", "b": "old"}},
-		"removed":                 {func(d folder) { _ = os.Remove(d.path("a")) }, files{}, files{"a": "old"}},
-		"removed, folder synced":  {func(d folder) { _ = os.Remove(d.path("a")); d.fsync(".") }, files{}, files{}},
-		"removed and made again":  {func(d folder) { _ = os.Remove(d.path("a")); d.write("a", "new"); d.fsync("a") }, files{"a": "new"}, files{"a": "new"}},
-		"in a folder":             {func(d folder) { _ = os.Mkdir(d.path("d"), 0o700); d.write("d/b", "b"); d.fsync("d/b") }, files{"a": "old", "d/b": "b"}, files{"a": "old", "d/b": "b"}},
-		"moved to a folder":       {func(d folder) { _ = os.Mkdir(d.path("d"), 0o700); d.rename("a", "d/a") }, files{"d/a": "old"}, files{"a": "old"}},
-		"moved, that synced":      {func(d folder) { _ = os.Mkdir(d.path("d"), 0o700); d.rename("a", "d/a"); d.fsync("d") }, files{"d/a": "old"}, files{"d/a": "old"}},
-		"folder renamed": {func(d folder) {
-			_ = os.Mkdir(d.path("d"), 0o700)
-			d.rename("a", "d/a")
-			d.rename("d", "e")
-			d.fsync(".")
-		}, files{"e/a": "old"}, files{"e/a": "old"}},
-		"folder removed": {func(d folder) {
-			_ = os.Mkdir(d.path("d"), 0o700)
-			d.rename("a", "d/a")
-			_ = os.RemoveAll(d.path("d"))
-			d.fsync(".")
-		}, files{}, files{}},
+	for commands, test := range map[string]struct {
+		seen files // before the loss
+		left files // after it
+	}{ // of the file a, which holds "old"; both are synced
+		"write a new":                   {files{"a": "new"}, files{"a": "old"}},
+		"write a new, sync a":           {files{"a": "new"}, files{"a": "new"}},
+		"add a 1, sync a, add a 2":      {files{"a": "old12"}, files{"a": "old1"}},
+		"size a 1":                      {files{"a": "o"}, files{"a": "old"}},
+		"size a 1, sync a":              {files{"a": "o"}, files{"a": "o"}},
+		"size a 1, size a 3, sync a":    {files{"a": "o\x00\x00"}, files{"a": "o\x00\x00"}},
+		"write b b":                     {files{"a": "old", "b": "b"}, files{"a": "old"}},
+		"write b b, sync b":             {files{"a": "old", "b": "b"}, files{"a": "old", "b": "b"}},
+		"write b b, sync .":             {files{"a": "old", "b": "b"}, files{"a": "old", "b": ""}},
+		"mv a b":                        {files{"b": "old"}, files{"a": "old"}},
+		"mv a b, sync .":                {files{"b": "old"}, files{"b": "old"}},
+		"mv a b, sync b":                {files{"b": "old"}, files{"b": "old"}},
+		"write b b, sync b, mv b a":     {files{"a": "b"}, files{"a": "old", "b": "b"}},
+		"write b b, mv b a, sync a":     {files{"a": "b"}, files{"a": "b"}},
+		"write b b, mv b a, sync .":     {files{"a": "b"}, files{"a": ""}},
+		"ln a b":                        {files{"a": "old", "b": "old"}, files{"a": "old"}},
+		"ln a b, sync .":                {files{"a": "old", "b": "old"}, files{"a": "old", "b": "old"}},
+		"rm a":                          {files{}, files{"a": "old"}},
+		"rm a, sync .":                  {files{}, files{}},
+		"rm a, write a new, sync a":     {files{"a": "new"}, files{"a": "new"}},
+		"mkdir d, write d/b b, sync d":  {files{"a": "old", "d/b": "b"}, files{"a": "old", "d/b": ""}},
+		"mkdir d, mv a d/a":             {files{"d/a": "old"}, files{"a": "old"}},
+		"mkdir d, mv a d/a, sync d":     {files{"d/a": "old"}, files{"d/a": "old"}},
+		"mkdir d, mv a d/a, sync .":     {files{"d/a": "old"}, files{"d/a": "old"}},
+		"mkdir d, mv a d/a, mv d e":     {files{"e/a": "old"}, files{"a": "old"}},
+		"mkdir d, mv a d/a, rm d":       {files{}, files{"a": "old"}},
+		"mkdir d, ln a d/a, rm d, rm a": {files{}, files{"a": "old"}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(commands, func(t *testing.T) {
 			t.Parallel()
 			d := mount(t)
 			d.write("a", "old")
 			d.Sync()
 
-			test.do(d)
+			d.run(commands)
 
 			d.holds(test.seen)
 			d.lose(disk.Nothing, 1)
@@ -196,6 +214,15 @@ func TestMappedFile(t *testing.T) {
 
 		d.holds(files{"a": left})
 	}
+}
+
+// TestNothingIsHandedDown: a program that we start has no part in the file system.
+func TestNothingIsHandedDown(t *testing.T) {
+	t.Parallel()
+	mount(t)
+	said, err := exec.CommandContext(t.Context(), "ls", "-l", "/proc/self/fd").CombinedOutput()
+	require.NoError(t, err)
+	require.NotContains(t, string(said), "fuse")
 }
 
 func TestRemovedFileStaysOpen(t *testing.T) {
@@ -240,7 +267,8 @@ func TestPagesSurviveAtRandom(t *testing.T) {
 			if at >= len(before) {
 				old = make([]byte, sector)
 			}
-			require.True(t, bytes.Equal(of, old) || bytes.Equal(of, after[:sector]), "sector at %d: %q", at, of)
+			require.True(t, bytes.Equal(of, old) || bytes.Equal(of, after[:sector]),
+				"sector at %d: %q", at, of)
 		}
 	}
 	t.Log(sum, sizes)

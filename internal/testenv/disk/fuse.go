@@ -120,7 +120,9 @@ func (f *fileSystem) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.At
 }
 
 // make adds an inode to a directory.
-func (f *fileSystem) make(in *fuse.InHeader, mode uint32, name, target string, out *fuse.EntryOut) fuse.Status {
+func (f *fileSystem) make(
+	in *fuse.InHeader, mode uint32, name, target string, out *fuse.EntryOut,
+) fuse.Status {
 	return f.do(in.NodeId, func(dir *inode) fuse.Status {
 		if dir.entries[name] != nil {
 			return fuse.Status(syscall.EEXIST)
@@ -346,6 +348,9 @@ func (f *fileSystem) ReleaseDir(in *fuse.ReleaseIn) {
 
 func (f *fileSystem) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
 	const blocks = 1 << 20
-	*out = fuse.StatfsOut{Blocks: blocks, Bfree: blocks, Bavail: blocks, Files: blocks, Ffree: blocks, Bsize: pageSize, Frsize: pageSize, NameLen: 255}
+	*out = fuse.StatfsOut{
+		Blocks: blocks, Bfree: blocks, Bavail: blocks, Files: blocks, Ffree: blocks,
+		Bsize: pageSize, Frsize: pageSize, NameLen: 255,
+	}
 	return fuse.OK
 }
