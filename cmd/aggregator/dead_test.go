@@ -209,7 +209,7 @@ func TestTooManyDead(t *testing.T) {
 		require.Equal(t, 1, r.code)
 		require.Empty(t, r.stdout)
 		require.Equal(t, "aggregator: source book-like-events halted: 50 of the last 50 entries cannot be applied (50 unknown_action), "+
-			"more than dead.max_share = 0.5 allows; the latest are still in Redis and nothing of them was written; "+
+			"more than dead.max_share = 0.5 allows; the latest are still in Redis and no dead letter of them was written; "+
 			"add the action to events.weights, and start again; or raise dead.max_share\n", r.said())
 	}
 	require.Empty(t, w.list(""))

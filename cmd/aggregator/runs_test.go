@@ -56,7 +56,7 @@ func TestRuns(t *testing.T) {
 	r = s.program("runs", "--kind", "drain")
 	r.requireDone(t)
 	require.Regexp(t, `(?m)^ID +KIND +STARTED +TOOK +OUTCOME +READ +APPLIED +DEAD +PROFILES +CHUNKS +RATE +HOST +VERSION +ERROR OR NOTE$`, r.stdout)
-	require.Regexp(t, `(?m)^\d+ +drain +\S+Z +\S+s +limited +2 +1 +1 +2 +1 +[\d,]+/s +\S+ +unknown +-$`, r.stdout)
+	require.Regexp(t, `(?m)^\d+ +drain +\S+Z +\S+s +limited +2 +1 +1 +1 +1 +[\d,]+/s +\S+ +unknown +-$`, r.stdout)
 	s.program("runs", "--last", "0").requireFailure(t, exitUsage, "--last = 0: want at least 1")
 }
 
