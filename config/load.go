@@ -87,6 +87,9 @@ func LogFormat(flags *pflag.FlagSet) string {
 	return c.Log.Format
 }
 
+// Given says whether a setting has a value that is not by default.
+func (c Config) Given(key string) bool { return c.origin[key] != "" && c.origin[key] != "default" }
+
 // givenFlags are the values of the flags that were given, by name.
 func givenFlags(flags *pflag.FlagSet) map[string]string {
 	given := map[string]string{}

@@ -7,12 +7,11 @@ import (
 	"net"
 	"syscall"
 
-	"aggregator/config"
 	"aggregator/internal/admin"
 )
 
 // listen takes http.addr, before anything else is begun. It says false if nobody is to
-// listen: the address is empty, or it is the default one and taken, as by a second
+// listen: the address is empty, or nobody has set it and the default one is taken, as by a second
 // instance that stands by on the same machine.
 func (a *app) listen(ctx context.Context) (net.Listener, bool, error) {
 	addr := a.cfg.HTTP.Addr
@@ -21,7 +20,7 @@ func (a *app) listen(ctx context.Context) (net.Listener, bool, error) {
 	}
 	listener, err := admin.Listen(ctx, addr)
 	switch {
-	case errors.Is(err, syscall.EADDRINUSE) && addr == config.Default().HTTP.Addr:
+	case errors.Is(err, syscall.EADDRINUSE) && !a.cfg.Given("http.addr"):
 		a.log.Warn("no health checks and no metrics: the default address is taken; give each instance an http.addr of its own", "http.addr", addr)
 		return nil, false, nil
 	case err != nil:

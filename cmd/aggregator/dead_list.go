@@ -20,9 +20,9 @@ func newDeadList(a *app) *cobra.Command {
 	var settled bool
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List dead letters, oldest first",
-		Long: `Lists the dead letters that are not settled, oldest first, with the beginning of what was
-pushed. It changes nothing. The JSON form has all of it, as text if it is valid UTF-8 and
+		Short: "List dead letters, by source and position",
+		Long: `Lists the dead letters that are not settled, of each source in the order of its positions, with
+the beginning of what was pushed. It changes nothing. The JSON form has all of it, as text if it is valid UTF-8 and
 always as base64.`,
 		Example: `  aggregator dead list
   aggregator dead list --reason unknown_profile,unknown_book --newer-than 10m
@@ -36,7 +36,7 @@ always as base64.`,
 		if err != nil {
 			return err
 		}
-		filter.Settled = settled
+		filter.Settled, filter.ByPosition = settled, true
 		pool, err := a.openPostgres(cmd.Context(), 1)
 		if err != nil {
 			return err

@@ -48,8 +48,9 @@ command fail.`,
 		if chosen.one != nil {
 			return a.retryOne(cmd.Context(), pool, *chosen.one, out)
 		}
+		began := time.Now()
 		done, err := a.retryChosen(cmd.Context(), pool, chosen)
-		if reportErr := a.reportRetry(done, out); err == nil {
+		if reportErr := a.reportRetry(done, time.Since(began), out); err == nil {
 			err = reportErr
 		}
 		if dead := done.StillDead(); err == nil && dead > 0 {
@@ -92,6 +93,7 @@ func (a *app) retryOne(ctx context.Context, pool *pgxpool.Pool, id ledger.Letter
 	if err != nil {
 		return err
 	}
+	began := time.Now()
 	done, err := a.retrier(pool).Retry(ctx, []ledger.Letter{letter})
 	switch {
 	case err != nil:
@@ -102,7 +104,7 @@ func (a *app) retryOne(ctx context.Context, pool *pgxpool.Pool, id ledger.Letter
 	for why := range done.Failed {
 		return fmt.Errorf("%s still cannot be applied: %s", id, why)
 	}
-	return a.reportRetry(done, out)
+	return a.reportRetry(done, time.Since(began), out)
 }
 
 // findUnsettled is FindLetter for those who want to settle it.
@@ -114,8 +116,8 @@ func findUnsettled(ctx context.Context, pool *pgxpool.Pool, id ledger.LetterID) 
 	return letter, err
 }
 
-func (a *app) reportRetry(done aggregator.Retried, out *output) error {
-	report := retryReport{Tried: done.Tried(), Applied: int64(done.Applied), Before: int64(done.Before), StillDead: done.StillDead(), Why: done.Failed}
+func (a *app) reportRetry(done aggregator.Retried, took time.Duration, out *output) error {
+	report := retryReport{ElapsedSeconds: took.Seconds(), Tried: done.Tried(), Applied: int64(done.Applied), Before: int64(done.Before), StillDead: done.StillDead(), Why: done.Failed}
 	if report.Why == nil {
 		report.Why = map[string]int64{}
 	}
@@ -132,6 +134,8 @@ type retryReport struct {
 	Before    int64            `json:"settled_before"` // by another, after they had been listed
 	StillDead int64            `json:"still_dead"`
 	Why       map[string]int64 `json:"why"` // how many for each error
+
+	ElapsedSeconds float64 `json:"elapsed_seconds"`
 }
 
 func (r retryReport) print(w io.Writer) error {

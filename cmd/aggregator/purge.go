@@ -134,7 +134,8 @@ func (r *purgeRun) counts() ledger.Counts {
 // purgeReport is the outcome of a purge. Its names are those of the JSON form.
 type purgeReport struct {
 	DryRun         bool    `json:"dry_run"`
-	OlderThan      string  `json:"older_than"`
+	OlderThan      string  `json:"older_than"` // for people
+	OlderSeconds   float64 `json:"older_than_seconds"`
 	Deleted        int64   `json:"deleted"` // rows that the application had deleted
 	Thinned        int64   `json:"thinned"` // rows that the retention does not keep
 	FavoriteGenres int64   `json:"favorite_genres"`
@@ -147,7 +148,7 @@ type purgeReport struct {
 
 func newPurgeReport(o history.PurgeOptions, r history.PurgeResult, took time.Duration) purgeReport {
 	return purgeReport{
-		DryRun: o.DryRun, OlderThan: o.OlderThan.String(), Deleted: r.Deleted, Thinned: r.Thinned, FavoriteGenres: r.Genres, FavoriteTopics: r.Topics,
+		DryRun: o.DryRun, OlderThan: o.OlderThan.String(), OlderSeconds: o.OlderThan.Seconds(), Deleted: r.Deleted, Thinned: r.Thinned, FavoriteGenres: r.Genres, FavoriteTopics: r.Topics,
 		Complete: !r.Left, Batches: r.Batches, BusySeconds: r.Busy.Seconds(), ElapsedSeconds: took.Seconds(),
 	}
 }

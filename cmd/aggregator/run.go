@@ -28,7 +28,7 @@ as each loop turns, also when it waits for events or for a server to come back.
 
 At http.addr it answers /healthz, /readyz, /version and /metrics, and with http.pprof, to this
 machine alone, /debug/pprof/. An address that is taken is
-an error, but for the default one: then a second instance on a machine goes without.`,
+an error if it was set; if not, a second instance on a machine goes without.`,
 		Example: `  aggregator run
   AGGREGATOR_SOURCE_KIND=list aggregator run --log-level debug
   aggregator run --schedule-drain "30 2 * * *" --schedule-time-zone Europe/Berlin`,

@@ -142,4 +142,12 @@ func TestDefaultAddressTaken(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, listening)
 	require.Contains(t, said.String(), "http.addr=127.0.0.1:9464")
+
+	// The same address, if it was set, is one that somebody relies on.
+	t.Setenv("AGGREGATOR_HTTP_ADDR", "127.0.0.1:9464")
+	a.cfg, err = config.Load(nil)
+	require.NoError(t, err)
+	_, _, err = a.listen(t.Context())
+	require.ErrorContains(t, err, `http.addr = "127.0.0.1:9464": bind: address already in use; give it an address that is free, or none`)
+	require.Equal(t, exitFailed, exitCode(err))
 }

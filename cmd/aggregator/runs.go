@@ -100,7 +100,7 @@ func newRunLine(r ledger.Run) runLine {
 	return line
 }
 
-// String is a line about a run: "done after 1.2s at 2026-11-22T02:30:01Z, read 12,345".
+// String is a line about a run, and why it failed: "done after 1.2s at 2026-11-22T02:30:01Z, read 12,345, dead 1".
 func (l runLine) String() string {
 	last, word := l.Seen, "since"
 	switch l.Outcome {
@@ -111,7 +111,11 @@ func (l runLine) String() string {
 	default:
 		last, word = *l.Finished, "after "+l.took()+" at"
 	}
-	return fmt.Sprintf("%s %s %s, read %s, dead %s", l.Outcome, word, last.Format(time.RFC3339), grouped(l.Read), grouped(l.Dead))
+	text := fmt.Sprintf("%s %s %s, read %s, dead %s", l.Outcome, word, last.Format(time.RFC3339), grouped(l.Read), grouped(l.Dead))
+	if l.Error != "" {
+		text += ": " + strings.Join(strings.Fields(l.Error), " ")
+	}
+	return text
 }
 
 func (l runLine) took() string {

@@ -114,7 +114,10 @@ func (r *textRefresh) counts() ledger.Counts {
 
 func (a *app) printSearchText(out *output, dry bool, done searchtext.Result, took time.Duration) error {
 	if out.json() {
-		return writeJSON(a.stdout, done)
+		return writeJSON(a.stdout, struct {
+			searchtext.Result
+			ElapsedSeconds float64 `json:"elapsed_seconds"`
+		}{done, took.Seconds()})
 	}
 	verb := "wrote"
 	if dry {

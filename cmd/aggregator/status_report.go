@@ -22,7 +22,7 @@ type statusReport struct {
 	Schema   schemaStatus            `json:"schema"`
 	Sources  []sourceStatus          `json:"sources"`
 	Dead     map[events.Reason]int64 `json:"dead"` // letters that nobody has settled, by reason
-	Runs     []runLine               `json:"runs"` // the last one of each kind
+	Runs     []runLine               `json:"runs"` // of each kind the one that runs, then the last one that ended
 
 	Incidents []incidentLine  `json:"incidents"` // that nobody has accepted, of all sources in the database
 	Elsewhere []elsewhereLine `json:"elsewhere"` // sources that the settings do not name

@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"aggregator/internal/ledger"
+
 	"aggregator/config"
 	"aggregator/internal/aggregator"
 )
@@ -171,4 +173,18 @@ func TestStatusWatch(t *testing.T) {
 	go func() { _, _ = io.Copy(io.Discard, read) }()
 	require.NoError(t, <-ended)
 	s.program("status", "--watch=0s").requireFailure(t, exitUsage, "--watch=0s: want a time above 0")
+}
+
+// The service that runs comes before a later one that has ended, with the reason if it failed.
+func TestStatusShowsTheRunningServiceFirst(t *testing.T) {
+	s := newPair(t)
+	s.exec(`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, error, read, applied, dead, profiles, chunks) VALUES
+		('a', 'service', 'h', 'v', now() - interval '1 hour', now(), NULL, NULL, NULL, 0, 0, 0, 0, 0),
+		('b', 'service', 'h', 'v', now() - interval '2 minutes', now() - interval '1 minute', now() - interval '1 minute', 'failed', E'the role may\nnot', 0, 0, 0, 0, 0),
+		('c', 'drain', 'h', 'v', now() - interval '2 minutes', now() - interval '1 minute', now() - interval '1 minute', 'done', NULL, 0, 0, 0, 0, 0)`)
+	r, report := s.status()
+	r.requireDone(t)
+	require.Len(t, report.Runs, 3)
+	require.Equal(t, []ledger.Outcome{ledger.Done, ledger.Running, ledger.Failed}, []ledger.Outcome{report.Runs[0].Outcome, report.Runs[1].Outcome, report.Runs[2].Outcome})
+	require.Regexp(t, `(?m)^last service: running since \S+Z, read 0, dead 0\nlast service: failed after 1m0s at \S+Z, read 0, dead 0: the role may not$`, s.program("status").stdout)
 }

@@ -46,6 +46,8 @@ type Filter struct {
 	Sources   []string        // none: any
 	Settled   bool            // also those that are settled
 	Known     bool            // only those whose profile and book exist now
+
+	ByPosition bool // in the order of source and position, not oldest first
 }
 
 var (
@@ -96,8 +98,8 @@ func CountLetters(ctx context.Context, pool *pgxpool.Pool, f Filter) (int64, err
 	return n, nil
 }
 
-// LetterPages returns the letters that the filter chooses, oldest first, at most so many
-// at a time: a payload may be a megabyte. What is written after the first page was read
+// LetterPages returns the letters that the filter chooses, oldest first or by position, at most so
+// many at a time: a payload may be a megabyte. Each page goes on in an index where the one before ended. What is written after the first page was read
 // is left out, so that it comes to an end while a daemon writes more; what is settled
 // meanwhile may be left out too. An error ends it. Reads only.
 func LetterPages(ctx context.Context, pool *pgxpool.Pool, f Filter, page int) iter.Seq2[[]Letter, error] {
@@ -111,7 +113,7 @@ func LetterPages(ctx context.Context, pool *pgxpool.Pool, f Filter, page int) it
 		for {
 			where, args := f.where(at, last)
 			rows, _ := pool.Query(ctx, selectLetters+where+fmt.Sprintf(`
-ORDER BY created_at, source, position_ms, position_seq LIMIT %d`, page), args...) // its error is also that of the rows
+ORDER BY %s LIMIT %d`, f.order(), page), args...) // its error is also that of the rows
 			letters, err := pgx.CollectRows(rows, scanLetter)
 			if err != nil {
 				yield(nil, fmt.Errorf("reading dead letters: %w", err))
@@ -142,6 +144,13 @@ func (f Filter) clock(ctx context.Context, pool *pgxpool.Pool) (at dated, err er
 
 type dated struct{ now, latest time.Time }
 
+func (f Filter) order() string {
+	if f.ByPosition {
+		return `d.source, d.position_ms, d.position_seq`
+	}
+	return `d.created_at, d.source, d.position_ms, d.position_seq`
+}
+
 // where is the condition for what comes after a letter (nil: from the first on), with its
 // arguments. It names only what is asked for: the plans do not depend on the arguments,
 // and an optional condition would keep them from using the partial indexes.
@@ -163,7 +172,10 @@ func (f Filter) where(at dated, after *Letter) (string, []any) {
 	if f.NewerThan > 0 {
 		add(`d.created_at > ?`, at.now.Add(-f.NewerThan))
 	}
-	if !f.Settled {
+	switch {
+	case !f.Settled && f.ByPosition: // not in the words of the index by time, all of which each page would sort
+		add(`coalesce(d.settled_at, 'infinity') = 'infinity'`)
+	case !f.Settled:
 		add(`d.settled_at IS NULL`)
 	}
 	if len(f.Reasons) > 0 {
@@ -180,7 +192,10 @@ func (f Filter) where(at dated, after *Letter) (string, []any) {
 		add(`EXISTS (SELECT FROM child_profile p WHERE p.id = d.child_profile_id)`)
 		add(`EXISTS (SELECT FROM book b WHERE b.id = d.book_id)`)
 	}
-	if after != nil {
+	switch {
+	case after != nil && f.ByPosition:
+		add(`(d.source, d.position_ms, d.position_seq) > (?, ?, ?)`, after.Source, after.Position.Ms, after.Position.Seq)
+	case after != nil:
 		add(`(d.created_at, d.source, d.position_ms, d.position_seq) > (?, ?, ?, ?)`,
 			after.Created, after.Source, after.Position.Ms, after.Position.Seq)
 	}

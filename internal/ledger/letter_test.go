@@ -235,3 +235,20 @@ FROM generate_series(1, 20000) i`)
 		}, 20*time.Second, 10*time.Millisecond, tc.index)
 	}
 }
+
+// In the order of positions, whenever they were written, and along an index.
+func TestLettersByPosition(t *testing.T) {
+	pool := connect(t)
+	bury(t, pool, "b", 3*time.Hour, rejected(events.Malformed, 20), rejected(events.Malformed, 3))
+	bury(t, pool, "a", time.Hour, rejected(events.Malformed, 9), rejected(events.Malformed, 100))
+	bury(t, pool, "a", 2*time.Hour, rejected(events.Malformed, 10))
+	require.Equal(t, []string{"a 9-0", "a 10-0", "a 100-0", "b 3-0", "b 20-0"}, chosen(t, pool, ledger.Filter{ByPosition: true}))
+	require.Equal(t, []string{"b 3-0", "b 20-0", "a 10-0", "a 9-0", "a 100-0"}, chosen(t, pool, ledger.Filter{}))
+
+	rows, _ := pool.Query(t.Context(), `EXPLAIN SELECT * FROM aggregator.dead_letter d WHERE coalesce(d.settled_at, 'infinity') = 'infinity'
+		AND (d.source, d.position_ms, d.position_seq) > ('a', 9, 0) ORDER BY d.source, d.position_ms, d.position_seq LIMIT 100`)
+	plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	require.Contains(t, fmt.Sprint(plan), "Index Scan using dead_letter_pkey")
+	require.NotContains(t, fmt.Sprint(plan), "Sort")
+}

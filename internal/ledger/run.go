@@ -124,9 +124,10 @@ func (r Run) At(t time.Time) bool {
 	return !t.Before(r.Started) && !t.After(end)
 }
 
-// LatestRuns returns the latest run of each kind, by kind.
+// LatestRuns returns of each kind the latest run that runs, and then the latest that does not, by kind.
 func LatestRuns(ctx context.Context, pool *pgxpool.Pool) ([]Run, error) {
-	return collectRuns(ctx, pool, `SELECT DISTINCT ON (kind) `+selectRuns+`ORDER BY kind, id DESC`, unseen)
+	const ended = `outcome IS NOT NULL OR seen_at <= now() - $1::interval`
+	return collectRuns(ctx, pool, `SELECT DISTINCT ON (kind, `+ended+`) `+selectRuns+`ORDER BY kind, `+ended+`, id DESC`, unseen)
 }
 
 // Ends are when runs of a kind last ended.
