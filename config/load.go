@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/spf13/pflag"
 )
@@ -74,15 +75,12 @@ func Load(flags *pflag.FlagSet) (Config, error) {
 // LogFormat is log.format as far as it can be told, also when other settings are wrong; else the
 // default. flags may be nil.
 func LogFormat(flags *pflag.FlagSet) string {
-	c := Default()
+	var c Config
 	file, _ := readFile(flags)
-	for _, s := range settings {
-		if s.Key != "log.format" {
-			continue
-		}
-		if text, _, err := s.find(givenFlags(flags), file); err == nil {
-			_ = s.value(&c).Set(text) // leaves the default alone if it is wrong
-		}
+	s := settings[slices.IndexFunc(settings, func(s setting) bool { return s.Key == "log.format" })]
+	text, _, err := s.find(givenFlags(flags), file)
+	if err != nil || s.value(&c).Set(text) != nil {
+		return s.Default
 	}
 	return c.Log.Format
 }

@@ -193,3 +193,16 @@ func TestHTTPAddr(t *testing.T) {
 	require.Equal(t, ":0", addr())
 	require.Equal(t, "localhost:1", addr("--http-addr=localhost:1"))
 }
+
+// The log has its form also when something else is wrong, and libpq's variables are, too.
+func TestLogFormatWithWrongSettings(t *testing.T) {
+	isolate(t)
+	t.Setenv("PGSERVICE", "nowhere")
+	require.Equal(t, "auto", config.LogFormat(nil))
+	writeFile(t, "aggregator.yaml", "log: {format: text}\nnothing: 1\n")
+	require.Equal(t, "text", config.LogFormat(nil))
+	t.Setenv("AGGREGATOR_LOG_FORMAT", "json")
+	require.Equal(t, "json", config.LogFormat(nil))
+	t.Setenv("AGGREGATOR_LOG_FORMAT", "xml")
+	require.Equal(t, "auto", config.LogFormat(nil))
+}

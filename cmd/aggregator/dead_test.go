@@ -101,7 +101,7 @@ func TestDeadList(t *testing.T) {
 		"--older-than 1h --newer-than 3h":       "4-0",
 		"--profile 1":                           "3-0 4-0",
 		"--source other":                        "",
-		"--source " + key + " --limit 1":        "4-0", // the oldest
+		"--source " + key + " --limit 1":        "2-0", // the first
 		"--limit 0":                             "2-0 3-0 4-0 5-0 6-0",
 		"--limit 2 --newer-than 1h --profile 2": "2-0",
 	} {
@@ -154,7 +154,7 @@ func TestDeadRetry(t *testing.T) {
 	require.Equal(t, "applied 1 of 1 dead letters; 0 settled before, 0 still dead\n", w.run("dead retry book-like-events 1-0"))
 	w.program("dead retry book-like-events 1-0").requireFailure(t, 1, "book-like-events 1-0: the dead letter is settled already: applied at 2")
 	require.InDelta(t, 2, w.score(2), 0)
-	require.JSONEq(t, `{"tried": 1, "applied": 1, "settled_before": 0, "still_dead": 0, "why": {}}`, w.run("dead retry --profile 2 -o json"))
+	require.JSONEq(t, `{"tried": 1, "applied": 1, "settled_before": 0, "still_dead": 0, "why": {}}`, untimed(w.run("dead retry --profile 2 -o json")))
 	require.InDelta(t, 4, w.score(2), 0)
 	require.Equal(t, "applied 0 of 0 dead letters; 0 settled before, 0 still dead\n", w.run("dead retry --profile 2"))
 

@@ -54,6 +54,11 @@ func (r result) requireFailure(t *testing.T, code int, message string) {
 	require.NotContains(t, r.stderr, "hunter2")
 }
 
+// untimed is a report in JSON without how long it took.
+func untimed(document string) string {
+	return regexp.MustCompile(`,\s*"elapsed_seconds": [0-9.e-]+`).ReplaceAllString(document, "")
+}
+
 // lastWords are those of run and drain, in the forms of the log.
 var lastWords = regexp.MustCompile(`(?m)^.*(?:level=|"level":")(?:ERROR|WARN)"? .*|^.*"level":"(?:ERROR|WARN)".*`)
 

@@ -83,7 +83,7 @@ func TestPurgeCommand(t *testing.T) {
 	require.Equal(t, 1500, w.left())
 	require.Positive(t, report.BusySeconds)
 	require.Equal(t, purgeReport{
-		OlderThan: "744h0m0s", Deleted: 1500, FavoriteGenres: 1500, FavoriteTopics: 1500, Complete: true, Batches: 2,
+		OlderThan: "744h0m0s", OlderSeconds: 744 * 3600, Deleted: 1500, FavoriteGenres: 1500, FavoriteTopics: 1500, Complete: true, Batches: 2,
 		BusySeconds: report.BusySeconds, ElapsedSeconds: report.ElapsedSeconds,
 	}, report)
 

@@ -170,7 +170,7 @@ func TestServiceIsLeftAlone(t *testing.T) {
 			sup.start()
 			require.Equal(t, tc.code, sup.ended(), sup.said())
 			require.Equal(t, 1, sup.started())
-			require.Contains(t, sup.said(), tc.want)
+			require.Contains(t, result{stderr: sup.said()}.said(), tc.want)
 			require.Equal(t, 1, strings.Count(sup.said(), "\n"), sup.said())
 		})
 	}

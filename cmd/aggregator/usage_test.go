@@ -17,7 +17,7 @@ func TestWrongUsage(t *testing.T) {
 		"flag without value": {"config check --log-level", "flag needs an argument: --log-level"},
 		"secret as a flag":   {"config check --redis-url=x", "unknown flag: --redis-url"},
 		"argument too many":  {"migrate up now", `unexpected argument "now"; see aggregator migrate up --help`},
-		"group alone":        {"migrate", "migrate: want one of status, up"},
+		"group alone":        {"migrate", "migrate: want one of down, status, up"},
 		"group, misspelt":    {"config chek", `unknown command "chek", perhaps check`},
 		"unknown shell":      {"completion cmd", `unknown command "cmd"`},
 		"unknown form":       {"migrate status -o xml", "want text or json"},
