@@ -299,6 +299,9 @@ func TestControlsOfPowerLoss(t *testing.T) {
 			}
 			t.Fatal("the suite does not find out that events are lost")
 		})
+		if o.arguments != nil {
+			continue // while a sync takes its time, everysec puts off the write itself, which a kill loses, too
+		}
 		t.Run(control.name+", killed only", func(t *testing.T) {
 			o.kept = true
 			r := o.reveal(t)
