@@ -21,7 +21,7 @@ build: ## build bin/aggregator and bin/loadgen
 .PHONY: test
 test: ## run all tests against private servers, installing these first if need be
 	scripts/provision
-	go test -race -timeout 15m ./...
+	go test -race -timeout 30m ./...
 
 .PHONY: lint
 lint: $(GOLANGCI) ## check form and look for mistakes
