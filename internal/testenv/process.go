@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	startTimeout = 30 * time.Second
+	startTimeout = 2 * time.Minute // before it recovers, PostgreSQL syncs every file, twice
 	stopTimeout  = 30 * time.Second
 	pollInterval = 5 * time.Millisecond
 )
