@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"aggregator/internal/aggregator"
 	"aggregator/internal/audit"
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
@@ -47,6 +48,19 @@ func (f *fixture) requireEven() {
 	f.t.Helper()
 	for _, b := range f.auditor()() {
 		require.True(f.t, b.Even(), "%s; %+v", b.Complaint(), b)
+	}
+}
+
+// requireNoIncident says that nothing was taken for a server that went back, or for a loss, and that nothing is.
+func (f *fixture) requireNoIncident() {
+	f.t.Helper()
+	require.Zero(f.t, f.count(`SELECT count(*) FROM aggregator.incident`))
+	sources, err := events.Sources(f.daemon.redis, f.source)
+	require.NoError(f.t, err)
+	for _, source := range sources {
+		found, err := aggregator.Recognise(f.ctx, f.pool, source)
+		require.NoError(f.t, err)
+		require.Empty(f.t, found)
 	}
 }
 
@@ -94,9 +108,13 @@ func TestAuditUnderLoad(t *testing.T) {
 				done = pushed.Load() && service.Stats().Read+second.Stats().Read >= load
 				for _, b := range audit() {
 					require.True(t, b.Even(), "%s; %+v", b.Complaint(), b)
+					require.Empty(t, b.Unrecorded())
 					if taken++; b.InHand > 0 {
 						inHand++
 					}
+				}
+				if taken%10 == 0 {
+					f.requireNoIncident()
 				}
 				if c.lags && taken%50 == 0 {
 					require.NoError(t, f.redis.XReadGroup(f.ctx, &redis.XReadGroupArgs{
@@ -111,6 +129,7 @@ func TestAuditUnderLoad(t *testing.T) {
 			require.NoError(t, <-service.ended)
 			require.NoError(t, <-second.ended)
 			f.requireEven()
+			f.requireNoIncident()
 			assert.Equal(t, f.expected().applied, f.found().applied)
 		})
 	}

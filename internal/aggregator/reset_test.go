@@ -47,6 +47,7 @@ func TestResetBesideDrains(t *testing.T) {
 				require.NoError(t, <-s.ended)
 			}
 			f.requireEven()
+			f.requireNoIncident()
 
 			f.exec(`DELETE FROM aggregator.dead_letter WHERE source LIKE '%@%'`) // their entries were read again
 			got, want := f.found(), f.expected()
