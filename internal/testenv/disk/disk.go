@@ -148,8 +148,8 @@ func New(t testing.TB) *Disk {
 // Folder is where the disk is mounted; it stays the same.
 func (d *Disk) Folder() string { return d.folder }
 
-// SetDelay sets how long a sync takes, zero at first. A power loss in that time finds the
-// data not synced.
+// SetDelay sets how long a sync takes that has something to do, zero at first. A power loss in
+// that time finds the data not synced.
 func (d *Disk) SetDelay(delay time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

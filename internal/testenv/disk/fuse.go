@@ -288,17 +288,21 @@ func (f *fileSystem) Writev(_ <-chan struct{}, _ *fuse.WriteIn, _ [][]byte) (uin
 }
 
 func (f *fileSystem) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	if !f.enter() {
-		return fuse.EIO
-	}
-	delay, lies := f.delay, f.lies
-	f.mu.Unlock()
-	if lies {
+	var delay time.Duration
+	status := f.do(in.NodeId, func(n *inode) fuse.Status {
+		if !f.lies && (n.unsynced() || f.about(n) > 0) {
+			delay = f.delay
+		}
 		return fuse.OK
+	})
+	if status != fuse.OK {
+		return status
 	}
 	time.Sleep(delay)
 	return f.do(in.NodeId, func(n *inode) fuse.Status {
-		f.sync(n)
+		if !f.lies {
+			f.sync(n)
+		}
 		return fuse.OK
 	})
 }

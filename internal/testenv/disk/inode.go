@@ -252,17 +252,22 @@ func (d *Disk) settle(n int) {
 	d.log = d.log[n:]
 }
 
+// about is how many changes of directories there are up to the last that is about a file or a
+// directory.
+func (d *Disk) about(n *inode) int {
+	for i, c := range slices.Backward(d.log) {
+		if c.about == n || slices.ContainsFunc(c.edits, func(e edit) bool { return e.dir == n }) {
+			return i + 1
+		}
+	}
+	return 0
+}
+
 // sync puts a file or directory on the disk, with all changes of directories up to the last
 // that is about it.
 func (d *Disk) sync(n *inode) {
 	n.sync()
-	for i := len(d.log) - 1; i >= 0; i-- {
-		c := d.log[i]
-		if c.about == n || slices.ContainsFunc(c.edits, func(e edit) bool { return e.dir == n }) {
-			d.settle(i + 1)
-			return
-		}
-	}
+	d.settle(d.about(n))
 }
 
 // lose makes what is on the disk that which a power loss leaves there.
