@@ -138,9 +138,9 @@ func (e *engine) elsewhere(ctx context.Context) ([]events.Elsewhere, error) {
 		log := e.app.log.With("source", line.Source, "waiting", found[i].Waiting)
 		switch {
 		case drainable(found[i]):
-			log.Warn("entries wait in a former source of the same key (source.partitions, source.kind): draining it, too")
+			log.Warn("entries wait in a former source of the same key: draining it, too")
 		case line.Former && found[i].Waiting > 0:
-			log.Error("entries wait in a former source of the same key, and it cannot be drained", "problem", line.Problem)
+			log.Error("entries wait in a former source, and it cannot be drained", "problem", line.Problem)
 		default:
 			log.Warn("a source that the settings do not name is not drained", "problem", line.Problem)
 		}
@@ -149,7 +149,9 @@ func (e *engine) elsewhere(ctx context.Context) ([]events.Elsewhere, error) {
 }
 
 // drainFormer drains the former sources among those that were found, and returns how many entries it left.
-func (e *engine) drainFormer(ctx context.Context, found []events.Elsewhere, limits aggregator.Limits) (left int64, err error) {
+func (e *engine) drainFormer(
+	ctx context.Context, found []events.Elsewhere, limits aggregator.Limits,
+) (left int64, err error) {
 	spent := false
 	for _, one := range found {
 		if !drainable(one) {
@@ -166,7 +168,8 @@ func (e *engine) drainFormer(ctx context.Context, found []events.Elsewhere, limi
 			return left, err
 		}
 		done := former.Stats()
-		e.app.log.Info("drained a former source", "source", one.Source.Name(), "read", done.Read, "applied", done.Applied, "dead", done.Dead, "left", rest)
+		e.app.log.Info("drained a former source", "source", one.Source.Name(),
+			"read", done.Read, "applied", done.Applied, "dead", done.Dead, "left", rest)
 		left += rest
 		if limits.MaxEvents > 0 {
 			limits.MaxEvents -= done.Read
@@ -179,7 +182,8 @@ func (e *engine) drainFormer(ctx context.Context, found []events.Elsewhere, limi
 	return left, nil
 }
 
-// waitingEverywhere is Aggregator.Waiting with what waits in former sources that can be drained. That nothing can be drained is an error.
+// waitingEverywhere is Aggregator.Waiting with what waits in former sources that can be drained.
+// That nothing can be drained is an error.
 func (e *engine) waitingEverywhere(ctx context.Context) (int64, error) {
 	found, err := e.elsewhere(ctx)
 	if err != nil {

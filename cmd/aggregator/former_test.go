@@ -121,7 +121,8 @@ func TestFormerSourcesWithinLimits(t *testing.T) {
 	require.EqualValues(t, 26, s.number(scoreOfBori))
 }
 
-// The key of a source holds the other kind: nothing can be drained, and it is said what waits and what to set.
+// The key of a source holds the other kind: nothing can be drained, and it is said what waits and
+// what to set.
 func TestKindChangedOnTheSameKey(t *testing.T) {
 	for name, tc := range map[string]struct {
 		kind string

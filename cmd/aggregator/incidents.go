@@ -31,7 +31,10 @@ type incidentLine struct {
 func newIncidentLines(all []ledger.Incident) []incidentLine {
 	lines := make([]incidentLine, len(all))
 	for i, one := range all {
-		lines[i] = incidentLine{one.Source, one.Kind, one.From.String(), one.To.String(), one.Entries, one.Retained, one.Lost(), one.Detected.UTC(), one.String()}
+		lines[i] = incidentLine{
+			Source: one.Source, Kind: one.Kind, From: one.From.String(), To: one.To.String(),
+			Entries: one.Entries, Retained: one.Retained, Lost: one.Lost(), Detected: one.Detected.UTC(), Text: one.String(),
+		}
 	}
 	return lines
 }
@@ -52,9 +55,9 @@ func openIncidents(ctx context.Context, pool *pgxpool.Pool, sources []*events.So
 	}), err
 }
 
-// lookBack looks, once a drain has ended, whether anything is missing. It returns all open incidents of its sources,
-// and an error that says so, or that entries wait where it cannot drain them. A drain that was told to stop looks at what is
-// recorded only.
+// lookBack looks, once a drain has ended, whether anything is missing. It returns all open
+// incidents of its sources, and an error that says so, or that entries wait where it cannot drain
+// them. A drain that was told to stop looks at what is recorded only.
 func (a *app) lookBack(ctx context.Context, engine *engine) ([]ledger.Incident, error) {
 	stopped := ctx.Err() != nil
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), serverTimeout)
@@ -75,7 +78,7 @@ func (a *app) lookBack(ctx context.Context, engine *engine) ([]ledger.Incident, 
 	}
 	open, err := openIncidents(ctx, engine.pool, sources)
 	if err == nil && len(open) > 0 {
-		err = fmt.Errorf("%d incidents are open: aggregator verify shows what they are about, and verify --accept ends them", len(open))
+		err = fmt.Errorf("open incidents: %d; aggregator verify shows the accounts, and verify --accept ends them", len(open))
 	}
 	return open, errors.Join(err, trouble)
 }
@@ -164,8 +167,8 @@ func stranded(all []events.Elsewhere) error {
 	return fmt.Errorf("entries wait in former sources that cannot be drained: %s", strings.Join(texts, "; "))
 }
 
-// mistaken says that the settings most likely name the wrong key: there never was anything at it, and entries wait at another that
-// PostgreSQL knows. It is nil if not.
+// mistaken says that the settings most likely name the wrong key: there never was anything at it,
+// and entries wait at another that PostgreSQL knows. It is nil if not.
 func mistaken(ctx context.Context, to *servers, all []events.Elsewhere) error {
 	waiting := ""
 	for _, line := range newElsewhereLines(all) {
@@ -185,6 +188,6 @@ func mistaken(ctx context.Context, to *servers, all []events.Elsewhere) error {
 			return err
 		}
 	}
-	return fmt.Errorf("nothing was ever pushed to %s in this Redis, and PostgreSQL has processed entries of %s: see source.key, source.kind, source.partitions and redis.url",
-		to.sources[0].Key(), waiting)
+	return fmt.Errorf("nothing was ever pushed to %s in this Redis, and PostgreSQL has processed entries of %s: "+
+		"see source.key, source.kind, source.partitions and redis.url", to.sources[0].Key(), waiting)
 }

@@ -95,7 +95,7 @@ func (s *pair) requireOneIncident(kind ledger.IncidentKind) incidentLine {
 	report, r := s.drained(exitFailed)
 	require.Len(s.t, report.Incidents, 1, r.stdout)
 	require.Equal(s.t, kind, report.Incidents[0].Kind)
-	require.Contains(s.t, r.stderr, "1 incidents are open")
+	require.Contains(s.t, r.stderr, "open incidents: 1;")
 	require.Equal(s.t, 1, strings.Count(r.stderr, " incident="), r.stderr)
 	return report.Incidents[0]
 }

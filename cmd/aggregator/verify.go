@@ -100,7 +100,7 @@ in the list of runs.`,
 		case err == nil && bad > 0:
 			err = fmt.Errorf("the books of %d of %d sources do not balance", bad, len(all))
 		case err == nil && open > 0:
-			err = fmt.Errorf("%d incidents are open: verify --accept ends them", open)
+			err = fmt.Errorf("open incidents: %d; verify --accept ends them", open)
 		}
 		return err
 	})
@@ -110,12 +110,13 @@ in the list of runs.`,
 // kindAccept is the kind of runs that accept incidents.
 const kindAccept = "accept"
 
-// accept ends the open incidents of the sources, those that are found now among them, once it has shown them, and
-// keeps a record of it.
+// accept ends the open incidents of the sources, those that are found now among them, once it has
+// shown them, and keeps a record of it.
 func (a *app) accept(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source, out *output) error {
 	quiet := slog.New(slog.DiscardHandler) // they are shown below
 	for _, source := range sources {
-		if _, err := aggregator.Reconcile(ctx, pool, source, quiet); err != nil && !errors.Is(err, ledger.ErrNoCheckpoint) {
+		_, err := aggregator.Reconcile(ctx, pool, source, quiet)
+		if err != nil && !errors.Is(err, ledger.ErrNoCheckpoint) {
 			return err
 		}
 	}
@@ -147,7 +148,9 @@ func (a *app) accept(ctx context.Context, pool *pgxpool.Pool, sources []*events.
 	job := ledger.Job{Kind: kindAccept, Note: func() string { return strings.Join(note, "; ") }}
 	return a.recorder(pool).Record(ctx, job, func() (ledger.Outcome, error) {
 		for _, source := range sources {
-			of := slices.DeleteFunc(slices.Clone(open), func(i ledger.Incident) bool { return i.Source != source.Name() })
+			of := slices.DeleteFunc(slices.Clone(open), func(i ledger.Incident) bool {
+				return i.Source != source.Name()
+			})
 			if len(of) == 0 {
 				continue
 			}
@@ -165,7 +168,8 @@ func verify(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (ver
 	case errors.Is(err, ledger.ErrNoCheckpoint):
 		open, err := openIncidents(ctx, pool, []*events.Source{source})
 		return verification{
-			Source: source.Name(), State: "no checkpoint", Reason: "nothing has been drained yet: nothing to verify", Incidents: newIncidentLines(open),
+			Source: source.Name(), State: "no checkpoint", Reason: "nothing has been drained yet: nothing to verify",
+			Incidents: newIncidentLines(open),
 		}, err
 	case errors.Is(err, ledger.ErrNotInTime):
 		return verification{Source: source.Name(), State: "unknown", Reason: err.Error()}, nil

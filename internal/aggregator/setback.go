@@ -16,13 +16,14 @@ import (
 // checkpoint again. Its zero checkpoint is none.
 //
 // The bookmark follows the checkpoint, and a reset puts it back before the checkpoint. Hence a
-// bookmark is never after a checkpoint that is read later, however many instances work on the source, unless a reset comes in
-// between, which the epoch shows. And what a checkpoint has passed, Redis was given before.
+// bookmark is never after a checkpoint that is read later, however many instances work on the
+// source, unless a reset comes in between, which the epoch shows. And what a checkpoint has passed,
+// Redis was given before.
 type sighting struct {
 	before, after ledger.Checkpoint
 	state         events.State
-	known         []ledger.Incident // read between the two: to accept one changes the epoch, if it changes anything else
-	ours          bool              // the bookmark was made by an aggregator, and not by another program that reads through the group
+	known         []ledger.Incident // read between the two: who accepts one and changes a count, changes the epoch
+	ours          bool              // the bookmark is of an aggregator, and not of a program that reads through the group
 }
 
 // compare says what does not fit, apart from what is still in Redis (Incident.Retained). Most is
@@ -30,7 +31,9 @@ type sighting struct {
 func compare(s sighting) (found []ledger.Incident) {
 	at, state, mark := s.after, s.state, s.state.Bookmark
 	add := func(kind ledger.IncidentKind, from, to events.Position, entries int64) {
-		found = append(found, ledger.Incident{Source: at.Source, Kind: kind, Epoch: at.Epoch, From: from, To: to, Entries: max(0, entries)})
+		found = append(found, ledger.Incident{
+			Source: at.Source, Kind: kind, Epoch: at.Epoch, From: from, To: to, Entries: max(0, entries),
+		})
 	}
 	if at.Updated.IsZero() {
 		if mark != nil && s.ours && !mark.Position.IsZero() {
@@ -98,8 +101,9 @@ func Recognise(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (
 	return news, nil
 }
 
-// goneBefore is how many entries open incidents of PostgreSQL account for, that Redis was given and has not any more. Those of
-// accepted ones the checkpoint counts. told says that Redis' own counts are known to be of no use: it was set back.
+// goneBefore is how many entries open incidents of PostgreSQL account for, that Redis was given and
+// has not any more. Those of accepted ones the checkpoint counts. told says that Redis' own counts
+// are known to be of no use: it was set back.
 func goneBefore(known []ledger.Incident) (n int64, told bool) {
 	for _, i := range known {
 		switch {
@@ -137,9 +141,11 @@ func look(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (s sig
 	return s, err
 }
 
-// measure counts what positions do not tell: of an incident of PostgreSQL, what is still in Redis, and how much of
-// the rest is applied; of one that was found by counts, all that it is about.
-func measure(ctx context.Context, pool *pgxpool.Pool, source *events.Source, at ledger.Checkpoint, i *ledger.Incident) (err error) {
+// measure counts what positions do not tell: of an incident of PostgreSQL, what is still in Redis,
+// and how much of the rest is applied; of one that was found by counts, all that it is about.
+func measure(
+	ctx context.Context, pool *pgxpool.Pool, source *events.Source, at ledger.Checkpoint, i *ledger.Incident,
+) (err error) {
 	setBack := i.Kind == ledger.PostgresSetBack
 	if at.Updated.IsZero() || !setBack && i.ByPosition() {
 		return nil
@@ -182,7 +188,9 @@ func RecordIncidents(ctx context.Context, pool *pgxpool.Pool, source *events.Sou
 // Reconcile records what Recognise finds and what the balance shows that no incident tells of, as
 // RecordIncidents does, and returns the balance, as it was drawn up. The errors are those of
 // RecordIncidents and audit.Take.
-func Reconcile(ctx context.Context, pool *pgxpool.Pool, source *events.Source, log *slog.Logger) (audit.Balance, error) {
+func Reconcile(
+	ctx context.Context, pool *pgxpool.Pool, source *events.Source, log *slog.Logger,
+) (audit.Balance, error) {
 	if err := RecordIncidents(ctx, pool, source, log); err != nil {
 		return audit.Balance{}, err
 	}
@@ -200,15 +208,16 @@ func record(ctx context.Context, pool *pgxpool.Pool, found []ledger.Incident, lo
 			return err
 		}
 		if changed {
-			log.Error(recorded.String(), "incident", recorded.Kind, "source", recorded.Source, "from", recorded.From, "to", recorded.To,
-				"entries", recorded.Entries, "retained", recorded.Retained, "lost", recorded.Lost())
+			log.Error(recorded.String(), "incident", recorded.Kind, "source", recorded.Source,
+				"from", recorded.From, "to", recorded.To, "entries", recorded.Entries, "retained", recorded.Retained, "lost", recorded.Lost())
 		}
 	}
 	return nil
 }
 
-// recognise records what the servers say against each other, before the attempt does anything that makes it vanish. state and
-// checkpoint are what it begins with: as long as they fit, which is always, it asks nobody.
+// recognise records what the servers say against each other, before the attempt does anything that
+// makes it vanish. state and checkpoint are what it begins with: as long as they fit, which is
+// always, it asks nobody.
 func (p *partition) recognise(ctx context.Context, state events.State, checkpoint ledger.Checkpoint) error {
 	s := sighting{before: checkpoint, after: checkpoint, state: state, ours: true}
 	if len(compare(s)) == 0 {

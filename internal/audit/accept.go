@@ -21,7 +21,9 @@ var ErrMore = errors.New("there is another incident, which was not shown yet: lo
 // found again. by is the instance that was told to. Nothing is applied or removed by it. Safe to
 // repeat, and while the service runs. Errors have ErrMore if there are other incidents than the given
 // ones, and ledger.ErrNotInTime as Take's do; after any other the incidents may be open still.
-func Accept(ctx context.Context, pool *pgxpool.Pool, source *events.Source, incidents []ledger.Incident, by string) error {
+func Accept(
+	ctx context.Context, pool *pgxpool.Pool, source *events.Source, incidents []ledger.Incident, by string,
+) error {
 	ids := make([]int64, len(incidents))
 	for i, one := range incidents {
 		ids[i] = one.ID
@@ -66,5 +68,6 @@ func accept(ctx context.Context, pool *pgxpool.Pool, source *events.Source, ids 
 	if len(unseen) > 0 {
 		return fmt.Errorf("%w: %s: %s", ErrMore, source.Name(), unseen[0])
 	}
-	return ledger.AcceptIncidents(ctx, pool, b.Checkpoint, ids, by, ledger.Rebase{Vanished: b.Vanished(), Difference: b.Difference()})
+	off := ledger.Rebase{Vanished: b.Vanished(), Difference: b.Difference()}
+	return ledger.AcceptIncidents(ctx, pool, b.Checkpoint, ids, by, off)
 }

@@ -61,7 +61,9 @@ func (b Balance) Difference() int64 { return b.Applied + b.Dead - b.Settled - b.
 func (b Balance) Vanished() int64 { return b.Added - b.Left - b.Passed }
 
 func (b Balance) redisWasSetBack() bool {
-	return slices.ContainsFunc(b.Open, func(i ledger.Incident) bool { return i.Kind == ledger.RedisSetBack || i.Kind == ledger.SourceMissing })
+	return slices.ContainsFunc(b.Open, func(i ledger.Incident) bool {
+		return i.Kind == ledger.RedisSetBack || i.Kind == ledger.SourceMissing
+	})
 }
 
 // trimmed are the entries that vanished because PostgreSQL was set back.
@@ -119,25 +121,29 @@ func (b Balance) Complaint() string {
 	var all []string
 	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	if n := b.trimmed(); n > 0 {
-		say("%d that were processed and trimmed are not known to PostgreSQL: it was set back, or another database is drained into from the same stream", n)
+		say("%d that were processed and trimmed are not known to PostgreSQL: it was set back, "+
+			"or another database is drained into from the same stream", n)
 	}
 	if n := b.marked(); n > 0 {
 		say("%d of these are applied: their profiles' marks are after the checkpoint that PostgreSQL was set back to", n)
 	}
 	switch d := b.Difference() - b.marked(); {
 	case d > 0:
-		say("%d too many: %d applied + %d dead letters, but %d entries settled + %d in hand: some were counted twice", d, b.Applied, b.Dead, b.Settled, b.InHand)
+		say("%d too many: %d applied + %d dead letters, but %d entries settled + %d in hand: some were counted twice",
+			d, b.Applied, b.Dead, b.Settled, b.InHand)
 	case d < 0:
-		say("%d lost: %d applied + %d dead letters, but %d entries settled + %d in hand", -d, b.Applied, b.Dead, b.Settled, b.InHand)
+		say("%d lost: %d applied + %d dead letters, but %d entries settled + %d in hand",
+			-d, b.Applied, b.Dead, b.Settled, b.InHand)
 	}
 	switch v := b.Vanished() - b.trimmed(); {
 	case v > 0 && b.redisWasSetBack():
 		say("%d that this Redis was given were not read: the stream was made anew or Redis was rolled back", v)
 	case v > 0:
-		say("%d removed unread: %d entries were ever added, %d are left and %d were read: somebody used XDEL, XTRIM or MAXLEN", v, b.Added, b.Left, b.Passed)
+		say("%d removed unread: %d entries were ever added, %d are left and %d were read: somebody used XDEL, XTRIM or MAXLEN",
+			v, b.Added, b.Left, b.Passed)
 	case v < 0:
-		say("%d read that Redis does not know of: %d entries were ever added, %d are left and %d were read: the stream was made anew or Redis was rolled back",
-			-v, b.Added, b.Left, b.Passed)
+		say("%d read that Redis does not know of: %d entries were ever added, %d are left and %d were read: "+
+			"the stream was made anew or Redis was rolled back", -v, b.Added, b.Left, b.Passed)
 	}
 	return strings.Join(all, "; ")
 }

@@ -11,10 +11,12 @@ import (
 	"aggregator/internal/ledger"
 )
 
-// Incidents compares what both servers say of the sources: whether one went back in time or is not the
-// one that it was, and what nobody has accepted of that; and looks at the sources that the settings do not name. It
-// reads only, and finds what no drain has recorded yet, too.
-func Incidents(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source, elsewhere []events.Elsewhere) []Finding {
+// Incidents compares what both servers say of the sources: whether one went back in time or is not
+// the one that it was, and what nobody has accepted of that; and looks at the sources that the
+// settings do not name. It reads only, and finds what no drain has recorded yet, too.
+func Incidents(
+	ctx context.Context, pool *pgxpool.Pool, sources []*events.Source, elsewhere []events.Elsewhere,
+) []Finding {
 	r := &report{server: "both"}
 	open, err := ledger.OpenIncidents(ctx, pool)
 	if err != nil {
@@ -32,7 +34,7 @@ func Incidents(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source
 		r.add("incident "+i.Source, Problem, i.String(), incidentAdvice(i))
 	}
 	if len(open) == 0 {
-		r.ok("incidents", "none is open: the bookmark of each source is where its checkpoint was, and Redis knows of all that was processed")
+		r.ok("incidents", "none is open: no bookmark is after its checkpoint, and Redis knows of all that was processed")
 	}
 	for _, e := range elsewhere {
 		r.elsewhere(e)
@@ -62,8 +64,10 @@ func (r *report) elsewhere(e events.Elsewhere) {
 	case e.Former && e.Waiting > 0 && e.Problem != "":
 		r.add(check, Problem, "a former source of the same key, "+waiting, e.Problem)
 	case e.Former && e.Waiting > 0:
-		r.add(check, Warning, "a former source of the same key, "+waiting, "a drain and the service drain it, too; see to it that nobody pushes to it any more")
+		r.add(check, Warning, "a former source of the same key, "+waiting,
+			"a drain and the service drain it, too; producers are to push to the new keys")
 	case e.Waiting != 0:
-		r.add(check, Warning, "the settings do not name it, "+waiting, "if its entries are to be counted: set source.key to it, or drain it once with --source-key")
+		r.add(check, Warning, "the settings do not name it, "+waiting,
+			"if its entries are to be counted: set source.key to it, or drain it once with --source-key")
 	}
 }

@@ -29,13 +29,18 @@ type Elsewhere struct {
 	Halts   bool   // because of it a source of the settings cannot be drained either
 }
 
-// FindElsewhere finds the sources that the settings do not name: former ones of the same key that hold entries,
-// among them those that were never processed, and whatever else is known or named in extra,
-// also if nothing waits in it. Partitions beyond those of the settings are looked for one after another, until a few are missing. It
-// reads only. Keys that the Redis user has no right to are left out, unless they are known. The errors
-// are those of Redis.
-func FindElsewhere(ctx context.Context, client redis.UniversalClient, o Options, known []Known, extra []string) ([]Elsewhere, error) {
-	f := finder{client: client, options: o, known: make(map[string]Known), configured: make(map[string]bool), seen: make(map[string]bool)}
+// FindElsewhere finds the sources that the settings do not name: former ones of the same key that
+// hold entries, among them those that were never processed, and whatever else is known or named in
+// extra, also if nothing waits in it. Partitions beyond those of the settings are looked for one
+// after another, until a few are missing. It reads only. Keys that the Redis user has no right to
+// are left out, unless they are known. The errors are those of Redis.
+func FindElsewhere(
+	ctx context.Context, client redis.UniversalClient, o Options, known []Known, extra []string,
+) ([]Elsewhere, error) {
+	f := finder{
+		client: client, options: o,
+		known: make(map[string]Known), configured: make(map[string]bool), seen: make(map[string]bool),
+	}
 	sources, err := Sources(client, o)
 	if err != nil {
 		return nil, err
@@ -56,7 +61,8 @@ func FindElsewhere(ctx context.Context, client redis.UniversalClient, o Options,
 		if f.seen[name] {
 			continue
 		}
-		if _, err := f.look(ctx, &Source{client: client, stream: name, inlet: feeding(client, o, name), decoder: NewDecoder(o.Weights)}, false); err != nil {
+		other := &Source{client: client, stream: name, inlet: feeding(client, o, name), decoder: NewDecoder(o.Weights)}
+		if _, err := f.look(ctx, other, false); err != nil {
 			return nil, err
 		}
 	}
@@ -169,7 +175,8 @@ func (f *finder) look(ctx context.Context, s *Source, former bool) (there bool, 
 // conflict says why a former source cannot be drained although it can be read: the key of a source of the
 // settings, which is of the other kind, holds it.
 func (f *finder) conflict(s *Source, waiting int64) string {
-	const text = "source.kind is %s, but the key %s holds a %s, with %d entries that are not processed: set source.kind to %[3]s and drain it"
+	const text = "source.kind is %s, but the key %s holds a %s, with %d entries that are not processed: " +
+		"set source.kind to %[3]s and drain it"
 	if f.options.Kind == KindStream {
 		if s.inlet != nil && f.configured[s.inlet.list] {
 			return fmt.Sprintf(text, KindStream, s.inlet.list, KindList, waiting)

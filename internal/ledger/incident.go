@@ -80,29 +80,34 @@ func (i Incident) String() string {
 	case RedisSetBack:
 		cause := "Redis was set back (a restore, or a failover to a replica that lagged), or the stream was deleted and made anew: "
 		if !i.ByPosition() {
-			return cause + fmt.Sprintf("it has been given %d entries fewer than were processed up to %s; what it forgot unread is lost", i.Entries, when(i.To))
+			return cause + fmt.Sprintf("it has been given %d entries fewer than were processed up to %s; "+
+				"what it forgot unread is lost", i.Entries, when(i.To))
 		}
-		return cause + fmt.Sprintf("its last entry was %s, and entries up to %s have been processed, %d more than it knows of; what it forgot unread is lost",
-			when(i.From), when(i.To), i.Entries)
+		return cause + fmt.Sprintf("its last entry was %s, and entries up to %s have been processed, "+
+			"%d more than it knows of; what it forgot unread is lost", when(i.From), when(i.To), i.Entries)
 	case SourceMissing:
 		return fmt.Sprintf("PostgreSQL has processed %d entries of this source, up to %s, and this Redis has never seen it: "+
-			"it is another Redis or another database number (redis.url), or everything in it was deleted (FLUSHALL, DEL)", i.Entries, when(i.To))
+			"it is another Redis or another database number (redis.url), or all of it was deleted (FLUSHALL, DEL)",
+			i.Entries, when(i.To))
 	case EntriesRemoved:
-		return fmt.Sprintf("%d entries were removed from Redis before they were read: XDEL, XTRIM, or XADD with MAXLEN or MINID; they are lost", i.Entries)
+		return fmt.Sprintf("%d entries were removed from Redis before they were read: "+
+			"XDEL, XTRIM, or XADD with MAXLEN or MINID; they are lost", i.Entries)
 	case CountMismatch:
 		if i.Entries < 0 {
 			return fmt.Sprintf("%d events too many are applied or dead letters: some were counted twice", -i.Entries)
 		}
-		return fmt.Sprintf("%d events that the checkpoint has passed are neither applied nor dead letters: they are lost", i.Entries)
+		return fmt.Sprintf("%d events that the checkpoint has passed are neither applied nor dead letters: lost", i.Entries)
 	}
 	return string(i.Kind)
 }
 
 func (i Incident) postgresSetBack() string {
 	var b strings.Builder
-	b.WriteString("PostgreSQL was set back (a restore, or a failover to a standby that lagged), or another database is drained into from the same stream: ")
+	b.WriteString("PostgreSQL was set back (a restore, or a failover to a standby that lagged), " +
+		"or another database is drained into from the same stream: ")
 	if !i.ByPosition() {
-		fmt.Fprintf(&b, "%d entries up to %s were processed, and this database has no checkpoint of the source; it begins after them", i.Entries, when(i.To))
+		fmt.Fprintf(&b, "%d entries up to %s were processed, and this database has no checkpoint of the source; "+
+			"it begins after them", i.Entries, when(i.To))
 		return b.String()
 	}
 	fmt.Fprintf(&b, "entries up to %s were processed, and this database knows of those up to %s; %d are between; "+
@@ -125,7 +130,8 @@ func when(p events.Position) string {
 	return p.String() + " (" + p.Time().Format(time.RFC3339) + ")"
 }
 
-const selectIncidents = `SELECT id, source, kind, epoch, from_ms, from_seq, to_ms, to_seq, to_entries, entries, retained, ahead, detected_at, accepted_at, accepted_by
+const selectIncidents = `SELECT id, source, kind, epoch, from_ms, from_seq, to_ms, to_seq, to_entries, entries, retained, ahead,
+    detected_at, accepted_at, accepted_by
 FROM aggregator.incident `
 
 func collectIncidents(ctx context.Context, db interface {
@@ -133,8 +139,8 @@ func collectIncidents(ctx context.Context, db interface {
 }, where string, args ...any) ([]Incident, error) {
 	rows, _ := db.Query(ctx, selectIncidents+where+` ORDER BY id`, args...) // its error is also that of the rows
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (i Incident, err error) {
-		err = row.Scan(&i.ID, &i.Source, &i.Kind, &i.Epoch, &i.From.Ms, &i.From.Seq, &i.To.Ms, &i.To.Seq, &i.Added, &i.Entries, &i.Retained, &i.Ahead,
-			&i.Detected, &i.Accepted, &i.By)
+		err = row.Scan(&i.ID, &i.Source, &i.Kind, &i.Epoch, &i.From.Ms, &i.From.Seq, &i.To.Ms, &i.To.Seq,
+			&i.Added, &i.Entries, &i.Retained, &i.Ahead, &i.Detected, &i.Accepted, &i.By)
 		return i, err
 	})
 	if err != nil {
@@ -158,11 +164,11 @@ func Incidents(ctx context.Context, pool *pgxpool.Pool, source string) ([]Incide
 // compared with what is known. Compare again.
 var ErrIncidentKnown = errors.New("another instance has recorded a part of this incident")
 
-// Record writes an incident, durably, and returns it as it is recorded then. changed says
-// whether it says more than before. If one of its kind is open for the source it is added to that;
-// if it is known already, open or, a PostgresSetBack, also accepted, nothing changes. Safe to repeat, and for
-// several instances at once. The errors are those of PostgreSQL, and ErrIncidentKnown. After an error, also of a context
-// that ended, it may have been written.
+// Record writes an incident, durably, and returns it as it is recorded then. changed says whether
+// it says more than before. If one of its kind is open for the source it is added to that; if it is
+// known already, open or, a PostgresSetBack, also accepted, nothing changes. Safe to repeat, and
+// for several instances at once. The errors are those of PostgreSQL, and ErrIncidentKnown. After an
+// error, also of a context that ended, it may have been written.
 func Record(ctx context.Context, pool *pgxpool.Pool, i Incident) (recorded Incident, changed bool, err error) {
 	err = postgres.Durably(ctx, pool, func(tx pgx.Tx) error {
 		// Without the lock two instances could both find nothing.
@@ -178,8 +184,8 @@ func Record(ctx context.Context, pool *pgxpool.Pool, i Incident) (recorded Incid
 			recorded = next
 			return err
 		}
-		rows, _ := tx.Query(ctx, insertIncident, next.Source, next.Kind, next.Epoch, next.From.Ms, next.From.Seq, next.To.Ms, next.To.Seq,
-			next.Added, next.Entries, next.Retained, next.Ahead) // its error is also that of the rows
+		rows, _ := tx.Query(ctx, insertIncident, next.Source, next.Kind, next.Epoch,
+			next.From.Ms, next.From.Seq, next.To.Ms, next.To.Seq, next.Added, next.Entries, next.Retained, next.Ahead) // its error is also that of the rows
 		next.ID, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int64])
 		recorded = next
 		return err
@@ -190,10 +196,12 @@ func Record(ctx context.Context, pool *pgxpool.Pool, i Incident) (recorded Incid
 	return recorded, changed, nil
 }
 
-const insertIncident = `INSERT INTO aggregator.incident (source, kind, epoch, from_ms, from_seq, to_ms, to_seq, to_entries, entries, retained, ahead)
+const insertIncident = `INSERT INTO aggregator.incident
+    (source, kind, epoch, from_ms, from_seq, to_ms, to_seq, to_entries, entries, retained, ahead)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-ON CONFLICT (source, kind) WHERE accepted_at IS NULL DO UPDATE SET epoch = excluded.epoch, from_ms = excluded.from_ms, from_seq = excluded.from_seq,
-    to_ms = excluded.to_ms, to_seq = excluded.to_seq, to_entries = excluded.to_entries, entries = excluded.entries, retained = excluded.retained, ahead = excluded.ahead
+ON CONFLICT (source, kind) WHERE accepted_at IS NULL DO UPDATE SET epoch = excluded.epoch,
+    from_ms = excluded.from_ms, from_seq = excluded.from_seq, to_ms = excluded.to_ms, to_seq = excluded.to_seq,
+    to_entries = excluded.to_entries, entries = excluded.entries, retained = excluded.retained, ahead = excluded.ahead
 RETURNING id`
 
 // sameBooks says whether positions and counts of two incidents compare: a reset begins new ones.
@@ -279,18 +287,19 @@ type Rebase struct {
 	Difference int64 // events too many that were applied or are dead letters
 }
 
-// AcceptIncidents ends the open incidents of a source, which are those of the given ids: by is the instance that
-// was told to. The checkpoint takes over what the accounts were off by (which is the same for as long as its epoch is, and does not
-// depend on how far it is), in a new epoch, so that whoever has read it before begins again from
-// where it is. It is one durable transaction. Safe to repeat with what was taken since. The error is
-// ErrReset if the checkpoint is of another epoch, or gone.
+// AcceptIncidents ends the open incidents of a source, which are those of the given ids: by is the
+// instance that was told to. The checkpoint takes over what the accounts were off by (which is the
+// same for as long as its epoch is, and does not depend on how far it is), in a new epoch, so that
+// whoever has read it before begins again from where it is. It is one durable transaction. Safe to
+// repeat with what was taken since. The error is ErrReset if the checkpoint is of another epoch, or
+// gone.
 func AcceptIncidents(ctx context.Context, pool *pgxpool.Pool, at Checkpoint, ids []int64, by string, off Rebase) error {
 	err := postgres.Durably(ctx, pool, func(tx pgx.Tx) error {
 		epoch := at.Epoch
 		if off != (Rebase{}) {
 			epoch++
-			tag, err := tx.Exec(ctx, `UPDATE aggregator.checkpoint SET base = base + $3 - $4, entries = entries + $3, epoch = epoch + 1
-WHERE source = $1 AND epoch = $2`, at.Source, at.Epoch, off.Vanished, off.Difference)
+			tag, err := tx.Exec(ctx, `UPDATE aggregator.checkpoint
+SET base = base + $3 - $4, entries = entries + $3, epoch = epoch + 1 WHERE source = $1 AND epoch = $2`, at.Source, at.Epoch, off.Vanished, off.Difference)
 			if err == nil && tag.RowsAffected() != 1 {
 				err = ErrReset
 			}
@@ -298,7 +307,9 @@ WHERE source = $1 AND epoch = $2`, at.Source, at.Epoch, off.Vanished, off.Differ
 				return err
 			}
 			// What was accepted before is still about these positions.
-			if _, err := tx.Exec(ctx, `UPDATE aggregator.incident SET epoch = $3 WHERE source = $1 AND epoch = $2`, at.Source, at.Epoch, epoch); err != nil {
+			_, err = tx.Exec(ctx, `UPDATE aggregator.incident SET epoch = $3 WHERE source = $1 AND epoch = $2`,
+				at.Source, at.Epoch, epoch)
+			if err != nil {
 				return err
 			}
 		}
