@@ -58,8 +58,8 @@ func TestToldToStopWhileItConnects(t *testing.T) {
 				var said bytes.Buffer
 				cmd.Stderr = &said
 				require.NoError(t, cmd.Start())
-				ended := make(chan error, 1)
-				go func() { ended <- cmd.Wait() }()
+				ended := make(chan struct{})
+				go func() { _ = cmd.Wait(); close(ended) }()
 				select {
 				case <-taken:
 					require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
@@ -140,8 +140,16 @@ func TestReaderOfTheOutputHasGone(t *testing.T) {
 		args string
 		code int
 	}{
-		{"drain --max-events 2", exitEventsLeft}, {"drain", exitDone}, {"runs", exitDone}, {"runs -o json", exitDone}, {"dead list --limit 0 -o json", exitDone},
-		{"status", exitDone}, {"status --watch=10ms -o json", exitDone}, {"help", exitDone}, {"config print", exitDone}, {"verify", exitDone},
+		{"drain --max-events 2", exitEventsLeft},
+		{"drain", exitDone},
+		{"runs", exitDone},
+		{"runs -o json", exitDone},
+		{"dead list --limit 0 -o json", exitDone},
+		{"status", exitDone},
+		{"status --watch=10ms -o json", exitDone},
+		{"help", exitDone},
+		{"config print", exitDone},
+		{"verify", exitDone},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
 			read, write, err := os.Pipe()

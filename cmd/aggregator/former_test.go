@@ -65,7 +65,8 @@ func TestFormerSourcesAreDrained(t *testing.T) {
 		}, 4},
 		"list to stream, another number of partitions": {
 			[]string{"AGGREGATOR_SOURCE_KIND=list", "AGGREGATOR_SOURCE_PARTITIONS=2"},
-			[]string{"AGGREGATOR_SOURCE_KIND=stream", "AGGREGATOR_SOURCE_PARTITIONS=1"}, func(s *pair) {
+			[]string{"AGGREGATOR_SOURCE_KIND=stream", "AGGREGATOR_SOURCE_PARTITIONS=1"},
+			func(s *pair) {
 				s.listTo("book-like-events:{1}", 4)
 				s.pushTo("book-like-events:{0}:stream", 3)
 			}, 7,

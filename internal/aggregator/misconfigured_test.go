@@ -164,7 +164,7 @@ func TestMisconfigurationIsNotData(t *testing.T) {
 				}
 				require.ErrorContains(t, err, "halted")
 				for _, name := range c.names {
-					assert.ErrorContains(t, err, name)
+					require.ErrorContains(t, err, name)
 				}
 				assert.Zero(t, f.count(`SELECT count(*) FROM aggregator.dead_letter`))
 				n, err := f.redis.XLen(f.ctx, f.source.Key).Result()

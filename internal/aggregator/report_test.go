@@ -32,8 +32,8 @@ func TestReportOfAFailedAttempt(t *testing.T) {
 			require.NoError(t, <-s.ended)
 			f.verify()
 			stats := s.Stats()
-			assert.EqualValues(t, f.count(sumOfMarks), stats.Applied)
-			assert.EqualValues(t, f.count(`SELECT count(*) FROM aggregator.dead_letter`), stats.Dead)
+			assert.Equal(t, f.count(sumOfMarks), stats.Applied)
+			assert.Equal(t, f.count(`SELECT count(*) FROM aggregator.dead_letter`), stats.Dead)
 			assert.EqualValues(t, 500, stats.Read)
 			assert.Zero(t, stats.Skipped)
 		})
@@ -80,8 +80,8 @@ func TestReportsOfDrainsAtOnceAddUp(t *testing.T) {
 				dead += stats.Dead
 				assert.Equal(t, stats.Read, stats.Applied+stats.Dead+stats.Skipped)
 			}
-			assert.EqualValues(t, f.count(sumOfMarks), applied)
-			assert.EqualValues(t, f.count(`SELECT count(*) FROM aggregator.dead_letter`), dead)
+			assert.Equal(t, f.count(sumOfMarks), applied)
+			assert.Equal(t, f.count(`SELECT count(*) FROM aggregator.dead_letter`), dead)
 		})
 	}
 }

@@ -239,7 +239,8 @@ type waitEnd struct {
 var waitEnds = []waitEnd{
 	cancelled,
 	{
-		"cancelled, warnings not sent", []string{"ALTER DATABASE app SET client_min_messages = error"},
+		"cancelled, warnings not sent",
+		[]string{"ALTER DATABASE app SET client_min_messages = error"},
 		func(w followed) { w.eachWaiting("pg_cancel_backend") },
 	},
 	{"terminated", nil, func(w followed) { w.eachWaiting("pg_terminate_backend") }},

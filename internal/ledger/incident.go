@@ -136,7 +136,8 @@ FROM aggregator.incident `
 
 func collectIncidents(ctx context.Context, db interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-}, where string, args ...any) ([]Incident, error) {
+}, where string, args ...any,
+) ([]Incident, error) {
 	rows, _ := db.Query(ctx, selectIncidents+where+` ORDER BY id`, args...) // its error is also that of the rows
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (i Incident, err error) {
 		err = row.Scan(&i.ID, &i.Source, &i.Kind, &i.Epoch, &i.From.Ms, &i.From.Seq, &i.To.Ms, &i.To.Seq,

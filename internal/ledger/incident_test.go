@@ -50,7 +50,7 @@ func TestIncidentsAreRecorded(t *testing.T) {
 	require.EqualValues(t, 15, next.Entries)
 	both := record(next, true)
 	require.Equal(t, first.ID, both.ID)
-	require.EqualValues(t, []int64{65, 20, 45}, []int64{both.Entries, both.Retained, both.Lost()})
+	require.Equal(t, []int64{65, 20, 45}, []int64{both.Entries, both.Retained, both.Lost()})
 
 	removed := ledger.Incident{Source: "s", Kind: ledger.EntriesRemoved, Entries: 7}
 	record(removed, true)

@@ -94,11 +94,14 @@ type tracer struct {
 	count int
 }
 
-func (tr *tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
-	return ctx
+func (tr *tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	return context.WithValue(ctx, tr, q.SQL)
 }
 
-func (tr *tracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {
+func (tr *tracer) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryEndData) {
+	if sql, _ := ctx.Value(tr).(string); !strings.Contains(sql, "book") {
+		return // a setting of the session
+	}
 	tr.count++
 	if tr.after != nil {
 		tr.after(tr.count)

@@ -347,7 +347,7 @@ func TestSeedDecides(t *testing.T) {
 		left = append(left, string(text))
 	}
 	require.Contains(t, left[0], "+")
-	require.True(t, left[0] == left[1])
+	require.Equal(t, left[0], left[1])
 }
 
 func TestDiskThatLies(t *testing.T) {
