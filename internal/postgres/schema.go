@@ -41,11 +41,6 @@ func (s Schema) String() string {
 	return fmt.Sprintf("version %d, this program was built for %d; %s marked compatible", s.Version, s.Known, marked)
 }
 
-// SchemaVersion is an expression of SQL for the version of the schema, to be read with
-// whatever else a statement reads: when it is not Schema.Version of before, CheckSchema has to
-// be asked again.
-const SchemaVersion = `(SELECT max(version_id) FROM ` + versionTable + ` WHERE is_applied)`
-
 // A Migration is one step of the schema.
 type Migration struct {
 	Version   int64

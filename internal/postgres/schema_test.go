@@ -138,24 +138,6 @@ func TestCheckSchemaWhileUndone(t *testing.T) {
 	require.Len(t, seen, 2)
 }
 
-// What a chunk reads beside its marks is what CheckSchema says.
-func TestSchemaVersion(t *testing.T) {
-	t.Parallel()
-	u := testenv.Database(t)
-	admin, daemon := openPool(t, u), openPool(t, testenv.As(t, u, "aggregator_daemon"))
-	read := func() (version int64) {
-		require.NoError(t, daemon.QueryRow(t.Context(), `SELECT `+postgres.SchemaVersion).Scan(&version))
-		return version
-	}
-	known := newest(t, admin)
-	require.Equal(t, known, read())
-	applied(t, admin, known+1, known)
-	require.Equal(t, known+1, read())
-	schema, err := postgres.CheckSchema(t.Context(), daemon)
-	require.NoError(t, err)
-	require.Equal(t, read(), schema.Version)
-}
-
 // From version 9 on each migration says with which programs it works, and takes that back when
 // it is undone.
 func TestMigrationsAreMarked(t *testing.T) {
