@@ -86,7 +86,7 @@ func losePower(t *testing.T, o outage) {
 			o.source = from
 			p := newPowered(t, o)
 			p.suffer(losses)
-			p.workedOff()
+			p.emptied()
 			for _, d := range p.daemons {
 				d.stop()
 			}
@@ -154,16 +154,6 @@ func (p *powered) suffer(losses int) {
 		p.lose()
 	}
 	p.revive()
-}
-
-// workedOff waits until Redis holds nothing, for as long as it becomes less: on a busy machine
-// much has come in meanwhile.
-func (p *powered) workedOff() {
-	p.t.Helper()
-	for least := p.waiting(); least > 0; {
-		p.until("Redis holds less", func() bool { return p.waiting() < least })
-		least = p.waiting()
-	}
 }
 
 // loadOn pushes, 600 events a second, until it is told to stop.

@@ -66,7 +66,7 @@ func TestRedisRollback(t *testing.T) {
 			w.push(1000)
 			w.emptied()
 			d.stop()
-			w.drain()
+			w.told("redis_set_back")
 
 			if from.kind == "stream" {
 				w.exact()
@@ -237,7 +237,7 @@ func TestRedisEventsDeleted(t *testing.T) {
 	w.push(300)
 	require.NoError(t, w.client.Del(t.Context(), w.keys()[0]).Err())
 	w.push(1000)
-	w.drain()
+	w.told("redis_set_back")
 	r := w.compare()
 	t.Log(r)
 	require.Equal(t, int64(300), r.Lost)

@@ -125,18 +125,42 @@ type drained struct {
 	Dead          int64 `json:"dead"`
 	SettledBefore int64 `json:"settled_before"`
 	Left          int64 `json:"left"`
+
+	Incidents []struct {
+		Kind     string `json:"kind"`
+		Entries  int64  `json:"entries"`
+		Retained int64  `json:"retained"`
+		Lost     int64  `json:"lost"`
+	} `json:"incidents"`
 }
 
 // report waits until a drain (with -o json) has ended well.
-func (d *daemon) report() (r drained) {
+func (d *daemon) report() drained { return d.reportAfter(0) }
+
+// reportAfter waits until a drain (with -o json) has ended with this code, and has left nothing.
+func (d *daemon) reportAfter(code int) (r drained) {
 	d.t.Helper()
-	require.Zero(d.t, d.wait(), "%s", d.tail())
+	require.Equal(d.t, code, d.wait(), "%s", d.tail())
 	said := d.output()
 	at := strings.LastIndex(said, "\n{\n")
 	require.NotEqual(d.t, -1, at, "%s", d.tail())
 	require.NoError(d.t, json.NewDecoder(strings.NewReader(said[at:])).Decode(&r), "%s", said[at:])
 	require.Equal(d.t, r.Read, r.Applied+r.Dead+r.SettledBefore)
 	require.Zero(d.t, r.Left)
+	return r
+}
+
+// told runs a drain, which has to tell of one incident, of this kind, and to fail for it. The incident
+// is accepted then.
+func (w *world) told(kind string) drained {
+	w.t.Helper()
+	r := w.start("drain", "-o", "json").reportAfter(1)
+	require.Len(w.t, r.Incidents, 1)
+	require.Equal(w.t, kind, r.Incidents[0].Kind)
+	accept := w.start("verify", "--accept")
+	require.Zero(w.t, accept.wait(), "%s", accept.tail())
+	books := w.start("verify")
+	require.Zero(w.t, books.wait(), "%s", books.tail())
 	return r
 }
 
@@ -335,6 +359,46 @@ func TestStandbyDaemonKilled(t *testing.T) {
 			second.report()
 			require.EqualValues(t, 1400, w.exact().Pushed)
 		})
+	}
+}
+
+// TestStandbyThatLags has a standby take over that no commit waits for, without the last events: each is
+// applied by what trim.retain has kept in Redis, or told of as lost.
+func TestStandbyThatLags(t *testing.T) {
+	t.Parallel()
+	for _, retain := range []string{"0s", "1h"} {
+		for _, from := range []source{stream, listLeft} {
+			t.Run("trim.retain "+retain+", "+from.String(), func(t *testing.T) {
+				t.Parallel()
+				w := newFollowed(t, setup{source: from, env: []string{"AGGREGATOR_TRIM_RETAIN=" + retain}}, "", "s1")
+				w.push(500)
+				w.drain()
+				require.NoError(t, w.postgres.CaughtUp(t.Context(), "s1"))
+				require.NoError(t, w.standbys["s1"].Stop())
+				w.push(900)
+				w.drain()
+
+				w.takeOver(w.standbys["s1"])
+				w.push(300)
+				r := w.told("postgres_set_back")
+				require.EqualValues(t, 900, r.Incidents[0].Entries)
+				if retain == "0s" {
+					require.EqualValues(t, 300, r.Read)
+					require.EqualValues(t, 900, r.Incidents[0].Lost)
+					compared := w.compare()
+					t.Log(compared)
+					require.EqualValues(t, 900, compared.Lost)
+					require.Zero(t, compared.Doubled)
+					require.Empty(t, compared.Left)
+					return
+				}
+				require.EqualValues(t, 1200, r.Read)
+				require.EqualValues(t, 900, r.Incidents[0].Retained)
+				require.Zero(t, r.Incidents[0].Lost)
+				w.drain("AGGREGATOR_TRIM_RETAIN=0s")
+				require.EqualValues(t, 1700, w.exact().Pushed)
+			})
+		}
 	}
 }
 
