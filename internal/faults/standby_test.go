@@ -141,7 +141,7 @@ func (d *daemon) report() drained { return d.reportAfter(0) }
 func (d *daemon) reportAfter(code int) (r drained) {
 	d.t.Helper()
 	require.Equal(d.t, code, d.wait(), "%s", d.tail())
-	said := d.output()
+	said := "\n" + d.output()
 	at := strings.LastIndex(said, "\n{\n")
 	require.NotEqual(d.t, -1, at, "%s", d.tail())
 	require.NoError(d.t, json.NewDecoder(strings.NewReader(said[at:])).Decode(&r), "%s", said[at:])
