@@ -237,16 +237,16 @@ func redisMessages(t *testing.T) splitter {
 func scriptNames(t *testing.T) map[string]string {
 	t.Helper()
 	names := map[string]string{}
-	files, err := filepath.Glob(filepath.Join(module, "internal/*/scripts/*.lua"))
+	dir := filepath.Join(module, "internal", "events", "scripts")
+	prelude, err := os.ReadFile(filepath.Join(dir, "prelude.lua"))
+	require.NoError(t, err)
+	files, err := filepath.Glob(filepath.Join(dir, "*.lua"))
 	require.NoError(t, err)
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
-		name := strings.TrimSuffix(filepath.Base(file), ".lua")
-		names[sum(string(text))] = name
-		prelude, err := os.ReadFile(filepath.Join(filepath.Dir(file), "prelude.lua"))
-		if err == nil {
-			names[sum(string(prelude)+string(text))] = name
+		for _, flags := range []string{"no-writes", "allow-oom"} {
+			names[sum("#!lua flags="+flags+"\n"+string(prelude)+string(text))] = strings.TrimSuffix(filepath.Base(file), ".lua")
 		}
 	}
 	return names
