@@ -73,13 +73,13 @@ fuzz: ## try to break the event decoder; FUZZTIME=30s
 .PHONY: faults
 faults: ## break everything that can break, on private servers, and compare every row
 	scripts/provision
-	go test -count=1 -tags faults -timeout 60m -parallel 3 -v -skip '^(TestControls.*|TestSoak)$$' ./internal/faults
-	go test -count=1 -tags faults -timeout 30m -v -run '^TestAppendOnlyFileCut$$' ./internal/events
+	go test -count=1 -tags faults -timeout 3h -parallel 3 -v -skip '^(TestControls.*|TestSoak)$$' ./internal/faults
+	go test -count=1 -tags faults -timeout 2h -v -run '^TestAppendOnlyFileCut$$' ./internal/events
 
 .PHONY: faults-controls
 faults-controls: ## weaken the daemon, the servers and their disks in known ways: the fault suite must find out each
 	scripts/provision
-	go test -count=1 -tags faults -timeout 30m -v -run '^TestControls' ./internal/faults
+	go test -count=1 -tags faults -timeout 2h -v -run '^TestControls' ./internal/faults
 
 LOSSES ?= 20
 .PHONY: power
