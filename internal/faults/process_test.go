@@ -45,7 +45,11 @@ func TestManyInstances(t *testing.T) {
 				for range instances {
 					all = append(all, w.start("run"))
 				}
-				w.load(500, 4*time.Second)()
+				pushed := w.load(500, 4*time.Second)
+				for i, d := range all {
+					all[i] = w.outlast(d)
+				}
+				pushed()
 				w.emptied()
 				for _, d := range all {
 					d.stop()

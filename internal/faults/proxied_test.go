@@ -5,7 +5,6 @@ package faults_test
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -93,9 +92,10 @@ func loseRedisReply(t *testing.T, from source, command string, stall bool) {
 func (w *world) outlast(d *daemon) *daemon {
 	w.t.Helper()
 	for {
-		select {
-		case <-d.ended:
-		case <-time.After(time.Second):
+		w.until("the daemon drains, or has ended", func() bool {
+			return !d.running() || strings.Contains(d.output(), "msg=draining")
+		})
+		if d.running() {
 			return d
 		}
 		require.Equal(w.t, 69, d.wait(), "%s", d.tail())
