@@ -150,6 +150,9 @@ func TestClusterReshard(t *testing.T) {
 		t.Run(from.String(), func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t)
+			for _, node := range slices.Concat(c.Masters, c.Replicas) { // none takes over because the machine is busy
+				require.NoError(t, ask(t.Context(), node, "CONFIG", "SET", "cluster-node-timeout", "60000").Err())
+			}
 			w := newWorld(t, setup{source: from, topology: c})
 			w.unordered = true // what a node refuses comes later
 			d := w.start("run")

@@ -128,7 +128,10 @@ func crashAt(t *testing.T, point string, pause time.Duration, program string) *w
 		lost := w.number(applied) < before
 		time.Sleep(pause)
 		d.goOn()
-		require.Zero(t, d.wait(), "%s", d.tail())
+		code := d.wait()
+		if program == "" { // a weakened one may find out by itself that its counts do not add up
+			require.Zero(t, code, "%s", d.tail())
+		}
 		if lost || point != "before_checkpoint" {
 			return w
 		}
