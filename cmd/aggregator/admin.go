@@ -38,7 +38,7 @@ func (s *service) serveAdmin(ctx context.Context, listener net.Listener) (stop f
 	}
 	server := admin.New(admin.Options{
 		Loop: s, Pool: to.pool, Redis: to.redis, Sources: to.sources,
-		Version: version, Reloaded: s.reloaded.Load, Due: s.due.all, Pprof: s.cfg.HTTP.Pprof, Log: s.log,
+		Version: programVersion(), Reloaded: s.reloaded.Load, Due: s.due.all, Pprof: s.cfg.HTTP.Pprof, Log: s.log,
 		LoopPool: s.engine.Load().pool, LoopRedis: s.engine.Load().redis, Meter: s.meter,
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))

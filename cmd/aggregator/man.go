@@ -21,7 +21,7 @@ func init() {
 	}
 	root := newRoot(&app{stdout: os.Stdout, stderr: os.Stderr})
 	root.DisableAutoGenTag = true
-	header := &doc.GenManHeader{Section: "1", Source: "aggregator " + version, Manual: "aggregator"}
+	header := &doc.GenManHeader{Section: "1", Source: "aggregator " + programVersion(), Manual: "aggregator"}
 	if err := doc.GenManTree(root, header, os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(exitFailed)

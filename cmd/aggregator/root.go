@@ -31,9 +31,11 @@ func newRoot(a *app) *cobra.Command {
   aggregator drain
   aggregator run`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Version:       programVersion(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.SetVersionTemplate(versionLine())
 	config.AddFlags(root.PersistentFlags())
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)

@@ -139,7 +139,7 @@ func printRuns(out io.Writer, lines []runLine) error {
 
 // recorder writes the rows that newRuns shows.
 func (a *app) recorder(pool *pgxpool.Pool) ledger.Recorder {
-	return ledger.Recorder{Pool: pool, Host: hostName(), Version: version, Keep: a.cfg.Runs.Keep, Log: a.log}
+	return ledger.Recorder{Pool: pool, Host: hostName(), Version: programVersion(), Keep: a.cfg.Runs.Keep, Log: a.log}
 }
 
 // counted are the counts of a drain.

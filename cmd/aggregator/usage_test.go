@@ -52,15 +52,6 @@ func TestEveryCommandIsExplained(t *testing.T) {
 	walk(newRoot(&app{}))
 }
 
-func TestVersion(t *testing.T) {
-	text := program(t, nil, "version")
-	text.requireDone(t)
-	require.Regexp(t, `^aggregator \S+ \(go1\.\S+, linux/\w+\)\n$`, text.stdout)
-	asJSON := program(t, nil, "version", "-o", "json")
-	asJSON.requireDone(t)
-	require.Contains(t, asJSON.stdout, `"platform": "linux/`)
-}
-
 func TestCompletion(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		script := program(t, nil, "completion", shell)
