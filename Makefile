@@ -49,7 +49,7 @@ NFPM_VERSION := 2.45.0
 NFPM := bin/nfpm
 
 .PHONY: dist
-dist: $(NFPM) ## build dist/: static binaries and packages, the same each time
+dist: $(NFPM) ## build dist/: static binaries, packages, bills of materials, check sums; the same each time
 	scripts/dist dist
 
 .PHONY: dist-test
@@ -63,6 +63,7 @@ systemd-test: $(NFPM) ## try that package and its units under a real systemd, in
 	scripts/systemd-test
 
 $(NFPM): Makefile
+	@echo 'dist: building the packager, nfpm $(NFPM_VERSION): once, a minute on two idle cores' >&2
 	GOBIN=$(CURDIR)/bin go install github.com/goreleaser/nfpm/v2/cmd/nfpm@v$(NFPM_VERSION)
 	@touch $@
 
