@@ -36,7 +36,7 @@ func Sample() string {
 	return b.String()
 }
 
-// SettingsTable returns the settings as a table in Markdown, for the README.
+// SettingsTable returns the settings as a table in Markdown, for docs/settings.md.
 func SettingsTable() string {
 	var b strings.Builder
 	b.WriteString("| Setting | Variable | Default | Allowed | What it does |\n|---|---|---|---|---|\n")

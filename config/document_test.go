@@ -12,7 +12,7 @@ import (
 	"aggregator/config"
 )
 
-var update = flag.Bool("update", false, "write aggregator.yaml, and the table in the README, from the table of settings")
+var update = flag.Bool("update", false, "write aggregator.yaml, and the table in docs/settings.md, from the table of settings")
 
 func TestSampleIsUpToDate(t *testing.T) {
 	if *update {
@@ -57,8 +57,8 @@ func TestSettingsTable(t *testing.T) {
 	require.Contains(t, table, "| `postgres.url` | AGGREGATOR_POSTGRES_URL, else DATABASE_URL |")
 }
 
-func TestReadmeIsUpToDate(t *testing.T) {
-	const path, begin, end = "../README.md", "<!-- settings -->\n", "<!-- /settings -->"
+func TestDocumentIsUpToDate(t *testing.T) {
+	const path, begin, end = "../docs/settings.md", "<!-- settings -->\n", "<!-- /settings -->"
 	file, err := os.ReadFile(path)
 	require.NoError(t, err)
 	before, rest, found := strings.Cut(string(file), begin)
