@@ -163,6 +163,7 @@ func (g *gatherer) page(ctx context.Context, batch *events.Batch) (outcome, erro
 	}
 	before, watch := batch.Replies, stopwatch{time.Now()}
 	n, err := g.source.Read(ctx, batch, want)
+	err = g.smaller(want, err)
 	if n > 0 {
 		batch.Took += watch.lap()
 		g.size = (batch.Replies - before) / n

@@ -201,7 +201,7 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 
 	due, known, counted, err := p.prepare(ctx, from, runs, batch.Events)
 	if err != nil {
-		return from, p.smaller(batch, err)
+		return from, p.smaller(batch.Entries, err)
 	}
 	chunk.Took.LookUp = watch.lap()
 	p.progressed()
@@ -212,7 +212,7 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	inFlight := newFlight(due, known, settlement)
 	if err := p.apply(ctx, inFlight, &expected); err != nil {
 		p.left = inFlight.uncertain(p.left)
-		return from, p.smaller(batch, err)
+		return from, p.smaller(batch.Entries, err)
 	}
 	chunk.Took.Apply = watch.lap()
 	p.progressed()
@@ -226,7 +226,7 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 		if !errors.Is(err, ledger.ErrRefused) && !errors.As(err, &answered) {
 			p.left.rejected = len(batch.Rejected) // it may have been moved
 		}
-		return from, p.smaller(batch, err)
+		return from, p.smaller(batch.Entries, err)
 	}
 	p.larger()
 	crash("after_checkpoint")
@@ -256,11 +256,11 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	return checkpoint, nil
 }
 
-// smaller makes the next chunks smaller if a time-out was why this one failed: what is too much
-// for the time may be done in parts.
-func (p *partition) smaller(batch *events.Batch, err error) error {
+// smaller makes the next chunks smaller if a time-out was why so many entries could not be read, or
+// applied: what is too much for the time may be done in parts.
+func (p *partition) smaller(entries int, err error) error {
 	if timedOut(err) {
-		p.limit.Store(int64(max(1, batch.Entries/2)))
+		p.limit.Store(int64(max(1, entries/2)))
 	}
 	return err
 }

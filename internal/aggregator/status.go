@@ -1,7 +1,6 @@
 package aggregator
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"maps"
@@ -217,7 +216,8 @@ func timedOut(err error) bool {
 	if errors.As(err, &pg) {
 		return pg.Code == statementTimedOut
 	}
-	return errors.Is(err, errStalled) || errors.Is(err, context.DeadlineExceeded)
+	var network net.Error // as context.DeadlineExceeded is
+	return errors.Is(err, errStalled) || errors.As(err, &network) && network.Timeout()
 }
 
 // cause sorts the errors that make a loop begin again into a few kinds, for counting.
@@ -226,14 +226,13 @@ func cause(err error) string {
 		pg      *pgconn.PgError
 		connect *pgconn.ConnectError
 		reply   redis.Error
-		network net.Error
 	)
 	switch {
 	case errors.Is(err, ledger.ErrRefused):
 		return "checkpoint_refused"
 	case errors.Is(err, errBehind):
 		return "stream_behind"
-	case timedOut(err), errors.As(err, &network) && network.Timeout():
+	case timedOut(err):
 		return "timeout"
 	case errors.As(err, &pg):
 		return "postgres_error"
