@@ -214,3 +214,29 @@ func TestFormerSourcesInACluster(t *testing.T) {
 	require.EqualValues(t, 7, report.Applied)
 	require.EqualValues(t, 14, s.number(scoreOfBori))
 }
+
+// Of a cluster, each node that holds a source is asked to write its append-only file anew.
+func TestRewriteInACluster(t *testing.T) {
+	cluster := testenv.NewCluster(t, testenv.AppendOnly())
+	s := scored(t)
+	options, err := redis.ParseClusterURL(cluster.URL())
+	require.NoError(t, err)
+	client := redis.NewClusterClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	s.env[1] = "AGGREGATOR_REDIS_URL=" + cluster.URL()
+	s.set("AGGREGATOR_REDIS_MODE=cluster", "AGGREGATOR_SOURCE_PARTITIONS=4")
+	drain := s.program("drain")
+	drain.requireCode(t, exitDone)
+	nodes := map[string]bool{} // two sources may be on one
+	for i := range 4 {
+		key := fmt.Sprintf("book-like-events:{%d}", i)
+		node, err := client.MasterForKey(t.Context(), key)
+		require.NoError(t, err)
+		info, err := node.InfoMap(t.Context(), "server").Result()
+		require.NoError(t, err)
+		id := info["Server"]["run_id"]
+		nodes[id] = true
+		require.Contains(t, drain.stderr, "run_id="+id)
+	}
+	require.Greater(t, len(nodes), 1)
+}

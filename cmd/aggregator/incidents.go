@@ -115,7 +115,7 @@ func (a *app) findElsewhere(ctx context.Context, to *servers) ([]events.Elsewher
 			}
 		}
 	}
-	return events.FindElsewhere(ctx, to.redis, a.sourceOptions(), known, kept)
+	return events.FindElsewhere(ctx, to.redis.UniversalClient, a.sourceOptions(), known, kept)
 }
 
 // elsewhereLine is a source that the settings do not name. Its names are those of the JSON form.

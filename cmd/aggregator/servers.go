@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/redis/go-redis/v9"
 
 	"aggregator/config"
 	"aggregator/internal/events"
@@ -39,8 +38,8 @@ func (a *app) connect(ctx context.Context, postgresConns, redisConns int) (*serv
 	return &servers{pool, client, sources}, nil
 }
 
-func (a *app) sources(client redis.UniversalClient) ([]*events.Source, error) {
-	sources, err := events.Sources(client, a.sourceOptions())
+func (a *app) sources(server *redisServer) ([]*events.Source, error) {
+	sources, err := events.Sources(server.UniversalClient, a.sourceOptions()) // they look whether it is of a cluster
 	if err != nil {
 		return nil, tag(config.ErrInvalid, err)
 	}

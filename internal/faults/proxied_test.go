@@ -78,7 +78,7 @@ func loseRedisReply(t *testing.T, from source, command string, stall bool) {
 
 	d := w.outlast(w.start("run"))
 	if raises {
-		d.said("raised its last id")
+		w.until("a reply was lost", func() bool { return p.losses() > 0 })
 	}
 	for range 3 {
 		w.emptied()

@@ -321,12 +321,14 @@ func endWaits(t *testing.T, how waitEnd, program string) (followed, *daemon) {
 	return w, d.daemon
 }
 
-// loseWhatWasSeen is endWaits with a weakened daemon, and then the standby takes over.
+// loseWhatWasSeen is endWaits with a weakened daemon, then the standby takes over, and what is left in
+// Redis is drained.
 func loseWhatWasSeen(t *testing.T, how waitEnd, program string) report {
 	t.Helper()
 	w, d := endWaits(t, how, program)
-	d.wait()
+	d.kill()
 	w.takeOver(w.standbys["s1"])
+	w.start("drain").wait() // it may complain
 	return w.compare()
 }
 
