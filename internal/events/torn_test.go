@@ -133,8 +133,8 @@ return removed`
 			}
 			if c.loses {
 				require.NotZero(t, lost)
-				t.Logf("not exact after %d of %d cuts", lost, len(cuts(ends)))
 			}
+			t.Logf("%d bytes, not exact after %d of %d cuts", len(written), lost, len(cuts(ends)))
 		})
 	}
 }
