@@ -63,7 +63,7 @@ systemd-test: $(NFPM) ## try that package and its units under a real systemd, in
 	scripts/systemd-test
 
 $(NFPM): Makefile
-	@echo 'dist: building the packager, nfpm $(NFPM_VERSION): once, a minute on two idle cores' >&2
+	@echo 'dist: building the packager, nfpm $(NFPM_VERSION): once, a minute of processor time' >&2
 	GOBIN=$(CURDIR)/bin go install github.com/goreleaser/nfpm/v2/cmd/nfpm@v$(NFPM_VERSION)
 	@touch $@
 
