@@ -49,7 +49,7 @@ func TestRuns(t *testing.T) {
 	require.EqualValues(t, 1, all[2].Applied)
 	require.EqualValues(t, 1, all[2].Chunks)
 	require.Positive(t, all[2].Rate)
-	require.Equal(t, version, all[2].Version)
+	require.Equal(t, programVersion(), all[2].Version)
 	require.Len(t, s.runs("--last", "2"), 2)
 	require.Empty(t, s.runs("--kind", "service"))
 
