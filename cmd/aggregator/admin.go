@@ -37,9 +37,9 @@ func (s *service) serveAdmin(ctx context.Context, listener net.Listener) (stop f
 		return nil, err
 	}
 	server := admin.New(admin.Options{
-		Loop: s, Pool: to.pool, Redis: to.redis, Sources: to.sources,
+		Loop: s, Pool: to.pool, Redis: to.redis.client, Sources: to.sources,
 		Version: programVersion(), Reloaded: s.reloaded.Load, Due: s.due.all, Pprof: s.cfg.HTTP.Pprof, Log: s.log,
-		LoopPool: s.engine.Load().pool, LoopRedis: s.engine.Load().redis, Meter: s.meter,
+		LoopPool: s.engine.Load().pool, LoopRedis: s.engine.Load().redis.client, Meter: s.meter,
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan struct{})

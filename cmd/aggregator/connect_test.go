@@ -15,13 +15,14 @@ import (
 )
 
 func TestOpenRedis(t *testing.T) {
-	client, err := dialRedis(t.Context(), withRedis(testenv.Redis(t)+"?max_retries=5"), 2)
+	server, err := dialRedis(t.Context(), withRedis(testenv.Redis(t)+"?max_retries=5"), 2)
 	require.NoError(t, err)
+	client := server.client.(*redis.Client)
 	defer client.Close()
-	options := client.UniversalClient.(*redis.Client).Options()
+	options := client.Options()
 	require.Zero(t, options.MaxRetries) // -1 as the client has it: none
 	require.Equal(t, 2, options.PoolSize)
-	name, err := client.UniversalClient.(*redis.Client).ClientInfo(t.Context()).Result()
+	name, err := client.ClientInfo(t.Context()).Result()
 	require.NoError(t, err)
 	require.Empty(t, name.LibName) // said nothing about itself
 }

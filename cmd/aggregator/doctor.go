@@ -85,19 +85,20 @@ func (a *app) examineBoth(ctx context.Context) []doctor.Finding {
 }
 
 func (a *app) examineRedis(ctx context.Context) ([]doctor.Finding, error) {
-	client, err := newRedis(a.cfg, 2)
+	server, err := newRedis(a.cfg, 2)
 	if err != nil {
 		return nil, err
 	}
-	defer client.Close()
-	defer client.closeAt(ctx)()
-	sources, err := a.sources(client)
+	defer server.client.Close()
+	defer server.closeAt(ctx)()
+	sources, err := a.sources(server)
 	if err != nil {
 		return nil, err
 	}
-	found, err := doctor.Redis(ctx, client.UniversalClient, events.Options{Kind: a.cfg.Source.Kind, PushSide: a.cfg.Source.PushSide}, sources)
+	options := events.Options{Kind: a.cfg.Source.Kind, PushSide: a.cfg.Source.PushSide}
+	found, err := doctor.Redis(ctx, server.client, options, sources)
 	if err != nil {
-		err = client.failed(err)
+		err = server.failed(err)
 	}
 	return found, err
 }

@@ -196,16 +196,24 @@ func TestKeptEntriesAreListed(t *testing.T) {
 	require.Contains(t, s.program("status").stdout, "elsewhere: theirs, which the settings do not name: it is not known whether entries wait: the Redis user has no right to look")
 }
 
+// scoredInACluster is scored whose Redis is a cluster, with a client of its own.
+func scoredInACluster(t *testing.T, options ...testenv.RedisOption) (*pair, *redis.ClusterClient) {
+	t.Helper()
+	cluster := testenv.NewCluster(t, options...)
+	parsed, err := redis.ParseClusterURL(cluster.URL())
+	require.NoError(t, err)
+	client := redis.NewClusterClient(parsed)
+	t.Cleanup(func() { _ = client.Close() })
+	s := scored(t)
+	s.env[1] = "AGGREGATOR_REDIS_URL=" + cluster.URL()
+	s.set("AGGREGATOR_REDIS_MODE=cluster")
+	return s, client
+}
+
 // In a cluster each key is asked of its own node.
 func TestFormerSourcesInACluster(t *testing.T) {
-	cluster := testenv.NewCluster(t)
-	s := scored(t)
-	options, err := redis.ParseClusterURL(cluster.URL())
-	require.NoError(t, err)
-	client := redis.NewClusterClient(options)
-	t.Cleanup(func() { _ = client.Close() })
-	s.env[1] = "AGGREGATOR_REDIS_URL=" + cluster.URL()
-	s.set("AGGREGATOR_REDIS_MODE=cluster", "AGGREGATOR_SOURCE_PARTITIONS=2")
+	s, client := scoredInACluster(t)
+	s.set("AGGREGATOR_SOURCE_PARTITIONS=2")
 	ctx := context.WithoutCancel(t.Context())
 	for i := range 6 {
 		require.NoError(t, client.XAdd(ctx, &redis.XAddArgs{Stream: fmt.Sprintf("book-like-events:{%d}", i), Values: []any{"event", "1:1:LIKE"}}).Err())
@@ -218,14 +226,8 @@ func TestFormerSourcesInACluster(t *testing.T) {
 
 // Of a cluster, each node that holds a source is asked to write its append-only file anew.
 func TestRewriteInACluster(t *testing.T) {
-	cluster := testenv.NewCluster(t, testenv.AppendOnly())
-	s := scored(t)
-	options, err := redis.ParseClusterURL(cluster.URL())
-	require.NoError(t, err)
-	client := redis.NewClusterClient(options)
-	t.Cleanup(func() { _ = client.Close() })
-	s.env[1] = "AGGREGATOR_REDIS_URL=" + cluster.URL()
-	s.set("AGGREGATOR_REDIS_MODE=cluster", "AGGREGATOR_SOURCE_PARTITIONS=4")
+	s, client := scoredInACluster(t, testenv.AppendOnly())
+	s.set("AGGREGATOR_SOURCE_PARTITIONS=4")
 	drain := s.program("drain")
 	drain.requireCode(t, exitDone)
 	nodes := map[string]bool{} // two sources may be on one

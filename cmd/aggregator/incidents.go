@@ -33,7 +33,8 @@ func newIncidentLines(all []ledger.Incident) []incidentLine {
 	for i, one := range all {
 		lines[i] = incidentLine{
 			Source: one.Source, Kind: one.Kind, From: one.From.String(), To: one.To.String(),
-			Entries: one.Entries, Retained: one.Retained, Lost: one.Lost(), Detected: one.Detected.UTC(), Text: one.String(),
+			Entries: one.Entries, Retained: one.Retained, Lost: one.Lost(),
+			Detected: one.Detected.UTC(), Text: one.String(),
 		}
 	}
 	return lines
@@ -115,7 +116,7 @@ func (a *app) findElsewhere(ctx context.Context, to *servers) ([]events.Elsewher
 			}
 		}
 	}
-	return events.FindElsewhere(ctx, to.redis.UniversalClient, a.sourceOptions(), known, kept)
+	return events.FindElsewhere(ctx, to.redis.client, a.sourceOptions(), known, kept)
 }
 
 // elsewhereLine is a source that the settings do not name. Its names are those of the JSON form.

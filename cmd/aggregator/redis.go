@@ -18,10 +18,11 @@ import (
 	"aggregator/config"
 )
 
-// redisServer is a client that connects when it is asked, and where to.
+// redisServer is a client that connects when it is asked, and where to. It is no client itself: what
+// takes one looks which of the kinds it is.
 type redisServer struct {
-	redis.UniversalClient
-	where string
+	client redis.UniversalClient
+	where  string
 }
 
 // dialRedis returns a client whose server has answered PING. Its errors, with
@@ -32,8 +33,8 @@ func dialRedis(ctx context.Context, cfg config.Config, conns int) (*redisServer,
 		return nil, err
 	}
 	defer server.closeAt(ctx)()
-	if err := server.Ping(ctx).Err(); err != nil {
-		_ = server.Close()
+	if err := server.client.Ping(ctx).Err(); err != nil {
+		_ = server.client.Close()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -45,7 +46,7 @@ func dialRedis(ctx context.Context, cfg config.Config, conns int) (*redisServer,
 // closeAt closes the client when ctx ends, unless the returned function is called before: the client
 // waits for an answer until the time-out, whatever becomes of ctx.
 func (s *redisServer) closeAt(ctx context.Context) (keep func() bool) {
-	return context.AfterFunc(ctx, func() { _ = s.Close() })
+	return context.AfterFunc(ctx, func() { _ = s.client.Close() })
 }
 
 // newRedis returns a client for the server, Sentinels or cluster that the settings name, with

@@ -24,22 +24,22 @@ func (a *app) connect(ctx context.Context, postgresConns, redisConns int) (*serv
 	if err != nil {
 		return nil, err
 	}
-	client, err := a.openRedis(ctx, redisConns)
+	server, err := a.openRedis(ctx, redisConns)
 	if err != nil {
 		pool.Close()
 		return nil, err
 	}
-	sources, err := a.sources(client)
+	sources, err := a.sources(server)
 	if err != nil {
 		pool.Close()
-		_ = client.Close()
+		_ = server.client.Close()
 		return nil, err
 	}
-	return &servers{pool, client, sources}, nil
+	return &servers{pool, server, sources}, nil
 }
 
 func (a *app) sources(server *redisServer) ([]*events.Source, error) {
-	sources, err := events.Sources(server.UniversalClient, a.sourceOptions()) // they look whether it is of a cluster
+	sources, err := events.Sources(server.client, a.sourceOptions())
 	if err != nil {
 		return nil, tag(config.ErrInvalid, err)
 	}
@@ -64,7 +64,7 @@ func (s *servers) close() {
 		defer close(closed)
 		s.pool.Close()
 	}()
-	_ = s.redis.Close()
+	_ = s.redis.client.Close()
 	select {
 	case <-closed:
 	case <-time.After(time.Second):

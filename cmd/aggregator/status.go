@@ -49,7 +49,7 @@ often until it is stopped; as JSON, that is a document each time.`,
 			return err
 		}
 		defer look.close()
-		defer look.client.closeAt(cmd.Context())()
+		defer look.redis.closeAt(cmd.Context())()
 		show := func(report *statusReport) error {
 			if out.json() {
 				return writeJSON(a.stdout, report)
@@ -71,26 +71,26 @@ often until it is stopped; as JSON, that is a document each time.`,
 // look is what is needed to look at both servers, again and again.
 type look struct {
 	*app
-	client  *redisServer
+	redis   *redisServer
 	sources []*events.Source
 	pool    *pgxpool.Pool // nil while PostgreSQL was never reached
 }
 
 func (a *app) newLook() (*look, error) {
-	client, err := newRedis(a.cfg, 2) // it connects when it is asked
+	server, err := newRedis(a.cfg, 2) // it connects when it is asked
 	if err != nil {
 		return nil, err
 	}
-	sources, err := a.sources(client)
+	sources, err := a.sources(server)
 	if err != nil {
-		_ = client.Close()
+		_ = server.client.Close()
 		return nil, err
 	}
-	return &look{app: a, client: client, sources: sources}, nil
+	return &look{app: a, redis: server, sources: sources}, nil
 }
 
 func (l *look) close() {
-	_ = l.client.Close()
+	_ = l.redis.client.Close()
 	if l.pool != nil {
 		l.pool.Close()
 	}
@@ -166,12 +166,12 @@ func (l *look) survey(ctx context.Context) (admin.Survey, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	s := admin.Look(ctx, l.pool, l.client, l.sources)
+	s := admin.Look(ctx, l.pool, l.redis.client, l.sources)
 	if postgresErr != nil {
 		s.Postgres.Err, s.Schema.Err = postgresErr, errors.New("not known")
 	}
 	if s.Redis.Err != nil {
-		s.Redis.Err = l.client.failed(s.Redis.Err)
+		s.Redis.Err = l.redis.failed(s.Redis.Err)
 	}
 	return s, nil
 }
@@ -201,7 +201,7 @@ func (l *look) addElsewhere(ctx context.Context, report *statusReport) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	found, err := l.findElsewhere(ctx, &servers{l.pool, l.client, l.sources})
+	found, err := l.findElsewhere(ctx, &servers{l.pool, l.redis, l.sources})
 	if err == nil {
 		report.Elsewhere = newElsewhereLines(found)
 	}

@@ -35,15 +35,15 @@ func newInTLS(t *testing.T, mode string, start func(...testenv.RedisOption) (adm
 	cfg := withRedis(admin)
 	cfg.Redis.Mode, cfg.Redis.TLSServerName, cfg.Redis.TLSCAFile = mode, "redis.internal", authority.File()
 	cfg.Redis.TLSCertFile, cfg.Redis.TLSKeyFile = cert, key
-	client, err := newRedis(cfg, 1)
+	to, err := newRedis(cfg, 1)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = client.Close() })
+	t.Cleanup(func() { _ = to.client.Close() })
 	s := &inTLS{&pair{t: t, db: db, env: []string{
 		"AGGREGATOR_POSTGRES_URL=" + testenv.As(t, database, "aggregator_daemon"),
 		"AGGREGATOR_REDIS_URL=" + daemon, "AGGREGATOR_REDIS_MODE=" + mode, "AGGREGATOR_REDIS_TLS_SERVER_NAME=redis.internal",
 		"AGGREGATOR_REDIS_TLS_CA_FILE=" + cfg.Redis.TLSCAFile, "AGGREGATOR_REDIS_TLS_CERT_FILE=" + cert, "AGGREGATOR_REDIS_TLS_KEY_FILE=" + key,
 		"AGGREGATOR_LOG_FORMAT=text",
-	}}, authority, client}
+	}}, authority, to.client}
 	s.exec(`INSERT INTO child_profile (id, name) SELECT n, n FROM generate_series(1, 4) n`)
 	s.exec(`INSERT INTO book (id, title) VALUES (1, 'b')`)
 	return s

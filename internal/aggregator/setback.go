@@ -209,7 +209,8 @@ func record(ctx context.Context, pool *pgxpool.Pool, found []ledger.Incident, lo
 		}
 		if changed {
 			log.Error(recorded.String(), "incident", recorded.Kind, "source", recorded.Source,
-				"from", recorded.From, "to", recorded.To, "entries", recorded.Entries, "retained", recorded.Retained, "lost", recorded.Lost())
+				"from", recorded.From, "to", recorded.To,
+				"entries", recorded.Entries, "retained", recorded.Retained, "lost", recorded.Lost())
 		}
 	}
 	return nil

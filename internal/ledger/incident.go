@@ -300,7 +300,8 @@ func AcceptIncidents(ctx context.Context, pool *pgxpool.Pool, at Checkpoint, ids
 		if off != (Rebase{}) {
 			epoch++
 			tag, err := tx.Exec(ctx, `UPDATE aggregator.checkpoint
-SET base = base + $3 - $4, entries = entries + $3, epoch = epoch + 1 WHERE source = $1 AND epoch = $2`, at.Source, at.Epoch, off.Vanished, off.Difference)
+SET base = base + $3 - $4, entries = entries + $3, epoch = epoch + 1 WHERE source = $1 AND epoch = $2`,
+				at.Source, at.Epoch, off.Vanished, off.Difference)
 			if err == nil && tag.RowsAffected() != 1 {
 				err = ErrReset
 			}
