@@ -228,7 +228,7 @@ func TestResetBesideAService(t *testing.T) {
 	s := newPair(t)
 	s.push("1:1:LIKE")
 	p := s.start()
-	require.Eventually(t, func() bool { return s.number(`SELECT count(*) FROM aggregator.mark`) == 1 }, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return s.number(`SELECT count(*) FROM aggregator.mark`) == 1 }, 3*time.Minute, 10*time.Millisecond)
 	s.program("checkpoint", "reset", "--yes").requireFailure(t, exitEventsLeft, "; stop the service first")
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, p.cmd.Wait())

@@ -166,9 +166,9 @@ func TestStatusWatch(t *testing.T) {
 	}
 	require.True(t, next().Redis.OK)
 	s.push("1:1:LIKE", "1:1:LIKE")
-	require.Eventually(t, func() bool { return *next().Sources[0].Waiting == 2 }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return *next().Sources[0].Waiting == 2 }, 3*time.Minute, time.Millisecond)
 	_ = s.redis.Shutdown(t.Context()) // whether it goes is what is looked at
-	require.Eventually(t, func() bool { return !next().Redis.OK }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return !next().Redis.OK }, 3*time.Minute, time.Millisecond)
 	cancel()
 	go func() { _, _ = io.Copy(io.Discard, read) }()
 	require.NoError(t, <-ended)

@@ -247,9 +247,9 @@ type partition struct {
 	hand   struct{ applied, dead, updated atomic.Int64 } // of the chunk in flight: committed
 	left   *uncertain                                    // of the attempt before
 
-	bookmark events.Position // where it was seen last, in this session
-	streak   streak          // of refusals, in this session
-	limit    atomic.Int64    // entries that a chunk may have after a time-out; 0: as many as the options say
+	seen   events.Seen  // of the stream, in this session
+	streak streak       // of refusals, in this session
+	limit  atomic.Int64 // entries that a chunk may have after a time-out; 0: as many as the options say
 
 	inHand     atomic.Int64 // bytes that the chunk in hand holds
 	incomplete atomic.Bool  // see catalogue; of the chunk in hand

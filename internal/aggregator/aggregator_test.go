@@ -232,7 +232,7 @@ func TestRun(t *testing.T) {
 			for _, n := range []int{1, 500, 3} {
 				f.push(random(r, n)...)
 				total += n
-				require.Eventually(t, func() bool { return a.Stats().Read == int64(total) }, 20*time.Second, time.Millisecond)
+				require.Eventually(t, func() bool { return a.Stats().Read == int64(total) }, 3*time.Minute, time.Millisecond)
 			}
 			f.push(random(r, 2000)...)
 			stop()
@@ -273,7 +273,7 @@ func TestCatalogueChange(t *testing.T) {
 	ended := make(chan error)
 	go func() { ended <- a.Run(ctx) }()
 	f.push("1:1:LIKE", "1:77:LIKE")
-	require.Eventually(t, func() bool { return a.Stats().Read == 2 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return a.Stats().Read == 2 }, 3*time.Minute, time.Millisecond)
 	f.exec(`INSERT INTO book (id, title, genre_id) VALUES (77, 'new', 3)`)
 	f.exec(`UPDATE book SET genre_id = 4 WHERE id = 1`)
 	// The word may take a moment: push until the event counts for the new genre.
@@ -281,7 +281,7 @@ func TestCatalogueChange(t *testing.T) {
 	require.Eventually(t, func() bool {
 		f.push("2:1:LIKE", "3:77:LIKE")
 		n += 2
-		require.Eventually(t, func() bool { return a.Stats().Read >= n }, 20*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return a.Stats().Read >= n }, 3*time.Minute, time.Millisecond)
 		return f.found().genres[[2]int64{2, 4}] > 0
 	}, 20*time.Second, 10*time.Millisecond)
 	stop()

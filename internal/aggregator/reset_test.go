@@ -32,7 +32,7 @@ func TestResetBesideDrains(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, source)
 			f.options.Retain, f.options.ChunkMaxEvents = time.Hour, 50
-			f.push(random(rand.New(rand.NewPCG(7, 7)), 1500)...)
+			f.push(random(rand.New(rand.NewPCG(7, 7)), 400)...)
 			services := []*service{f.start("first", 0), f.start("second", 0)}
 			for range 5 {
 				eventually(t, func() bool {
@@ -41,7 +41,7 @@ func TestResetBesideDrains(t *testing.T) {
 				f.reset()
 			}
 			f.push(random(rand.New(rand.NewPCG(8, 8)), 100)...)
-			eventually(t, func() bool { return f.count(`SELECT sum(entries - base)::bigint FROM aggregator.checkpoint`) == 1600 })
+			eventually(t, func() bool { return f.count(`SELECT sum(entries - base)::bigint FROM aggregator.checkpoint`) == 500 })
 			for _, s := range services {
 				s.stop()
 				require.NoError(t, <-s.ended)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -240,12 +241,12 @@ func TestRetryThroughLostConnections(t *testing.T) {
 	f.addBook(laterID, later)
 	cutting, stop := context.WithCancel(f.ctx)
 	cut := make(chan int64)
+	var failures atomic.Int64
 	go func() {
 		var n int64
-		between := time.NewTicker(5 * time.Millisecond) // or else nothing would ever get through
-		defer between.Stop()
 		for cutting.Err() == nil {
-			<-between.C
+			// Less and less often, or else nothing would ever get through on a slow machine.
+			time.Sleep(time.Duration(5+failures.Load()) * time.Millisecond)
 			tag, err := f.pool.Exec(f.ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 				WHERE datname = current_database() AND usename = 'aggregator_daemon' AND state = 'active'`)
 			if err == nil {
@@ -254,22 +255,21 @@ func TestRetryThroughLostConnections(t *testing.T) {
 		}
 		cut <- n
 	}()
-	failures := 0
 	for left := int64(1); left > 0; {
 		for page, err := range ledger.LetterPages(f.ctx, f.daemon.pool, ledger.Filter{}, 50) {
 			if err == nil {
 				_, err = f.retrier().Retry(f.ctx, page)
 			}
 			if err != nil {
-				failures++
+				failures.Add(1)
 				break
 			}
 		}
 		left = f.count(`SELECT count(*) FROM aggregator.dead_letter WHERE settled_at IS NULL`)
 	}
 	stop()
-	t.Logf("%d connections cut, %d retries failed", <-cut, failures)
-	assert.Positive(t, failures)
+	t.Logf("%d connections cut, %d retries failed", <-cut, failures.Load())
+	assert.Positive(t, failures.Load())
 	f.verify()
 }
 

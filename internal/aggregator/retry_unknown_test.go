@@ -30,7 +30,7 @@ func (f *fixture) run(a *aggregator.Aggregator) (stop func()) {
 
 func (f *fixture) eventually(condition func() bool) {
 	f.t.Helper()
-	require.Eventually(f.t, condition, 30*time.Second, 2*time.Millisecond)
+	eventually(f.t, condition)
 }
 
 // The application pushes before it commits: the service applies the events once it has,

@@ -111,17 +111,14 @@ func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 	if err := p.fits(ctx); err != nil {
 		return ledger.Checkpoint{}, err
 	}
-	// Redis first: who saw the bookmark before a reset has put it back may read the checkpoint
-	// of before, but not trim to it; who saw it afterwards reads the new one.
+	// Redis first: who inspected it before a reset has fenced that off may read the checkpoint
+	// of before, but not trim to it; who did so afterwards reads the new one.
 	state, err := p.source.Inspect(ctx)
 	if err != nil {
 		return ledger.Checkpoint{}, err
 	}
 	p.rewrite(ctx)
-	p.bookmark = events.Position{}
-	if state.Bookmark != nil {
-		p.bookmark = state.Bookmark.Position
-	}
+	p.seen = state.Seen()
 	checkpoint, err := p.start(ctx, p.source)
 	if err != nil {
 		return checkpoint, err
@@ -169,14 +166,14 @@ func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 func (p *partition) trim(ctx context.Context, checkpoint ledger.Checkpoint) error {
 	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
 	defer cancel()
-	trimmed, err := p.source.Trim(ctx, checkpoint.Position, checkpoint.Entries, p.options.Retain, p.bookmark)
+	trimmed, err := p.source.Trim(ctx, checkpoint.Position, checkpoint.Entries, p.options.Retain, p.seen)
 	if err != nil {
 		return err
 	}
 	if trimmed.Behind {
 		return errBehind
 	}
-	p.bookmark = checkpoint.Position
+	p.seen.Bookmark = checkpoint.Position
 	p.count.trimmed.Add(trimmed.Entries)
 	return nil
 }

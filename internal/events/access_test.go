@@ -80,7 +80,7 @@ func useAll(t *testing.T, source *events.Source) {
 	require.NoError(t, err)
 	require.NotEmpty(t, raised.Kept)
 	for _, settled := range []events.Position{batch.Last, ahead} { // makes the bookmark, and moves it
-		_, err = source.Trim(ctx, settled, 1, time.Hour, events.Position{})
+		_, err = source.Trim(ctx, settled, 1, time.Hour, events.Seen{})
 		require.NoError(t, err)
 	}
 	state, err := source.Inspect(ctx)

@@ -15,10 +15,15 @@ type Entry struct {
 }
 
 // Rewind puts the bookmark back to before the first entry, and returns the state of the
-// stream at that moment. Whoever has seen the bookmark further on does not trim any more (see
-// Trim); whoever sees it there puts it forward again by the next Trim, and nothing has
-// happened. Safe to repeat.
+// stream at that moment. An attempt that has inspected the stream before does not trim any more (see
+// Trim); one that inspects it afterwards puts the bookmark forward again by its next Trim. Safe to
+// repeat, also after an error: attempts that were fenced off begin again, and nothing has happened.
 func (s *Source) Rewind(ctx context.Context) (State, error) {
+	// The bookmark alone would not do: an attempt that had seen none, or whose bookmark another
+	// attempt has reached again since, could not tell.
+	if err := fenceScript.Run(ctx, s.client, []string{s.stream}, fenceGroup).Err(); err != nil {
+		return State{}, s.failed("fencing", err)
+	}
 	reply, err := rewindScript.Run(ctx, s.client, []string{s.stream}, Group).StringSlice()
 	if err != nil {
 		return State{}, s.failed("rewinding", err)

@@ -16,6 +16,9 @@ import (
 // GROUPS and every exporter show how far we are. Nothing is ever read through it.
 const Group = "aggregator"
 
+// fenceGroup is the consumer group by which a reset fences off the attempts that have begun before it.
+const fenceGroup = "aggregator:reset"
+
 // Kinds of source, and the ends of a list that a producer may push to.
 const (
 	KindStream = "stream"
@@ -137,6 +140,7 @@ var (
 	trimScript     = script("trim", "allow-oom")
 	moveScript     = script("move", "allow-oom")
 	rewindScript   = script("rewind", "allow-oom")
+	fenceScript    = script("fence", "allow-oom")
 )
 
 // State is what Redis says of the stream at one moment. Counts are entries.
@@ -147,6 +151,22 @@ type State struct {
 	Length int64    // entries there now
 
 	Bookmark *Bookmark // nil if our group does not exist
+	fence    string    // of the latest reset; empty: none
+}
+
+// Seen is what an attempt has seen of a stream: by it Trim knows whether the source was reset since.
+type Seen struct {
+	Bookmark Position // zero if there was none
+	fence    string
+}
+
+// Seen is what is seen of the stream in this state.
+func (s State) Seen() Seen {
+	seen := Seen{fence: s.fence}
+	if s.Bookmark != nil {
+		seen.Bookmark = s.Bookmark.Position
+	}
+	return seen
 }
 
 // Bookmark is the state of our group.
@@ -159,14 +179,15 @@ type Bookmark struct {
 // Inspect asks for the state of the stream. A stream that does not exist is no error.
 func (s *Source) Inspect(ctx context.Context) (State, error) {
 	// Read-only also for Redis, so that a user who may not write can ask.
-	reply, err := inspectScript.RunRO(ctx, s.client, []string{s.stream}, Group).StringSlice()
+	reply, err := inspectScript.RunRO(ctx, s.client, []string{s.stream}, Group, fenceGroup).StringSlice()
 	if err != nil {
 		return State{}, s.failed("inspecting", err)
 	}
 	var p replyParser
 	state := State{Exists: p.number(reply, 0) == 1, Last: p.position(reply, 1), Added: p.number(reply, 2), Length: p.number(reply, 3)}
-	if len(reply) > 4 {
-		state.Bookmark = &Bookmark{Position: p.position(reply, 4), Entries: p.number(reply, 5), Pending: p.position(reply, 6)}
+	state.fence = p.at(reply, 4)
+	if len(reply) > 5 {
+		state.Bookmark = &Bookmark{Position: p.position(reply, 5), Entries: p.number(reply, 6), Pending: p.position(reply, 7)}
 	}
 	return state, p.err
 }
@@ -268,8 +289,8 @@ func (s *Source) Wait(ctx context.Context, after Position, d time.Duration) (boo
 type Trimmed struct {
 	Entries int64 // removed
 
-	// Behind says that the stream is gone, its last id is before the position, or the bookmark has
-	// gone back: nothing was removed.
+	// Behind says that the stream is gone, its last id is before the position, the bookmark has
+	// gone back, or the source was reset: nothing was removed.
 	Behind bool
 }
 
@@ -277,16 +298,19 @@ type Trimmed struct {
 // then removes the entries up to there; entries is how many were ever added up to the position. It
 // leaves what another group has not been given or has not acknowledged, and what is younger
 // than retain. A bookmark that is gone is made again. If it is before where the caller last saw it
-// (seen), the source was reset (Rewind) or Redis rolled back, and what the caller takes for
-// processed need not be.
+// (seen), Redis was rolled back; if there was a Rewind since, the source was reset: what the caller
+// takes for processed need not be.
 //
 // Each of the two is a script of its own, of one write. Nothing after the bookmark is removed, so
 // that a reset between the two is seen by the second as well. Both work when Redis is out of
 // memory. Safe to repeat, also after an error: the bookmark may then have been moved, and
 // entries removed.
-func (s *Source) Trim(ctx context.Context, processed Position, entries int64, retain time.Duration, seen Position) (Trimmed, error) {
+func (s *Source) Trim(
+	ctx context.Context, processed Position, entries int64, retain time.Duration, seen Seen,
+) (Trimmed, error) {
 	keys := []string{s.stream}
-	behind, err := bookmarkScript.Run(ctx, s.client, keys, Group, processed.String(), entries, seen.String()).Int64()
+	behind, err := bookmarkScript.Run(ctx, s.client, keys,
+		Group, processed.String(), entries, seen.Bookmark.String(), fenceGroup, seen.fence).Int64()
 	if err != nil {
 		return Trimmed{}, s.failed("moving the bookmark of", err)
 	}
@@ -294,7 +318,7 @@ func (s *Source) Trim(ctx context.Context, processed Position, entries int64, re
 		return Trimmed{Behind: true}, nil
 	}
 	reply, err := trimScript.Run(ctx, s.client, keys,
-		Group, processed.String(), processed.next().String(), retain.Milliseconds()).Int64Slice()
+		Group, processed.String(), processed.next().String(), retain.Milliseconds(), fenceGroup, seen.fence).Int64Slice()
 	if err != nil {
 		return Trimmed{}, s.failed("trimming", err)
 	}

@@ -90,7 +90,7 @@ func TestReadInOrder(t *testing.T) {
 			}
 			assert.Equal(t, batch.Events[n-1].Position, batch.Last)
 
-			trimmed, err := source.Trim(t.Context(), batch.Last, n, 0, events.Position{})
+			trimmed, err := source.Trim(t.Context(), batch.Last, n, 0, events.Seen{})
 			require.NoError(t, err)
 			assert.Equal(t, events.Trimmed{Entries: n}, trimmed)
 			waiting, err = source.Waiting(t.Context(), batch.Last, n)

@@ -52,7 +52,7 @@ return removed`
 		},
 		"rewind": {
 			from: stream, prepare: func(c *consumer) { c.push(3); c.read(); c.trim(); c.push(2) },
-			batch: func(c *consumer) { c.reset() }, writes: []string{"XGROUP"},
+			batch: func(c *consumer) { c.reset() }, writes: []string{"XGROUP", "XGROUP"},
 		},
 		"raise of a stream that is gone": {
 			from:    stream,
@@ -228,7 +228,7 @@ type consumer struct {
 
 	at      events.Position // the checkpoint
 	entries int64           // added up to it
-	seen    events.Position // the bookmark
+	seen    events.Seen
 
 	pushed, applied []int64
 }
@@ -298,10 +298,7 @@ func (c *consumer) begin() {
 	require.NoError(c.t, err)
 	_, err = c.source.Rewrite(c.t.Context())
 	require.NoError(c.t, err)
-	c.seen = events.Position{}
-	if state.Bookmark != nil {
-		c.seen = state.Bookmark.Position
-	}
+	c.seen = state.Seen()
 	if c.at.After(state.Last) {
 		c.raise()
 	}
@@ -329,7 +326,7 @@ func (c *consumer) trim() {
 	trimmed, err := c.source.Trim(c.t.Context(), c.at, c.entries, 0, c.seen)
 	require.NoError(c.t, err)
 	require.False(c.t, trimmed.Behind)
-	c.seen = c.at
+	c.seen.Bookmark = c.at
 }
 
 // drain begins an attempt, and says whether in the end each event was applied once, or is kept

@@ -74,7 +74,7 @@ func TestTrimRespectsOtherGroups(t *testing.T) {
 			add(t, client, "s", "1-1", "2-0", "3-0", "4-0", "5-0", "6-0")
 			c.other(t, client)
 			for range 2 { // safe to repeat
-				trimmed, err := source.Trim(ctx, position(t, "5-0"), 5, 0, events.Position{})
+				trimmed, err := source.Trim(ctx, position(t, "5-0"), 5, 0, events.Seen{})
 				require.NoError(t, err)
 				assert.False(t, trimmed.Behind)
 				assert.Equal(t, c.want, ids(t, client, "s"))
@@ -99,10 +99,10 @@ func TestTrimRetainsForAWhile(t *testing.T) {
 	var batch events.Batch
 	_, err := source.Read(t.Context(), &batch, 10)
 	require.NoError(t, err)
-	trimmed, err := source.Trim(t.Context(), batch.Last, 2, time.Hour, events.Position{})
+	trimmed, err := source.Trim(t.Context(), batch.Last, 2, time.Hour, events.Seen{})
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, trimmed.Entries)
-	trimmed, err = source.Trim(t.Context(), batch.Last, 2, 0, events.Position{})
+	trimmed, err = source.Trim(t.Context(), batch.Last, 2, 0, events.Seen{})
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, trimmed.Entries)
 }
@@ -115,7 +115,7 @@ func TestBookmark(t *testing.T) {
 	source := open(t, client, events.Options{Kind: events.KindStream, Key: "s"})[0]
 	add(t, client, "s", "1-1", "2-0", "3-0")
 	trim := func(at string, entries int64) {
-		_, err := source.Trim(ctx, position(t, at), entries, 0, events.Position{})
+		_, err := source.Trim(ctx, position(t, at), entries, 0, events.Seen{})
 		require.NoError(t, err)
 	}
 	bookmark := func() events.Bookmark {
@@ -132,6 +132,52 @@ func TestBookmark(t *testing.T) {
 	assert.Equal(t, events.Bookmark{Position: position(t, "3-0"), Entries: 3}, bookmark())
 }
 
+// An attempt that began before a reset does not trim any more, wherever it had seen the bookmark, and
+// wherever a later attempt has moved it since; one that begins after the reset does.
+func TestResetFencesOff(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	for _, seen := range []string{"0-0", "2-0", "4-0"} {
+		for _, since := range []string{"0-0", "3-0", "5-0"} {
+			t.Run("seen at "+seen+", now at "+since, func(t *testing.T) {
+				t.Parallel()
+				client := connect(t, testenv.Redis(t))
+				source := open(t, client, events.Options{Kind: events.KindStream, Key: "s"})[0]
+				add(t, client, "s", "1-0", "2-0", "3-0", "4-0", "5-0", "6-0")
+				require.NoError(t, client.XGroupCreate(ctx, "s", "slow", "0").Err()) // it needs all entries
+				trim := func(at string, by events.Seen) events.Trimmed {
+					to := position(t, at)
+					trimmed, err := source.Trim(ctx, to, to.Ms, 0, by)
+					require.NoError(t, err)
+					return trimmed
+				}
+				begin := func() events.Seen {
+					state, err := source.Inspect(ctx)
+					require.NoError(t, err)
+					return state.Seen()
+				}
+				for range 2 { // two resets are told apart, too
+					if seen != "0-0" {
+						require.False(t, trim(seen, begin()).Behind)
+					}
+					old := begin()
+					_, err := source.Rewind(ctx)
+					require.NoError(t, err)
+					if since != "0-0" {
+						require.False(t, trim(since, begin()).Behind)
+					}
+					require.True(t, trim("6-0", old).Behind)
+					require.Equal(t, since, begin().Bookmark.String())
+				}
+				require.Len(t, ids(t, client, "s"), 6)
+
+				require.NoError(t, client.XGroupDestroy(ctx, "s", "slow").Err())
+				require.EqualValues(t, 6, trim("6-0", begin()).Entries, "the fence holds nothing back")
+			})
+		}
+	}
+}
+
 func TestTrimFreesAFullRedis(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -146,7 +192,7 @@ func TestTrimFreesAFullRedis(t *testing.T) {
 	n, err := list.Read(ctx, &batch, 10)
 	require.NoError(t, err)
 	require.Equal(t, 3, n)
-	trimmed, err := list.Trim(ctx, batch.Last, 3, 0, events.Position{})
+	trimmed, err := list.Trim(ctx, batch.Last, 3, 0, events.Seen{})
 	require.NoError(t, err)
 	assert.EqualValues(t, 3, trimmed.Entries)
 	state, err := list.Inspect(ctx)
@@ -203,12 +249,12 @@ func TestRaise(t *testing.T) {
 	far := position(t, "99999999999999-7")
 	client := connect(t, testenv.Redis(t))
 	source := open(t, client, events.Options{Kind: events.KindStream, Key: "s"})[0]
-	trimmed, err := source.Trim(ctx, far, 42, 0, events.Position{})
+	trimmed, err := source.Trim(ctx, far, 42, 0, events.Seen{})
 	require.NoError(t, err)
 	assert.True(t, trimmed.Behind, "no stream")
 
 	add(t, client, "s", "3-0")
-	trimmed, err = source.Trim(ctx, far, 42, 0, events.Position{})
+	trimmed, err = source.Trim(ctx, far, 42, 0, events.Seen{})
 	require.NoError(t, err)
 	assert.Equal(t, events.Trimmed{Behind: true}, trimmed)
 	raised, err := source.Raise(ctx, far, 42)

@@ -106,6 +106,16 @@ var weakenings = []weakening{
 		reveal: overlap,
 	},
 	{
+		name: "a reset fences off nobody",
+		changes: []change{
+			{"internal/events/scripts/bookmark.lua", "if (delivered(stream, fence) or '') ~= fenced then return 1 end\n", ""},
+			{"internal/events/scripts/trim.lua", "if (delivered(stream, fence) or '') ~= fenced then return { 0, 1 } end\n", ""},
+		},
+		reveal: func(t *testing.T, program string) report {
+			return resetBesideFirst(t, unrestricted(t, program), "after_checkpoint").compare()
+		},
+	},
+	{
 		name:    "a cursor that instances share",
 		changes: []change{sharedCursor, useSharedCursor},
 		reveal:  overlap,

@@ -5,6 +5,7 @@ package faults_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -93,8 +94,8 @@ func TestResetBesideAZombie(t *testing.T) {
 	t.Parallel()
 	for _, from := range []source{stream, listLeft} {
 		for _, point := range points {
-			for _, others := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s, %s, others: %t", from, point, others), func(t *testing.T) {
+			for _, others := range []int{0, 900, 1800} { // what another drains since: less and more than was drained before
+				t.Run(fmt.Sprintf("%s, %s, others: %d", from, point, others), func(t *testing.T) {
 					t.Parallel()
 					w := newWorld(t, setup{source: from, env: []string{"AGGREGATOR_TRIM_RETAIN=1h"}})
 					w.keepScores()
@@ -104,8 +105,8 @@ func TestResetBesideAZombie(t *testing.T) {
 					zombie := w.pauseAt(point, "run")
 					w.reset() // which waits for what is in flight
 					w.putScoresBack()
-					if others {
-						limited := w.start("drain", "--max-events", "900") // it ends with events left
+					if others > 0 {
+						limited := w.start("drain", "--max-events", strconv.Itoa(others)) // it ends with events left
 						require.Equal(t, 75, limited.wait(), "%s", limited.tail())
 					}
 					zombie.goOn()
@@ -122,6 +123,38 @@ func TestResetBesideAZombie(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestResetBesideAFirstAttempt is that for an attempt that had seen no bookmark, and settled events are
+// trimmed at once: what it then trims, by a checkpoint of before, nobody can read again.
+func TestResetBesideAFirstAttempt(t *testing.T) {
+	t.Parallel()
+	for _, from := range []source{stream, listLeft} {
+		for _, point := range points {
+			t.Run(from.String()+", "+point, func(t *testing.T) {
+				t.Parallel()
+				w := resetBesideFirst(t, newWorld(t, setup{source: from}), point)
+				w.finish()
+			})
+		}
+	}
+}
+
+func resetBesideFirst(t *testing.T, w *world, point string) *world {
+	t.Helper()
+	w.keepScores()
+	w.push(1500)
+	first := w.pauseAt(point, "run")
+	w.reset()
+	w.putScoresBack()
+	limited := w.start("drain", "--max-events", "300")
+	require.Equal(t, 75, limited.wait(), "%s", limited.tail())
+	first.goOn()
+	w.push(300)
+	w.emptied()
+	first.stop()
+	w.forgetAside()
+	return w
 }
 
 // TestFrozen stops a daemon for longer than any time-out of its own, of its connections

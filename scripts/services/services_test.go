@@ -55,7 +55,7 @@ func TestSignalEndsEverythingThatTheCommandStarted(t *testing.T) {
 			require.Eventually(t, func() bool {
 				written, _ = os.ReadFile(ready)
 				return len(written) > 0
-			}, 30*time.Second, 10*time.Millisecond)
+			}, 3*time.Minute, 10*time.Millisecond)
 			background, err := strconv.Atoi(strings.TrimSpace(string(written)))
 			require.NoError(t, err)
 
@@ -80,7 +80,7 @@ func TestInterruptIsLeftToTheCommand(t *testing.T) {
 func TestWithoutCommandItPrintsTheVariables(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
-	require.Eventually(t, func() bool { return strings.Count(s.stdout.String(), "\n") == 2 }, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Count(s.stdout.String(), "\n") == 2 }, 3*time.Minute, 10*time.Millisecond)
 
 	require.NoError(t, s.cmd.Process.Signal(syscall.SIGINT))
 
