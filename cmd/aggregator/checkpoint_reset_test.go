@@ -247,7 +247,7 @@ func TestResetNeedsTheRightsOfTheDaemon(t *testing.T) {
 	s.env[0], s.env[1] = daemon, "AGGREGATOR_REDIS_URL="+testenv.RedisAs(t, s.adminURL(), "aggregator_reader", "")
 	r := s.program("checkpoint", "reset", "--yes")
 	require.Equal(t, exitFailed, r.code)
-	require.Contains(t, r.stderr, "rewinding stream book-like-events: NOPERM")
+	require.Contains(t, r.stderr, "fencing stream book-like-events: NOPERM")
 	s.env[1] = daemonsRedis
 	require.NotContains(t, s.program("checkpoint", "show").stdout, " 0-0 ")
 	require.EqualValues(t, 1, s.reset().Epoch)
