@@ -125,12 +125,12 @@ func TestResetBesideAZombie(t *testing.T) {
 	}
 }
 
-// TestResetBesideAFirstAttempt is that for an attempt that had seen no bookmark, and settled events are
+// TestResetBesideAFirstAttempt is the same for an attempt that had seen no bookmark, and settled events are
 // trimmed at once: what it then trims, by a checkpoint of before, nobody can read again.
 func TestResetBesideAFirstAttempt(t *testing.T) {
 	t.Parallel()
 	for _, from := range []source{stream, listLeft} {
-		for _, point := range points {
+		for _, point := range points[:len(points)-1] { // after the trim there is nothing left to read again
 			t.Run(from.String()+", "+point, func(t *testing.T) {
 				t.Parallel()
 				w := resetBesideFirst(t, newWorld(t, setup{source: from}), point)
