@@ -38,9 +38,9 @@ func ForeseeReset(ctx context.Context, pool *pgxpool.Pool, source *events.Source
 // counted from the begin, also those that were counted before. See ledger.Reset.
 //
 // What tells settled entries from others is all in PostgreSQL, and changes in one commit. In
-// Redis there is only the bookmark, which nothing is read by. It is put back before that
-// commit, while nobody can read a checkpoint, and with a fence, so that from this moment on no attempt
-// trims to a checkpoint that it has read before (events.Source.Trim). Killed before the
+// Redis there are only the bookmark and the fence, which nothing is read by. Before that commit, while
+// nobody can read a checkpoint, the bookmark is put back and a new fence is made: from this moment on no
+// attempt trims to a checkpoint that it has read before (events.Source.Trim). Killed before the
 // commit, all is as it was: the next one to work on the source puts the bookmark forward
 // again. Killed after it, all is done.
 //

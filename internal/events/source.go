@@ -154,7 +154,8 @@ type State struct {
 	fence    string    // of the latest reset; empty: none
 }
 
-// Seen is what an attempt has seen of a stream: by it Trim knows whether the source was reset since.
+// Seen is what an attempt has seen of a stream when it began: by it Trim finds out whether Redis went back, or the
+// source was reset, since. Its zero value is that of a stream without bookmark and fence.
 type Seen struct {
 	Bookmark Position // zero if there was none
 	fence    string

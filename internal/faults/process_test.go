@@ -140,6 +140,7 @@ func TestResetBesideAFirstAttempt(t *testing.T) {
 	}
 }
 
+// resetBesideFirst leaves the world drained, and the first attempt stopped.
 func resetBesideFirst(t *testing.T, w *world, point string) *world {
 	t.Helper()
 	w.keepScores()
