@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"aggregator/config"
-	"aggregator/internal/aggregator"
 	"aggregator/internal/postgres"
+	"aggregator/internal/verdict"
 )
 
 // app is what the commands share. The settings and the log are there once a command made
@@ -87,7 +87,7 @@ func (a *app) postgresOptions(conns int) postgres.Options {
 // wentAway makes an error that a server which lets us in would not give one of a server
 // that is not reachable: it went away in this very moment.
 func wentAway(ctx context.Context, err error) error {
-	if ctx.Err() != nil || errors.Is(err, postgres.ErrURL) || errors.Is(err, postgres.ErrSchema) || errors.Is(err, postgres.ErrPooler) || aggregator.Classify(err) != aggregator.Retry {
+	if ctx.Err() != nil || errors.Is(err, postgres.ErrURL) || errors.Is(err, postgres.ErrSchema) || errors.Is(err, postgres.ErrPooler) || verdict.Of(err) != verdict.Retry {
 		return err
 	}
 	return tag(postgres.ErrUnreachable, err)

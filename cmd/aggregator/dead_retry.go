@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
-	"aggregator/internal/aggregator"
+	"aggregator/internal/apply"
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 	"aggregator/internal/scores"
@@ -61,20 +61,20 @@ command fail.`,
 	return cmd
 }
 
-func (a *app) retrier(pool *pgxpool.Pool) *aggregator.Retrier {
-	return &aggregator.Retrier{
+func (a *app) retrier(pool *pgxpool.Pool) *apply.Retrier {
+	return &apply.Retrier{
 		Pool: pool,
 		Catalogue: scores.NewCatalogue(pool, a.log, scores.CatalogueOptions{
-			Books: 100 * aggregator.RetryPage, Profiles: 100 * aggregator.RetryPage, TTL: time.Minute,
+			Books: 100 * apply.RetryPage, Profiles: 100 * apply.RetryPage, TTL: time.Minute,
 		}),
 		Decoder: events.NewDecoder(a.cfg.Events.Weights),
 		Durable: true,
 	}
 }
 
-func (a *app) retryChosen(ctx context.Context, pool *pgxpool.Pool, chosen selection) (done aggregator.Retried, err error) {
+func (a *app) retryChosen(ctx context.Context, pool *pgxpool.Pool, chosen selection) (done apply.Retried, err error) {
 	retrier := a.retrier(pool)
-	for letters, err := range limited(ledger.LetterPages(ctx, pool, chosen.filter, aggregator.RetryPage), chosen.limit) {
+	for letters, err := range limited(ledger.LetterPages(ctx, pool, chosen.filter, apply.RetryPage), chosen.limit) {
 		if err != nil {
 			return done, err
 		}
@@ -116,7 +116,7 @@ func findUnsettled(ctx context.Context, pool *pgxpool.Pool, id ledger.LetterID) 
 	return letter, err
 }
 
-func (a *app) reportRetry(done aggregator.Retried, took time.Duration, out *output) error {
+func (a *app) reportRetry(done apply.Retried, took time.Duration, out *output) error {
 	report := retryReport{ElapsedSeconds: took.Seconds(), Tried: done.Tried(), Applied: int64(done.Applied), Before: int64(done.Before), StillDead: done.StillDead(), Why: done.Failed}
 	if report.Why == nil {
 		report.Why = map[string]int64{}

@@ -8,8 +8,8 @@ import (
 	"syscall"
 
 	"aggregator/config"
-	"aggregator/internal/aggregator"
 	"aggregator/internal/postgres"
+	"aggregator/internal/verdict"
 )
 
 // The exit codes, those of sysexits(3) where it has one. Scripts and the systemd unit rely
@@ -75,7 +75,7 @@ func exitCode(err error) int {
 func refused(err error) bool {
 	var certErr *tls.CertificateVerificationError
 	_, ours := certificateRefused(err)
-	return errors.As(err, &certErr) || ours || aggregator.Classify(err) == aggregator.Halt
+	return errors.As(err, &certErr) || ours || verdict.Of(err) == verdict.Halt
 }
 
 // certificateAlerts are what a server says of a certificate of ours that it does not take,

@@ -16,6 +16,7 @@ import (
 	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
 	"aggregator/internal/schedule"
+	"aggregator/internal/verdict"
 )
 
 // jobLease is how long a job is still taken to run after whoever runs it was last seen.
@@ -297,7 +298,7 @@ func (t *timetable) persist(ctx context.Context, do func(context.Context) (ledge
 		if ctx.Err() != nil {
 			return ledger.Stopped, nil // and it says what it was stopped at
 		}
-		if err == nil || aggregator.Classify(err) != aggregator.Retry || errors.Is(err, postgres.ErrIndex) {
+		if err == nil || verdict.Of(err) != verdict.Retry || errors.Is(err, postgres.ErrIndex) {
 			return outcome, err
 		}
 		t.log.Warn("the job begins again", "job", t.kind, "error", err)

@@ -13,9 +13,11 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
+	"aggregator/internal/apply"
 	"aggregator/internal/events"
 	"aggregator/internal/postgres"
 	"aggregator/internal/scores"
+	"aggregator/internal/verdict"
 )
 
 // Options say how to work. All fields are required but those that say so.
@@ -241,35 +243,41 @@ func (a *Aggregator) loops(ctx context.Context, m mode) error {
 type partition struct {
 	*Aggregator
 	*station
-	source *events.Source
-	log    *slog.Logger
-	dead   breaker
-	hand   struct{ applied, dead, updated atomic.Int64 } // of the chunk in flight: committed
-	left   *uncertain                                    // of the attempt before
+	source  *events.Source
+	log     *slog.Logger
+	dead    breaker
+	applier *apply.Applier
+	hand    atomic.Int64 // events of the chunk in hand whose transactions are committed
 
-	seen   events.Seen  // of the stream, in this session
-	streak streak       // of refusals, in this session
-	limit  atomic.Int64 // entries that a chunk may have after a time-out; 0: as many as the options say
+	seen  events.Seen  // of the stream, in this session
+	limit atomic.Int64 // entries that a chunk may have after a time-out; 0: as many as the options say
 
-	inHand     atomic.Int64 // bytes that the chunk in hand holds
-	incomplete atomic.Bool  // see catalogue; of the chunk in hand
+	inHand atomic.Int64 // bytes that the chunk in hand holds
 }
 
 func (a *Aggregator) partition(i int) *partition {
 	source := a.sources[i]
-	return &partition{
+	p := &partition{
 		Aggregator: a, station: a.stations[i], source: source, log: a.stations[i].log,
 		dead: breaker{share: a.options.DeadMaxShare, window: a.options.DeadWindow},
 	}
+	p.applier = &apply.Applier{
+		Pool: a.pool, Catalogue: a.catalogue, Source: source.Name(), More: a.moreWorkers,
+		Options: apply.Options{
+			Workers: a.options.Workers, ProfilesPerTransaction: a.options.ProfilesPerTransaction,
+			Coalesce: a.options.Coalesce, Timeout: a.options.Timeout,
+		},
+		Committed: p.committed,
+		Conflicts: func(profiles int) { p.count.conflicts.Add(int64(profiles)) },
+	}
+	return p
 }
 
-// settled counts a committed transaction.
-func (p *partition) settled(t tally) {
+// committed counts a committed transaction.
+func (p *partition) committed(t apply.Tally) {
 	p.progressed()
-	p.hand.applied.Add(int64(t.applied))
-	p.hand.dead.Add(int64(t.dead))
-	p.hand.updated.Add(int64(t.updated))
-	p.count.inHand.Add(int64(t.applied + t.dead))
+	p.hand.Add(int64(t.Applied + t.Dead))
+	p.count.inHand.Add(int64(t.Applied + t.Dead))
 }
 
 func (p *partition) observe(chunk Chunk) {
@@ -280,8 +288,7 @@ func (p *partition) observe(chunk Chunk) {
 
 // dropHand forgets the count of the chunk in hand: it is settled, or will be read again.
 func (p *partition) dropHand() {
-	p.count.inHand.Add(-p.hand.applied.Swap(0) - p.hand.dead.Swap(0))
-	p.hand.updated.Store(0)
+	p.count.inHand.Add(-p.hand.Swap(0))
 }
 
 // loop begins sessions until the mode or ctx ends it.
@@ -313,9 +320,9 @@ func (p *partition) loop(ctx context.Context, m mode) (err error) {
 			p.log.Warn("stopped before the chunk in hand was settled; it will be read again", "error", err)
 			return nil
 		}
-		if verdict := Classify(err); verdict == Halt || verdict == Data { // of no one profile
+		if is := verdict.Of(err); is == verdict.Halt || is == verdict.Data { // of no one profile
 			p.enter(Halted, err.Error())
-			return fmt.Errorf("source %s halted: %w%s", p.source.Name(), err, advice(err))
+			return fmt.Errorf("source %s halted: %w%s", p.source.Name(), err, verdict.Advice(err))
 		}
 		if p.count.chunks.Load() > chunks {
 			wait.Reset()

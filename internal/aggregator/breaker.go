@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"aggregator/internal/apply"
 	"aggregator/internal/events"
 )
 
@@ -18,92 +19,62 @@ import (
 type breaker struct {
 	share  float64 // of the entries: more must not be dead; 1 or more: never trips
 	window int     // entries that it takes to judge; 0: never trips
-	chunks []census
-	total  census
-}
-
-// census counts the entries of a chunk.
-type census struct {
-	entries int
-	dead    map[events.Reason]int // nil: none
-}
-
-func (c census) deadEntries() (n int) {
-	for _, of := range c.dead {
-		n += of
-	}
-	return n
-}
-
-func (c *census) bury(reason events.Reason, n int) {
-	if c.dead == nil {
-		c.dead = make(map[events.Reason]int)
-	}
-	if c.dead[reason] += n; c.dead[reason] == 0 {
-		delete(c.dead, reason)
-	}
-}
-
-// plus adds another census, sign times.
-func (c *census) plus(other census, sign int) {
-	c.entries += sign * other.entries
-	for reason, n := range other.dead {
-		c.bury(reason, sign*n)
-	}
+	chunks []apply.Census
+	total  apply.Census
 }
 
 // check says whether the chunk may be settled. It changes nothing: a chunk that is read
 // again after an error is counted once, when it is settled. A chunk without dead letters
 // is always let through.
-func (b *breaker) check(chunk census) error {
-	if b.share >= 1 || b.window == 0 || len(chunk.dead) == 0 {
+func (b *breaker) check(chunk apply.Census) error {
+	if b.share >= 1 || b.window == 0 || len(chunk.Dead) == 0 {
 		return nil
 	}
-	latest := census{}
-	latest.plus(b.total, 1)
-	latest.plus(chunk, 1)
+	latest := apply.Census{}
+	latest.Plus(b.total, 1)
+	latest.Plus(chunk, 1)
 	for _, oldest := range b.chunks {
-		if latest.entries-oldest.entries < b.window {
+		if latest.Entries-oldest.Entries < b.window {
 			break
 		}
-		latest.plus(oldest, -1)
+		latest.Plus(oldest, -1)
 	}
-	dead := latest.deadEntries()
-	if latest.entries < b.window || float64(dead) <= b.share*float64(latest.entries) {
+	dead := latest.DeadEntries()
+	if latest.Entries < b.window || float64(dead) <= b.share*float64(latest.Entries) {
 		return nil
 	}
 	return &tooManyDead{latest, b.share}
 }
 
 // settled remembers a chunk.
-func (b *breaker) settled(chunk census) {
+func (b *breaker) settled(chunk apply.Census) {
 	b.chunks = append(b.chunks, chunk)
-	b.total.plus(chunk, 1)
-	for len(b.chunks) > 1 && b.total.entries-b.chunks[0].entries >= b.window {
-		b.total.plus(b.chunks[0], -1)
+	b.total.Plus(chunk, 1)
+	for len(b.chunks) > 1 && b.total.Entries-b.chunks[0].Entries >= b.window {
+		b.total.Plus(b.chunks[0], -1)
 		b.chunks = b.chunks[1:]
 	}
 }
 
 // tooManyDead is the error with which a breaker trips.
 type tooManyDead struct {
-	census
+	apply.Census
 	share float64
 }
 
-func (e *tooManyDead) misconfigured() {}
+func (e *tooManyDead) Misconfigured() {}
 
 func (e *tooManyDead) Error() string {
-	reasons := slices.SortedFunc(maps.Keys(e.dead), func(a, b events.Reason) int {
-		return cmp.Or(cmp.Compare(e.dead[b], e.dead[a]), cmp.Compare(a, b))
+	reasons := slices.SortedFunc(maps.Keys(e.Dead), func(a, b events.Reason) int {
+		return cmp.Or(cmp.Compare(e.Dead[b], e.Dead[a]), cmp.Compare(a, b))
 	})
 	most := make([]string, 0, 3)
 	for _, reason := range reasons[:min(3, len(reasons))] {
-		most = append(most, fmt.Sprintf("%d %s", e.dead[reason], reason))
+		most = append(most, fmt.Sprintf("%d %s", e.Dead[reason], reason))
 	}
 	return fmt.Sprintf("%d of the last %d entries cannot be applied (%s), more than dead.max_share = %g allows; "+
 		"the latest are still in Redis and no dead letter of them was written; %s, and start again; or raise dead.max_share",
-		e.deadEntries(), e.entries, strings.Join(most, ", "), e.share, remedy(reasons[0]))
+		e.DeadEntries(), e.Entries, strings.Join(most, ", "), e.share, remedy(reasons[0]))
 }
 
 // remedy says what a person should look at.

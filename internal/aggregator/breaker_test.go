@@ -7,11 +7,15 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"aggregator/internal/apply"
 	"aggregator/internal/events"
+	"aggregator/internal/verdict"
 )
 
 // chunkOf is the census of a chunk of n entries, so many of them dead.
-func chunkOf(n int, dead map[events.Reason]int) census { return census{n, dead} }
+func chunkOf(n int, dead map[events.Reason]int) apply.Census {
+	return apply.Census{Entries: n, Dead: dead}
+}
 
 func malformed(n int) map[events.Reason]int {
 	if n == 0 {
@@ -64,7 +68,7 @@ func TestBreakerCheckChangesNothing(t *testing.T) {
 		require.Error(t, b.check(chunkOf(1, malformed(1))))
 		require.NoError(t, b.check(chunkOf(3, malformed(1))))
 	}
-	assert.Equal(t, census{9, malformed(5)}, b.total)
+	assert.Equal(t, apply.Census{Entries: 9, Dead: malformed(5)}, b.total)
 }
 
 // What is kept is as much as the window needs, and its sums are right.
@@ -78,15 +82,15 @@ func TestBreakerForgets(t *testing.T) {
 			dead = map[events.Reason]int{events.UnknownBook: n}
 		}
 		b.settled(chunkOf(n, dead))
-		sum := census{}
+		sum := apply.Census{}
 		for _, c := range b.chunks {
-			sum.plus(c, 1)
+			sum.Plus(c, 1)
 		}
-		require.Equal(t, sum.entries, b.total.entries)
-		require.Equal(t, sum.deadEntries(), b.total.deadEntries())
-		require.Less(t, b.total.entries, 540)
+		require.Equal(t, sum.Entries, b.total.Entries)
+		require.Equal(t, sum.DeadEntries(), b.total.DeadEntries())
+		require.Less(t, b.total.Entries, 540)
 	}
-	assert.GreaterOrEqual(t, b.total.entries, 500)
+	assert.GreaterOrEqual(t, b.total.Entries, 500)
 }
 
 func TestBreakerSaysWhatToDo(t *testing.T) {
@@ -95,18 +99,5 @@ func TestBreakerSaysWhatToDo(t *testing.T) {
 	require.EqualError(t, err, "46 of the last 100 entries cannot be applied (40 unknown_action, 3 malformed, 2 out_of_range), "+
 		"more than dead.max_share = 0.25 allows; the latest are still in Redis and no dead letter of them was written; "+
 		"add the action to events.weights, and start again; or raise dead.max_share")
-	assert.Equal(t, Halt, Classify(err))
-}
-
-func TestCensus(t *testing.T) {
-	event := func(profile, book int64) events.Event {
-		return events.Event{ProfileID: profile, BookID: book, Action: &events.Action{Name: "LIKE", Weight: 2}}
-	}
-	all := []events.Event{event(1, 1), event(1, 2), event(2, 1), event(3, 9), event(3, 1)}
-	batch := &events.Batch{Events: all, Entries: 8, Rejected: []events.Rejection{{Reason: events.Malformed}, {Reason: events.UnknownAction}, {Reason: events.Malformed}}}
-	known := catalogue{profiles: map[int64]struct{}{1: {}, 3: {}}} // and no book
-	runs := group(all)
-	assert.Equal(t, map[events.Reason]int{events.Malformed: 2, events.UnknownAction: 1, events.UnknownProfile: 1, events.UnknownBook: 4}, known.census(batch, runs).dead)
-	assert.Equal(t, 8, known.census(batch, runs[2:]).entries, "also those that are not due")
-	assert.Equal(t, 2, known.census(batch, runs[2:]).dead[events.UnknownBook])
+	assert.Equal(t, verdict.Halt, verdict.Of(err))
 }

@@ -4,9 +4,7 @@
 // position and gathers them into chunks; another settles one chunk at a time while the
 // next is being gathered:
 //
-//   - the marks of the chunk's profiles are read, events behind them skipped;
-//   - what is left is folded into a delta a profile, and workers send one transaction a
-//     profile down their connections, many in flight: mark, scores, history;
+//   - package apply writes what it adds up to, a transaction a profile, many in flight;
 //   - the checkpoint is moved over the chunk, durably, if all its marks are in place;
 //   - entries up to the checkpoint are trimmed in Redis.
 //
@@ -16,16 +14,10 @@
 // connection, a lost reply, a second instance and a kill at any instant alike; package
 // ledger says why nothing is lost or counted twice.
 //
-// A profile's transaction that fails for a reason of its own does not stop the others.
-// If its mark has moved, it is folded anew from there. If its profile is gone, its
-// events become dead letters. If PostgreSQL refuses its data, its events are applied in
-// ever smaller runs, until those that are refused stand alone and become dead letters.
-//
-// Dead letters are rows, and are retried from there (Retrier): one transaction applies
-// the event and settles the row, in the same order as those above. Run does this by
-// itself for events whose profile or book was not there yet. When most of a source's
-// latest entries would become dead letters, the source halts instead: that is a mistake in
-// the deployment.
+// Dead letters are rows, and are retried from there (apply.Retrier). Run does this by itself for events whose
+// profile or book was not there yet. When most of a source's latest entries would become dead letters, or
+// PostgreSQL refuses everything for the same reason, the source halts instead: that is a mistake in the
+// deployment.
 //
 // When the context that Run or Drain was given ends, reading stops, the chunk in hand
 // is finished within the grace, and they return.

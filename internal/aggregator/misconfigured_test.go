@@ -123,8 +123,8 @@ var misconfigurations = []struct {
 	},
 	{
 		"a function of ours that may not be executed",
-		[]string{`REVOKE EXECUTE ON FUNCTION aggregator.require FROM PUBLIC, aggregator_daemon`},
-		[]string{"require"},
+		[]string{`REVOKE EXECUTE ON ROUTINE aggregator.apply, aggregator.apply_each FROM PUBLIC, aggregator_daemon`},
+		[]string{"apply"},
 	},
 	{
 		"a publication that cannot send updates on",

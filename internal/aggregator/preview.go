@@ -70,30 +70,31 @@ func (p *partition) preview(ctx context.Context, m mode, total *Preview, deltas 
 	}
 }
 
-func (p *partition) foldChunk(ctx context.Context, from ledger.Checkpoint, batch *events.Batch, total *Preview, deltas map[int64]*scores.Delta) error {
+func (p *partition) foldChunk(
+	ctx context.Context, from ledger.Checkpoint, batch *events.Batch, total *Preview, deltas map[int64]*scores.Delta,
+) error {
 	total.Read += int64(batch.Entries)
 	for _, r := range batch.Rejected {
 		total.Dead[r.Reason]++
 	}
-	due, known, _, err := p.prepare(ctx, from, group(batch.Events), batch.Events)
+	chunk, err := p.lookUp(ctx, from, batch)
 	if err != nil {
 		return err
 	}
 	total.Skipped += int64(len(batch.Events))
-	for _, r := range due {
-		delta, dead := known.fold(r)
-		for _, letter := range dead {
+	for delta, folded := range chunk.Folded() {
+		for _, letter := range folded.Dead {
 			total.Dead[letter.Reason]++
 		}
-		total.Skipped -= int64(len(r.events))
-		total.Applied += int64(len(r.events) - len(dead))
+		total.Skipped -= int64(folded.Events)
+		total.Applied += int64(folded.Events - len(folded.Dead))
 		if delta.Events == 0 {
 			continue
 		}
-		if d, found := deltas[r.profileID]; found {
+		if d, found := deltas[delta.ProfileID]; found {
 			d.Merge(delta)
 		} else {
-			deltas[r.profileID] = &delta
+			deltas[delta.ProfileID] = &delta
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"aggregator/internal/crash"
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 )
@@ -51,19 +52,19 @@ func Reset(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source) ([
 	for i, source := range sources {
 		names[i], byName[source.Name()] = source.Name(), source
 	}
-	crash("before_reset")
+	crash.At("before_reset")
 	done, err := ledger.Reset(ctx, pool, names, func(ctx context.Context, name string, after, to events.Position, drop func([]events.Entry) error) (int64, error) {
 		source := byName[name]
 		state, err := source.Rewind(ctx)
 		if err != nil {
 			return 0, err
 		}
-		crash("rewound")
+		crash.At("rewound")
 		if to.After(state.Last) {
 			to = state.Last
 		}
 		return state.Added - state.Length, source.Entries(ctx, after, to, drop)
 	})
-	crash("after_reset")
+	crash.At("after_reset")
 	return done, err
 }

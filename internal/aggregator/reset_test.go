@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/aggregator"
+	"aggregator/internal/apply"
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 )
@@ -160,7 +161,7 @@ func TestLettersPutAsideAreInOrder(t *testing.T) {
 	require.NoError(t, err)
 	_, err = tx.Exec(f.ctx, `SELECT FROM aggregator.mark WHERE child_profile_id = $1 AND source = $2 FOR UPDATE`, profile, f.source.Key)
 	require.NoError(t, err)
-	retried := make(chan aggregator.Retried, 1)
+	retried := make(chan apply.Retried, 1)
 	go func() {
 		done, err := f.retrier().Retry(f.ctx, f.letters(ledger.Filter{}))
 		assert.NoError(t, err)

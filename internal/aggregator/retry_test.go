@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/aggregator"
+	"aggregator/internal/apply"
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
@@ -25,10 +26,10 @@ var later = book{genre: 2, topics: []int64{1, 4}, mbti: "ENFJ"}
 
 const laterID = 13
 
-func (f *fixture) retrier() *aggregator.Retrier {
+func (f *fixture) retrier() *apply.Retrier {
 	f.t.Helper()
 	catalogue := scores.NewCatalogue(f.daemon.pool, f.log(), scores.CatalogueOptions{Books: 1000, Profiles: 1000, TTL: time.Minute})
-	return &aggregator.Retrier{Pool: f.daemon.pool, Catalogue: catalogue, Decoder: events.NewDecoder(f.source.Weights)}
+	return &apply.Retrier{Pool: f.daemon.pool, Catalogue: catalogue, Decoder: events.NewDecoder(f.source.Weights)}
 }
 
 // letters reads the dead letters that the filter chooses.
@@ -42,7 +43,7 @@ func (f *fixture) letters(filter ledger.Filter) []ledger.Letter {
 	return all
 }
 
-func (f *fixture) retry(letters []ledger.Letter) aggregator.Retried {
+func (f *fixture) retry(letters []ledger.Letter) apply.Retried {
 	f.t.Helper()
 	done, err := f.retrier().Retry(f.ctx, letters)
 	require.NoError(f.t, err)
@@ -139,7 +140,7 @@ func TestRetryProfileDeletedMeanwhile(t *testing.T) {
 	f.exec(`DELETE FROM child_profile WHERE id = 1`)
 	done, err := retrier.Retry(f.ctx, letters)
 	require.NoError(t, err)
-	assert.Equal(t, aggregator.Retried{Applied: 1, Failed: map[string]int64{"there is no such child profile": 1}}, done)
+	assert.Equal(t, apply.Retried{Applied: 1, Failed: map[string]int64{"there is no such child profile": 1}}, done)
 	assert.Zero(t, f.count(`SELECT count(*) FROM genre_score WHERE child_profile_id = 1 AND score <> 0`))
 }
 
@@ -157,7 +158,7 @@ func TestDrop(t *testing.T) {
 	assert.Zero(t, n, "a second time")
 	f.verify() // it is a dead letter still
 	f.addBook(laterID, later)
-	assert.Equal(t, aggregator.Retried{Applied: 1, Before: 1}, f.retry(letters))
+	assert.Equal(t, apply.Retried{Applied: 1, Before: 1}, f.retry(letters))
 	f.pushed = f.pushed[1:]
 	assert.Equal(t, f.expected().genres, f.found().genres)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"aggregator/internal/apply"
 	"aggregator/internal/ledger"
 )
 
@@ -36,16 +37,16 @@ func (a *Aggregator) retryUnknown(ctx context.Context) {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stall := time.AfterFunc(a.options.Timeout, func() { cancel(errStalled) })
+	stall := time.AfterFunc(a.options.Timeout, func() { cancel(apply.ErrStalled) })
 	defer stall.Stop()
-	retrier := Retrier{Pool: a.pool, Catalogue: a.catalogue, Decoder: a.sources[0].Decoder()}
+	retrier := apply.Retrier{Pool: a.pool, Catalogue: a.catalogue, Decoder: a.sources[0].Decoder()}
 	known := ledger.Filter{NewerThan: a.options.RetryUnknownFor, Known: true}
 	for _, source := range a.sources {
 		known.Sources = append(known.Sources, source.Name())
 	}
-	var done Retried
+	var done apply.Retried
 	err := func() error {
-		for letters, err := range ledger.LetterPages(ctx, a.pool, known, RetryPage) {
+		for letters, err := range ledger.LetterPages(ctx, a.pool, known, apply.RetryPage) {
 			if err != nil {
 				return err
 			}
@@ -60,7 +61,7 @@ func (a *Aggregator) retryUnknown(ctx context.Context) {
 		return nil
 	}()
 	switch {
-	case err != nil && (ctx.Err() == nil || errors.Is(context.Cause(ctx), errStalled)):
+	case err != nil && (ctx.Err() == nil || errors.Is(context.Cause(ctx), apply.ErrStalled)):
 		a.log.Warn("could not try all unknown profiles and books again", "error", err, "applied", done.Applied, "failed", done.StillDead())
 	case done.StillDead() > 0:
 		a.log.Warn("some dead letters still cannot be applied, though their profiles and books are there now",

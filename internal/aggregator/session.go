@@ -8,15 +8,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 
+	"aggregator/internal/apply"
+	"aggregator/internal/crash"
 	"aggregator/internal/events"
-	"aggregator/internal/history"
 	"aggregator/internal/ledger"
 )
 
 // session reads and settles chunks from the checkpoint on, until ctx ends, the mode says
 // so, or something fails. All that it knows ends with it.
 func (p *partition) session(ctx, work context.Context, m mode) error {
-	p.streak = streak{}
+	p.applier.Begin()
 	checkpoint, err := p.begin(work)
 	if err != nil {
 		return err
@@ -63,7 +64,7 @@ func (p *partition) settleAll(ctx context.Context, checkpoint ledger.Checkpoint,
 			if !more {
 				return settled, nil
 			}
-			crash("after_read")
+			crash.At("after_read")
 			if checkpoint, err = p.settle(ctx, checkpoint, batch); err != nil {
 				return settled, err
 			}
@@ -135,7 +136,7 @@ func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 	if err != nil {
 		return checkpoint, err
 	}
-	if err := Probe(ctx, p.pool, p.source.Name()); err != nil {
+	if err := apply.Probe(ctx, p.pool, p.source.Name()); err != nil {
 		return checkpoint, err
 	}
 	if err := p.resolve(ctx, checkpoint); err != nil {
@@ -182,75 +183,73 @@ func (p *partition) trim(ctx context.Context, checkpoint ledger.Checkpoint) erro
 func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *events.Batch) (ledger.Checkpoint, error) {
 	began := time.Now()
 	watch := stopwatch{began}
-	chunk := Chunk{Entries: batch.Entries, Samples: sample(batch.Events)} // which are in order only now
-	chunk.Took.Read = batch.Took
+	report := Chunk{Entries: batch.Entries, Samples: sample(batch.Events)} // which are in order only now
+	report.Took.Read = batch.Took
 	p.progressed()
 	p.dropHand()
 	defer p.dropHand()
 	p.inHand.Store(int64(batch.Held))
 	defer p.inHand.Store(0)
-	runs := group(batch.Events)
-	chunk.Profiles = len(runs)
-	settlement := ledger.Settlement{From: from, To: batch.Last, Entries: batch.Entries, Marks: places(runs)}
-	for _, r := range batch.Rejected {
-		settlement.Dead = append(settlement.Dead, ledger.Rejected(r))
-	}
 
-	due, known, counted, err := p.prepare(ctx, from, runs, batch.Events)
+	chunk, err := p.lookUp(ctx, from, batch)
 	if err != nil {
 		return from, p.smaller(batch.Entries, err)
 	}
-	chunk.Took.LookUp = watch.lap()
+	report.Profiles = chunk.Profiles()
+	report.Took.LookUp = watch.lap()
 	p.progressed()
-	expected := known.census(batch, due)
+	expected := chunk.Census()
 	if err := p.dead.check(expected); err != nil {
 		return from, err
 	}
-	inFlight := newFlight(due, known, settlement)
-	if err := p.apply(ctx, inFlight, &expected); err != nil {
-		p.left = inFlight.uncertain(p.left)
+	if err := chunk.Apply(ctx, &expected, p.dead.check); err != nil {
+		chunk.Failed(false)
 		return from, p.smaller(batch.Entries, err)
 	}
-	chunk.Took.Apply = watch.lap()
+	report.Took.Apply = watch.lap()
 	p.progressed()
-	crash("before_checkpoint")
+	crash.At("before_checkpoint")
 	bounded, cancel := context.WithTimeout(ctx, p.options.Timeout)
 	defer cancel()
-	checkpoint, err := ledger.Settle(bounded, p.pool, settlement)
+	checkpoint, err := ledger.Settle(bounded, p.pool, chunk.Settlement())
 	if err != nil {
-		p.left = inFlight.uncertain(p.left)
 		var answered *pgconn.PgError
-		if !errors.Is(err, ledger.ErrRefused) && !errors.As(err, &answered) {
-			p.left.rejected = len(batch.Rejected) // it may have been moved
-		}
+		chunk.Failed(!errors.Is(err, ledger.ErrRefused) && !errors.As(err, &answered))
 		return from, p.smaller(batch.Entries, err)
 	}
 	p.larger()
-	crash("after_checkpoint")
-	chunk.Took.Checkpoint = watch.lap()
-	chunk.At = watch.since
-	defer func() { p.observe(chunk) }()
+	crash.At("after_checkpoint")
+	report.Took.Checkpoint = watch.lap()
+	report.At = watch.since
+	defer func() { p.observe(report) }()
 
-	applied, dead := p.hand.applied.Load(), p.hand.dead.Load()+int64(len(batch.Rejected))
-	skipped := int64(batch.Entries-counted) - applied - dead
+	done := chunk.Committed()
+	done.Dead += len(batch.Rejected)
+	skipped := int64(batch.Entries - chunk.Counted() - done.Applied - done.Dead)
+	chunk.Done()
 	p.dead.settled(expected)
-	p.report(tally{int(applied), int(dead), int(p.hand.updated.Load())})
+	p.report(done)
 	p.count.read.Add(skipped)
 	p.count.skipped.Add(skipped)
-	if p.left != nil && !p.left.until.After(checkpoint.Position) {
-		p.left = nil
-	}
 	p.count.chunks.Add(1)
-	p.log.Debug("settled a chunk", "entries", batch.Entries, "profiles", len(runs), "applied", applied, "dead", dead,
+	p.log.Debug("settled a chunk", "entries", batch.Entries, "profiles", chunk.Profiles(), "applied", done.Applied, "dead", done.Dead,
 		"skipped", skipped, "checkpoint", checkpoint.Position, "took", time.Since(began).Round(time.Millisecond))
 
-	crash("before_trim")
+	crash.At("before_trim")
 	if err := p.trim(bounded, checkpoint); err != nil {
 		return checkpoint, err
 	}
-	chunk.Took.Trim = watch.lap()
-	crash("after_trim")
+	report.Took.Trim = watch.lap()
+	crash.At("after_trim")
 	return checkpoint, nil
+}
+
+// report adds to the report what is read and processed.
+func (p *partition) report(t apply.Tally) {
+	p.count.read.Add(int64(t.Applied + t.Dead))
+	p.count.applied.Add(int64(t.Applied))
+	p.count.dead.Add(int64(t.Dead))
+	p.count.profiles.Add(int64(t.Updated))
 }
 
 // smaller makes the next chunks smaller if a time-out was why so many entries could not be read, or
@@ -272,61 +271,41 @@ func (p *partition) larger() {
 	}
 }
 
-// prepare reads what is needed to apply the runs of a chunk, and drops the events that their
-// marks have passed; counted of these are in the report already.
-func (p *partition) prepare(ctx context.Context, from ledger.Checkpoint, runs []run, all []events.Event) (
-	due []run, known catalogue, counted int, err error,
-) {
+// lookUp finds out what of a chunk is due and all that it takes to apply it, and whether the schema is
+// still one that this program works with.
+func (p *partition) lookUp(ctx context.Context, from ledger.Checkpoint, batch *events.Batch) (chunk *apply.Chunk, err error) {
 	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
 	defer cancel()
-	known = catalogue{from: from, coalesce: p.options.Coalesce, incomplete: &p.incomplete}
-	due, marked, counted, err := p.unmarked(ctx, from, runs)
-	if err != nil {
-		return nil, known, 0, err
-	}
-	if marked > 0 {
-		all = nil
-		for _, r := range due {
-			all = append(all, r.events...)
-		}
-	}
-	lookups, ctx := errgroup.WithContext(ctx)
-	lookups.Go(func() error { return p.fits(ctx) })
-	lookups.Go(func() (err error) {
-		known.profiles, err = p.catalogue.Profiles(ctx, profileIDs(due))
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() error { return p.fits(ctx) })
+	both.Go(func() (err error) {
+		chunk, err = p.applier.LookUp(ctx, from, batch)
 		return err
 	})
-	lookups.Go(func() (err error) {
-		known.books, err = p.catalogue.Books(ctx, bookIDs(all))
-		return err
-	})
-	lookups.Go(func() (err error) {
-		known.types, err = history.ReadTypes(ctx, p.pool)
-		return err
-	})
-	return due, known, counted, lookups.Wait()
+	return chunk, both.Wait()
 }
 
-// unmarked returns what the marks of the runs' profiles have not passed, how many events they
-// have, and how many of these an attempt before has counted.
-func (p *partition) unmarked(ctx context.Context, from ledger.Checkpoint, runs []run) (
-	due []run, marked, counted int, err error,
-) {
-	if from.Updated.IsZero() {
-		return runs, 0, 0, nil // a preview of what has no checkpoint yet, hence no marks
+// resolve counts what the failed attempt before has done.
+func (p *partition) resolve(ctx context.Context, checkpoint ledger.Checkpoint) error {
+	done, err := p.applier.Resolve(ctx, checkpoint)
+	if err == nil {
+		p.report(done)
 	}
-	marks, err := ledger.Marks(ctx, p.pool, from, profileIDs(runs))
+	return err
+}
+
+// resolveLast is resolve for a loop that ends; it does not wait for a server that does not answer.
+func (p *partition) resolveLast(ctx context.Context) {
+	if !p.applier.Uncertain() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	checkpoint, err := ledger.Load(ctx, p.pool, p.source.Name())
+	if err == nil {
+		err = p.resolve(ctx, checkpoint)
+	}
 	if err != nil {
-		return nil, 0, 0, err
+		p.log.Debug("the report leaves out what the last chunk may have applied", "error", err)
 	}
-	due = make([]run, 0, len(runs))
-	for _, r := range runs {
-		rest := r.after(marks[r.profileID])
-		counted += p.left.before(r, marks[r.profileID])
-		marked += len(r.events) - len(rest.events)
-		if len(rest.events) > 0 {
-			due = append(due, rest)
-		}
-	}
-	return due, marked, counted, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/redis/go-redis/v9"
 
+	"aggregator/internal/apply"
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 )
@@ -217,7 +218,7 @@ func timedOut(err error) bool {
 		return pg.Code == statementTimedOut
 	}
 	var network net.Error // as context.DeadlineExceeded is
-	return errors.Is(err, errStalled) || errors.As(err, &network) && network.Timeout()
+	return errors.Is(err, apply.ErrStalled) || errors.As(err, &network) && network.Timeout()
 }
 
 // cause sorts the errors that make a loop begin again into a few kinds, for counting.

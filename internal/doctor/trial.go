@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 
+	"aggregator/internal/apply"
+	"aggregator/internal/verdict"
+
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"aggregator/internal/aggregator"
 )
 
 // trial does what each event would do, as each attempt of the service does at its beginning, and rolls it back.
@@ -15,13 +16,13 @@ func (r *report) trial(ctx context.Context, pool *pgxpool.Pool) {
 	var profiles bool
 	err := pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM child_profile)`).Scan(&profiles)
 	if err == nil {
-		err = aggregator.Trial(ctx, pool, "doctor")
+		err = apply.Trial(ctx, pool, "doctor")
 	}
 	switch {
-	case errors.Is(err, aggregator.ErrBusy):
+	case errors.Is(err, apply.ErrBusy):
 		r.add("trial", Warning, "what each event writes could not be tried: "+err.Error(),
 			"aggregator doctor, again; if it stays so, see the check of locks")
-	case err != nil && aggregator.Classify(err) == aggregator.Halt:
+	case err != nil && verdict.Of(err) == verdict.Halt:
 		r.add("trial", Problem, err.Error(), trialAdvice(err))
 	case err != nil:
 		r.notSeen("trial", err)

@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -28,28 +27,6 @@ func connect(t *testing.T) *pgxpool.Pool {
 
 func at(ms, seq int64) events.Position { return events.Position{Ms: ms, Seq: seq} }
 
-// advance moves marks, and returns the SQLSTATE if it is refused.
-func advance(t *testing.T, pool *pgxpool.Pool, source string, moves ...ledger.Move) string {
-	t.Helper()
-	from, err := ledger.Create(t.Context(), pool, source, events.Position{}, 0)
-	require.NoError(t, err)
-	return advanceFrom(t, pool, from, moves...)
-}
-
-func advanceFrom(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, moves ...ledger.Move) string {
-	t.Helper()
-	var batch pgx.Batch
-	ledger.Advance(&batch, from, moves)
-	batch.Queue(`INSERT INTO child_profile (name) VALUES ('what the transaction does')`)
-	err := pool.SendBatch(t.Context(), &batch).Close()
-	if err == nil {
-		return ""
-	}
-	var pg *pgconn.PgError
-	require.ErrorAs(t, err, &pg)
-	return pg.Code
-}
-
 func effects(t *testing.T, pool *pgxpool.Pool) int {
 	t.Helper()
 	var n int
@@ -57,28 +34,15 @@ func effects(t *testing.T, pool *pgxpool.Pool) int {
 	return n
 }
 
-func TestMarksMoveByCompareAndSet(t *testing.T) {
-	pool := connect(t)
-	first := []ledger.Move{{ProfileID: 1, To: at(5, 1), Applied: 3}, {ProfileID: 2, To: at(5, 0), Applied: 1}}
-	require.Empty(t, advance(t, pool, "s", first...))
-	require.Equal(t, ledger.MarkMoved, advance(t, pool, "s", first...), "a second time")
-	require.Equal(t, ledger.MarkMoved, advance(t, pool, "s", ledger.Move{ProfileID: 3, Seen: at(1, 1), To: at(6, 0)}),
-		"a mark that is gone is not made again")
-	require.Equal(t, ledger.MarkMoved, advance(t, pool, "s",
-		ledger.Move{ProfileID: 1, Seen: at(5, 1), To: at(9, 9), Applied: 1},
-		ledger.Move{ProfileID: 2, Seen: at(4, 0), To: at(9, 9), Applied: 1}), "one of two")
-	require.Empty(t, advance(t, pool, "s",
-		ledger.Move{ProfileID: 1, Seen: at(5, 1), To: at(5, 2), Applied: 4},
-		ledger.Move{ProfileID: 7, To: at(5, 9)}))
-	require.Empty(t, advance(t, pool, "other", ledger.Move{ProfileID: 1, To: at(1, 1), Applied: 1}), "sources do not know each other")
-
-	marks, err := ledger.Marks(t.Context(), pool, ledger.Checkpoint{Source: "s"}, []int64{1, 2, 3, 7})
-	require.NoError(t, err)
-	assert.Equal(t, map[int64]events.Position{1: at(5, 2), 2: at(5, 0), 7: at(5, 9)}, marks)
-	var applied int
-	require.NoError(t, pool.QueryRow(t.Context(), `SELECT sum(applied) FROM aggregator.mark WHERE source = 's'`).Scan(&applied))
-	assert.Equal(t, 8, applied)
-	assert.Equal(t, 3, effects(t, pool), "a refused transaction does nothing")
+// mark puts marks where a chunk's transactions would.
+func mark(t *testing.T, pool *pgxpool.Pool, source string, to events.Position, profiles ...int64) {
+	t.Helper()
+	for _, profile := range profiles {
+		_, err := pool.Exec(t.Context(), `INSERT INTO aggregator.mark AS m (source, child_profile_id, position_ms, position_seq, applied)
+			VALUES ($1, $2, $3, $4, 1) ON CONFLICT (child_profile_id, source)
+			DO UPDATE SET position_ms = $3, position_seq = $4, applied = m.applied + 1`, source, profile, to.Ms, to.Seq)
+		require.NoError(t, err)
+	}
 }
 
 func settle(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, to events.Position, marks ...ledger.Place) (ledger.Checkpoint, error) {
@@ -155,7 +119,8 @@ func TestCheckpointRefuses(t *testing.T) {
 			pool := connect(t)
 			start, err := ledger.Create(t.Context(), pool, "s", at(1, 0), 0)
 			require.NoError(t, err)
-			require.Empty(t, advance(t, pool, "s", ledger.Move{ProfileID: 1, To: at(5, 1)}, ledger.Move{ProfileID: 2, To: at(5, 2)}))
+			mark(t, pool, "s", at(5, 1), 1)
+			mark(t, pool, "s", at(5, 2), 2)
 			c.disturb(t, pool)
 			_, err = settle(t, pool, start, at(5, 2), ledger.Place{ProfileID: 1, At: at(5, 1)}, ledger.Place{ProfileID: 2, At: at(5, 2)})
 			if !c.refused {

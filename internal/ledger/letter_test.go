@@ -164,7 +164,7 @@ func TestReviveSettlesOnce(t *testing.T) {
 	pool := connect(t)
 	bury(t, pool, "s", 0, unknown(events.UnknownBook, 5, 1, 4), rejected(events.UnknownAction, 6))
 	one, two := ledger.LetterID{Source: "s", Position: at(5, 0)}, ledger.LetterID{Source: "s", Position: at(6, 0)}
-	require.Empty(t, advance(t, pool, "s", ledger.Move{ProfileID: 1, To: at(5, 0), Applied: 7}))
+	mark(t, pool, "s", at(5, 0), 1)
 	was := effects(t, pool)
 	require.NoError(t, ledger.Attempted(t.Context(), pool, one, "why"))
 	require.Empty(t, revive(t, pool, one, 1))
@@ -184,7 +184,7 @@ func TestReviveSettlesOnce(t *testing.T) {
 
 	var applied, position int64
 	require.NoError(t, pool.QueryRow(t.Context(), `SELECT applied, position_ms FROM aggregator.mark`).Scan(&applied, &position))
-	assert.EqualValues(t, 7, applied)
+	assert.EqualValues(t, 1, applied)
 	assert.EqualValues(t, 5, position)
 }
 
@@ -198,10 +198,6 @@ func TestReviveMakesAMark(t *testing.T) {
 	marks, err := ledger.Marks(t.Context(), pool, from, []int64{1, 2})
 	require.NoError(t, err)
 	require.Equal(t, map[int64]events.Position{1: {}}, marks)
-	require.Empty(t, advanceFrom(t, pool, from, ledger.Move{ProfileID: 1, To: at(8, 0), Applied: 2}, ledger.Move{ProfileID: 2, To: at(8, 1)}))
-	marks, err = ledger.Marks(t.Context(), pool, from, []int64{1, 2})
-	require.NoError(t, err)
-	require.Equal(t, map[int64]events.Position{1: at(8, 0), 2: at(8, 1)}, marks)
 }
 
 // The indexes serve what they are made for, however many letters are settled or junk.

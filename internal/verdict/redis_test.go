@@ -1,4 +1,4 @@
-package aggregator
+package verdict
 
 import (
 	"context"
@@ -38,8 +38,8 @@ func TestHaltsRedis(t *testing.T) {
 		assert.Contains(t, got, want, text)
 	}
 	err := fmt.Errorf("reading: %w: %w", events.ErrCluster, reply("MOVED 3828 127.0.0.1:24164"))
-	assert.Equal(t, Halt, Classify(err))
-	assert.Contains(t, advice(err), "redis.mode to cluster")
+	assert.Equal(t, Halt, Of(err))
+	assert.Contains(t, Advice(err), "redis.mode to cluster")
 
 	for _, err := range []error{
 		// The client of a cluster follows it, and gives up for now when a slot moves on.
@@ -50,8 +50,8 @@ func TestHaltsRedis(t *testing.T) {
 		reply("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."), reply("ERR max number of clients reached"),
 		reply("BUSYKEY {s}:behind:1-0 has entries that were kept before"), reply("ERR Error"),
 		errors.New("ERR unknown command 'eval'"), // not Redis'
-		io.EOF, context.DeadlineExceeded, errBehind,
+		io.EOF, context.DeadlineExceeded,
 	} {
-		assert.Equal(t, Retry, Classify(fmt.Errorf("reading: %w", err)), err.Error())
+		assert.Equal(t, Retry, Of(fmt.Errorf("reading: %w", err)), err.Error())
 	}
 }

@@ -1,17 +1,18 @@
-package aggregator
+// Package verdict judges errors: whether to try again, to halt, or to blame the data of one child
+// profile. It is the only place that reads SQLSTATEs and the replies of Redis for that.
+package verdict
 
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/redis/go-redis/v9"
 
-	"aggregator/internal/history"
 	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
-	"aggregator/internal/scores"
 )
 
 // Verdict says what is to be done about an error.
@@ -34,17 +35,36 @@ const (
 	Settled
 )
 
-// misconfigured is in errors that say what is wrong with the deployment.
-type misconfigured interface {
+// The SQLSTATEs with which the functions of migration 11 refuse a transaction. Their DETAIL
+// is the child profile.
+const (
+	MarkMoved   = "LG001" // another transaction has moved it since it was read, or PostgreSQL lost it
+	ProfileGone = "LG002" // it was deleted after we had looked for it
+	RowMissing  = "LG004" // not every score could be added
+)
+
+// Misconfigured is in errors that say what is wrong with the deployment.
+type Misconfigured interface {
 	error
-	misconfigured()
+	Misconfigured()
 }
 
-// Classify is the one place that judges errors: those of PostgreSQL by SQLSTATE, those
-// of Redis by what they say. What it does not know is worth another try.
-func Classify(err error) Verdict {
+// Misconfiguration is what is wrong with a deployment, whatever the events are.
+type Misconfiguration struct{ What string }
+
+func (e *Misconfiguration) Error() string { return "misconfiguration: " + e.What }
+
+// Misconfigured marks it for Of.
+func (e *Misconfiguration) Misconfigured() {}
+
+// ErrType says that a column is not of the type that we write.
+var ErrType = errors.New("PostgreSQL wants another type")
+
+// Of judges an error: those of PostgreSQL by SQLSTATE, those of Redis by what they say. What it does
+// not know is worth another try.
+func Of(err error) Verdict {
 	var pg *pgconn.PgError
-	var wrong misconfigured
+	var wrong Misconfigured
 	var unreadable pgx.ScanArgError
 	var reply redis.Error
 	switch {
@@ -52,7 +72,7 @@ func Classify(err error) Verdict {
 		return Halt
 	case errors.As(err, &pg):
 		return classifyPostgres(pg)
-	case errors.As(err, &unreadable), errors.Is(err, errArgument): // a column of another type than it should be
+	case errors.As(err, &unreadable), errors.Is(err, ErrType): // a column of another type than it should be
 		return Halt
 	case errors.As(err, &reply) && !errors.Is(err, context.DeadlineExceeded):
 		if halts, _ := haltsRedis(reply.Error()); halts {
@@ -62,10 +82,10 @@ func Classify(err error) Verdict {
 	return Retry
 }
 
-// advice is what a person may do about an error that halts, for the end of a line; empty if
+// Advice is what a person may do about an error that halts, for the end of a line; empty if
 // the error says so itself.
-func advice(err error) string {
-	var wrong misconfigured
+func Advice(err error) string {
+	var wrong Misconfigured
 	var reply redis.Error
 	switch {
 	case errors.As(err, &wrong), errors.Is(err, postgres.ErrSchema):
@@ -78,13 +98,16 @@ func advice(err error) string {
 	return "; aggregator doctor says what is missing: mend it and start again"
 }
 
+// Ours says whether a function of ours has refused.
+func Ours(e *pgconn.PgError) bool { return strings.HasPrefix(e.Code, "LG") }
+
 func classifyPostgres(e *pgconn.PgError) Verdict {
 	switch e.Code {
-	case ledger.MarkMoved:
+	case MarkMoved:
 		return Moved
-	case history.ProfileGone:
+	case ProfileGone:
 		return Gone
-	case scores.RowMissing:
+	case RowMissing:
 		return Incomplete
 	case ledger.LetterSettled:
 		return Settled

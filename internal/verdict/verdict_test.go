@@ -1,4 +1,4 @@
-package aggregator
+package verdict
 
 import (
 	"context"
@@ -22,7 +22,7 @@ type reply string
 func (r reply) Error() string { return string(r) }
 func (reply) RedisError()     {}
 
-func TestClassify(t *testing.T) {
+func TestOf(t *testing.T) {
 	states := map[Verdict][]string{
 		Retry: {
 			"08000", "08003", "08006", "08P01", "25006", "25P02", "40001", "40P01", "40003", "53000", "53100", "53200", "53300",
@@ -43,17 +43,17 @@ func TestClassify(t *testing.T) {
 	for want, codes := range states {
 		for _, code := range codes {
 			t.Run("SQLSTATE "+code, func(t *testing.T) {
-				assert.Equal(t, want, Classify(fmt.Errorf("applying: %w", &pgconn.PgError{Code: code})))
+				assert.Equal(t, want, Of(fmt.Errorf("applying: %w", &pgconn.PgError{Code: code})))
 			})
 		}
 	}
 	changed := &pgconn.PgError{Code: "0A000", Routine: "RevalidateCachedQuery"}
-	assert.Equal(t, Retry, Classify(fmt.Errorf("applying: %w", changed)), "a table has changed under a prepared statement")
+	assert.Equal(t, Retry, Of(fmt.Errorf("applying: %w", changed)), "a table has changed under a prepared statement")
 	for _, err := range []error{
-		postgres.ErrIndex, postgres.ErrSchema, errArgument, &Misconfiguration{"wrong"}, &tooManyDead{}, &refusedAlike{why: &pgconn.PgError{}},
+		postgres.ErrIndex, postgres.ErrSchema, ErrType, &Misconfiguration{What: "wrong"},
 		pgx.ScanArgError{Err: errors.New("cannot scan NULL")},
 	} {
-		assert.Equal(t, Halt, Classify(fmt.Errorf("doing: %w", err)))
+		assert.Equal(t, Halt, Of(fmt.Errorf("doing: %w", err)))
 	}
 	replies := map[Verdict][]string{
 		Retry: {
@@ -66,15 +66,15 @@ func TestClassify(t *testing.T) {
 	for want, messages := range replies {
 		for _, message := range messages {
 			t.Run(message, func(t *testing.T) {
-				assert.Equal(t, want, Classify(fmt.Errorf("reading: %w", reply(message))))
+				assert.Equal(t, want, Of(fmt.Errorf("reading: %w", reply(message))))
 			})
 		}
 	}
 	for _, err := range []error{
-		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, context.DeadlineExceeded, redis.ErrClosed, redis.ErrPoolTimeout, errBehind, errStalled,
+		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, context.DeadlineExceeded, redis.ErrClosed, redis.ErrPoolTimeout,
 		&net.OpError{Op: "dial", Err: errors.New("connection refused")}, errors.New("something else"),
 		&net.OpError{Op: "remote error", Err: tls.AlertError(45)}, // a certificate of ours has expired, or theirs of the authority
 	} {
-		t.Run(err.Error(), func(t *testing.T) { assert.Equal(t, Retry, Classify(fmt.Errorf("doing: %w", err))) })
+		t.Run(err.Error(), func(t *testing.T) { assert.Equal(t, Retry, Of(fmt.Errorf("doing: %w", err))) })
 	}
 }

@@ -1,4 +1,4 @@
-package aggregator
+package apply
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"aggregator/internal/postgres"
+	"aggregator/internal/verdict"
 )
 
 // pipeline sends transactions down one connection without waiting for each. Every batch
@@ -29,8 +30,8 @@ type pipeline struct {
 	inFlight int // batches sent and not answered
 }
 
-// errStalled is why a pipeline ends when the server has not answered for the timeout.
-var errStalled = errors.New("PostgreSQL does not answer")
+// ErrStalled is why a pipeline ends when the server has not answered for the timeout.
+var ErrStalled = errors.New("PostgreSQL does not answer")
 
 // newPipeline takes the connection until close. Cancelling the context closes the
 // connection; what is then unanswered may have been committed or not.
@@ -43,7 +44,7 @@ func newPipeline(ctx context.Context, conn *pgx.Conn, timeout time.Duration) *pi
 		p.pooled, p.window = true, 1
 	}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
-	p.stall = time.AfterFunc(timeout, func() { p.cancel(errStalled) })
+	p.stall = time.AfterFunc(timeout, func() { p.cancel(ErrStalled) })
 	return p
 }
 
@@ -106,7 +107,7 @@ func (p *pipeline) send(batch *pgx.Batch) error {
 	for _, query := range batch.QueuedQueries {
 		statement := prepared[query.SQL]
 		if err := p.encoder.Build(p.conn.TypeMap(), statement, query.Arguments); err != nil {
-			return p.failed("encoding the arguments of a statement", errors.Join(errArgument, err))
+			return p.failed("encoding the arguments of a statement", errors.Join(verdict.ErrType, err))
 		}
 		if p.pooled {
 			p.open.SendQueryParams(query.SQL, p.encoder.ParamValues, statement.ParamOIDs, p.encoder.ParamFormats, nil)
@@ -120,9 +121,6 @@ func (p *pipeline) send(batch *pgx.Batch) error {
 	p.inFlight++
 	return nil
 }
-
-// errArgument says that a column is not of the type that we write.
-var errArgument = errors.New("PostgreSQL wants another type")
 
 func (p *pipeline) flush() error {
 	if p.inFlight == 0 {
@@ -186,8 +184,8 @@ func (p *pipeline) failed(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(context.Cause(p.ctx), errStalled) {
-		err = fmt.Errorf("%w for %s: %w", errStalled, p.timeout, err)
+	if errors.Is(context.Cause(p.ctx), ErrStalled) {
+		err = fmt.Errorf("%w for %s: %w", ErrStalled, p.timeout, err)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }

@@ -1,4 +1,4 @@
-package aggregator
+package apply
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"aggregator/internal/events"
+	"aggregator/internal/verdict"
 )
 
 // refuse processes the runs that PostgreSQL refuses for their data: the events that it refuses
@@ -16,79 +17,80 @@ import (
 // the data is to blame at all: each run is tried in a transaction that is rolled back. If the same
 // refusal strikes one profile after the other, or the dead letters become too many, the error says
 // that the deployment is wrong, and no dead letter is written.
-func (p *partition) refuse(ctx context.Context, f *flight, data []refused, expected *census) error {
+func (c *Chunk) refuse(ctx context.Context, data []refused, expected *Census, check func(Census) error) error {
+	a := c.applier
 	if len(data) == 0 {
-		p.streak.applied(int(p.hand.updated.Load()))
+		a.streak.applied(int(c.updated.Load()))
 		return nil
 	}
 	// The schema may have changed since the attempt began.
-	if err := Probe(ctx, p.pool, p.source.Name()); err != nil {
+	if err := Probe(ctx, a.Pool, a.Source); err != nil {
 		return err
 	}
-	why := make(map[int64]*pgconn.PgError, len(data))
+	of := make(map[int64]refused, len(data))
 	for _, r := range data {
-		why[r.runs[0].profileID] = r.why
+		of[r.runs[0].profileID] = r
 	}
-	for _, r := range f.due {
-		refusal := why[r.profileID]
-		if refusal == nil {
-			if f.known.changes(r) {
-				p.streak.applied(1)
+	for _, r := range c.due {
+		refusal, found := of[r.profileID]
+		if !found {
+			if c.known.changes(r) {
+				a.streak.applied(1)
 			}
 			continue
 		}
-		trial, err := p.isolate(ctx, r, refusal, f.known, false)
+		trial, err := c.isolate(ctx, refusal, false)
 		if err != nil {
 			return err
 		}
-		if trial.applied > 0 {
-			p.streak.applied(1)
+		if trial.Applied > 0 {
+			a.streak.applied(1)
 		} else {
-			p.streak.refused(refusal)
+			a.streak.refused(refusal.why)
 		}
-		expected.bury(events.DataError, trial.refused)
-		if err := errors.Join(p.streak.broken(), p.dead.check(*expected)); err != nil {
+		expected.Bury(events.DataError, trial.refused)
+		if err := errors.Join(a.streak.broken(), check(*expected)); err != nil {
 			return err
 		}
 	}
-	if err := p.streak.verdict(); err != nil {
+	if err := a.streak.verdict(); err != nil {
 		return err
 	}
-	for _, r := range f.due {
-		if why[r.profileID] == nil {
+	for _, r := range c.due {
+		refusal, found := of[r.profileID]
+		if !found {
 			continue
 		}
-		done, err := p.isolate(ctx, r, why[r.profileID], f.known, true)
+		done, err := c.isolate(ctx, refusal, true)
 		if err != nil {
 			return err
 		}
-		f.mark([]run{r}, committed)
-		p.settled(done.tally)
+		c.mark([]run{r}, committed)
+		c.settled(done.Tally)
 	}
 	return nil
 }
 
 // isolated is what becomes of a run that PostgreSQL has refused as a whole.
 type isolated struct {
-	tally
+	Tally
 	refused int // events that it refuses one by one
 }
 
 // isolate applies a run that PostgreSQL refuses for its data, in ever smaller runs; an event
 // that is refused alone becomes a dead letter. Each smaller run leaves a history row. All of
 // it is one transaction, which is committed or, if it is only to find out, rolled back.
-func (p *partition) isolate(ctx context.Context, r run, why *pgconn.PgError, known catalogue,
-	keep bool,
-) (done isolated, err error) {
-	known = known.creating() // no smaller run may be refused for a row that is not there
-	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
+func (c *Chunk) isolate(ctx context.Context, refusal refused, keep bool) (done isolated, err error) {
+	r := refusal.runs[0]
+	r.tried.careful = true // no smaller run may be refused for a row that is not there
+	ctx, cancel := context.WithTimeout(ctx, c.applier.Options.Timeout)
 	defer cancel()
-	err = pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, c.applier.Pool, func(tx pgx.Tx) error {
 		// A deferred constraint would speak up only at the commit, when it is too late to isolate.
 		if _, err := tx.Exec(ctx, `SET CONSTRAINTS ALL IMMEDIATE`); err != nil {
 			return err
 		}
-		if err := split(ctx, tx, r, why, known, &done); err != nil {
+		if err := split(ctx, tx, r, refusal.why, c.known, &done); err != nil {
 			return err
 		}
 		if !keep {
@@ -99,7 +101,7 @@ func (p *partition) isolate(ctx context.Context, r run, why *pgconn.PgError, kno
 	if err != nil && !errors.Is(err, errTrial) {
 		return done, fmt.Errorf("applying events of profile %d: %w", r.profileID, err)
 	}
-	p.progressed()
+	c.applier.Committed(Tally{}) // it makes progress
 	return done, nil
 }
 
@@ -107,23 +109,23 @@ func (p *partition) isolate(ctx context.Context, r run, why *pgconn.PgError, kno
 var errTrial = errors.New("only a trial")
 
 // split applies the halves of a run that was refused, each behind a savepoint.
-func split(ctx context.Context, tx pgx.Tx, r run, why *pgconn.PgError, known catalogue, done *isolated) error {
+func split(ctx context.Context, tx pgx.Tx, r run, why *pgconn.PgError, known known, done *isolated) error {
 	if len(r.events) == 1 {
 		if err := send(ctx, tx, burial(known.from, r, why)); err != nil {
 			return fmt.Errorf("writing a dead letter: %w", err)
 		}
-		done.dead++
+		done.Dead++
 		done.refused++
 		return nil
 	}
 	first, second := r.halves()
 	for _, half := range []run{first, second} {
-		batch, total := known.transaction([]run{half})
-		err := pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error { return send(ctx, savepoint, batch) })
+		u := known.units([]run{half}, true)[0]
+		err := pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error { return send(ctx, savepoint, u.batch) })
 		var refusal *pgconn.PgError
 		switch {
 		case err == nil:
-			done.plus(total)
+			done.plus(u.Tally)
 		case errors.As(err, &refusal) && refusesData(refusal, r):
 			if err := split(ctx, tx, half, refusal, known, done); err != nil {
 				return err
@@ -135,12 +137,12 @@ func split(ctx context.Context, tx pgx.Tx, r run, why *pgconn.PgError, known cat
 	return nil
 }
 
-// refusesData says whether a transaction that creates its rows was refused for its data.
+// refusesData says whether a transaction that was made with care was refused for its data.
 func refusesData(refusal *pgconn.PgError, r run) bool {
-	switch Classify(refusal) {
-	case Data, Incomplete:
+	switch verdict.Of(refusal) {
+	case verdict.Data, verdict.Incomplete:
 		return true
-	case Gone:
+	case verdict.Gone:
 		return r.tried.found
 	}
 	return false

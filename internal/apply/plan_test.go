@@ -1,4 +1,4 @@
-package aggregator
+package apply
 
 import (
 	"context"
@@ -52,6 +52,7 @@ func plans(t *testing.T, profiles int) map[string]string {
 		`INSERT INTO topic_score SELECT i, 1 + i % 25, 1 FROM generate_series(1, $1::int) i`,
 		`INSERT INTO cumulative_mbti_score (child_profile_id) SELECT i FROM generate_series(1, $1::int) i`,
 		`INSERT INTO aggregator.mark SELECT i, 's', 1, 0, 0 FROM generate_series(1, $1::int) i`,
+		`DELETE FROM aggregator.mark WHERE child_profile_id BETWEEN 5 AND 7`,
 	} {
 		args := []any{profiles}
 		if !strings.Contains(statement, "$1") {
@@ -64,6 +65,7 @@ func plans(t *testing.T, profiles int) map[string]string {
 	require.NoError(t, err)
 	for _, statement := range []string{
 		`LOAD 'auto_explain'`, `SET auto_explain.log_min_duration = 0`, `SET auto_explain.log_level = notice`,
+		`SET auto_explain.log_nested_statements = on`,
 		`SET client_min_messages = notice`,
 	} {
 		_, err := pool.Exec(ctx, statement)
@@ -77,34 +79,31 @@ func plans(t *testing.T, profiles int) map[string]string {
 			ProfileID: profile, Genres: []scores.Sum{{ID: 1, Value: 2}, {ID: 2, Value: 2}}, Topics: []scores.Sum{{ID: 3, Value: 2}}, Typed: true, Events: 1,
 		}
 	}
-	deltas := []scores.Delta{delta(1), delta(2)}
 	types, err := history.ReadTypes(ctx, pool)
 	require.NoError(t, err)
-	move := func(profile, from int64) ledger.Move {
-		return ledger.Move{ProfileID: profile, Seen: events.Position{Ms: from}, To: events.Position{Ms: from + 1}, Applied: 1}
+	added := func(profile, from int64, careful bool) change {
+		seen, to := events.Position{Ms: from}, events.Position{Ms: from + 1}
+		return change{delta: delta(profile), seen: seen, to: to, applied: 1, careful: careful}
 	}
 	found := map[string]string{}
 	for _, c := range []struct {
-		name   string
-		moves  []ledger.Move
-		deltas int
-		create bool
+		name  string
+		queue func(*pgx.Batch, ledger.Checkpoint, history.Types, []change)
+		all   []change
 	}{
-		{"a profile, rows created", []ledger.Move{move(1, 1)}, 1, true},
-		{"several profiles, rows created", []ledger.Move{move(1, 2), move(2, 1)}, 2, true},
-		{"a profile", []ledger.Move{move(1, 3)}, 1, false},
-		{"several profiles", []ledger.Move{move(1, 4), move(2, 2)}, 2, false},
-		{"a first mark", []ledger.Move{move(2_000_001, 0)}, 0, false},
-		{"first marks", []ledger.Move{move(2_000_002, 0), move(2_000_003, 0)}, 0, false},
+		{"a profile", queueTogether, []change{added(1, 1, false)}},
+		{"a profile, with care", queueTogether, []change{added(1, 2, true)}},
+		{"a first mark", queueTogether, []change{added(5, 0, false)}},
+		{"each", queueEach, []change{added(1, 3, false), added(2, 1, false)}},
+		{"together", queueTogether, []change{added(1, 4, false), added(2, 2, false)}},
+		{"together, first marks", queueTogether, []change{added(6, 0, false), added(7, 0, false)}},
 	} {
 		var batch pgx.Batch
-		ledger.Advance(&batch, checkpoint, c.moves)
-		if c.deltas > 0 {
-			history.Queue(&batch, deltas[:c.deltas], types, c.create)
-		}
+		c.queue(&batch, checkpoint, types, c.all)
 		said = nil
 		require.NoError(t, pool.SendBatch(ctx, &batch).Close(), c.name)
 		found[c.name] = shape(said)
+		require.NotEmpty(t, found[c.name], c.name)
 	}
 	said = nil
 	_, err = ledger.Marks(ctx, pool, checkpoint, []int64{1, 2, 3})

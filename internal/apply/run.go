@@ -1,4 +1,4 @@
-package aggregator
+package apply
 
 import (
 	"cmp"
@@ -20,8 +20,8 @@ type run struct {
 
 // attempts are what was tried already for a run that was refused.
 type attempts struct {
-	create int  // to create rows that it needs, so many times
-	found  bool // to look for its profile, which is there
+	careful bool // to add to its scores one by one, whatever is in the way
+	found   bool // to look for its profile, which is there
 }
 
 // group sorts the events by profile, each profile's in order, and returns a run for
@@ -91,27 +91,4 @@ func places(runs []run) []ledger.Place {
 		places[i] = ledger.Place{ProfileID: r.profileID, At: r.last()}
 	}
 	return places
-}
-
-// census counts what will be dead letters of a chunk. Of the events that its marks have
-// passed, which are not due, it takes none for one.
-func (c catalogue) census(batch *events.Batch, due []run) census {
-	n := census{entries: batch.Entries}
-	for _, r := range batch.Rejected {
-		n.bury(r.Reason, 1)
-	}
-	for _, r := range due {
-		_, known := c.profiles[r.profileID]
-		for _, e := range r.events {
-			switch _, listed := c.books[e.BookID]; {
-			case e.Action == nil:
-				n.bury(events.UnknownAction, 1)
-			case !known:
-				n.bury(events.UnknownProfile, 1)
-			case !listed:
-				n.bury(events.UnknownBook, 1)
-			}
-		}
-	}
-	return n
 }

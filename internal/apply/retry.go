@@ -1,4 +1,4 @@
-package aggregator
+package apply
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
 	"aggregator/internal/scores"
+	"aggregator/internal/verdict"
 )
 
 // Retrier applies dead letters from their rows. What an event is worth, and whether it is
@@ -115,7 +116,7 @@ func (r *Retrier) Retry(ctx context.Context, letters []ledger.Letter) (Retried, 
 	return done, nil
 }
 
-func (r *Retrier) lookUp(ctx context.Context, profiles, books []int64) (known catalogue, err error) {
+func (r *Retrier) lookUp(ctx context.Context, profiles, books []int64) (known known, err error) {
 	if known.profiles, err = r.Catalogue.Profiles(ctx, distinct(profiles)); err != nil {
 		return known, err
 	}
@@ -133,7 +134,7 @@ func distinct(ids []int64) []int64 {
 
 // revive applies one letter, or says why it still cannot be applied. The error has
 // ledger.ErrLetterSettled if it was settled before.
-func (r *Retrier) revive(ctx context.Context, id ledger.LetterID, e events.Event, known catalogue) (why string, err error) {
+func (r *Retrier) revive(ctx context.Context, id ledger.LetterID, e events.Event, known known) (why string, err error) {
 	batch, why := known.revival(id, e)
 	if batch == nil {
 		return why, nil
@@ -154,16 +155,16 @@ func (r *Retrier) revive(ctx context.Context, id ledger.LetterID, e events.Event
 		}
 		return "", err
 	}
-	switch Classify(refusal) {
-	case Settled:
+	switch verdict.Of(refusal) {
+	case verdict.Settled:
 		return "", ledger.ErrLetterSettled
-	case Gone:
+	case verdict.Gone:
 		r.Catalogue.Forget(e.ProfileID)
 		delete(known.profiles, e.ProfileID)
 		return profileUnknown, nil
-	case Incomplete: // although it creates what it needs
+	case verdict.Incomplete: // although it creates what it needs
 		return keptOut(refusal).Message, nil
-	case Data:
+	case verdict.Data:
 		return fmt.Sprintf("%s (SQLSTATE %s)", refusal.Message, refusal.Code), nil
 	}
 	return "", fmt.Errorf("applying the dead letter %s: %w", id, err)

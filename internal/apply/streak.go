@@ -1,4 +1,4 @@
-package aggregator
+package apply
 
 import (
 	"fmt"
@@ -66,7 +66,7 @@ type refusedAlike struct {
 	profiles int
 }
 
-func (e *refusedAlike) misconfigured() {}
+func (e *refusedAlike) Misconfigured() {}
 
 func (e *refusedAlike) Error() string {
 	return fmt.Sprintf("PostgreSQL refused %d profiles in a row for the same reason: %s: "+

@@ -1,4 +1,4 @@
-package aggregator
+package apply
 
 import (
 	"fmt"
@@ -61,13 +61,13 @@ func BenchmarkReadToFold(b *testing.B) {
 	chunk := func() {
 		var batch events.Batch
 		for batch.Entries < entries {
-			if n, err := sources[0].Read(b.Context(), &batch, pageEntries); n == 0 || err != nil {
+			if n, err := sources[0].Read(b.Context(), &batch, 100); n == 0 || err != nil {
 				b.Fatal(n, err)
 			}
 		}
 		all := batch.Events
 		runs := group(all)
-		var known catalogue
+		var known known
 		if known.profiles, err = remembered.Profiles(b.Context(), profileIDs(runs)); err != nil {
 			b.Fatal(err)
 		}

@@ -1,6 +1,6 @@
 //go:build faults
 
-package aggregator
+package crash
 
 import (
 	"os"
@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// crash is where tests interfere: after_read, mid_pipeline, before_checkpoint,
+// At is where tests interfere: after_read, mid_pipeline, before_checkpoint,
 // after_checkpoint, before_trim, after_trim; before_reset, rewound, after_reset. At the point that CRASH_AT names the process
 // kills itself. At the one that PAUSE_AT names it makes the file PAUSE_FILE and goes on
 // once somebody has removed it. "mid_pipeline:3" is the third time the point is reached.
-func crash(point string) {
+func At(point string) {
 	passed.Lock()
 	passed.times[point]++
 	times := passed.times[point]

@@ -1,4 +1,4 @@
-package aggregator
+package apply
 
 import (
 	"context"
@@ -14,14 +14,8 @@ import (
 	"aggregator/internal/history"
 	"aggregator/internal/ledger"
 	"aggregator/internal/scores"
+	"aggregator/internal/verdict"
 )
-
-// Misconfiguration is what is wrong with a deployment, whatever the events are.
-type Misconfiguration struct{ What string }
-
-func (e *Misconfiguration) Error() string { return "misconfiguration: " + e.What }
-
-func (e *Misconfiguration) misconfigured() {}
 
 // Probe finds out whether PostgreSQL takes what every chunk writes, whatever its events are: it
 // does all of it for a child profile that exists, adding next to nothing, in a transaction that it rolls back.
@@ -29,7 +23,7 @@ func (e *Misconfiguration) misconfigured() {}
 // privileges that a real one would. What is refused for one profile is tried for others, up to ten
 // spread over all: a refusal that strikes some and spares others is a matter of data.
 //
-// The error is a *Misconfiguration, or one that Classify judges. A lock that is not to be had at
+// The error is a *verdict.Misconfiguration, or one for verdict.Of to judge. A lock that is not to be had at
 // once proves nothing and is no error. Nothing stays but a number that the history's sequence has given
 // out, and the space of rolled back rows until the next vacuum. Safe to repeat and beside other work.
 func Probe(ctx context.Context, pool *pgxpool.Pool, source string) error {
@@ -68,10 +62,10 @@ func Trial(ctx context.Context, pool *pgxpool.Pool, source string) error {
 		case busy(refusal):
 			return fmt.Errorf("%w: %s", ErrBusy, describe(refusal))
 		}
-		switch Classify(refusal) {
-		case Data:
+		switch verdict.Of(refusal) {
+		case verdict.Data:
 			refused.refused(refusal)
-		case Incomplete, Gone: // the profile is there, or was a moment ago
+		case verdict.Incomplete, verdict.Gone: // the profile is there, or was a moment ago
 			refused.refused(keptOut(refusal))
 		default:
 			return fmt.Errorf("probing the tables: %w", err)
@@ -83,7 +77,7 @@ func Trial(ctx context.Context, pool *pgxpool.Pool, source string) error {
 	if refused.tried == 0 {
 		return nil
 	}
-	return &Misconfiguration{fmt.Sprintf("PostgreSQL refuses what every event writes, as a trial for %d child profiles "+
+	return &verdict.Misconfiguration{What: fmt.Sprintf("PostgreSQL refuses what every event writes, as a trial for %d child profiles "+
 		"has shown: %s", refused.tried, describe(refused.latest))}
 }
 
@@ -137,11 +131,10 @@ func try(ctx context.Context, pool *pgxpool.Pool, source string, trial int, prof
 		batch.Queue(`INSERT INTO aggregator.checkpoint (source, position_ms, position_seq, base, entries)
 VALUES ($1, 0, 0, 0, 0)`, name)
 		from := ledger.Checkpoint{Source: name}
-		ledger.Advance(batch, from, []ledger.Move{{ProfileID: profile, To: at}})
-		ledger.Advance(batch, from, []ledger.Move{{ProfileID: profile, Seen: at, To: next}})
+		queueOne(batch, from, types, change{delta: scores.Delta{ProfileID: profile}, to: at})
+		queueOne(batch, from, types, change{delta: delta, seen: at, to: next, careful: true})
 		ledger.Bury(batch, name, []ledger.DeadLetter{letter})
 		ledger.Revive(batch, ledger.LetterID{Source: name, Position: at}, events.Event{ProfileID: profile})
-		history.Queue(batch, []scores.Delta{delta}, types, true)
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 			return err
 		}
@@ -197,7 +190,7 @@ func unwritten(ctx context.Context, pool *pgxpool.Pool, types history.Types) err
 			strings.Join(missing, ", ")))
 	}
 	if len(all) > 0 {
-		return &Misconfiguration{strings.Join(all, "; ")}
+		return &verdict.Misconfiguration{What: strings.Join(all, "; ")}
 	}
 	return nil
 }
@@ -225,19 +218,19 @@ ORDER BY 1, 2`
 // ofSchema says whether a refusal that looks like one of data is the deployment's: a number that a
 // sequence gave out was there already, so the sequence is behind its table. The error beside it is a
 // server's.
-func (p *partition) ofSchema(ctx context.Context, why *pgconn.PgError) (wrong, err error) {
+func (a *Applier) ofSchema(ctx context.Context, why *pgconn.PgError) (wrong, err error) {
 	if why.Code != "23505" { // unique violation
 		return nil, nil
 	}
 	var column string
-	err = p.pool.QueryRow(ctx, sequenced, why.SchemaName, why.TableName, why.ConstraintName).Scan(&column)
+	err = a.Pool.QueryRow(ctx, sequenced, why.SchemaName, why.TableName, why.ConstraintName).Scan(&column)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("looking at the constraint %s: %w", why.ConstraintName, err)
 	}
-	return &Misconfiguration{fmt.Sprintf("the sequence of column %s of table %s gives out numbers that are in the table already: "+
+	return &verdict.Misconfiguration{What: fmt.Sprintf("the sequence of column %s of table %s gives out numbers that are in the table already: "+
 		"set it to the greatest of them (setval); PostgreSQL says: %s", column, why.TableName, describe(why))}, nil
 }
 

@@ -1,0 +1,374 @@
+package apply
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"aggregator/internal/crash"
+	"aggregator/internal/ledger"
+	"aggregator/internal/scores"
+	"aggregator/internal/verdict"
+)
+
+const (
+	// window is how many profiles' transactions are in flight on a connection at most. More
+	// would not keep the server busier, only hold more memory.
+	window = 64
+	// few transactions are in flight all the same if each is of many profiles.
+	few = 4
+	// A call has from so many to so many profiles, each with a transaction of its own. To begin one costs as much
+	// as some profiles do; the longest is still short beside the time-outs.
+	shortCall, longCall = 25, 64
+)
+
+// Options say how chunks are applied.
+type Options struct {
+	Workers                int           // connections that apply a chunk
+	ProfilesPerTransaction int           // 1: a transaction a profile
+	Coalesce               bool          // a profile's last event on a book in a chunk is its only one
+	Timeout                time.Duration // after which a server that does not answer is given up
+}
+
+// Applier applies the chunks of one source, one after the other.
+type Applier struct {
+	Pool      *pgxpool.Pool // commits asynchronously (synchronous_commit=off)
+	Catalogue *scores.Catalogue
+	Source    string
+	Options   Options
+
+	// More holds one for each connection in use beyond the first of a source. Appliers share it, so that a
+	// long chunk of one leaves something for the others.
+	More chan struct{}
+
+	// Committed is told of each transaction that is committed, Conflicts of profiles that are folded anew
+	// because their marks had moved. Several goroutines call them; they must not wait.
+	Committed func(Tally)
+	Conflicts func(profiles int)
+
+	streak streak     // of refusals, in this attempt
+	left   *uncertain // of the attempts before
+}
+
+// Begin begins an attempt: what was refused before says nothing about it.
+func (a *Applier) Begin() { a.streak = streak{} }
+
+// Apply processes a chunk: every event that is due is applied or a dead letter when it returns without an
+// error. After an error some are; which, the marks say, and the chunk may be read and applied again. expected is
+// the Census of the chunk; dead letters that PostgreSQL's refusals make are added to it, and check says
+// before they are written whether they are too many. Errors are for verdict.Of to judge. When ctx ends,
+// connections with transactions in flight are closed.
+func (c *Chunk) Apply(ctx context.Context, expected *Census, check func(Census) error) error {
+	runs, how := c.due, c.applier.grouping(len(c.due))
+	var data []refused // for their data, one profile each
+	for len(runs) > 0 {
+		failed, err := c.pass(ctx, runs, how)
+		if err != nil {
+			return err
+		}
+		next, err := c.triage(ctx, failed)
+		if err != nil {
+			return err
+		}
+		// What shared a transaction or a call with a run that was refused goes on alone.
+		runs, how, data = next.again, grouping{1, true}, append(data, next.data...)
+	}
+	return c.refuse(ctx, data, expected, check)
+}
+
+// grouping says how runs are sent: so many at once, in one transaction or in one each.
+type grouping struct {
+	size  int
+	inOne bool
+}
+
+func (a *Applier) grouping(runs int) grouping {
+	if n := a.Options.ProfilesPerTransaction; n > 1 {
+		return grouping{n, true}
+	}
+	return grouping{min(longCall, max(shortCall, runs/(2*a.Options.Workers))), false}
+}
+
+// refused is a unit that ended with an error: its transaction was rolled back; of a call, that
+// of one run, while those before it are committed and those after it were not tried.
+type refused struct {
+	unit
+	why *pgconn.PgError
+}
+
+// pass sends all runs, and returns what is refused.
+// One connection is always there for it; more are shared with the other partitions, so
+// that a long chunk of one leaves something for the others.
+func (c *Chunk) pass(ctx context.Context, runs []run, how grouping) ([]refused, error) {
+	var (
+		mu     sync.Mutex
+		rest   = runs
+		failed []refused
+	)
+	taken := make(chan struct{}) // closed when nothing is left to take
+	take := func() []run {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(rest) == 0 {
+			return nil
+		}
+		n := min(how.size, len(rest))
+		some := rest[:n]
+		if rest = rest[n:]; len(rest) == 0 {
+			close(taken)
+		}
+		return some
+	}
+	refuse := func(r refused) {
+		mu.Lock()
+		defer mu.Unlock()
+		failed = append(failed, r)
+	}
+	all, ctx := errgroup.WithContext(ctx)
+	all.Go(func() error { return c.work(ctx, how, take, refuse) })
+	for range min(c.applier.Options.Workers, (len(runs)+how.size-1)/how.size) - 1 {
+		all.Go(func() error {
+			select {
+			case c.applier.More <- struct{}{}:
+				defer func() { <-c.applier.More }()
+				return c.work(ctx, how, take, refuse)
+			case <-taken:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	}
+	err := all.Wait()
+	return failed, err
+}
+
+// work sends transactions down one connection until there are no more to take.
+func (c *Chunk) work(ctx context.Context, how grouping, take func() []run, refuse func(refused)) error {
+	conn, err := c.applier.Pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connecting to PostgreSQL: %w", err)
+	}
+	defer conn.Release()
+	pipe := newPipeline(ctx, conn.Conn(), c.applier.Options.Timeout)
+	defer pipe.close()
+
+	var (
+		ready    []unit // to be sent
+		waiting  []unit // for their answers
+		profiles int    // that are waiting
+	)
+	settle := func(n int) error {
+		for range n {
+			refusal, err := pipe.receive()
+			if err != nil {
+				return err
+			}
+			first := waiting[0]
+			waiting = waiting[1:]
+			profiles -= len(first.runs)
+			if refusal != nil {
+				if first.each == nil {
+					c.mark(first.runs, unsent)
+				}
+				refuse(refused{first, refusal})
+				continue
+			}
+			c.mark(first.runs, committed)
+			c.settled(first.Tally)
+		}
+		return nil
+	}
+	for {
+		for len(waiting) < pipe.window && (profiles < window || len(waiting) < few) {
+			if len(ready) == 0 {
+				ready = c.known.units(take(), how.inOne)
+			}
+			if len(ready) == 0 {
+				break
+			}
+			next := ready[0]
+			ready = ready[1:]
+			if !pipe.knows(next.batch) {
+				if err := errors.Join(pipe.flush(), settle(len(waiting)), pipe.prepare(next.batch)); err != nil {
+					return err
+				}
+			}
+			c.mark(next.runs, sentOff)
+			if err := pipe.send(next.batch); err != nil {
+				return err
+			}
+			waiting = append(waiting, next)
+			profiles += len(next.runs)
+		}
+		if len(waiting) == 0 {
+			return nil
+		}
+		if err := pipe.flush(); err != nil {
+			return err
+		}
+		crash.At("mid_pipeline")
+		if err := settle((len(waiting) + 1) / 2); err != nil {
+			return err
+		}
+	}
+}
+
+// triaged is what becomes of refused transactions.
+type triaged struct {
+	again []run     // to try again, by rising profile
+	data  []refused // of one run each
+}
+
+// triage decides what becomes of refused transactions. It fails if one was refused for no
+// reason of its own.
+func (c *Chunk) triage(ctx context.Context, all []refused) (next triaged, err error) {
+	all, next.again, err = c.culprits(ctx, all)
+	if err != nil {
+		return next, err
+	}
+	var moved []run
+	for _, r := range all {
+		first := &r.runs[0]
+		is := verdict.Of(r.why)
+		if len(r.runs) == 1 && (is == verdict.Incomplete && first.tried.careful || is == verdict.Gone && first.tried.found) {
+			// All was tried, or its profile is there, and still a row does not come back: a trigger or
+			// a rule keeps it out. To try again and again does not help.
+			is, r.why = verdict.Data, keptOut(r.why)
+		}
+		switch {
+		case is == verdict.Retry || is == verdict.Halt:
+			return next, fmt.Errorf("applying events of profile %d: %w", first.profileID, r.why)
+		case len(r.runs) > 1:
+			next.again = append(next.again, r.runs...)
+		case is == verdict.Incomplete:
+			first.tried.careful = true
+			next.again = append(next.again, *first)
+		case is == verdict.Moved:
+			moved = append(moved, *first)
+		case is == verdict.Gone:
+			if first.tried.found, err = c.lookAgain(ctx, first.profileID); err != nil {
+				return next, err
+			}
+			next.again = append(next.again, *first)
+		case is == verdict.Data:
+			if schema, err := c.applier.ofSchema(ctx, r.why); err != nil || schema != nil {
+				return next, errors.Join(err, schema)
+			}
+			next.data = append(next.data, r)
+		}
+	}
+	if len(moved) > 0 {
+		rest, err := c.refold(ctx, moved)
+		if err != nil {
+			return next, err
+		}
+		next.again = append(next.again, rest...)
+	}
+	inOrder(next.again)
+	return next, nil
+}
+
+// culprits finds out how far calls have come that ended with an error, by the marks: it returns
+// the refused transactions, of each call that of one run, and the runs that were not tried.
+func (c *Chunk) culprits(ctx context.Context, all []refused) (refusals []refused, untried []run, err error) {
+	var doubtful []run
+	for _, r := range all {
+		if r.each != nil {
+			doubtful = append(doubtful, r.runs...)
+		}
+	}
+	if len(doubtful) == 0 {
+		return all, nil, nil
+	}
+	marks, err := ledger.Marks(ctx, c.applier.Pool, c.known.from, profileIDs(doubtful))
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, call := range all {
+		if call.each == nil {
+			refusals = append(refusals, call)
+			continue
+		}
+		culprit := slices.IndexFunc(call.runs, func(r run) bool {
+			// Our own refusals name it: another instance may have brought its mark just as far.
+			return r.last() != marks[r.profileID] || call.why.Detail == strconv.FormatInt(r.profileID, 10) && verdict.Ours(call.why)
+		})
+		if culprit < 0 {
+			culprit = len(call.runs)
+		}
+		for i, r := range call.runs[:culprit] {
+			c.mark([]run{r}, committed)
+			c.settled(call.each[i])
+		}
+		if culprit == len(call.runs) {
+			continue // what went wrong came after all of it
+		}
+		c.mark(call.runs[culprit:], unsent)
+		refusals = append(refusals, refused{unit{runs: call.runs[culprit : culprit+1 : culprit+1]}, call.why})
+		untried = append(untried, call.runs[culprit+1:]...)
+	}
+	return refusals, untried, nil
+}
+
+// keptOut says more of a refusal of our own for a row that is not there.
+func keptOut(why *pgconn.PgError) *pgconn.PgError {
+	table := "genre_score, topic_score or cumulative_mbti_score"
+	if why.Code == verdict.ProfileGone {
+		table = "child_personality_history"
+	}
+	return &pgconn.PgError{
+		Code: why.Code, Message: "a row that was inserted into " + table + " is not there: a trigger or a rule keeps it out",
+	}
+}
+
+// lookAgain looks for a profile that a transaction did not find, and says whether it is there
+// after all.
+func (c *Chunk) lookAgain(ctx context.Context, profileID int64) (bool, error) {
+	c.applier.Catalogue.Forget(profileID)
+	found, err := c.applier.Catalogue.Profiles(ctx, []int64{profileID})
+	if err != nil {
+		return false, err
+	}
+	_, there := found[profileID]
+	if !there {
+		delete(c.known.profiles, profileID)
+	}
+	return there, nil
+}
+
+// refold reads the marks of runs that were elsewhere, and returns what they have not passed.
+func (c *Chunk) refold(ctx context.Context, moved []run) ([]run, error) {
+	c.applier.Conflicts(len(moved))
+	marks, err := ledger.Marks(ctx, c.applier.Pool, c.known.from, profileIDs(moved))
+	if err != nil {
+		return nil, err
+	}
+	var again []run
+	for _, r := range moved {
+		mark := marks[r.profileID]
+		if r.seen.After(mark) {
+			return nil, fmt.Errorf("the mark of profile %d went back from %s to %s: PostgreSQL lost commits",
+				r.profileID, r.seen, mark)
+		}
+		rest := r.after(mark)
+		if c.replace(rest); len(rest.events) > 0 {
+			again = append(again, rest)
+		}
+	}
+	return again, nil
+}
+
+// inOrder sorts runs by profile: transactions on several take them in this order.
+func inOrder(runs []run) {
+	slices.SortFunc(runs, func(a, b run) int { return cmp.Compare(a.profileID, b.profileID) })
+}

@@ -1,0 +1,149 @@
+package apply
+
+import (
+	"github.com/jackc/pgx/v5"
+
+	"aggregator/internal/events"
+	"aggregator/internal/history"
+	"aggregator/internal/ledger"
+	"aggregator/internal/scores"
+)
+
+// change is what one transaction writes for one profile: its mark, and what to add to its scores.
+type change struct {
+	delta    scores.Delta
+	seen, to events.Position // where the mark was read (zero: none), and where it goes (zero: it stays)
+	applied  int             // events that the mark counts
+	careful  bool
+}
+
+// wide is from how many genres or topics on it is faster to be careful.
+const wide = 500
+
+// changes are the arguments of the functions, in their order but for the first three: one
+// array for each column.
+type changes struct {
+	profiles, seenMs, seenSeq, toMs, toSeq, applied []int64
+	changed, careful, typed                         []bool
+	letters                                         [scores.NumLetters][]float64
+	firstGenre, lastGenre                           []int32
+	genres                                          []int64
+	genreSums                                       []float64
+	firstTopic, lastTopic                           []int32
+	topics                                          []int64
+	topicSums                                       []float64
+}
+
+// columns lays out changes of different profiles, by rising id.
+func columns(all []change) *changes {
+	n, genres, topics := len(all), 0, 0
+	for i := range all {
+		genres += len(all[i].delta.Genres)
+		topics += len(all[i].delta.Topics)
+	}
+	var (
+		numbers = make([]int64, 6*n+genres+topics)
+		sums    = make([]float64, scores.NumLetters*n+genres+topics)
+		places  = make([]int32, 4*n)
+		flags   = make([]bool, 3*n)
+	)
+	c := &changes{
+		profiles: cut(&numbers, n), seenMs: cut(&numbers, n), seenSeq: cut(&numbers, n),
+		toMs: cut(&numbers, n), toSeq: cut(&numbers, n), applied: cut(&numbers, n),
+		changed: cut(&flags, n), careful: cut(&flags, n), typed: cut(&flags, n),
+		firstGenre: cut(&places, n), lastGenre: cut(&places, n), firstTopic: cut(&places, n), lastTopic: cut(&places, n),
+		genres: cut(&numbers, genres)[:0], topics: cut(&numbers, topics)[:0],
+		genreSums: cut(&sums, genres)[:0], topicSums: cut(&sums, topics)[:0],
+	}
+	for letter := range c.letters {
+		c.letters[letter] = cut(&sums, n)
+	}
+	for i := range all {
+		ch := &all[i]
+		d := &ch.delta
+		c.profiles[i], c.applied[i] = d.ProfileID, int64(ch.applied)
+		c.seenMs[i], c.seenSeq[i] = ch.seen.Ms, ch.seen.Seq
+		c.toMs[i], c.toSeq[i] = ch.to.Ms, ch.to.Seq
+		c.changed[i], c.careful[i], c.typed[i] = d.Events > 0, ch.careful, d.Typed
+		for letter, v := range d.MBTI {
+			c.letters[letter][i] = v
+		}
+		c.firstGenre[i], c.firstTopic[i] = int32(len(c.genres)+1), int32(len(c.topics)+1)
+		for _, s := range d.Genres {
+			c.genres, c.genreSums = append(c.genres, s.ID), append(c.genreSums, s.Value)
+		}
+		for _, s := range d.Topics {
+			c.topics, c.topicSums = append(c.topics, s.ID), append(c.topicSums, s.Value)
+		}
+		c.lastGenre[i], c.lastTopic[i] = int32(len(c.genres)), int32(len(c.topics))
+	}
+	return c
+}
+
+// cut takes n elements off a slice.
+func cut[T any](from *[]T, n int) []T {
+	taken := (*from)[:n:n]
+	*from = (*from)[n:]
+	return taken
+}
+
+// queueEach puts a call onto the batch that writes each change in a transaction of its own. It must
+// be the only statement of the batch, and not be sent within a transaction.
+func queueEach(batch *pgx.Batch, from ledger.Checkpoint, types history.Types, all []change) {
+	batch.Queue(applyEach, columns(all).arguments(from, types)...)
+}
+
+// queueTogether puts a statement onto the batch that writes the changes in the batch's transaction. It
+// must be the first: it locks the profiles' marks.
+func queueTogether(batch *pgx.Batch, from ledger.Checkpoint, types history.Types, all []change) {
+	if len(all) == 1 {
+		queueOne(batch, from, types, all[0])
+		return
+	}
+	batch.Queue(applyTogether, columns(all).arguments(from, types)...)
+}
+
+func (c *changes) arguments(from ledger.Checkpoint, types history.Types) []any {
+	l := &c.letters
+	return []any{
+		from.Source, from.Epoch, types[:],
+		c.profiles, c.seenMs, c.seenSeq, c.toMs, c.toSeq, c.applied, c.changed, c.careful, c.typed,
+		l[0], l[1], l[2], l[3], l[4], l[5], l[6], l[7],
+		c.firstGenre, c.lastGenre, c.genres, c.genreSums, c.firstTopic, c.lastTopic, c.topics, c.topicSums,
+	}
+}
+
+// queueOne does it for one profile; what may be done carefully is, if the change says so.
+func queueOne(batch *pgx.Batch, from ledger.Checkpoint, types history.Types, ch change) {
+	d, m := &ch.delta, &ch.delta.MBTI
+	var toMs, toSeq *int64
+	if !ch.to.IsZero() {
+		toMs, toSeq = &ch.to.Ms, &ch.to.Seq
+	}
+	genres, genreSums := unzip(d.Genres)
+	topics, topicSums := unzip(d.Topics)
+	batch.Queue(applyOne, d.ProfileID, from.Source, from.Epoch, ch.seen.Ms, ch.seen.Seq, toMs, toSeq, ch.applied,
+		d.Events > 0, ch.careful, types[:], d.Typed, m[0], m[1], m[2], m[3], m[4], m[5], m[6], m[7],
+		genres, genreSums, topics, topicSums)
+}
+
+func unzip(sums []scores.Sum) (ids []int64, values []float64) {
+	ids, values = make([]int64, len(sums)), make([]float64, len(sums))
+	for i, s := range sums {
+		ids[i], values[i] = s.ID, s.Value
+	}
+	return ids, values
+}
+
+// See internal/postgres/migrations/00011_apply.sql.
+const (
+	applyOne = `SELECT aggregator.apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
+    $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)`
+	applyEach = `CALL aggregator.apply_each($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
+    $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)`
+	applyTogether = `SELECT aggregator.apply_together($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
+    $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)`
+)
+
+// isWide says whether a change should be made with care for the number of its sums alone.
+func isWide(d scores.Delta) bool { return len(d.Genres) >= wide || len(d.Topics) >= wide }

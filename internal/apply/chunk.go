@@ -1,0 +1,156 @@
+package apply
+
+import (
+	"context"
+	"iter"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"aggregator/internal/events"
+	"aggregator/internal/history"
+	"aggregator/internal/ledger"
+	"aggregator/internal/scores"
+)
+
+// Chunk is the events of a source between two positions, on their way into PostgreSQL.
+type Chunk struct {
+	applier *Applier
+	batch   *events.Batch
+	runs    []run // of all its profiles, by rising id
+	due     []run // what the marks have not passed; each knows its place in it
+	stages  []stage
+	known   known
+	counted int // events that an attempt before has counted
+
+	applied, dead, updated atomic.Int64 // by transactions that are committed
+}
+
+// stage is how far the transaction of a run has come.
+type stage uint8
+
+const (
+	unsent    stage = iota // or refused
+	sentOff                // it may be committed
+	committed              // as its answer says; a crash of PostgreSQL may still lose it
+)
+
+// LookUp groups the events of a batch by profile, reads the marks of these, drops the events that they
+// have passed, and looks up what is needed to apply the others. from is the checkpoint that the batch
+// follows. It sorts the events of the batch, and writes nothing.
+func (a *Applier) LookUp(ctx context.Context, from ledger.Checkpoint, batch *events.Batch) (*Chunk, error) {
+	c := &Chunk{
+		applier: a, batch: batch, runs: group(batch.Events),
+		known: known{from: from, coalesce: a.Options.Coalesce},
+	}
+	marked, err := c.dropMarked(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := batch.Events
+	if marked > 0 {
+		all = nil
+		for _, r := range c.due {
+			all = append(all, r.events...)
+		}
+	}
+	c.stages = make([]stage, len(c.due))
+	for i := range c.due {
+		c.due[i].place = i
+	}
+	lookups, ctx := errgroup.WithContext(ctx)
+	lookups.Go(func() (err error) {
+		c.known.profiles, err = a.Catalogue.Profiles(ctx, profileIDs(c.due))
+		return err
+	})
+	lookups.Go(func() (err error) {
+		c.known.books, err = a.Catalogue.Books(ctx, bookIDs(all))
+		return err
+	})
+	lookups.Go(func() (err error) {
+		c.known.types, err = history.ReadTypes(ctx, a.Pool)
+		return err
+	})
+	return c, lookups.Wait()
+}
+
+// dropMarked finds out what is due, and returns how many events are not.
+func (c *Chunk) dropMarked(ctx context.Context) (marked int, err error) {
+	if c.known.from.Updated.IsZero() {
+		c.due = c.runs
+		return 0, nil // a preview of what has no checkpoint yet, hence no marks
+	}
+	marks, err := ledger.Marks(ctx, c.applier.Pool, c.known.from, profileIDs(c.runs))
+	if err != nil {
+		return 0, err
+	}
+	c.due = make([]run, 0, len(c.runs))
+	for _, r := range c.runs {
+		rest := r.after(marks[r.profileID])
+		c.counted += c.applier.left.before(r, marks[r.profileID])
+		marked += len(r.events) - len(rest.events)
+		if len(rest.events) > 0 {
+			c.due = append(c.due, rest)
+		}
+	}
+	return marked, nil
+}
+
+// Profiles is how many child profiles have events in the chunk.
+func (c *Chunk) Profiles() int { return len(c.runs) }
+
+// Counted is how many events that the marks have passed were counted by an attempt before (Resolve).
+func (c *Chunk) Counted() int { return c.counted }
+
+// Committed counts the transactions that are committed so far. It may be called at any time.
+func (c *Chunk) Committed() Tally {
+	return Tally{int(c.applied.Load()), int(c.dead.Load()), int(c.updated.Load())}
+}
+
+// Settlement is what moves the checkpoint over the chunk once it is applied.
+func (c *Chunk) Settlement() ledger.Settlement {
+	s := ledger.Settlement{
+		From: c.known.from, To: c.batch.Last, Entries: c.batch.Entries, Marks: places(c.runs),
+	}
+	for _, r := range c.batch.Rejected {
+		s.Dead = append(s.Dead, ledger.Rejected(r))
+	}
+	return s
+}
+
+// Folded says, for each profile that has events due, what they add up to, how many they are, and their
+// dead letters. It writes nothing.
+func (c *Chunk) Folded() iter.Seq2[scores.Delta, Folded] {
+	return func(yield func(scores.Delta, Folded) bool) {
+		for _, r := range c.due {
+			delta, dead := c.known.fold(r)
+			if !yield(delta, Folded{len(r.events), dead}) {
+				return
+			}
+		}
+	}
+}
+
+// Folded is what a profile has due.
+type Folded struct {
+	Events int
+	Dead   []ledger.DeadLetter
+}
+
+// mark notes how far runs have come. Each run is one goroutine's at a time.
+func (c *Chunk) mark(runs []run, at stage) {
+	for _, r := range runs {
+		c.stages[r.place] = at
+	}
+}
+
+// settled counts a committed transaction. Goroutines call it at once.
+func (c *Chunk) settled(t Tally) {
+	c.applied.Add(int64(t.Applied))
+	c.dead.Add(int64(t.Dead))
+	c.updated.Add(int64(t.Updated))
+	c.applier.Committed(t)
+}
+
+// replace puts a run that became shorter in the place of the one that it was.
+func (c *Chunk) replace(r run) { c.due[r.place] = r }

@@ -1,0 +1,180 @@
+package apply
+
+import (
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"aggregator/internal/events"
+	"aggregator/internal/history"
+	"aggregator/internal/ledger"
+	"aggregator/internal/scores"
+)
+
+// known is what was looked up for a chunk.
+type known struct {
+	profiles map[int64]struct{}
+	books    map[int64]scores.Book
+	types    history.Types
+	from     ledger.Checkpoint // where the chunk begins
+	coalesce bool              // a profile's last event on a book is its only one
+}
+
+// changes says whether a run has something to add to the scores of its profile.
+func (k known) changes(r run) bool {
+	if _, known := k.profiles[r.profileID]; !known {
+		return false
+	}
+	return slices.ContainsFunc(r.events, func(e events.Event) bool {
+		_, listed := k.books[e.BookID]
+		return listed && e.Action != nil
+	})
+}
+
+// Tally counts the events of transactions by what becomes of them, and the profiles whose
+// scores they change.
+type Tally struct{ Applied, Dead, Updated int }
+
+func (t *Tally) plus(other Tally) {
+	t.Applied += other.Applied
+	t.Dead += other.Dead
+	t.Updated += other.Updated
+}
+
+// tally counts what a transaction for the run alone does.
+func (k known) tally(r run) Tally {
+	_, _, t := k.change(r)
+	return t
+}
+
+// change says what settles a run: what to write for its profile, and its dead letters.
+func (k known) change(r run) (change, []ledger.DeadLetter, Tally) {
+	delta, dead := k.fold(r)
+	t := Tally{Applied: len(r.events) - len(dead), Dead: len(dead)}
+	if delta.Events > 0 {
+		t.Updated = 1
+	}
+	ch := change{
+		delta: delta, seen: r.seen, to: r.last(), applied: t.Applied,
+		careful: r.tried.careful || isWide(delta),
+	}
+	return ch, dead, t
+}
+
+// unit is what is sent at once, with one answer.
+type unit struct {
+	batch *pgx.Batch
+	runs  []run
+	each  []Tally // of each run in a call that is a transaction a run; nil: all of it is one transaction
+	Tally
+}
+
+// units composes what settles runs of different profiles, by rising id: in one transaction, or in
+// one call that is a transaction a run. Runs that neither can take get a transaction of their own.
+func (k known) units(runs []run, inOne bool) []unit {
+	var (
+		alone   []unit
+		shared  unit
+		changes = make([]change, 0, len(runs))
+		letters []ledger.DeadLetter
+	)
+	for _, r := range runs {
+		ch, dead, t := k.change(r)
+		if len(runs) > 1 && (inOne && ch.careful || !inOne && len(dead) > 0) {
+			alone = append(alone, k.transaction([]run{r}, []change{ch}, dead, t))
+			continue
+		}
+		changes, letters = append(changes, ch), append(letters, dead...)
+		shared.runs = append(shared.runs, r)
+		shared.each = append(shared.each, t)
+		shared.plus(t)
+	}
+	switch {
+	case len(changes) == 0:
+		return alone
+	case inOne || len(changes) == 1:
+		return append(alone, k.transaction(shared.runs, changes, letters, shared.Tally))
+	}
+	shared.batch = &pgx.Batch{}
+	queueEach(shared.batch, k.from, k.types, changes)
+	return append(alone, shared)
+}
+
+func (k known) transaction(runs []run, changes []change, letters []ledger.DeadLetter, total Tally) unit {
+	batch := &pgx.Batch{}
+	queueTogether(batch, k.from, k.types, changes)
+	ledger.Bury(batch, k.from.Source, letters)
+	return unit{batch: batch, runs: runs, Tally: total}
+}
+
+// revival composes what applies a dead letter's event from its row. If the event still
+// cannot be applied, it returns why, and no batch. Alone with its event it is a chunk of
+// its own: events.coalesce has nothing to leave out.
+func (k known) revival(id ledger.LetterID, e events.Event) (*pgx.Batch, string) {
+	delta, dead := k.fold(run{profileID: e.ProfileID, events: []events.Event{e}})
+	if len(dead) > 0 {
+		return nil, dead[0].Detail
+	}
+	batch := &pgx.Batch{}
+	ledger.Revive(batch, id, e)
+	queueOne(batch, k.from, k.types, change{delta: delta, careful: true})
+	return batch, ""
+}
+
+// fold adds up a run; what cannot be added up is dead.
+func (k known) fold(r run) (scores.Delta, []ledger.DeadLetter) {
+	counted, weightless := weighed(r.events)
+	var dead []ledger.DeadLetter
+	for _, e := range weightless {
+		_, _, detail := (events.Decoder{}).Decode(e.Payload()) // which knows no actions
+		dead = append(dead, ledger.Unapplied(e, events.UnknownAction, detail))
+	}
+	if _, known := k.profiles[r.profileID]; !known {
+		return scores.Delta{ProfileID: r.profileID}, append(dead, unapplied(counted, events.UnknownProfile, profileUnknown)...)
+	}
+	if k.coalesce {
+		counted = events.Coalesce(slices.Clone(counted))
+	}
+	delta, unknown := scores.Fold(r.profileID, counted, k.books)
+	return delta, append(dead, unapplied(unknown, events.UnknownBook, bookUnknown)...)
+}
+
+// weighed parts the events that have a weight from those that have none, which are few.
+func weighed(all []events.Event) (with, without []events.Event) {
+	none := func(e events.Event) bool { return e.Action == nil }
+	if !slices.ContainsFunc(all, none) {
+		return all, nil
+	}
+	for _, e := range all {
+		if none(e) {
+			without = append(without, e)
+		} else {
+			with = append(with, e)
+		}
+	}
+	return with, without
+}
+
+const (
+	profileUnknown = "there is no such child profile"
+	bookUnknown    = "there is no such book"
+)
+
+func unapplied(list []events.Event, reason events.Reason, detail string) []ledger.DeadLetter {
+	letters := make([]ledger.DeadLetter, len(list))
+	for i, e := range list {
+		letters[i] = ledger.Unapplied(e, reason, detail)
+	}
+	return letters
+}
+
+// burial passes a single event that PostgreSQL refuses.
+func burial(from ledger.Checkpoint, r run, refusal *pgconn.PgError) *pgx.Batch {
+	letter := ledger.Unapplied(r.events[0], events.DataError, refusal.Message)
+	letter.SQLState = &refusal.Code
+	batch := &pgx.Batch{}
+	queueOne(batch, from, history.Types{}, change{delta: scores.Delta{ProfileID: r.profileID}, seen: r.seen, to: r.last()})
+	ledger.Bury(batch, from.Source, []ledger.DeadLetter{letter})
+	return batch
+}

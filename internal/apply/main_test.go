@@ -1,0 +1,9 @@
+package apply
+
+import (
+	"testing"
+
+	"aggregator/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }

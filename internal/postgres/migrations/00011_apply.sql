@@ -1,0 +1,456 @@
+-- The transaction of a child profile, as PostgreSQL runs it: package apply sends what to add,
+-- these functions write it. They run with the rights and the settings of their caller, and name
+-- the application's tables without a schema, so that search_path says which are meant.
+--
+--   apply           one profile, in the transaction of its caller
+--   apply_each      many profiles, each in a transaction of its own
+--   apply_together  many profiles, in the transaction of its caller, with statements for all of them
+--
+-- In what order rows are locked: by rising profile id, and of a profile first the mark, then the MBTI scores,
+-- then genres, topics, and new history rows.
+--
+-- What they refuse, by SQLSTATE:
+--   LG001  a mark is not where the caller has seen it; for a first mark: or the source was reset
+--   LG002  there is no such child profile any more
+--   LG004  not every score could be added: the application inserted its row at the same time, or a
+--          trigger kept the row as it was. Called with careful, apply finds out which of the two
+-- The DETAIL of each is the child profile.
+
+-- +goose Up
+-- +goose StatementBegin
+CREATE FUNCTION aggregator.refuse(code text, message text, profile bigint) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message, DETAIL = profile::text;
+END
+$$;
+-- +goose StatementEnd
+
+-- Adds sums to genres of a profile, whatever stands in the way: rows that are missing, rows that
+-- the application inserts meanwhile, and a trigger that keeps a row as it is if nothing would
+-- change (suppress_redundant_updates_trigger). RETURNING says which rows were written.
+-- +goose StatementBegin
+CREATE FUNCTION aggregator.add_genres(profile bigint, genres bigint[], sums float8[]) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    written bigint[];
+    more    bigint[];
+BEGIN
+    WITH added AS (
+        UPDATE genre_score s SET score = s.score + d.sum
+        FROM unnest(genres, sums) d (id, sum)
+        WHERE s.child_profile_id = profile AND s.genre_id = d.id
+        RETURNING s.genre_id
+    )
+    SELECT coalesce(array_agg(genre_id), '{}') INTO written FROM added;
+    WITH created AS (
+        INSERT INTO genre_score AS s (child_profile_id, genre_id, score)
+        SELECT profile, d.id, d.sum FROM unnest(genres, sums) d (id, sum) WHERE d.id <> ALL (written)
+        ON CONFLICT (child_profile_id, genre_id) DO UPDATE SET score = s.score + excluded.score
+        RETURNING s.genre_id
+    )
+    SELECT coalesce(array_agg(genre_id), '{}') INTO more FROM created;
+    IF EXISTS (
+        SELECT FROM unnest(genres, sums) d (id, sum)
+        WHERE d.id <> ALL (written) AND d.id <> ALL (more) AND NOT EXISTS (
+            SELECT FROM genre_score s
+            WHERE s.child_profile_id = profile AND s.genre_id = d.id AND s.score + d.sum = s.score)
+    ) THEN
+        PERFORM aggregator.refuse('LG004', 'a row of genre_score was not written', profile);
+    END IF;
+END
+$$;
+-- +goose StatementEnd
+
+-- The same for topics.
+-- +goose StatementBegin
+CREATE FUNCTION aggregator.add_topics(profile bigint, topics bigint[], sums float8[]) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    written bigint[];
+    more    bigint[];
+BEGIN
+    WITH added AS (
+        UPDATE topic_score s SET score = s.score + d.sum
+        FROM unnest(topics, sums) d (id, sum)
+        WHERE s.child_profile_id = profile AND s.topic_id = d.id
+        RETURNING s.topic_id
+    )
+    SELECT coalesce(array_agg(topic_id), '{}') INTO written FROM added;
+    WITH created AS (
+        INSERT INTO topic_score AS s (child_profile_id, topic_id, score)
+        SELECT profile, d.id, d.sum FROM unnest(topics, sums) d (id, sum) WHERE d.id <> ALL (written)
+        ON CONFLICT (child_profile_id, topic_id) DO UPDATE SET score = s.score + excluded.score
+        RETURNING s.topic_id
+    )
+    SELECT coalesce(array_agg(topic_id), '{}') INTO more FROM created;
+    IF EXISTS (
+        SELECT FROM unnest(topics, sums) d (id, sum)
+        WHERE d.id <> ALL (written) AND d.id <> ALL (more) AND NOT EXISTS (
+            SELECT FROM topic_score s
+            WHERE s.child_profile_id = profile AND s.topic_id = d.id AND s.score + d.sum = s.score)
+    ) THEN
+        PERFORM aggregator.refuse('LG004', 'a row of topic_score was not written', profile);
+    END IF;
+END
+$$;
+-- +goose StatementEnd
+
+-- Applies what a segment of a source adds up to for one profile, and writes a history row of what
+-- stands then.
+--
+-- in: profile; source_name, source_epoch: what is drained; seen_*: where the profile's mark was
+-- read, 0-0 if there was none; to_*: where it goes, null to leave the marks alone; applied_events:
+-- how many events the mark counts; changed: whether there is anything to add, else only the mark
+-- is moved; careful: see LG004 above, and faster if
+-- genres or topics are hundreds; type_ids: the ids in table mbti of the sixteen types, in the
+-- order INTJ, INTP, INFJ ... ESFP; typed: whether the MBTI scores change, by add_i to add_p;
+-- genres, genre_sums, topics, topic_sums: ids, each once, and what to add to their scores.
+--
+-- The rules are those of the service: of each pair the first letter wins a tie, and a favorite is
+-- what scores above zero and at least the mean of what scores above zero. The mean of equal
+-- scores may come out greater than each of them, in floating point; hence the least of it and the
+-- greatest score.
+--
+-- The time of the history row is that of its statement: a transaction that began earlier may have
+-- waited for another on the same profile, and the latest row must be the one that says what stands.
+-- +goose StatementBegin
+CREATE FUNCTION aggregator.apply(
+    profile bigint, source_name text, source_epoch bigint,
+    seen_ms bigint, seen_seq bigint, to_ms bigint, to_seq bigint, applied_events bigint,
+    changed boolean, careful boolean, type_ids bigint[], typed boolean,
+    add_i float8, add_e float8, add_s float8, add_n float8, add_t float8, add_f float8, add_j float8, add_p float8,
+    genres bigint[], genre_sums float8[], topics bigint[], topic_sums float8[]
+) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    i float8; e float8; s float8; n float8; t float8; f float8; j float8; p float8; -- the MBTI scores as they stand then
+    history bigint;
+    updated bigint;
+    created bigint;
+BEGIN
+    -- A mark that was there and is gone must not be made again by an insert: its profile's scores
+    -- are gone with it. A mark at zero says as little as none: it is what a reset leaves.
+    --
+    -- Whoever makes a first mark must have read from the checkpoint of this epoch on, or it would
+    -- pass over what came before. To move one there is nothing more to ask: a reset puts all marks
+    -- to zero, and where one was seen before it stands again only when all that is in the stream up to there
+    -- has been applied anew.
+    IF (seen_ms, seen_seq) <> (0, 0) THEN
+        UPDATE aggregator.mark SET position_ms = to_ms, position_seq = to_seq, applied = applied + applied_events
+        WHERE child_profile_id = profile AND source = source_name
+            AND position_ms = seen_ms AND position_seq = seen_seq;
+        IF NOT FOUND THEN
+            PERFORM aggregator.refuse('LG001', 'a mark has moved', profile);
+        END IF;
+    ELSIF to_ms IS NOT NULL THEN
+        INSERT INTO aggregator.mark AS m (source, child_profile_id, position_ms, position_seq, applied)
+        SELECT source_name, profile, to_ms, to_seq, applied_events
+        FROM aggregator.checkpoint c WHERE c.source = source_name AND c.epoch = source_epoch
+        ON CONFLICT (child_profile_id, source) DO UPDATE
+        SET position_ms = excluded.position_ms, position_seq = excluded.position_seq,
+            applied = m.applied + excluded.applied
+        WHERE m.position_ms = 0 AND m.position_seq = 0;
+        IF NOT FOUND THEN
+            PERFORM aggregator.refuse('LG001', 'a mark has moved', profile);
+        END IF;
+    END IF;
+    IF NOT changed THEN
+        RETURN true;
+    END IF;
+
+    IF typed THEN
+        UPDATE cumulative_mbti_score SET
+            i_score = i_score + add_i, e_score = e_score + add_e, s_score = s_score + add_s, n_score = n_score + add_n,
+            t_score = t_score + add_t, f_score = f_score + add_f, j_score = j_score + add_j, p_score = p_score + add_p
+        WHERE child_profile_id = profile
+        RETURNING i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score INTO i, e, s, n, t, f, j, p;
+        IF NOT FOUND THEN
+            INSERT INTO cumulative_mbti_score AS c
+                (child_profile_id, i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score)
+            VALUES (profile, add_i, add_e, add_s, add_n, add_t, add_f, add_j, add_p)
+            ON CONFLICT (child_profile_id) DO UPDATE SET
+                i_score = c.i_score + excluded.i_score, e_score = c.e_score + excluded.e_score,
+                s_score = c.s_score + excluded.s_score, n_score = c.n_score + excluded.n_score,
+                t_score = c.t_score + excluded.t_score, f_score = c.f_score + excluded.f_score,
+                j_score = c.j_score + excluded.j_score, p_score = c.p_score + excluded.p_score
+            RETURNING i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score INTO i, e, s, n, t, f, j, p;
+        END IF;
+        IF NOT FOUND THEN -- a trigger has kept it as it was
+            SELECT i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score INTO i, e, s, n, t, f, j, p
+            FROM cumulative_mbti_score
+            WHERE child_profile_id = profile AND (i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score)
+                = (i_score + add_i, e_score + add_e, s_score + add_s, n_score + add_n,
+                   t_score + add_t, f_score + add_f, j_score + add_j, p_score + add_p);
+            IF NOT FOUND THEN
+                PERFORM aggregator.refuse('LG004', 'the row of cumulative_mbti_score was not written', profile);
+            END IF;
+        END IF;
+    ELSE
+        SELECT coalesce(max(i_score), 0), coalesce(max(e_score), 0), coalesce(max(s_score), 0), coalesce(max(n_score), 0),
+            coalesce(max(t_score), 0), coalesce(max(f_score), 0), coalesce(max(j_score), 0), coalesce(max(p_score), 0)
+        INTO i, e, s, n, t, f, j, p
+        FROM cumulative_mbti_score WHERE child_profile_id = profile; -- of which there may be none
+    END IF;
+
+    IF careful THEN
+        PERFORM aggregator.add_genres(profile, genres, genre_sums), aggregator.add_topics(profile, topics, topic_sums);
+    ELSE
+        -- All the sums of a profile are an array: to look into it for each score is cheaper than any join.
+        UPDATE genre_score SET score = score + genre_sums[array_position(genres, genre_id)]
+        WHERE child_profile_id = profile AND genre_id = ANY (genres);
+        GET DIAGNOSTICS updated = ROW_COUNT;
+        IF updated <> cardinality(genres) THEN
+            INSERT INTO genre_score (child_profile_id, genre_id, score)
+            SELECT profile, d.id, d.sum FROM unnest(genres, genre_sums) d (id, sum)
+            WHERE NOT EXISTS (SELECT FROM genre_score o WHERE o.child_profile_id = profile AND o.genre_id = d.id)
+            ON CONFLICT DO NOTHING;
+            GET DIAGNOSTICS created = ROW_COUNT;
+            IF updated + created <> cardinality(genres) THEN
+                PERFORM aggregator.refuse('LG004', 'a row of genre_score was not written', profile);
+            END IF;
+        END IF;
+        UPDATE topic_score SET score = score + topic_sums[array_position(topics, topic_id)]
+        WHERE child_profile_id = profile AND topic_id = ANY (topics);
+        GET DIAGNOSTICS updated = ROW_COUNT;
+        IF updated <> cardinality(topics) THEN
+            INSERT INTO topic_score (child_profile_id, topic_id, score)
+            SELECT profile, d.id, d.sum FROM unnest(topics, topic_sums) d (id, sum)
+            WHERE NOT EXISTS (SELECT FROM topic_score o WHERE o.child_profile_id = profile AND o.topic_id = d.id)
+            ON CONFLICT DO NOTHING;
+            GET DIAGNOSTICS created = ROW_COUNT;
+            IF updated + created <> cardinality(topics) THEN
+                PERFORM aggregator.refuse('LG004', 'a row of topic_score was not written', profile);
+            END IF;
+        END IF;
+    END IF;
+
+    INSERT INTO child_personality_history (child_profile_id, created_at, history_created_type, is_deleted, mbti_id,
+        i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score)
+    SELECT c.id, clock_timestamp(), 'FEEDBACK', false,
+        type_ids[1 + 8 * (i < e)::int + 4 * (n < s)::int + 2 * (t < f)::int + (j < p)::int], i, e, s, n, t, f, j, p
+    FROM child_profile c WHERE c.id = profile
+    RETURNING id INTO history;
+    IF NOT FOUND THEN
+        PERFORM aggregator.refuse('LG002', 'the child profile is gone', profile);
+    END IF;
+    INSERT INTO favorite_genre (child_profile_id, history_id, genre_id)
+    SELECT profile, history, g.genre_id
+    FROM (
+        SELECT genre_id, score, least(avg(score) OVER (), max(score) OVER ()) AS enough
+        FROM genre_score WHERE child_profile_id = profile AND score > 0
+    ) g
+    WHERE g.score >= g.enough;
+    INSERT INTO favorite_topic (child_profile_id, history_id, topic_id)
+    SELECT profile, history, g.topic_id
+    FROM (
+        SELECT topic_id, score, least(avg(score) OVER (), max(score) OVER ()) AS enough
+        FROM topic_score WHERE child_profile_id = profile AND score > 0
+    ) g
+    WHERE g.score >= g.enough;
+    RETURN true;
+END
+$$;
+-- +goose StatementEnd
+
+-- Applies segments of many profiles one after the other, each in a transaction of its own.
+--
+-- in: as apply; each array has an element a profile, in rising order of their ids, but type_ids
+-- and these: genres and topics hold the ids of all profiles, one profile after the other, and
+-- first_genre and last_genre, first_topic and last_topic say which of them are a profile's, counted from 1.
+--
+-- It cannot be called within a transaction. An error ends it: what profiles before that one were
+-- given is committed, as their marks say; those after it were not tried.
+-- +goose StatementBegin
+CREATE PROCEDURE aggregator.apply_each(
+    source_name text, source_epoch bigint, type_ids bigint[],
+    profiles bigint[], seen_ms bigint[], seen_seq bigint[], to_ms bigint[], to_seq bigint[], applied_events bigint[],
+    changed boolean[], careful boolean[], typed boolean[],
+    add_i float8[], add_e float8[], add_s float8[], add_n float8[], add_t float8[], add_f float8[], add_j float8[], add_p float8[],
+    first_genre int[], last_genre int[], genres bigint[], genre_sums float8[],
+    first_topic int[], last_topic int[], topics bigint[], topic_sums float8[]
+)
+LANGUAGE plpgsql AS $$
+DECLARE
+    w    record;
+    done boolean; -- an assignment costs less than PERFORM
+BEGIN
+    FOR w IN
+        SELECT u.*, genres[u.genre1 : u.genre9] AS genres, genre_sums[u.genre1 : u.genre9] AS genre_sums,
+            topics[u.topic1 : u.topic9] AS topics, topic_sums[u.topic1 : u.topic9] AS topic_sums
+        FROM unnest(profiles, seen_ms, seen_seq, to_ms, to_seq, applied_events, changed, careful, typed,
+            add_i, add_e, add_s, add_n, add_t, add_f, add_j, add_p, first_genre, last_genre, first_topic, last_topic)
+            u (id, old_ms, old_seq, new_ms, new_seq, events, changed, careful, typed,
+               i, e, s, n, t, f, j, p, genre1, genre9, topic1, topic9)
+    LOOP
+        done = aggregator.apply(w.id, source_name, source_epoch, w.old_ms, w.old_seq, w.new_ms, w.new_seq, w.events,
+            w.changed, w.careful, type_ids, w.typed, w.i, w.e, w.s, w.n, w.t, w.f, w.j, w.p,
+            w.genres, w.genre_sums, w.topics, w.topic_sums);
+        COMMIT;
+    END LOOP;
+END
+$$;
+-- +goose StatementEnd
+
+-- Applies segments of many profiles in the transaction of the caller: all of them or none. What
+-- comes out is as if apply had been called for each. in: as apply_each.
+-- +goose StatementBegin
+CREATE FUNCTION aggregator.apply_together(
+    source_name text, source_epoch bigint, type_ids bigint[],
+    profiles bigint[], seen_ms bigint[], seen_seq bigint[], to_ms bigint[], to_seq bigint[], applied_events bigint[],
+    changed boolean[], careful boolean[], typed boolean[],
+    add_i float8[], add_e float8[], add_s float8[], add_n float8[], add_t float8[], add_f float8[], add_j float8[], add_p float8[],
+    first_genre int[], last_genre int[], genres bigint[], genre_sums float8[],
+    first_topic int[], last_topic int[], topics bigint[], topic_sums float8[]
+) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    updated bigint;
+    created bigint;
+BEGIN
+    -- Rows are looked up by "= ANY (profiles)", and what is theirs by array_position: no join, so that there
+    -- is only one plan, whatever is known of the size of the tables.
+    UPDATE aggregator.mark SET
+        position_ms = to_ms[array_position(profiles, child_profile_id)],
+        position_seq = to_seq[array_position(profiles, child_profile_id)],
+        applied = applied + applied_events[array_position(profiles, child_profile_id)]
+    WHERE source = source_name AND child_profile_id = ANY (profiles) AND (position_ms, position_seq) <> (0, 0)
+        AND position_ms = seen_ms[array_position(profiles, child_profile_id)]
+        AND position_seq = seen_seq[array_position(profiles, child_profile_id)];
+    GET DIAGNOSTICS updated = ROW_COUNT;
+    IF updated <> cardinality(profiles) THEN
+        INSERT INTO aggregator.mark AS m (source, child_profile_id, position_ms, position_seq, applied)
+        SELECT source_name, w.id, w.new_ms, w.new_seq, w.events
+        FROM aggregator.checkpoint c,
+            unnest(profiles, seen_ms, seen_seq, to_ms, to_seq, applied_events) w (id, old_ms, old_seq, new_ms, new_seq, events)
+        WHERE c.source = source_name AND c.epoch = source_epoch AND (w.old_ms, w.old_seq) = (0, 0)
+        ON CONFLICT (child_profile_id, source) DO UPDATE
+        SET position_ms = excluded.position_ms, position_seq = excluded.position_seq, applied = m.applied + excluded.applied
+        WHERE m.position_ms = 0 AND m.position_seq = 0;
+        GET DIAGNOSTICS created = ROW_COUNT;
+        IF updated + created <> cardinality(profiles) THEN
+            PERFORM aggregator.refuse('LG001', 'a mark has moved', profiles[1]);
+        END IF;
+    END IF;
+
+    IF NOT true = ANY (changed) THEN
+        RETURN true;
+    END IF;
+
+    UPDATE cumulative_mbti_score SET
+        i_score = i_score + add_i[array_position(profiles, child_profile_id)],
+        e_score = e_score + add_e[array_position(profiles, child_profile_id)],
+        s_score = s_score + add_s[array_position(profiles, child_profile_id)],
+        n_score = n_score + add_n[array_position(profiles, child_profile_id)],
+        t_score = t_score + add_t[array_position(profiles, child_profile_id)],
+        f_score = f_score + add_f[array_position(profiles, child_profile_id)],
+        j_score = j_score + add_j[array_position(profiles, child_profile_id)],
+        p_score = p_score + add_p[array_position(profiles, child_profile_id)]
+    WHERE child_profile_id = ANY (profiles) AND typed[array_position(profiles, child_profile_id)];
+    GET DIAGNOSTICS updated = ROW_COUNT;
+    IF updated <> cardinality(array_positions(typed, true)) THEN
+        INSERT INTO cumulative_mbti_score (child_profile_id, i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score)
+        SELECT w.id, w.i, w.e, w.s, w.n, w.t, w.f, w.j, w.p
+        FROM unnest(profiles, typed, add_i, add_e, add_s, add_n, add_t, add_f, add_j, add_p) w (id, yes, i, e, s, n, t, f, j, p)
+        WHERE w.yes AND NOT EXISTS (SELECT FROM cumulative_mbti_score c WHERE c.child_profile_id = w.id OFFSET 0)
+        ON CONFLICT DO NOTHING;
+        GET DIAGNOSTICS created = ROW_COUNT;
+        IF updated + created <> cardinality(array_positions(typed, true)) THEN
+            PERFORM aggregator.refuse('LG004', 'a row of cumulative_mbti_score was not written', profiles[1]);
+        END IF;
+    END IF;
+
+    -- All scores of a profile are read, and each is looked for among the profile's sums. That is
+    -- cheaper than to look each sum up in the index, out of which "+ 0" keeps it; "OFFSET 0" keeps NOT EXISTS
+    -- from becoming a join.
+    WITH delta AS MATERIALIZED (
+        SELECT w.id, genres[w.first : w.last] AS ids, genre_sums[w.first : w.last] AS sums
+        FROM unnest(profiles, first_genre, last_genre) w (id, first, last) WHERE w.first <= w.last
+    )
+    UPDATE genre_score s SET score = s.score + d.sums[array_position(d.ids, s.genre_id)]
+    FROM delta d
+    WHERE s.child_profile_id = d.id AND s.genre_id + 0 = ANY (d.ids);
+    GET DIAGNOSTICS updated = ROW_COUNT;
+    IF updated <> cardinality(genres) THEN
+        INSERT INTO genre_score (child_profile_id, genre_id, score)
+        SELECT w.id, d.id, d.sum
+        FROM unnest(profiles, first_genre, last_genre) w (id, first, last),
+            unnest(genres[w.first : w.last], genre_sums[w.first : w.last]) d (id, sum)
+        WHERE NOT EXISTS (SELECT FROM genre_score s WHERE s.child_profile_id = w.id AND s.genre_id = d.id OFFSET 0)
+        ON CONFLICT DO NOTHING;
+        GET DIAGNOSTICS created = ROW_COUNT;
+        IF updated + created <> cardinality(genres) THEN
+            PERFORM aggregator.refuse('LG004', 'a row of genre_score was not written', profiles[1]);
+        END IF;
+    END IF;
+    WITH delta AS MATERIALIZED (
+        SELECT w.id, topics[w.first : w.last] AS ids, topic_sums[w.first : w.last] AS sums
+        FROM unnest(profiles, first_topic, last_topic) w (id, first, last) WHERE w.first <= w.last
+    )
+    UPDATE topic_score s SET score = s.score + d.sums[array_position(d.ids, s.topic_id)]
+    FROM delta d
+    WHERE s.child_profile_id = d.id AND s.topic_id + 0 = ANY (d.ids);
+    GET DIAGNOSTICS updated = ROW_COUNT;
+    IF updated <> cardinality(topics) THEN
+        INSERT INTO topic_score (child_profile_id, topic_id, score)
+        SELECT w.id, d.id, d.sum
+        FROM unnest(profiles, first_topic, last_topic) w (id, first, last),
+            unnest(topics[w.first : w.last], topic_sums[w.first : w.last]) d (id, sum)
+        WHERE NOT EXISTS (SELECT FROM topic_score s WHERE s.child_profile_id = w.id AND s.topic_id = d.id OFFSET 0)
+        ON CONFLICT DO NOTHING;
+        GET DIAGNOSTICS created = ROW_COUNT;
+        IF updated + created <> cardinality(topics) THEN
+            PERFORM aggregator.refuse('LG004', 'a row of topic_score was not written', profiles[1]);
+        END IF;
+    END IF;
+
+    WITH header AS (
+        INSERT INTO child_personality_history (child_profile_id, created_at, history_created_type, is_deleted, mbti_id,
+            i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score)
+        SELECT p.id, clock_timestamp(), 'FEEDBACK', false,
+            type_ids[1 + 8 * (m.i < m.e)::int + 4 * (m.n < m.s)::int + 2 * (m.t < m.f)::int + (m.j < m.p)::int],
+            m.i, m.e, m.s, m.n, m.t, m.f, m.j, m.p
+        FROM child_profile p CROSS JOIN LATERAL (
+            SELECT coalesce(max(i_score), 0), coalesce(max(e_score), 0), coalesce(max(s_score), 0), coalesce(max(n_score), 0),
+                coalesce(max(t_score), 0), coalesce(max(f_score), 0), coalesce(max(j_score), 0), coalesce(max(p_score), 0)
+            FROM cumulative_mbti_score WHERE child_profile_id = p.id -- of which there may be none
+        ) m (i, e, s, n, t, f, j, p)
+        WHERE p.id = ANY (profiles) AND changed[array_position(profiles, p.id)]
+        RETURNING child_profile_id, id
+    ), favorite_genres AS (
+        INSERT INTO favorite_genre (child_profile_id, history_id, genre_id)
+        SELECT h.child_profile_id, h.id, g.genre_id
+        FROM header h CROSS JOIN LATERAL (
+            SELECT genre_id, score, least(avg(score) OVER (), max(score) OVER ()) AS enough
+            FROM genre_score WHERE child_profile_id = h.child_profile_id AND score > 0
+        ) g
+        WHERE g.score >= g.enough
+    ), favorite_topics AS (
+        INSERT INTO favorite_topic (child_profile_id, history_id, topic_id)
+        SELECT h.child_profile_id, h.id, g.topic_id
+        FROM header h CROSS JOIN LATERAL (
+            SELECT topic_id, score, least(avg(score) OVER (), max(score) OVER ()) AS enough
+            FROM topic_score WHERE child_profile_id = h.child_profile_id AND score > 0
+        ) g
+        WHERE g.score >= g.enough
+    )
+    SELECT count(*) INTO created FROM header;
+    IF created <> cardinality(array_positions(changed, true)) THEN
+        PERFORM aggregator.refuse('LG002', 'a child profile is gone', profiles[1]);
+    END IF;
+    RETURN true;
+END
+$$;
+-- +goose StatementEnd
+
+-- A program without them writes the same rows with statements of its own.
+INSERT INTO aggregator.schema_compatibility (version, works_with) VALUES (11, 9);
+
+-- +goose Down
+DELETE FROM aggregator.schema_compatibility WHERE version = 11;
+DROP FUNCTION aggregator.apply_together;
+DROP PROCEDURE aggregator.apply_each;
+DROP FUNCTION aggregator.apply;
+DROP FUNCTION aggregator.add_topics;
+DROP FUNCTION aggregator.add_genres;
+DROP FUNCTION aggregator.refuse;

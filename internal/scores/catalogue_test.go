@@ -1,0 +1,68 @@
+package scores_test
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/postgres"
+	"aggregator/internal/scores"
+	"aggregator/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+func connect(t *testing.T) *pgxpool.Pool {
+	t.Helper()
+	pool, err := postgres.Open(t.Context(), postgres.Options{URL: testenv.Database(t), MaxConns: 4})
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+func TestCatalogue(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	pool := connect(t)
+	_, err := pool.Exec(ctx, `
+		INSERT INTO genre (id, name) VALUES (1, 'g');
+		INSERT INTO topic (id, name) VALUES (1, 'a'), (2, 'b');
+		INSERT INTO book (id, title, genre_id) VALUES (1, 'full', 1), (2, 'bare', NULL);
+		INSERT INTO book_topic VALUES (1, 2), (1, 1);
+		INSERT INTO book_mbti SELECT 1, id FROM mbti WHERE mbti = 'INTJ';
+		INSERT INTO child_profile (id, name) VALUES (1, 'child')`)
+	require.NoError(t, err)
+	c := scores.NewCatalogue(pool, slog.Default(), scores.CatalogueOptions{Books: 10, Profiles: 10, TTL: time.Minute})
+	intj, err := scores.ParseType("INTJ")
+	require.NoError(t, err)
+	for range 2 {
+		books, err := c.Books(ctx, []int64{1, 2, 3})
+		require.NoError(t, err)
+		assert.Equal(t, map[int64]scores.Book{1: {GenreID: 1, Topics: []int64{1, 2}, Letters: intj}, 2: {Topics: []int64{}}}, books)
+		profiles, err := c.Profiles(ctx, []int64{1, 2})
+		require.NoError(t, err)
+		assert.Equal(t, map[int64]struct{}{1: {}}, profiles)
+	}
+
+	// What was missing is found as soon as it is there; what is known is not read again.
+	_, err = pool.Exec(ctx, `INSERT INTO book (id, title) VALUES (3, 'new'); INSERT INTO child_profile (id, name) VALUES (2, 'new');
+		ALTER TABLE book DISABLE TRIGGER ALL; UPDATE book SET genre_id = NULL WHERE id = 1`)
+	require.NoError(t, err)
+	books, err := c.Books(ctx, []int64{1, 3})
+	require.NoError(t, err)
+	assert.Len(t, books, 2)
+	assert.EqualValues(t, 1, books[1].GenreID)
+	profiles, err := c.Profiles(ctx, []int64{1, 2})
+	require.NoError(t, err)
+	assert.Len(t, profiles, 2)
+
+	use := c.Use()
+	use[0].Entries, use[1].Entries = 0, 0 // about
+	assert.Equal(t, []scores.CacheUse{
+		{Name: "books", Capacity: 10, Hits: 2 + 1, Misses: 3 + 1 + 1}, {Name: "profiles", Capacity: 10, Hits: 1 + 1, Misses: 2 + 1 + 1},
+	}, use)
+}
