@@ -252,7 +252,6 @@ type partition struct {
 	seen  events.Seen  // of the stream, in this session
 	limit atomic.Int64 // entries that a chunk may have after a time-out; 0: as many as the options say
 
-	inHand atomic.Int64 // bytes that the chunk in hand holds
 }
 
 func (a *Aggregator) partition(i int) *partition {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
@@ -25,7 +26,7 @@ type Preview struct {
 func (a *Aggregator) Preview(ctx context.Context, maxEvents int64) (Preview, error) {
 	total := Preview{Dead: make(map[events.Reason]int64)}
 	deltas := make(map[int64]*scores.Delta)
-	m := mode{}
+	m := mode{once: true}
 	if maxEvents > 0 {
 		m.budget = &budget{}
 		m.budget.left.Store(maxEvents)
@@ -47,27 +48,36 @@ func (p *partition) preview(ctx context.Context, m mode, total *Preview, deltas 
 	if err != nil {
 		return err
 	}
-	g := gatherer{partition: p, mode: m, source: p.source.Peek()}
+	r := p.reader(peeked{p.source, p.source.Peek()}, m)
 	after := start.Position
 	for {
 		batch := &events.Batch{Last: after}
-		for {
-			read, err := g.page(ctx, batch)
-			if err != nil {
+		for r.policy.room() > 0 {
+			if err := r.page(ctx, batch); err != nil {
 				return err
-			}
-			if read == nothing || read == full {
-				break
 			}
 		}
 		if batch.Entries == 0 {
 			return nil
 		}
+		now := time.Now()
+		r.policy.handed(now)
+		r.policy.freed(now, 0)
 		after = batch.Last
 		if err := p.foldChunk(ctx, start, batch, total, deltas); err != nil {
 			return err
 		}
 	}
+}
+
+// peeked is a source of which nothing is moved when it is read.
+type peeked struct {
+	stream
+	peeker *events.Peeker
+}
+
+func (s peeked) Read(ctx context.Context, batch *events.Batch, limit int) (int, error) {
+	return s.peeker.Read(ctx, batch, limit)
 }
 
 func (p *partition) foldChunk(

@@ -9,194 +9,168 @@ import (
 )
 
 const (
-	// pageEntries is how many entries one read asks for. Nobody can ask Redis for so many
+	// pageEntries is how many entries one read asks for. Redis cannot be asked for so many
 	// bytes, and entries may be of a megabyte all of a sudden: ten times as many would
 	// take gigabytes then, and are no faster.
 	pageEntries = 100
 	// pageBytes is what a reply should not exceed, as far as the entries before tell.
 	pageBytes = 4 << 20
-	// chunkBytes bounds what the chunk in hand and the one that is read meanwhile hold in
-	// memory together: 1.3 million events, fewer if payloads are unusual or large. The
-	// one that is read gets at least an eighth.
-	chunkBytes = 64 << 20
 	// idleWait is how long one wait for new entries lasts; a stop waits for it.
 	idleWait = 500 * time.Millisecond
 )
 
-// read gathers entries into chunks and hands them over, one at a time; while the last
-// one is being settled the next one grows. It returns how many entries it took from the
-// budget. It ends without an error when ctx ends, or when there is nothing left and the
-// mode says so.
-func (p *partition) read(ctx context.Context, after events.Position, chunks chan<- *events.Batch, m mode) (taken int, err error) {
-	g := gatherer{partition: p, mode: m, source: p.source}
+// stream is the reading half of a source; see events.Source.
+type stream interface {
+	Read(ctx context.Context, batch *events.Batch, limit int) (int, error)
+	Wait(ctx context.Context, after events.Position, d time.Duration) (bool, error)
+	Inspect(ctx context.Context) (events.State, error)
+}
+
+// exchange is how the reader and the applier of a session meet. For each chunk that the applier
+// has taken and settled it says since when it is free.
+type exchange struct {
+	chunks chan *events.Batch // without a buffer; closed by the reader when it ends
+	free   chan time.Time     // with room for one
+}
+
+func newExchange() exchange { return exchange{make(chan *events.Batch), make(chan time.Time, 1)} }
+
+// reader gathers the entries of a source into chunks, as its policy says, and hands them over.
+type reader struct {
+	station *station
+	source  stream
+	policy  batchPolicy
+	limit   func() int                         // of the policy, after each chunk
+	smaller func(entries int, err error) error // told of a read that failed; see partition.smaller
+	budget  *budget                            // entries that may be read
+	timeout time.Duration                      // of a read
+	taken   int                                // from the budget
+	size    int                                // bytes of an entry of the last page, on average
+}
+
+func (p *partition) reader(source stream, m mode) *reader {
+	limit := func() int { return int(p.limit.Load()) }
+	return &reader{
+		station: p.station, source: source, limit: limit, smaller: p.smaller,
+		budget: m.budget, timeout: p.options.Timeout,
+		policy: batchPolicy{
+			maxEvents: p.options.ChunkMaxEvents, maxWait: p.options.ChunkMaxWait, once: m.once, limit: limit(),
+		},
+	}
+}
+
+// read reads from after the position on and hands chunks over, one at a time; while the last one
+// is being settled the next one grows. It returns how many entries it took from the budget. It
+// ends without an error when ctx ends, or when there is nothing left and the mode says so.
+func (r *reader) read(ctx context.Context, after events.Position, to exchange) (taken int, err error) {
 	for {
 		batch := &events.Batch{Last: after}
-		more, err := g.gather(ctx, batch, chunks)
-		if err != nil || !more {
-			return g.taken, err
+		handed, err := r.gather(ctx, batch, to)
+		switch {
+		case ctx.Err() != nil:
+			return r.taken, nil // what was interrupted failed for it
+		case err != nil || !handed:
+			return r.taken, err
 		}
-		p.take()
 		after = batch.Last
 	}
 }
 
-type gatherer struct {
-	*partition
-	mode   mode
-	source reader
-	taken  int // from the budget
-	size   int // bytes of an entry of the last page, on average
-}
-
-// reader is the reading half of a source; see events.Source.Read.
-type reader interface {
-	Read(ctx context.Context, batch *events.Batch, limit int) (int, error)
-}
-
-// gather fills one batch and hands it over. It says whether there may be more.
-func (g *gatherer) gather(ctx context.Context, batch *events.Batch, chunks chan<- *events.Batch) (more bool, err error) {
-	var ripe <-chan time.Time // when a batch that is not full has waited long enough
-	for {
-		g.turned()
-		read, err := g.page(ctx, batch)
-		switch {
-		case err != nil:
+// gather fills one batch and hands it over. If it does not, there is nothing more to do.
+func (r *reader) gather(ctx context.Context, batch *events.Batch, to exchange) (handed bool, err error) {
+	for ctx.Err() == nil {
+		r.station.turned()
+		r.await(ctx, to, 0)
+		if err := r.page(ctx, batch); err != nil {
 			return false, err
-		case read == full || (read == nothing && g.mode.once):
-			// A batch that is empty now means that nothing is left, or no budget.
-			if batch.Entries == 0 {
-				return false, nil
-			}
-			return g.handFull(ctx, chunks, batch)
-		case read == wholePage || g.mode.once:
-			continue // there may be more at once
-		case batch.Entries == 0:
-			g.idle()
-			if _, err := g.partition.source.Wait(ctx, batch.Last, idleWait); err != nil {
+		}
+		switch what, d := r.policy.next(time.Now()); what {
+		case end:
+			return false, nil
+		case idle:
+			r.station.idle()
+			if _, err := r.source.Wait(ctx, batch.Last, idleWait); err != nil {
 				return false, err
 			}
-			if ctx.Err() != nil {
-				return false, nil
+		case wait:
+			r.await(ctx, to, d)
+		case handOver:
+			select {
+			case to.chunks <- batch:
+				r.policy.handed(time.Now())
+				r.station.take()
+				return true, nil
+			case <-ctx.Done():
 			}
-			ripe = time.After(g.options.ChunkMaxWait)
-			continue
-		}
-		if ripe == nil {
-			ripe = time.After(g.options.ChunkMaxWait)
-		}
-		select {
-		case <-ctx.Done():
-			return false, nil
-		case <-ripe:
-		}
-		// From here on it goes as soon as it is wanted, and grows until then.
-		again := time.NewTimer(max(g.options.ChunkMaxWait, 5*time.Millisecond))
-		handed, err := hand(ctx, chunks, batch, again.C)
-		again.Stop()
-		if handed || err != nil || ctx.Err() != nil {
-			return handed, err
-		}
-		ripe = closedTimer
-	}
-}
-
-var closedTimer = func() <-chan time.Time {
-	c := make(chan time.Time)
-	close(c)
-	return c
-}()
-
-// handFull gives a batch that can take no more to whoever settles.
-func (g *gatherer) handFull(ctx context.Context, chunks chan<- *events.Batch, batch *events.Batch) (bool, error) {
-	alive := time.NewTicker(time.Second)
-	defer alive.Stop()
-	for {
-		g.turned()
-		if handed, err := hand(ctx, chunks, batch, alive.C); handed || err != nil || ctx.Err() != nil {
-			return handed, err
 		}
 	}
+	return false, nil
 }
 
-// hand gives the batch to whoever settles, unless ctx ends or it is time to look for
-// more entries first.
-func hand(ctx context.Context, chunks chan<- *events.Batch, batch *events.Batch, look <-chan time.Time) (bool, error) {
+// await waits until the applier is free, but no longer than d.
+func (r *reader) await(ctx context.Context, to exchange, d time.Duration) {
 	select {
-	case chunks <- batch:
-		return true, nil
+	case at := <-to.free:
+		r.policy.freed(at, r.limit())
+		return
+	default:
+	}
+	if d == 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case at := <-to.free:
+		r.policy.freed(at, r.limit())
 	case <-ctx.Done():
-		return false, nil
-	case <-look:
-		return false, nil
+	case <-timer.C:
 	}
 }
 
-// outcome is what became of the attempt to read a page.
-type outcome int
-
-const (
-	nothing   outcome = iota // nothing was there
-	partPage                 // less than was asked for
-	wholePage                // as much as was asked for
-	full                     // not tried: the batch can take no more
-)
-
-// page reads what comes next into the batch.
-func (g *gatherer) page(ctx context.Context, batch *events.Batch) (outcome, error) {
-	most := g.options.ChunkMaxEvents
-	if limit := int(g.limit.Load()); limit > 0 {
-		most = min(most, limit)
+// page reads what comes next into the batch, if that may be.
+func (r *reader) page(ctx context.Context, batch *events.Batch) error {
+	want := min(r.policy.room(), pageEntries, max(1, pageBytes/(r.size+1)))
+	if want == 0 {
+		return nil
 	}
-	room := most - batch.Entries
-	if room <= 0 || batch.Held >= g.mayHold() {
-		return full, nil
+	if want = r.budget.take(want); want == 0 {
+		r.policy.spent()
+		return nil
 	}
-	want := min(room, pageEntries, max(1, pageBytes/(g.size+1)))
-	if want = g.mode.budget.take(want); want == 0 {
-		return full, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, g.options.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	if err := g.makeRoom(ctx, batch, want); err != nil {
-		g.mode.budget.giveBack(want)
-		return nothing, err
+	if err := r.makeRoom(ctx, batch, want); err != nil {
+		r.budget.giveBack(want)
+		return err
 	}
-	before, watch := batch.Replies, stopwatch{time.Now()}
-	n, err := g.source.Read(ctx, batch, want)
-	err = g.smaller(want, err)
+	replies, held, watch := batch.Replies, batch.Held, stopwatch{time.Now()}
+	n, err := r.source.Read(ctx, batch, want)
+	r.budget.giveBack(want - n)
+	r.taken += n
+	if err != nil {
+		return r.smaller(want, err)
+	}
 	if n > 0 {
 		batch.Took += watch.lap()
-		g.size = (batch.Replies - before) / n
+		r.size = (batch.Replies - replies) / n
 	}
-	g.mode.budget.giveBack(want - n)
-	g.taken += n
-	switch n {
-	case 0:
-		return nothing, err
-	case want:
-		return wholePage, err
-	default:
-		return partPage, err
-	}
-}
-
-// mayHold is how many bytes the batch that is read may hold.
-func (g *gatherer) mayHold() int {
-	return max(chunkBytes/8, chunkBytes-int(g.inHand.Load()))
+	r.policy.add(want, n, batch.Held-held)
+	return nil
 }
 
 // makeRoom lets a batch that grows long grow at once by as much as waits in the stream.
 // Growing step by step would take twice the memory.
-func (g *gatherer) makeRoom(ctx context.Context, batch *events.Batch, want int) error {
+func (r *reader) makeRoom(ctx context.Context, batch *events.Batch, want int) error {
 	const long = 10_000
 	if len(batch.Events) < long || len(batch.Events)+want <= cap(batch.Events) {
 		return nil
 	}
-	state, err := g.partition.source.Inspect(ctx)
+	state, err := r.source.Inspect(ctx)
 	if err != nil {
 		return err
 	}
-	most := min(g.options.ChunkMaxEvents, batch.Entries*g.mayHold()/batch.Held)
+	most := min(r.policy.maxEvents, batch.Entries*r.policy.mostBytes()/batch.Held)
 	batch.Events = slices.Grow(batch.Events, max(want, min(int(state.Length), most-batch.Entries)))
 	return nil
 }

@@ -26,19 +26,19 @@ func (p *partition) session(ctx, work context.Context, m mode) error {
 	defer p.empty()
 	reading, stopReading := context.WithCancel(ctx)
 	defer stopReading()
-	chunks := make(chan *events.Batch)
+	to := newExchange()
 	failed := make(chan error, 1)
 	unsettled := 0 // entries taken from the budget by the reader, until it ends
 	go func() {
-		defer close(chunks)
-		taken, err := p.read(reading, checkpoint.Position, chunks, m)
+		defer close(to.chunks)
+		taken, err := p.reader(p.source, m).read(reading, checkpoint.Position, to)
 		unsettled = taken
 		failed <- err
 	}()
 
-	settled, settleErr := p.settleAll(work, checkpoint, chunks)
+	settled, settleErr := p.settleAll(work, checkpoint, to)
 	stopReading()
-	for range chunks { // until the reader has ended
+	for range to.chunks { // until the reader has ended
 	}
 	readErr := <-failed
 	m.budget.giveBack(unsettled - settled)
@@ -55,12 +55,12 @@ func (p *partition) session(ctx, work context.Context, m mode) error {
 // settleAll settles chunks as they come, until there are no more, and returns how many
 // entries they had. Now and then it trims what has become free in the meantime: retained
 // entries grow old, and other groups move on.
-func (p *partition) settleAll(ctx context.Context, checkpoint ledger.Checkpoint, chunks <-chan *events.Batch) (settled int, err error) {
+func (p *partition) settleAll(ctx context.Context, checkpoint ledger.Checkpoint, from exchange) (settled int, err error) {
 	again := time.NewTicker(p.options.TrimEvery)
 	defer again.Stop()
 	for {
 		select {
-		case batch, more := <-chunks:
+		case batch, more := <-from.chunks:
 			if !more {
 				return settled, nil
 			}
@@ -70,6 +70,7 @@ func (p *partition) settleAll(ctx context.Context, checkpoint ledger.Checkpoint,
 			}
 			settled += batch.Entries
 			p.lay()
+			from.free <- time.Now()
 		case <-again.C:
 			if checkpoint.Position.IsZero() {
 				continue // there may be no stream yet
@@ -188,8 +189,6 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	p.progressed()
 	p.dropHand()
 	defer p.dropHand()
-	p.inHand.Store(int64(batch.Held))
-	defer p.inHand.Store(0)
 
 	chunk, err := p.lookUp(ctx, from, batch)
 	if err != nil {
