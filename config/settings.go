@@ -102,7 +102,7 @@ var settings = []setting{
 		value: func(c *Config) value { return integer{&c.Chunk.MaxEvents, 1, million} },
 	}, {
 		Key: "chunk.max_wait", Default: "10ms",
-		Doc:   "How long to wait for a chunk to fill up before it is applied as it is.",
+		Doc:   "How long a chunk waits for more events, from when the one before was applied. An event that comes to a quiet source does not wait.",
 		value: func(c *Config) value { return duration{&c.Chunk.MaxWait, 0, time.Minute} },
 	}, {
 		Key: "apply.workers", Default: "4",
