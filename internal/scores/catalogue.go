@@ -8,7 +8,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/maypok86/otter/v2"
 
 	"aggregator/internal/postgres"
 )
@@ -18,11 +17,11 @@ import (
 // profile that the application has just added is found at once. It is safe for
 // concurrent use.
 type Catalogue struct {
-	pool     *pgxpool.Pool
-	log      *slog.Logger
-	books    *otter.Cache[int64, Book]
-	profiles *otter.Cache[int64, struct{}]
-	used     struct{ books, profiles use }
+	pool        *pgxpool.Pool
+	log         *slog.Logger
+	books       *cache[Book]
+	profiles    *cache[struct{}]
+	prefetching chan struct{} // holds one while a Prefetch is at work
 }
 
 // CatalogueOptions bound what a Catalogue remembers. All must be positive.
@@ -34,22 +33,16 @@ type CatalogueOptions struct {
 
 // NewCatalogue returns an empty catalogue that reads through the pool.
 func NewCatalogue(pool *pgxpool.Pool, log *slog.Logger, o CatalogueOptions) *Catalogue {
-	return &Catalogue{
-		pool: pool,
-		log:  log,
-		books: otter.Must(&otter.Options[int64, Book]{
-			MaximumSize: o.Books, ExpiryCalculator: otter.ExpiryWriting[int64, Book](o.TTL),
-		}),
-		profiles: otter.Must(&otter.Options[int64, struct{}]{
-			MaximumSize: o.Profiles, ExpiryCalculator: otter.ExpiryWriting[int64, struct{}](o.TTL),
-		}),
-	}
+	c := &Catalogue{pool: pool, log: log, prefetching: make(chan struct{}, 1)}
+	c.books = newCache(o.Books, o.TTL, c.loadBooks)
+	c.profiles = newCache(o.Profiles, o.TTL, c.loadProfiles)
+	return c
 }
 
 // Books returns those of the books that exist. What it does not remember it reads in
 // one query. Safe to repeat.
 func (c *Catalogue) Books(ctx context.Context, ids []int64) (map[int64]Book, error) {
-	books, err := get(ctx, c.books, &c.used.books, ids, c.loadBooks)
+	books, err := c.books.get(ctx, ids)
 	if err != nil {
 		return nil, fmt.Errorf("reading books: %w", err)
 	}
@@ -58,15 +51,38 @@ func (c *Catalogue) Books(ctx context.Context, ids []int64) (map[int64]Book, err
 
 // Profiles returns those of the profiles that exist, like Books.
 func (c *Catalogue) Profiles(ctx context.Context, ids []int64) (map[int64]struct{}, error) {
-	profiles, err := get(ctx, c.profiles, &c.used.profiles, ids, c.loadProfiles)
+	profiles, err := c.profiles.get(ctx, ids)
 	if err != nil {
 		return nil, fmt.Errorf("reading child profiles: %w", err)
 	}
 	return profiles, nil
 }
 
+// Prefetch looks for those of the profiles and books that are not remembered, so that Profiles
+// and Books find them remembered later; ids may come several times. It returns how many it looked
+// for, with one query each. What is remembered it does not displace: without room for all it
+// looks for none. One call at a time is at work, the others wait. After an error some may be
+// remembered. Safe to repeat.
+func (c *Catalogue) Prefetch(ctx context.Context, profiles, books []int64) (int, error) {
+	select {
+	case c.prefetching <- struct{}{}:
+		defer func() { <-c.prefetching }()
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	n, err := c.profiles.prefetch(ctx, profiles)
+	if err != nil {
+		return n, fmt.Errorf("reading child profiles: %w", err)
+	}
+	m, err := c.books.prefetch(ctx, books)
+	if err != nil {
+		return n + m, fmt.Errorf("reading books: %w", err)
+	}
+	return n + m, nil
+}
+
 // Forget drops a profile, so that it is looked for anew.
-func (c *Catalogue) Forget(profileID int64) { c.profiles.Invalidate(profileID) }
+func (c *Catalogue) Forget(profileID int64) { c.profiles.forget(profileID) }
 
 const booksSQL = `
 SELECT b.id, coalesce(b.genre_id, 0),
@@ -143,17 +159,17 @@ func (c *Catalogue) listen(ctx context.Context) error {
 	if _, err := conn.Exec(ctx, `LISTEN aggregator_catalogue`); err != nil {
 		return err
 	}
-	c.books.InvalidateAll()
-	c.profiles.InvalidateAll()
+	c.books.forgetAll()
+	c.profiles.forgetAll()
 	for {
 		n, err := conn.WaitForNotification(ctx)
 		if err != nil {
 			return err
 		}
 		if n.Payload == "child_profile" {
-			c.profiles.InvalidateAll()
+			c.profiles.forgetAll()
 		} else {
-			c.books.InvalidateAll()
+			c.books.forgetAll()
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package scores_test
 
 import (
+	"context"
 	"log/slog"
 	"testing"
 	"time"
@@ -65,4 +66,49 @@ func TestCatalogue(t *testing.T) {
 	assert.Equal(t, []scores.CacheUse{
 		{Name: "books", Capacity: 10, Hits: 2 + 1, Misses: 3 + 1 + 1}, {Name: "profiles", Capacity: 10, Hits: 1 + 1, Misses: 2 + 1 + 1},
 	}, use)
+}
+
+// What was asked for ahead is remembered, and forgotten when it changes.
+func TestCataloguePrefetch(t *testing.T) {
+	t.Parallel()
+	pool := connect(t)
+	_, err := pool.Exec(t.Context(), `
+		INSERT INTO genre (id, name) VALUES (1, 'g'), (2, 'h');
+		INSERT INTO book (id, title, genre_id) VALUES (1, 'b', 1);
+		INSERT INTO child_profile (id, name) VALUES (1, 'child'), (2, 'child')`)
+	require.NoError(t, err)
+	c := scores.NewCatalogue(pool, slog.Default(), scores.CatalogueOptions{Books: 10, Profiles: 10, TTL: time.Minute})
+	watch, stop := context.WithCancel(t.Context())
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		c.Watch(watch)
+	}()
+	defer func() {
+		stop()
+		<-watched
+	}()
+	n, err := c.Prefetch(t.Context(), []int64{1, 3, 1, 2}, []int64{1, 9})
+	require.NoError(t, err)
+	assert.Equal(t, 5, n)
+	require.Eventually(t, func() bool { // from when it is being listened on
+		_, err := pool.Exec(t.Context(), `
+			UPDATE book SET genre_id = 3 - genre_id;
+			DELETE FROM child_profile WHERE id = 2`)
+		require.NoError(t, err)
+		_, err = c.Prefetch(t.Context(), []int64{1, 2}, []int64{1})
+		require.NoError(t, err)
+		var genre int64
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT genre_id FROM book`).Scan(&genre))
+		books, err := c.Books(t.Context(), []int64{1})
+		require.NoError(t, err)
+		profiles, err := c.Profiles(t.Context(), []int64{1, 2})
+		require.NoError(t, err)
+		return books[1].GenreID == genre && len(profiles) == 1
+	}, time.Minute, time.Millisecond)
+
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = c.Prefetch(ended, []int64{7}, nil)
+	require.ErrorIs(t, err, context.Canceled)
 }
