@@ -66,6 +66,16 @@ func TestDrainEqualsOracle(t *testing.T) {
 	}
 }
 
+// Profiles and books of a chunk are asked for while it is still being read, if it is long.
+func TestLongChunk(t *testing.T) {
+	f := newFixture(t, stream)
+	f.push(random(rand.New(rand.NewPCG(5, 5)), 15_000)...)
+	stats := f.drain()
+	assert.EqualValues(t, 15_000, stats.Read)
+	assert.EqualValues(t, 1, stats.Chunks)
+	f.verify()
+}
+
 // One history row a profile and chunk.
 func TestHistoryRows(t *testing.T) {
 	f := newFixture(t, stream)

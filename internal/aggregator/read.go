@@ -44,8 +44,9 @@ type reader struct {
 	smaller func(entries int, err error) error // told of a read that failed; see partition.smaller
 	budget  *budget                            // entries that may be read
 	timeout time.Duration                      // of a read
-	taken   int                                // from the budget
-	size    int                                // bytes of an entry of the last page, on average
+	ahead   *prefetcher
+	taken   int // from the budget
+	size    int // bytes of an entry of the last page, on average
 }
 
 func (p *partition) reader(source stream, m mode) *reader {
@@ -53,6 +54,7 @@ func (p *partition) reader(source stream, m mode) *reader {
 	return &reader{
 		station: p.station, source: source, limit: limit, smaller: p.smaller,
 		budget: m.budget, timeout: p.options.Timeout,
+		ahead: &prefetcher{catalogue: p.catalogue, timeout: p.options.Timeout, log: p.log},
 		policy: batchPolicy{
 			maxEvents: p.options.ChunkMaxEvents, maxWait: p.options.ChunkMaxWait, once: m.once, limit: limit(),
 		},
@@ -63,6 +65,7 @@ func (p *partition) reader(source stream, m mode) *reader {
 // is being settled the next one grows. It returns how many entries it took from the budget. It
 // ends without an error when ctx ends, or when there is nothing left and the mode says so.
 func (r *reader) read(ctx context.Context, after events.Position, to exchange) (taken int, err error) {
+	defer r.ahead.parts.Wait()
 	for {
 		batch := &events.Batch{Last: after}
 		handed, err := r.gather(ctx, batch, to)
@@ -78,12 +81,14 @@ func (r *reader) read(ctx context.Context, after events.Position, to exchange) (
 
 // gather fills one batch and hands it over. If it does not, there is nothing more to do.
 func (r *reader) gather(ctx context.Context, batch *events.Batch, to exchange) (handed bool, err error) {
+	ahead := chunkPrefetch{prefetcher: r.ahead}
 	for ctx.Err() == nil {
 		r.station.turned()
 		r.await(ctx, to, 0)
 		if err := r.page(ctx, batch); err != nil {
 			return false, err
 		}
+		ahead.look(ctx, batch.Events)
 		switch what, d := r.policy.next(time.Now()); what {
 		case end:
 			return false, nil

@@ -21,9 +21,10 @@ import (
 // pushes is a stream in fake time: of each of its entries it is known when it will be pushed. A
 // read takes a moment, as one from Redis does.
 type pushes struct {
-	at    []time.Time // in order
-	reads int
-	fails error // of a read; nil: none
+	at       []time.Time // in order
+	profiles int         // that the entries are of in turn; 0: one each
+	reads    int
+	fails    error // of a read; nil: none
 }
 
 const readTakes = 300 * time.Microsecond
@@ -47,8 +48,13 @@ func (p *pushes) Read(_ context.Context, batch *events.Batch, limit int) (int, e
 	first := int(batch.Last.Ms) // the position of an entry is its number, from 1 on
 	n := min(limit, p.there()-first)
 	for i := range n {
-		batch.Last = events.Position{Ms: int64(first + i + 1)}
-		batch.Events = append(batch.Events, events.Event{Position: batch.Last})
+		number := first + i + 1
+		batch.Last = events.Position{Ms: int64(number)}
+		if p.profiles > 0 {
+			number %= p.profiles
+		}
+		e := events.Event{Position: batch.Last, ProfileID: int64(number), BookID: int64(number)}
+		batch.Events = append(batch.Events, e)
 	}
 	batch.Entries += n
 	batch.Held += 56 * n
@@ -101,12 +107,15 @@ type chunk struct {
 
 // replay reads the pushes in a loop of the reader, and applies chunks in the time that cost says.
 // It returns when as many entries are applied as there are pushes, or when the reader ends.
-func replay(t *testing.T, pushes *pushes, cost func(*events.Batch) time.Duration, set func(*reader)) (chunks []chunk, taken int, err error) {
+func replay(t *testing.T, pushes *pushes, cost func(*events.Batch) time.Duration, set func(*reader)) (
+	chunks []chunk, taken int, err error,
+) {
 	t.Helper()
 	var worked moment
 	r := &reader{
 		station: newStation(&worked, slog.New(slog.DiscardHandler)), source: pushes,
-		limit: func() int { return 0 }, smaller: func(_ int, err error) error { return err }, timeout: time.Minute,
+		limit: func() int { return 0 }, smaller: func(_ int, err error) error { return err },
+		timeout: time.Minute, ahead: &prefetcher{},
 		policy: batchPolicy{maxEvents: 1_000_000, maxWait: 10 * time.Millisecond},
 	}
 	if set != nil {
@@ -172,11 +181,13 @@ func TestReadBurst(t *testing.T) {
 
 func TestReadBacklog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		chunks, _, err := replay(t, every(0, 2500), costs(time.Second, 0), func(r *reader) { r.policy.maxEvents = 1000 })
+		chunks, _, err := replay(t, every(0, 2500), costs(time.Second, 0), func(r *reader) {
+			r.policy.maxEvents = 1000
+		})
 		require.NoError(t, err)
 		assert.Equal(t, []int{1000, 1000, 500}, sizes(chunks))
-		for i, c := range chunks[1:] {
-			assert.InDelta(t, time.Second, c.handed.Sub(chunks[i].handed), float64(readTakes), "it was read while the one before was applied")
+		for i, c := range chunks[1:] { // which were read while the one before was applied
+			assert.InDelta(t, time.Second, c.handed.Sub(chunks[i].handed), float64(readTakes))
 		}
 	})
 }
@@ -233,8 +244,9 @@ func TestReadEnds(t *testing.T) {
 		var worked moment
 		for _, n := range []int{0, 1, 1000} {
 			r := &reader{
-				station: newStation(&worked, slog.New(slog.DiscardHandler)), source: every(0, n), limit: func() int { return 0 },
-				timeout: time.Minute, policy: batchPolicy{maxEvents: 100},
+				station: newStation(&worked, slog.New(slog.DiscardHandler)), source: every(0, n),
+				limit: func() int { return 0 }, timeout: time.Minute, ahead: &prefetcher{},
+				policy: batchPolicy{maxEvents: 100},
 			}
 			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 			to := newExchange()
@@ -299,8 +311,8 @@ func TestReadSteadyLoad(t *testing.T) {
 				}
 				deviation := math.Sqrt(variance / float64(len(chunks)))
 				apart, applying := steady(load)
-				t.Logf("chunks of %.1f, standard deviation %.1f, where %.1f were foreseen; an event takes %.0f ms at most, %s were foreseen",
-					n, deviation, load*capacity*apart.Seconds(), 1000*longest, apart+applying)
+				t.Logf("chunks of %.1f (foreseen: %.1f), deviation %.1f; an event takes %.0f ms at most (foreseen: %s)",
+					n, load*capacity*apart.Seconds(), deviation, 1000*longest, apart+applying)
 
 				assert.InDelta(t, load*capacity*apart.Seconds(), n, 0.05*n+0.5)
 				// Arrivals are random, and each chunk is given a part of the deviation of the one before.
@@ -323,7 +335,8 @@ func TestReadChangingLoad(t *testing.T) {
 		now := time.Now()
 		var changes []time.Time
 		for _, load := range []float64{low, high, low} {
-			for end := now.Add(5 * time.Second); now.Before(end); now = now.Add(time.Duration(float64(time.Second) / load / capacity)) {
+			each := time.Duration(float64(time.Second) / load / capacity)
+			for end := now.Add(5 * time.Second); now.Before(end); now = now.Add(each) {
 				all.at = append(all.at, now)
 			}
 			changes = append(changes, now)
@@ -357,11 +370,12 @@ func TestReadChangingLoad(t *testing.T) {
 // until it is enough.
 func TestReadManyEventsOfAProfile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const profiles = 100
-		chunks, _, err := replay(t, atRandom(4*capacity, 10*time.Second), func(b *events.Batch) time.Duration {
+		pushes := atRandom(4*capacity, 10*time.Second)
+		pushes.profiles = 100
+		chunks, _, err := replay(t, pushes, func(b *events.Batch) time.Duration {
 			seen := map[int64]bool{}
 			for _, e := range b.Events {
-				seen[e.Position.Ms*7919%profiles] = true
+				seen[e.ProfileID] = true
 			}
 			return perChunk + time.Duration(len(seen))*perProfile
 		}, nil)
