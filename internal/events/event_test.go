@@ -1,6 +1,7 @@
 package events
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -209,5 +210,33 @@ func TestAnErrorReplyIsNotAnEmptyStream(t *testing.T) {
 		var b Batch
 		_, err := b.decode([]byte(reply), decoder)
 		assert.Error(t, err, "%q", reply)
+	}
+}
+
+// BenchmarkDecode decodes a page, in each of the two forms of an entry.
+func BenchmarkDecode(b *testing.B) {
+	const entries = 100
+	for name, form := range map[string]*Payload{"text": usualText, "fields": usualEntry} {
+		b.Run(name, func(b *testing.B) {
+			reply := fmt.Appendf(nil, "*%d\r\n", entries)
+			for i := range entries {
+				e := Event{ProfileID: int64(10_000 + i), BookID: int64(7 * i), Action: like, kept: form}
+				fields := e.Payload().Bytes
+				if form == usualText {
+					fields = appendBulk([]byte("*2\r\n$5\r\nevent\r\n"), fields)
+				}
+				reply = append(reply, "*2\r\n"...)
+				reply = append(appendBulk(reply, fmt.Appendf(nil, "1790000000000-%d", i)), fields...)
+			}
+			batch := Batch{Events: make([]Event, 0, entries)}
+			b.ReportAllocs()
+			for b.Loop() {
+				batch.Events, batch.Last = batch.Events[:0], Position{}
+				if n, err := batch.decode(reply, decoder); n != entries || err != nil || len(batch.Events) != entries {
+					b.Fatal(n, err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*entries), "ns/event")
+		})
 	}
 }

@@ -40,20 +40,29 @@ func (e Event) Payload() Payload {
 	}
 }
 
-// usual is how to refer to a payload of this event, which has an action, if it is as one
-// would write it, or else nil. It writes to the buffer and returns it.
+// usual is how to refer to a payload that this event, which has an action, was made of, if it is
+// as one would write it, or else nil. It writes to the buffer and returns it.
 func (e Event) usual(p Payload, buffer []byte) (*Payload, []byte) {
-	usual := usualText
-	if p.Form == FormEntry {
-		usual = usualEntry
-		buffer = e.appendEntry(buffer[:0])
-	} else {
-		buffer = e.appendText(buffer[:0])
+	if p.Form == FormEvent {
+		// Leading zeros are all that can be otherwise, and they make it longer.
+		if len(p.Bytes) == digits(e.ProfileID)+digits(e.BookID)+len("::")+len(e.Action.Name) {
+			return usualText, buffer
+		}
+		return nil, buffer
 	}
-	if bytes.Equal(buffer, p.Bytes) {
-		return usual, buffer
+	if buffer = e.appendEntry(buffer[:0]); bytes.Equal(buffer, p.Bytes) {
+		return usualEntry, buffer
 	}
 	return nil, buffer
+}
+
+// digits is how many digits a number has that is not negative.
+func digits(n int64) int {
+	count := 1
+	for ; n >= 10; n /= 10 {
+		count++
+	}
+	return count
 }
 
 func (e Event) appendText(b []byte) []byte {

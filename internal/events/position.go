@@ -1,11 +1,11 @@
 package events
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"math"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -20,15 +20,19 @@ type Position struct{ Ms, Seq int64 }
 var ErrPosition = fmt.Errorf("not a stream position")
 
 // ParsePosition reads "<ms>-<seq>", as Redis prints ids. The error wraps ErrPosition.
-func ParsePosition(text string) (Position, error) {
-	ms, seq, ok := strings.Cut(text, "-")
-	m, errMs := strconv.ParseUint(ms, 10, 63)
-	s, errSeq := strconv.ParseUint(seq, 10, 63)
-	if !ok || errMs != nil || errSeq != nil {
-		return Position{}, fmt.Errorf("%w: %q", ErrPosition, text)
+func ParsePosition(text string) (Position, error) { return parsePosition([]byte(text)) }
+
+func parsePosition(id []byte) (Position, error) {
+	ms, seq, _ := bytes.Cut(id, dash)
+	m, noMs := parseID(ms)
+	s, noSeq := parseID(seq)
+	if noMs != "" || noSeq != "" {
+		return Position{}, fmt.Errorf("%w: %q", ErrPosition, string(id))
 	}
-	return Position{Ms: int64(m), Seq: int64(s)}, nil
+	return Position{Ms: m, Seq: s}, nil
 }
+
+var dash = []byte("-")
 
 // String is the id as Redis prints it.
 func (p Position) String() string {

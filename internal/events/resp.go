@@ -41,13 +41,24 @@ func (e replyError) Error() string { return string(e) }
 // RedisError marks the error as one that the server sent.
 func (replyError) RedisError() {}
 
+// length takes a line that is the marker and a number.
 func (r *resp) length(marker byte) (int, error) {
+	const mostDigits = 9 // of what is read here; there is nearly nothing else
+	n, end := 0, 1
+	if len(r.rest) > 0 && r.rest[0] == marker {
+		for ; end < len(r.rest) && end <= mostDigits && '0' <= r.rest[end] && r.rest[end] <= '9'; end++ {
+			n = 10*n + int(r.rest[end]-'0')
+		}
+	}
+	if end > 1 && bytes.HasPrefix(r.rest[end:], crlf) {
+		r.rest = r.rest[end+len(crlf):]
+		return n, nil
+	}
 	text, err := r.line(marker)
 	if err != nil {
 		return 0, err
 	}
-	n, err := strconv.Atoi(string(text))
-	if err != nil || n < 0 {
+	if n, err = strconv.Atoi(string(text)); err != nil || n < 0 {
 		return 0, fmt.Errorf("%w: length %q", errProtocol, text)
 	}
 	return n, nil
@@ -88,7 +99,7 @@ func (r *resp) entry() (Position, []byte, error) {
 	if err != nil {
 		return Position{}, nil, err
 	}
-	position, err := ParsePosition(string(id))
+	position, err := parsePosition(id)
 	if err != nil {
 		return Position{}, nil, err
 	}
