@@ -47,7 +47,7 @@ type Config struct {
 	}
 	Apply struct {
 		Workers                int
-		ProfilesPerTransaction int
+		ProfilesPerTransaction int // 0: auto
 	}
 	Dead struct {
 		MaxShare        float64

@@ -93,6 +93,8 @@ func kindOf(v value) string {
 		return "true|false"
 	case integer, share:
 		return "number"
+	case groupSize:
+		return "number|auto"
 	case duration:
 		return "duration"
 	case listenAddr:

@@ -110,8 +110,8 @@ var settings = []setting{
 		value: func(c *Config) value { return integer{&c.Apply.Workers, 1, 64} },
 	}, {
 		Key: "apply.profiles_per_transaction", Default: "1",
-		Doc:   "How many profiles share a transaction. More is faster for a large backlog; a group that fails is retried one profile at a time.",
-		value: func(c *Config) value { return integer{&c.Apply.ProfilesPerTransaction, 1, 2000} },
+		Doc:   "How many profiles share a transaction. More is faster for a large backlog. With auto it is one while a chunk has fewer than 100 profiles, else up to 50. A group that PostgreSQL refuses is retried one profile at a time.",
+		value: func(c *Config) value { return groupSize{&c.Apply.ProfilesPerTransaction} },
 	}, {
 		Key: "dead.max_share", Default: "0.5",
 		Doc:   "What part of the latest entries of a source may be dead letters. With more it stops, before it writes them: that is a wrong deployment, not bad data. 1 is never.",

@@ -77,6 +77,30 @@ func (v integer) Set(text string) error {
 	return nil
 }
 
+// groupSize is how many profiles share a transaction; 0 is auto.
+type groupSize struct{ p *int }
+
+func (v groupSize) number() integer { return integer{v.p, 1, 2000} }
+func (v groupSize) Allowed() string { return "auto, or " + v.number().Allowed() }
+
+func (v groupSize) String() string {
+	if *v.p == 0 {
+		return "auto"
+	}
+	return v.number().String()
+}
+
+func (v groupSize) Set(text string) error {
+	if text == "auto" {
+		*v.p = 0
+		return nil
+	}
+	if err := v.number().Set(text); err != nil {
+		return fmt.Errorf("want %s", v.Allowed())
+	}
+	return nil
+}
+
 // share is a part of a whole.
 type share struct{ p *float64 }
 

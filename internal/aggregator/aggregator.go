@@ -25,7 +25,7 @@ type Options struct {
 	ChunkMaxEvents         int                   // entries in a chunk, at most
 	ChunkMaxWait           time.Duration         // how long a chunk that is not full waits for more
 	Workers                int                   // connections that apply a chunk
-	ProfilesPerTransaction int                   // 1: a transaction a profile
+	ProfilesPerTransaction int                   // see apply.Options
 	Coalesce               bool                  // a profile's last event on a book in a chunk is its only one
 	Retain                 time.Duration         // how long to keep settled entries in Redis; may be 0
 	TrimEvery              time.Duration         // how often to look for more to trim while nothing comes

@@ -2,6 +2,7 @@ package aggregator_test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/aggregator"
+	"aggregator/internal/apply"
 	"aggregator/internal/events"
 )
 
@@ -39,6 +41,7 @@ func TestDrainEqualsOracle(t *testing.T) {
 		{"stream one by one", stream, 1, 1, 1},
 		{"many profiles a transaction", stream, 500, 7, 2},
 		{"all profiles in a transaction", stream, 500, 2000, 4},
+		{"so many profiles a transaction as there are", stream, 500, apply.Auto, 4},
 		{"list pushed left", left, 400, 1, 4},
 		{"list pushed right", right, 400, 1, 4},
 		{"partitions", partitioned(stream, 3), 150, 1, 2},
@@ -104,6 +107,38 @@ func TestCoalesce(t *testing.T) {
 	f.pushed = []string{"1:1:DISLIKE", "1:2:LIKE", "2:1:LIKE"}
 	assert.Equal(t, f.expected().genres, f.found().genres)
 	assert.Equal(t, f.expected().latest, f.found().latest)
+}
+
+// With Auto the profiles of a busy source share transactions, those of a quiet one do not. When PostgreSQL refuses
+// one, the others of its group are applied all the same.
+func TestAutoGrouping(t *testing.T) {
+	f := newFixture(t, stream)
+	f.options.ProfilesPerTransaction, f.options.Workers = apply.Auto, 2
+	f.exec(`INSERT INTO child_profile (id, name) SELECT p, 'child' FROM generate_series(1001, 1150) p`)
+	f.exec(`ALTER TABLE genre_score ADD CONSTRAINT most CHECK (child_profile_id <> 1120 OR score < 4)`)
+	transactions := func() (n int) {
+		require.NoError(t, f.pool.QueryRow(f.ctx, `SELECT count(DISTINCT xmin::text)
+			FROM aggregator.mark WHERE child_profile_id > 1000`).Scan(&n))
+		return n
+	}
+	push := func(from, to int) {
+		var texts []string
+		for p := from; p <= to; p++ {
+			texts = append(texts, fmt.Sprintf("%d:1:LIKE", p))
+		}
+		f.push(texts...)
+	}
+	push(1001, 1099) // which are 99
+	assert.EqualValues(t, 99, f.drain().Applied)
+	assert.Equal(t, 99, transactions())
+	push(1001, 1150)
+	assert.EqualValues(t, 150, f.drain().Applied)
+	assert.Equal(t, 3, transactions())
+	push(1001, 1150)
+	stats := f.drain()
+	assert.EqualValues(t, 149, stats.Applied)
+	assert.EqualValues(t, 1, stats.Dead)
+	assert.Equal(t, 2+50, transactions())
 }
 
 // Several instances on one source, in small chunks, so that they meet often.

@@ -29,12 +29,18 @@ const (
 	// A call has from so many to so many profiles, each with a transaction of its own. To begin one costs as much
 	// as some profiles do; the longest is still short beside the time-outs.
 	shortCall, longCall = 25, 64
+	// A chunk of so many profiles is one of a busy source, to Auto.
+	busyChunk = 100
 )
+
+// Auto as ProfilesPerTransaction is 1 for a chunk of fewer than 100 profiles; else what each connection has of
+// the chunk, but at most 50.
+const Auto = 0
 
 // Options say how chunks are applied.
 type Options struct {
 	Workers                int           // connections that apply a chunk
-	ProfilesPerTransaction int           // 1: a transaction a profile
+	ProfilesPerTransaction int           // 1: a transaction a profile; or Auto
 	Coalesce               bool          // a profile's last event on a book in a chunk is its only one
 	Timeout                time.Duration // after which a server that does not answer is given up
 }
@@ -92,8 +98,12 @@ type grouping struct {
 }
 
 func (a *Applier) grouping(runs int) grouping {
-	if n := a.Options.ProfilesPerTransaction; n > 1 {
-		return grouping{n, true}
+	together := a.Options.ProfilesPerTransaction
+	if together == Auto && runs >= busyChunk {
+		together = min(longStatement, (runs+a.Options.Workers-1)/a.Options.Workers)
+	}
+	if together > 1 {
+		return grouping{together, true}
 	}
 	return grouping{min(longCall, max(shortCall, runs/(2*a.Options.Workers))), false}
 }

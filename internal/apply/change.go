@@ -1,6 +1,8 @@
 package apply
 
 import (
+	"slices"
+
 	"github.com/jackc/pgx/v5"
 
 	"aggregator/internal/events"
@@ -16,6 +18,10 @@ type change struct {
 	applied  int             // events that the mark counts
 	careful  bool
 }
+
+// longStatement is how many profiles a statement writes at most. Each of its rows is looked up in arrays of
+// so many elements; with 50 what a statement costs to begin is shared well enough.
+const longStatement = 50
 
 // wide is from how many genres or topics on it is faster to be careful.
 const wide = 500
@@ -93,14 +99,16 @@ func queueEach(batch *pgx.Batch, from ledger.Checkpoint, types history.Types, al
 	batch.Queue(applyEach, columns(all).arguments(from, types)...)
 }
 
-// queueTogether puts a statement onto the batch that writes the changes in the batch's transaction. It
-// must be the first: it locks the profiles' marks.
+// queueTogether puts statements onto the batch that write the changes in the batch's transaction. They
+// must be the first of it: each locks the marks of its profiles.
 func queueTogether(batch *pgx.Batch, from ledger.Checkpoint, types history.Types, all []change) {
 	if len(all) == 1 {
 		queueOne(batch, from, types, all[0])
 		return
 	}
-	batch.Queue(applyTogether, columns(all).arguments(from, types)...)
+	for some := range slices.Chunk(all, longStatement) {
+		batch.Queue(applyTogether, columns(some).arguments(from, types)...)
+	}
 }
 
 func (c *changes) arguments(from ledger.Checkpoint, types history.Types) []any {
