@@ -22,12 +22,14 @@ build: ## build bin/aggregator and bin/loadgen
 test: ## run all tests against private servers, installing these first if need be
 	scripts/provision
 	go test -race -timeout 30m ./...
+	cd scripts/bench && go test -race -timeout 30m ./...
 
 .PHONY: lint
 lint: $(GOLANGCI) ## check form and look for mistakes
 	@unformatted=$$(gofmt -l .); if [[ -n $$unformatted ]]; then echo "gofmt: $$unformatted"; exit 1; fi
 	go vet ./...
 	$(GOLANGCI) run ./...
+	cd scripts/bench && go vet ./... && ../../$(GOLANGCI) run ./...
 
 # The installed linter if it is the right one, else one of our own.
 $(GOLANGCI): Makefile
@@ -94,23 +96,27 @@ soak: ## random faults under continuous load, then a verdict; SOAK=10m
 	scripts/provision
 	SOAK=$(SOAK) go test -count=1 -tags faults -timeout 0 -v -run '^TestSoak$$' ./internal/faults
 
+# The packages whose Go benchmarks say something of the daemon's own work.
+MICRO := ./internal/events ./internal/scores ./internal/history ./internal/aggregator
+BENCH := bin/bench -micro '$(MICRO)' $(if $(REPLAY),-replay '$(REPLAY)')
+
 bin/bench: build
-	scripts/provision
-	go build -o $@ ./scripts/bench
+	scripts/bench/provision
+	cd scripts/bench && go build -o ../../$@ .
 
 .PHONY: bench
-bench: bin/bench ## measure the speed on an idle machine (more than an hour), write docs/benchmarks.md; REPLAY=file.csv.gz
-	bin/bench -results docs/benchmarks/results.json $(if $(REPLAY),-replay '$(REPLAY)')
-	bin/bench render
+bench: bin/bench ## measure the speed on an idle machine (40 minutes), write docs/benchmarks.md; REPLAY=file.csv.gz
+	$(BENCH) -results docs/benchmarks/results.json
+	bin/bench -render -results docs/benchmarks/results.json
 
 .PHONY: bench-quick
-bench-quick: bin/bench ## a quick look at the speed (2 minutes)
-	bin/bench -quick $(if $(REPLAY),-replay '$(REPLAY)')
+bench-quick: bin/bench ## a quick look at the speed (a few minutes); ONLY=A,service for some parts
+	$(BENCH) -quick $(if $(ONLY),-only '$(ONLY)')
 
 .PHONY: bench-micro
 bench-micro: ## Go benchmarks of the daemon's own work, ten times, for benchstat
 	scripts/provision
-	go test -run '^$$' -bench . -benchmem -count 10 ./internal/events ./internal/scores ./internal/aggregator
+	go test -run '^$$' -bench . -benchmem -count 10 $(MICRO)
 
 .PHONY: clean
 clean: ## remove what was built

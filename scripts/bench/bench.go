@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
-	"aggregator/scripts/bench/environment"
-	"aggregator/scripts/bench/results"
-	"aggregator/scripts/bench/servers"
+	"aggregator/scripts/bench/report"
+	"aggregator/scripts/bench/rig"
 )
 
 // bench is one session.
@@ -20,52 +18,12 @@ type bench struct {
 	plan
 	binary string // of the aggregator
 	replay string // a file of ratings; empty: none
+	micro  string // packages with Go benchmarks; empty: none
 	kept   string // where results are kept; empty: nowhere
 
-	servers       *servers.Servers
-	results       results.Results
+	servers       *rig.Servers
+	results       report.Results
 	out, progress io.Writer
-}
-
-// part is something to measure.
-type part struct {
-	name, about string
-	run         func(*bench, context.Context) error
-}
-
-var parts = []part{
-	{"A", "events over a tenth as many profiles, against pure SQL", (*bench).partA},
-	{"B", "real ratings, against pure SQL (needs -replay)", (*bench).partB},
-	{"C", "ten times the events over ten times the profiles, zipf", (*bench).partC},
-	{"D", "one profile", (*bench).partD},
-	{"old", "the way of the job that the aggregator replaces, step by step", (*bench).partOld},
-	{"chunk", "sizes of a chunk", (*bench).partChunk},
-	{"workers", "numbers of workers", (*bench).partWorkers},
-	{"together", "numbers of profiles in a transaction", (*bench).partTogether},
-	{"settings", "settings of the servers", (*bench).partSettings},
-	{"backlog", "lengths of the backlog", (*bench).partBacklog},
-	{"service", "latency from push to commit, by offered load", (*bench).partService},
-	{"idle", "what a service costs that has nothing to do", (*bench).partIdle},
-	{"search", "the texts that books are searched in, with the index and without", (*bench).partSearch},
-	{"purge", "removing rows of history from ever larger tables, and thinning them out", (*bench).partPurge},
-	{"timeline", "reading from the history of profiles with 10,000 rows", (*bench).partTimeline},
-	{"micro", "the daemon's own work on an event, without PostgreSQL", (*bench).partMicro},
-}
-
-// choose returns the parts named, or all.
-func choose(names string) ([]part, error) {
-	if names == "" {
-		return parts, nil
-	}
-	var chosen []part
-	for name := range strings.SplitSeq(names, ",") {
-		i := slices.IndexFunc(parts, func(p part) bool { return strings.EqualFold(p.name, name) })
-		if i < 0 {
-			return nil, fmt.Errorf("there is no part %q", name)
-		}
-		chosen = append(chosen, parts[i])
-	}
-	return chosen, nil
 }
 
 // measure runs the parts on one pair of servers, and keeps the results after each.
@@ -73,15 +31,16 @@ func (b *bench) measure(ctx context.Context, chosen []part) (err error) {
 	if b.binary, err = filepath.Abs(b.binary); err != nil {
 		return err
 	}
-	if b.servers, err = servers.Start(ctx, servers.Settings{}); err != nil {
-		return err
-	}
+	b.servers, err = rig.Start(ctx, b.binary)
 	defer func() { err = errors.Join(err, b.servers.Close(ctx)) }()
-	current, err := environment.Read(ctx, b.binary, b.servers)
 	if err != nil {
 		return err
 	}
-	if b.results, err = b.before(current); err != nil {
+	current, err := b.servers.Environment(ctx)
+	if err != nil {
+		return err
+	}
+	if b.results, err = report.Continue(b.kept, current); err != nil {
 		return err
 	}
 	for _, p := range chosen {
@@ -91,30 +50,79 @@ func (b *bench) measure(ctx context.Context, chosen []part) (err error) {
 			return fmt.Errorf("part %s: %w", p.name, err)
 		}
 		b.log("%s took %s", p.name, time.Since(began).Round(time.Second))
-		if err := b.servers.Forget(ctx); err != nil {
-			return err
-		}
-		if b.kept == "" {
-			continue
-		}
-		if err := b.results.Write(b.kept); err != nil {
+		if err := errors.Join(b.servers.Forget(ctx), b.results.Write(b.kept)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// before are the results of earlier sessions that may stay beside those to come.
-func (b *bench) before(current results.Environment) (results.Results, error) {
-	fresh := results.Results{Environment: current, Comparisons: map[string]results.Comparison{}}
-	if b.kept == "" {
-		return fresh, nil
-	}
-	earlier, err := results.Read(b.kept)
-	if err != nil || earlier.Environment != current {
-		return fresh, err
-	}
-	return earlier, nil
+func (b *bench) log(format string, args ...any) { fmt.Fprintf(b.progress, format+"\n", args...) }
+
+// contender does some work from a state, for compare.
+type contender struct {
+	name  string
+	from  rig.State
+	run   func(ctx context.Context, url string) (rig.Figures, error)
+	check func(ctx context.Context, url string) error // looks at the database after the first run; may be nil
 }
 
-func (b *bench) log(format string, args ...any) { fmt.Fprintf(b.progress, format+"\n", args...) }
+// compare runs the contenders in turn, round after round, each from a new copy of its state, and keeps and prints
+// what came of it under the name of the part.
+func (b *bench) compare(ctx context.Context, name string, contenders ...contender) error {
+	p := report.Part{When: time.Now().UTC().Truncate(time.Second), Series: make([]report.Series, len(contenders))}
+	for round := range b.runs {
+		for i, c := range contenders {
+			f, err := c.once(ctx, round == 0)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			p.Series[i].Contender, p.Series[i].Runs = c.name, append(p.Series[i].Runs, f)
+			disturbed := ""
+			if others := f["cpu_others"] / f["seconds"]; others > 0.1 {
+				disturbed = fmt.Sprintf("  (others took %.1f cores)", others)
+			}
+			b.log("  %d/%d  %-45s %s%s", round+1, b.runs, c.name, report.Headline(f), disturbed)
+		}
+	}
+	b.keep(name, p)
+	return nil
+}
+
+func (b *bench) keep(name string, p report.Part) {
+	b.results.Parts[name] = p
+	fmt.Fprintf(b.out, "\n%s, %s\n\n%s", name, p.When.Format(time.DateTime), p.Table())
+}
+
+// once runs the contender and works out what follows from its figures.
+func (c contender) once(ctx context.Context, first bool) (rig.Figures, error) {
+	url, err := c.from.Restore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f, err := c.run(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	heapOnly, err := rig.HeapOnly(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	if !math.IsNaN(heapOnly) {
+		f["heap_only_percent"] = heapOnly
+	}
+	events, tx := float64(c.from.Events), f["transactions"]
+	if f["seconds"] > 0 && events > 0 {
+		f["events_per_second"], f["us_per_event"] = events/f["seconds"], 1e6*f["seconds"]/events
+	}
+	if tx > 0 {
+		f["tx_per_core_second"], f["us_daemon_per_tx"] = tx/max(f["cpu_postgres"], 0.01), 1e6*f["cpu_daemon"]/tx
+	}
+	if tx > 0 && events > 0 {
+		f["events_per_tx"] = events / tx
+	}
+	if first && c.check != nil {
+		err = c.check(ctx, url)
+	}
+	return f, err
+}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"io"
+	"math"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -10,113 +12,133 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/scripts/bench/report"
-	"aggregator/scripts/bench/results"
+	"aggregator/scripts/bench/rig"
 )
 
-// tiny is enough for a part to do what it does.
-var tiny = plan{
-	runs: 1, events: 400, warmUp: 100,
-	rates: []float64{200, 400}, offer: 200 * time.Millisecond, bisect: 1,
-	histories: []int64{200, 2000}, removals: []int64{20, 200},
-	thinned: []int64{1000}, timelines: 1,
-}
-
-// The parts that compare with others check themselves what they end in: all contenders
-// must leave the same behind, and the daemon what an independent sum says.
+// The parts that compare with others check themselves what they end in: all contenders must leave the same behind,
+// and the daemon what an independent sum says.
 func TestPartsMeasureTheRealDaemon(t *testing.T) {
 	dir := t.TempDir()
-	b := &bench{plan: tiny, binary: filepath.Join(dir, "aggregator"), kept: filepath.Join(dir, "results.json"), out: io.Discard, progress: t.Output()}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", b.binary, "aggregator/cmd/aggregator")
+	b := &bench{
+		plan:   plan{runs: 1, events: 400, old: 50, chunks: []int{100, 400}, offer: 200 * time.Millisecond},
+		binary: filepath.Join(dir, "aggregator"), kept: filepath.Join(dir, "results.json"),
+		out: io.Discard, progress: t.Output(),
+	}
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", b.binary, "./cmd/aggregator")
+	build.Dir = "../.."
 	said, err := build.CombinedOutput()
 	require.NoError(t, err, string(said))
-	chosen, err := choose("A,service,purge,timeline")
+	chosen, err := choose("A,old,chunk,service")
 	require.NoError(t, err)
 	require.NoError(t, b.measure(t.Context(), chosen))
 
-	r, err := results.Read(b.kept)
+	r, err := report.Continue(b.kept, b.results.Environment)
 	require.NoError(t, err)
-	require.NotEmpty(t, r.Environment.Postgres)
-	a := r.Comparisons["A"]
-	require.Len(t, a.Series, 3)
-	for _, s := range a.Series {
-		require.Len(t, s.Runs, 1)
-		run := s.Runs[0]
-		require.Equal(t, int64(400), run.Events)
-		require.Positive(t, run.Seconds)
-		require.Positive(t, run.WAL)
-		require.Positive(t, run.Updates)
-		require.LessOrEqual(t, run.HeapOnly, run.Updates)
+	require.Equal(t, b.results, r)
+	figures := func(part, contender string) rig.Figures {
+		s := r.Parts[part].Find(contender)
+		require.Len(t, s.Runs, 1, "%s, %s", part, contender)
+		return s.Runs[0]
 	}
-	drained, found := a.Find(report.ByDefault)
-	require.True(t, found)
-	require.Positive(t, drained.Runs[0].Peak)
-	require.Positive(t, drained.Runs[0].Profiles)
-	require.NotEmpty(t, r.Service.Ladder)
-	require.Equal(t, int64(40), r.Service.Ladder[0].Events)
-	require.Len(t, r.Purge.Removals, 4)
-	require.EqualValues(t, 200, r.Purge.Removals[3].Runs[0].Events)
-	require.Contains(t, r.Purge.Plan, "Index Scan using child_personality_history_deleted on child_personality_history")
-	require.Len(t, r.Purge.Thinnings, 1)
-	require.EqualValues(t, 500, r.Purge.Thinnings[0].Runs[0].Events)
-	require.Len(t, r.Purge.Thinnings[0].Again, 1)
-	require.Len(t, r.Timeline.Looks, 3)
-	require.NoError(t, report.Write(r, filepath.Join(dir, "benchmarks.md"), dir))
+	for _, figure := range []string{"seconds", "events_per_second", "us_daemon_per_tx", "tx_per_core_second"} {
+		require.Positive(t, figures("A", report.ByDefault)[figure], figure)
+	}
+	require.InDelta(t, 100, figures("A", report.ByDefault)["heap_only_percent"], 20)
+	require.EqualValues(t, 40, figures("A", report.Together)["transactions"])
+	require.Positive(t, figures("A", report.PureSQL)["events_per_second"])
+	require.EqualValues(t, 40, figures("A", report.TPCB)["transactions"])
+	require.Positive(t, figures("old", report.OldJob)["events_per_second"])
+	require.Greater(t, figures("chunk", "100")["transactions"], figures("chunk", "400")["transactions"])
+	service := figures("service", report.ByDefault)
+	for _, figure := range []string{"capacity", "p50_ms", "p99_ms", "us_daemon_per_event", "us_postgres_per_event"} {
+		require.Positive(t, service[figure], figure)
+	}
+	require.NoError(t, report.Render(b.kept, filepath.Join(dir, "benchmarks.md")))
 }
 
-func TestResultsOfAnotherEnvironmentAreNotKept(t *testing.T) {
-	r := results.Results{Environment: results.Environment{Aggregator: "v1"}, Comparisons: map[string]results.Comparison{"A": {}}}
-	path := filepath.Join(t.TempDir(), "results.json")
-	require.NoError(t, r.Write(path))
-	b := &bench{kept: path}
-	same, err := b.before(r.Environment)
-	require.NoError(t, err)
-	require.Contains(t, same.Comparisons, "A")
-	other, err := b.before(results.Environment{Aggregator: "v2"})
-	require.NoError(t, err)
-	require.Empty(t, other.Comparisons)
+func TestSearchFindsTheHighestRateThatIsSustained(t *testing.T) {
+	for _, limit := range []float64{30, 999, 1000, 5432} {
+		capacity, at, err := search(1000, func(rate float64) (rig.Figures, error) {
+			if rate > limit {
+				return nil, nil
+			}
+			return rig.Figures{"at": rate}, nil
+		})
+		require.NoError(t, err)
+		require.LessOrEqual(t, capacity, limit)
+		require.Greater(t, 1.05*capacity, limit)
+		require.Equal(t, capacity, at["at"])
+	}
+	_, _, err := search(1000, func(float64) (rig.Figures, error) { return nil, nil })
+	require.Error(t, err)
 }
 
-func TestGapIsAboveTheHighestRateSustained(t *testing.T) {
-	offers := func(sustained ...bool) (list []results.Offer) {
-		for i, s := range sustained {
-			list = append(list, results.Offer{Rate: float64(100 * (i + 1)), Sustained: s})
+func TestQueueThatGrowsIsNotSustained(t *testing.T) {
+	took := func(of func(i float64) float64) (list []float64) {
+		for i := range 3000 {
+			list = append(list, of(float64(i)))
 		}
 		return list
 	}
-	for name, c := range map[string]struct {
-		ladder          []results.Offer
-		capacity, above float64
-	}{
-		"none":          {nil, 0, 0},
-		"all":           {offers(true, true), 200, 0},
-		"not the last":  {offers(true, true, false, false), 200, 300},
-		"one disturbed": {offers(true, false, true, false), 300, 400},
-		"not even one":  {offers(false, false), 0, 100},
-	} {
-		t.Run(name, func(t *testing.T) {
-			capacity, above := gap(c.ladder)
-			require.Equal(t, c.capacity, capacity)
-			require.Equal(t, c.above, above)
-		})
-	}
+	require.True(t, sustained(took(func(float64) float64 { return 900 })))
+	require.False(t, sustained(took(func(float64) float64 { return 1100 })))
+	require.True(t, sustained(took(func(i float64) float64 { return i / 40 })), "grows, and is small yet")
+	require.False(t, sustained(took(func(i float64) float64 { return i / 4 })))
+	require.True(t, sustained(took(func(i float64) float64 { return 2 + 2000*math.Floor(i/2999) })), "one is late")
 }
 
-func TestChoose(t *testing.T) {
-	all, err := choose("")
+func TestQuantile(t *testing.T) {
+	figures := []float64{4, 1, 3, 2}
+	for share, want := range map[float64]float64{0.25: 1, 0.5: 2, 0.51: 3, 0.99: 4, 1: 4} {
+		require.Equal(t, want, quantile(figures, share))
+	}
+	require.Equal(t, []float64{4, 1, 3, 2}, figures)
+}
+
+func TestEventsOfOneProfileAfterTheOther(t *testing.T) {
+	all := oneEach{first: 7, count: 100, profiles: 100, books: 30}
+	seen := map[int64]bool{}
+	for i := range all.Len() {
+		e := all.At(i)
+		seen[e.Profile] = true
+		require.True(t, 1 <= e.Profile && e.Profile <= 100 && 1 <= e.Book && e.Book <= 30)
+	}
+	require.Len(t, seen, 100)
+}
+
+func TestInstructionsAreThoseOfClientsBackends(t *testing.T) {
+	dir := t.TempDir()
+	_, err := counted(dir)
+	require.Error(t, err)
+	for name, text := range map[string]string{
+		"1": "events: Ir\nfn=(1) PostgresMain\n16 400\nsummary: 1000\n", "2": "fn=(1) PostgresMain\n\ntotals: 234\n",
+		"3": "fn=(1) WalWriterMain\nsummary: 5000\n", "4": "",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	sum, err := counted(dir)
 	require.NoError(t, err)
-	require.Len(t, all, len(parts))
-	some, err := choose("d,A")
+	require.Equal(t, 1234.0, sum)
+}
+
+func TestGoBenchmarks(t *testing.T) {
+	all, err := benchmarks("goos: linux\nBenchmarkParse-2   \t 100\t 89.9 ns/op\t 0 B/op\n" +
+		"BenchmarkRead/text-2 \t 10\t 2000 ns/op\t 1.84 allocs/event\nBenchmarkRead/text-2 \t 10\t 3000 ns/op\nPASS\n")
 	require.NoError(t, err)
-	require.Equal(t, "D", some[0].name)
-	require.Equal(t, "A", some[1].name)
-	_, err = choose("A,Z")
+	require.Equal(t, []report.Series{
+		{Contender: "Parse", Runs: []map[string]float64{{"ns/op": 89.9, "B/op": 0}}},
+		{Contender: "Read/text", Runs: []map[string]float64{{"ns/op": 2000, "allocs/event": 1.84}, {"ns/op": 3000}}},
+	}, all)
+	_, err = benchmarks("PASS\n")
 	require.Error(t, err)
 }
 
 func TestWrongUsage(t *testing.T) {
-	for _, args := range [][]string{{"-no-such-flag"}, {"-only", "Z"}, {"stray"}, {"render", "stray"}} {
+	for _, args := range [][]string{{"-no-such-flag"}, {"-only", "A,Z"}, {"stray"}} {
 		require.ErrorAs(t, run(t.Context(), args), new(usageError))
 	}
-	t.Chdir(t.TempDir()) // no aggregator here
-	require.Error(t, run(t.Context(), []string{"-only", "A"}))
+	chosen, err := choose("d,A")
+	require.NoError(t, err)
+	require.Equal(t, "D", chosen[0].name)
+	require.Equal(t, "A", chosen[1].name)
 }

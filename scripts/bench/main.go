@@ -1,14 +1,13 @@
-// Bench measures how fast the aggregator is, on private servers with durable settings, and
-// writes the document of it.
+// Bench measures how fast the aggregator is, on private servers with durable settings, and writes the document of
+// it.
 //
-//	go run ./scripts/bench                      every part
-//	go run ./scripts/bench -only A,C            some parts
-//	go run ./scripts/bench -quick               every part, small
-//	go run ./scripts/bench render               the document, from results kept before
+//	bin/bench                   every part
+//	bin/bench -only A,service   some parts
+//	bin/bench -quick -only A    small: a look, not a measurement
+//	bin/bench -render           the document, from the results kept before
 //
-// Progress goes to stderr, tables to stdout. Results are kept in the file -results, after
-// each part; parts that are not run stay as they are in it if it is of the same version and
-// environment. `render` makes docs/benchmarks.md and its plots of such a file.
+// Progress goes to stderr, tables to stdout. Results are kept in the file -results, after each part; parts that
+// are not run stay as they are in it if it is of the same version and environment.
 package main
 
 import (
@@ -18,11 +17,11 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 
 	"aggregator/scripts/bench/report"
-	"aggregator/scripts/bench/results"
 )
 
 func main() {
@@ -43,20 +42,33 @@ func main() {
 type usageError struct{ error }
 
 func run(ctx context.Context, args []string) error {
-	if len(args) > 0 && args[0] == "render" {
-		return render(args[1:])
-	}
 	b := &bench{plan: full, out: os.Stdout, progress: os.Stderr}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.Usage = func() { usage(flags) }
 	flags.StringVar(&b.binary, "aggregator", "bin/aggregator", "the aggregator to measure")
-	flags.StringVar(&b.replay, "replay", "", "a file of ratings for part B (User-ID;ISBN;Book-Rating, may be compressed)")
+	flags.StringVar(&b.replay, "replay", "", "a file of ratings for B (User-ID;ISBN;Book-Rating, may be compressed)")
+	flags.StringVar(&b.micro, "micro", "", "packages with Go benchmarks for part micro, separated by blanks")
 	flags.StringVar(&b.kept, "results", "", "keep results in this file")
-	only := flags.String("only", "", "run these parts only, as in A,C")
+	about := "run these parts only, as in A,C:"
+	for _, p := range parts {
+		about += fmt.Sprintf("\n%-13s %s", p.name, p.about)
+	}
+	only := flags.String("only", "", about)
 	quick := flags.Bool("quick", false, "everything small: a look, not a measurement")
 	runs := flags.Int("runs", 0, "runs of each contender, in place of five, or of one with -quick")
-	if err := parse(flags, args); err != nil {
-		return err
+	render := flags.Bool("render", false, "measure nothing: write the document of -results, with its chart beside that")
+	document := flags.String("document", "docs/benchmarks.md", "the document to write")
+	if err := flags.Parse(args); err != nil {
+		return wrongUsage(err)
+	}
+	chosen, err := choose(*only)
+	if err == nil && flags.NArg() > 0 {
+		err = fmt.Errorf("unknown argument %q", flags.Arg(0))
+	}
+	if err != nil {
+		return wrongUsage(err)
+	}
+	if *render {
+		return report.Render(b.kept, *document)
 	}
 	if *quick {
 		b.plan = small
@@ -64,44 +76,28 @@ func run(ctx context.Context, args []string) error {
 	if *runs > 0 {
 		b.runs = *runs
 	}
-	chosen, err := choose(*only)
-	if err != nil {
-		return usageError{err}
-	}
 	return b.measure(ctx, chosen)
 }
 
-// render writes the document from results that were kept.
-func render(args []string) error {
-	flags := flag.NewFlagSet("bench render", flag.ContinueOnError)
-	kept := flags.String("results", "docs/benchmarks/results.json", "the file with the results; plots go beside it")
-	document := flags.String("document", "docs/benchmarks.md", "the file to write")
-	if err := parse(flags, args); err != nil {
+func wrongUsage(err error) error {
+	if errors.Is(err, flag.ErrHelp) {
 		return err
 	}
-	measured, err := results.Read(*kept)
-	if err != nil {
-		return err
-	}
-	return report.Write(measured, *document, filepath.Dir(*kept))
+	return usageError{err}
 }
 
-func parse(flags *flag.FlagSet, args []string) error {
-	err := flags.Parse(args)
-	if err == nil && flags.NArg() > 0 {
-		err = fmt.Errorf("unknown argument %q", flags.Arg(0))
+// choose returns the parts named, or all.
+func choose(names string) ([]part, error) {
+	if names == "" {
+		return parts, nil
 	}
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		err = usageError{err}
+	var chosen []part
+	for name := range strings.SplitSeq(names, ",") {
+		i := slices.IndexFunc(parts, func(p part) bool { return strings.EqualFold(p.name, name) })
+		if i < 0 {
+			return nil, fmt.Errorf("there is no part %q", name)
+		}
+		chosen = append(chosen, parts[i])
 	}
-	return err
-}
-
-func usage(flags *flag.FlagSet) {
-	fmt.Fprintln(flags.Output(), "usage: bench [flags]\n       bench render [flags]\n\nparts:")
-	for _, p := range parts {
-		fmt.Fprintf(flags.Output(), "  %-9s %s\n", p.name, p.about)
-	}
-	fmt.Fprintln(flags.Output(), "\nflags:")
-	flags.PrintDefaults()
+	return chosen, nil
 }

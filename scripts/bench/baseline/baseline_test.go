@@ -53,18 +53,18 @@ func state(t *testing.T, url string) string {
 	return s
 }
 
-// yardstick is the URL of a database in which the events are applied by pure SQL.
-func yardstick(t *testing.T) string {
+// applied is the URL of a database in which the events are applied by pure SQL.
+func applied(t *testing.T) string {
 	t.Helper()
 	events, err := workload.Open(settings())
 	require.NoError(t, err)
 	url := seeded(t)
-	require.NoError(t, Yardstick(t.Context(), url, Rows(events)))
+	require.NoError(t, PureSQL(t.Context(), url, Rows(events)))
 	return url
 }
 
-func TestYardstickDoesWhatTheEventsSay(t *testing.T) {
-	db := connect(t, yardstick(t))
+func TestPureSQLDoesWhatTheEventsSay(t *testing.T) {
+	db := connect(t, applied(t))
 	s := settings()
 	s.Kind = workload.Stream
 	// It keeps no marks: these are what it would have kept.
@@ -72,7 +72,8 @@ func TestYardstickDoesWhatTheEventsSay(t *testing.T) {
 	require.NoError(t, err)
 	for i := range events.Len() {
 		_, err := db.Exec(t.Context(), `INSERT INTO aggregator.mark VALUES ($1, 'book-like-events', 1, 1, 1)
-			ON CONFLICT (child_profile_id, source) DO UPDATE SET applied = aggregator.mark.applied + 1`, events.At(i).Profile)
+			ON CONFLICT (child_profile_id, source) DO UPDATE SET applied = aggregator.mark.applied + 1`,
+			events.At(i).Profile)
 		require.NoError(t, err)
 	}
 	verdict, err := oracle.Verify(t.Context(), db, []*journal.Run{journal.Complete(s)},
@@ -83,7 +84,7 @@ func TestYardstickDoesWhatTheEventsSay(t *testing.T) {
 }
 
 func TestOldJobEndsInTheSameState(t *testing.T) {
-	want := state(t, yardstick(t))
+	want := state(t, applied(t))
 	require.NotEqual(t, want, state(t, seeded(t)))
 	options, err := redis.ParseURL(testenv.Redis(t))
 	require.NoError(t, err)
@@ -93,21 +94,17 @@ func TestOldJobEndsInTheSameState(t *testing.T) {
 	events, err := workload.Open(s)
 	require.NoError(t, err)
 	key := s.Keys()[0]
-	for _, step := range Ladder {
-		t.Run(step.Name, func(t *testing.T) {
-			_, err := push.Push(t.Context(), client, s, events, push.Options{Clients: 1, Pipeline: 100}, nil)
-			require.NoError(t, err)
-			url := seeded(t)
-			require.NoError(t, step.Run(t.Context(), client, key, url))
-			require.Equal(t, want, state(t, url))
-			require.Zero(t, client.LLen(t.Context(), key).Val())
-		})
-	}
+	_, err = push.Push(t.Context(), client, s, events, push.Options{Clients: 1, Pipeline: 100}, nil)
+	require.NoError(t, err)
+	url := seeded(t)
+	require.NoError(t, OldJob(t.Context(), client, key, url))
+	require.Equal(t, want, state(t, url))
+	require.Zero(t, client.LLen(t.Context(), key).Val())
 }
 
 // The state must not depend on what is no outcome of the events, and on all that is.
 func TestStateSeesWhatMatters(t *testing.T) {
-	url := yardstick(t)
+	url := applied(t)
 	db, before := connect(t, url), state(t, url)
 	change := func(statement string) string {
 		tag, err := db.Exec(t.Context(), statement)
@@ -120,7 +117,8 @@ func TestStateSeesWhatMatters(t *testing.T) {
 		"UPDATE topic_score SET score = score + 1 WHERE child_profile_id = 1",
 		"UPDATE genre_score SET score = score + 1 WHERE child_profile_id = 1",
 		"UPDATE cumulative_mbti_score SET p_score = p_score + 1 WHERE child_profile_id = 2",
-		"UPDATE child_personality_history SET i_score = i_score + 1 WHERE child_profile_id = 3 AND history_created_type = 'FEEDBACK'",
+		`UPDATE child_personality_history SET i_score = i_score + 1
+			WHERE child_profile_id = 3 AND history_created_type = 'FEEDBACK'`,
 		"DELETE FROM favorite_genre WHERE child_profile_id = 4",
 		"DELETE FROM favorite_topic WHERE child_profile_id = 5",
 	} {

@@ -1,66 +1,14 @@
-// Package baseline does the work of the aggregator in other ways, for benchmarks only: as
-// pure SQL, the yardstick; and as the job did it that the aggregator replaces, step by
-// step. None of these is safe to run for real: events are lost or doubled by a crash.
-package baseline
-
-import (
-	"bytes"
-	"context"
-	"fmt"
-
-	"github.com/jackc/pgx/v5"
-
-	"aggregator/scripts/loadgen/workload"
-)
-
-// Rows are the events as COPY takes them: profile, book and weight of each. All must be
-// events: the yardstick knows no dead letters.
-func Rows(events workload.Source) []byte {
-	var rows bytes.Buffer
-	for i := range events.Len() {
-		e := events.At(i)
-		weight := 2
-		if !e.Like {
-			weight = -2
-		}
-		fmt.Fprintf(&rows, "%d\t%d\t%d\n", e.Profile, e.Book, weight)
-	}
-	return rows.Bytes()
-}
-
-// Yardstick applies the rows in one session and one transaction, set by set: the least
-// work that leads to the same scores, history and favourites. It writes no marks, so that
-// nothing says later whether it has run.
-func Yardstick(ctx context.Context, url string, rows []byte) error {
-	db, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer db.Close(ctx)
-	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, prepare); err != nil {
-			return fmt.Errorf("preparing: %w", err)
-		}
-		if _, err := db.PgConn().CopyFrom(ctx, bytes.NewReader(rows), "COPY event FROM STDIN"); err != nil {
-			return fmt.Errorf("copying the events: %w", err)
-		}
-		for _, statement := range []string{"ANALYZE event", addGenres, addTopics, addLetters, snapshot} {
-			if _, err := tx.Exec(ctx, statement); err != nil {
-				return fmt.Errorf("%w in %s", err, statement)
-			}
-		}
-		return nil
-	})
-}
-
-// Sums are put into tables of their own, whose sizes the planner then knows. What it cannot
-// know is how many scores are above 0 by now: without nested loops it does not matter.
-const prepare = `
+-- What the aggregator does to scores, history and favorites, set by set, in one session and one transaction. The
+-- table event (profile, book, weight) is filled between the first part and the second.
+--
+-- Sums are put into tables of their own, whose sizes the planner then knows. What it cannot know is how many scores are
+-- above 0 by now: without nested loops it does not matter.
 SET LOCAL work_mem = '256MB';
 SET LOCAL enable_nestloop = off;
-CREATE TEMPORARY TABLE event (profile bigint, book bigint, weight float8) ON COMMIT DROP`
+CREATE TEMPORARY TABLE event (profile bigint, book bigint, weight float8) ON COMMIT DROP;
+-- filled here
+ANALYZE event;
 
-const addGenres = `
 CREATE TEMPORARY TABLE genre_sum ON COMMIT DROP AS
 SELECT e.profile, b.genre_id, sum(e.weight) AS sum FROM event e JOIN book b ON b.id = e.book GROUP BY 1, 2;
 ANALYZE genre_sum;
@@ -68,9 +16,8 @@ UPDATE genre_score s SET score = s.score + d.sum FROM genre_sum d
 WHERE s.child_profile_id = d.profile AND s.genre_id = d.genre_id;
 INSERT INTO genre_score (child_profile_id, genre_id, score)
 SELECT * FROM genre_sum d
-WHERE NOT EXISTS (SELECT FROM genre_score s WHERE s.child_profile_id = d.profile AND s.genre_id = d.genre_id)`
+WHERE NOT EXISTS (SELECT FROM genre_score s WHERE s.child_profile_id = d.profile AND s.genre_id = d.genre_id);
 
-const addTopics = `
 CREATE TEMPORARY TABLE topic_sum ON COMMIT DROP AS
 SELECT e.profile, b.topic_id, sum(e.weight) AS sum FROM event e JOIN book_topic b ON b.book_id = e.book GROUP BY 1, 2;
 ANALYZE topic_sum;
@@ -78,9 +25,8 @@ UPDATE topic_score s SET score = s.score + d.sum FROM topic_sum d
 WHERE s.child_profile_id = d.profile AND s.topic_id = d.topic_id;
 INSERT INTO topic_score (child_profile_id, topic_id, score)
 SELECT * FROM topic_sum d
-WHERE NOT EXISTS (SELECT FROM topic_score s WHERE s.child_profile_id = d.profile AND s.topic_id = d.topic_id)`
+WHERE NOT EXISTS (SELECT FROM topic_score s WHERE s.child_profile_id = d.profile AND s.topic_id = d.topic_id);
 
-const addLetters = `
 CREATE TEMPORARY TABLE letter_sum ON COMMIT DROP AS
 SELECT e.profile,
     coalesce(sum(e.weight) FILTER (WHERE l.i), 0) AS i, coalesce(sum(e.weight) FILTER (WHERE NOT l.i), 0) AS e,
@@ -97,9 +43,8 @@ UPDATE cumulative_mbti_score c SET
     t_score = c.t_score + d.t, f_score = c.f_score + d.f, j_score = c.j_score + d.j, p_score = c.p_score + d.p
 FROM letter_sum d WHERE c.child_profile_id = d.profile;
 INSERT INTO cumulative_mbti_score (child_profile_id, i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score)
-SELECT * FROM letter_sum d WHERE NOT EXISTS (SELECT FROM cumulative_mbti_score c WHERE c.child_profile_id = d.profile)`
+SELECT * FROM letter_sum d WHERE NOT EXISTS (SELECT FROM cumulative_mbti_score c WHERE c.child_profile_id = d.profile);
 
-const snapshot = `
 WITH header AS (
     INSERT INTO child_personality_history (child_profile_id, created_at, history_created_type, is_deleted, mbti_id,
         i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score)
@@ -125,4 +70,4 @@ SELECT h.child_profile_id, h.id, t.topic_id
 FROM header h JOIN (
     SELECT child_profile_id, topic_id, score, least(avg(score) OVER profile, max(score) OVER profile) AS enough
     FROM topic_score WHERE score > 0 WINDOW profile AS (PARTITION BY child_profile_id)
-) t ON t.child_profile_id = h.child_profile_id AND t.score >= t.enough`
+) t ON t.child_profile_id = h.child_profile_id AND t.score >= t.enough;
