@@ -17,73 +17,72 @@ import (
 
 	"aggregator/scripts/bench/report"
 	"aggregator/scripts/bench/rig"
-	"aggregator/scripts/loadgen/workload"
 )
 
-// partInstructions counts the instructions that PostgreSQL's backends spend on a transaction of a profile: those
-// of a drain of many profiles, less those of a drain of few, so that what comes once is left out. All marks and
-// scores are there.
+// partInstructions counts the instructions that PostgreSQL's backends spend on a transaction of a profile: those of a
+// drain of many profiles, less those of a drain of few, so that what comes once is left out. The database is that of A,
+// drained: all marks and scores are there.
 func (b *bench) partInstructions(ctx context.Context) error {
 	if _, err := exec.LookPath("valgrind"); err != nil {
 		b.log("  left out: valgrind is not installed")
 		return nil
 	}
+	from, err := b.aged(ctx)
+	if err != nil {
+		return err
+	}
 	p := report.Part{When: time.Now().UTC().Truncate(time.Second)}
 	for _, events := range []int64{10, 1} {
-		few, err := b.instructions(ctx, b.few, events)
+		few, fewOfAll, err := b.instructions(ctx, from, b.few, events)
 		if err != nil {
 			return err
 		}
-		lots, err := b.instructions(ctx, b.lots, events)
+		lots, lotsOfAll, err := b.instructions(ctx, from, b.lots, events)
 		if err != nil {
 			return err
 		}
-		f := rig.Figures{"kilo_instructions_per_tx": (lots - few) / float64(b.lots-b.few) / 1000}
+		thousand := 1000 * float64(b.lots-b.few)
+		f := rig.Figures{
+			"kilo_instructions_per_tx": (lots - few) / thousand, "kilo_of_all_per_tx": (lotsOfAll - fewOfAll) / thousand,
+		}
 		p.Series = append(p.Series, report.Series{Contender: report.Each(events), Runs: []rig.Figures{f}})
 	}
 	b.keep("instructions", p)
 	return nil
 }
 
-// instructions counts those of a drain of so many profiles with so many events each, on one connection that
-// applies.
-func (b *bench) instructions(ctx context.Context, profiles, events int64) (count float64, err error) {
-	s := ofProfiles(10*profiles, profiles)
-	from, err := b.servers.Prepare(ctx, catalogueFor(s), s)
-	if err != nil {
-		return 0, err
-	}
-	if from, err = from.Aged(ctx); err != nil {
-		return 0, err
-	}
-	if from, err = from.With(ctx, workload.Defaults(), oneEach{0, events * profiles, profiles, s.Books}); err != nil {
-		return 0, err
+// instructions counts those of a drain of so many profiles with so many events each: of the backend that applies, of
+// which there is one, and of all.
+func (b *bench) instructions(ctx context.Context, from rig.State, profiles, each int64) (applying, all float64, err error) {
+	s := ofProfiles(each*profiles, profiles)
+	if from, err = from.With(ctx, s, oneEach{0, s.Count, profiles, s.Books}); err != nil {
+		return 0, 0, err
 	}
 	url, err := from.Restore(ctx)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	var server [3]string // the folders of its programs and its data, and its port
 	for i, query := range []string{bindir, `SHOW data_directory`, `SHOW port`} {
 		if server[i], err = b.servers.Ask(ctx, query); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
 	dir, err := os.MkdirTemp("", "callgrind")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer os.RemoveAll(dir)
 	err = b.servers.Apart(ctx, func() error {
 		return withCallgrind(ctx, dir, server[0], server[1], server[2], func() error {
 			slow := "&connect_timeout=300&statement_timeout=0&lock_timeout=0"
 			_, err := b.servers.Run(ctx, url+slow, []string{workers + "1"}, "drain")
-			b.log("  drained %d profiles with %d events each under callgrind", profiles, events)
+			b.log("  drained %d profiles with %d events each under callgrind", profiles, each)
 			return err
 		})
 	})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	return counted(dir)
 }
@@ -133,16 +132,17 @@ func withCallgrind(ctx context.Context, dir, bin, data, port string, do func() e
 
 var total = regexp.MustCompile(`(?m)^(?:summary|totals): (\d+)`)
 
-// counted adds up what the backends of clients used, of all processes in a folder of callgrind's.
-func counted(dir string) (sum float64, err error) {
+// counted takes from a folder of callgrind's, of all processes, what the backends of clients used: the one that did most,
+// which is the one that applies, and all.
+func counted(dir string) (most, sum float64, err error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*"))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		found := total.FindSubmatch(text)
 		if found == nil || !bytes.Contains(text, []byte("PostgresMain")) {
@@ -150,12 +150,12 @@ func counted(dir string) (sum float64, err error) {
 		}
 		n, err := strconv.ParseFloat(string(found[1]), 64)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
-		sum += n
+		most, sum = max(most, n), sum+n
 	}
 	if sum == 0 {
 		err = errors.New("callgrind counted nothing in any backend")
 	}
-	return sum, err
+	return most, sum, err
 }

@@ -106,8 +106,12 @@ func TestVerdictIsThatOfTheMedian(t *testing.T) {
 		median float64
 		want   string
 	}{
-		{true, 10, "holds"}, {true, 9.9, "holds"}, {true, 10.1, "**falls short**"},
-		{false, 10, "holds"}, {false, 10.1, "holds"}, {false, 9.9, "**falls short**"},
+		{true, 10, "holds"},
+		{true, 9.9, "holds"},
+		{true, 10.1, "**falls short**"},
+		{false, 10, "holds"},
+		{false, 10.1, "holds"},
+		{false, 9.9, "**falls short**"},
 	} {
 		require.Equal(t, c.want, target{most: c.most, limit: 10}.verdict(Summary{Median: c.median, Min: 1, Max: 100}))
 	}

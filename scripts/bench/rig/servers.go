@@ -225,8 +225,7 @@ func (s State) Restore(ctx context.Context) (string, error) {
 	return url, err
 }
 
-// Aged is the state that this one is in when the aggregator has drained it: every profile has a mark and all its
-// scores.
+// Aged is the state that this one is in when the aggregator has drained it.
 func (s State) Aged(ctx context.Context) (State, error) {
 	url, err := s.Restore(ctx)
 	if err != nil {
