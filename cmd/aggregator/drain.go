@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,6 +28,9 @@ func newDrain(a *app) *cobra.Command {
 It may be stopped and repeated at any time, also with kill -9: each event counts once. With
 a limit reached and events left it exits with 75. With --dry-run it prints what it would add to each profile and
 writes nothing to either server.
+
+The report says of each source how long each phase took, and how long a transaction. Reading
+goes on beside the other phases.
 
 At its end it applies the dead letters of the last while (dead.retry_unknown_for) whose
 profile and book are there by now. When most events cannot be applied (dead.max_share) it
@@ -80,7 +84,7 @@ for the textfile collector of Prometheus' node_exporter.`,
 		ended.Left = &left
 		report := newDrainReport(engine.Stats(), left, time.Since(began))
 		open, trouble := a.lookBack(cmd.Context(), engine)
-		report.Incidents = newIncidentLines(open)
+		report.Sources, report.Incidents = newSourceTimes(engine.Timelines(), began), newIncidentLines(open)
 		if out.json() {
 			err = writeJSON(a.stdout, report)
 		} else {
@@ -133,7 +137,66 @@ type drainReport struct {
 	ElapsedSeconds  float64 `json:"elapsed_seconds"`
 	EventsPerSecond float64 `json:"events_per_second"`
 
+	Sources   []sourceTimes  `json:"sources"`   // that had something to drain
 	Incidents []incidentLine `json:"incidents"` // of its sources, that nobody has accepted
+}
+
+// sourceTimes says what the time of a source was spent on.
+type sourceTimes struct {
+	Source       string      `json:"source"`
+	Chunks       int64       `json:"chunks"`
+	Transactions int64       `json:"transactions"` // of a profile, or of a group of them
+	P50          float64     `json:"transaction_p50_seconds"`
+	P95          float64     `json:"transaction_p95_seconds"`
+	Phases       []phaseTime `json:"phases"`
+}
+
+// phaseTime is how long a phase took, and between which moments of the drain.
+type phaseTime struct {
+	Name    string  `json:"name"`
+	Seconds float64 `json:"seconds"`
+	From    float64 `json:"from_seconds"`
+	To      float64 `json:"to_seconds"`
+}
+
+var phaseNames = map[aggregator.Phase]string{
+	aggregator.PhaseRead: "read", aggregator.PhaseLookUp: "look_up", aggregator.PhaseApply: "apply",
+	aggregator.PhaseCheckpoint: "checkpoint", aggregator.PhaseTrim: "trim",
+}
+
+func newSourceTimes(all []aggregator.Timeline, began time.Time) []sourceTimes {
+	list := []sourceTimes{}
+	for _, t := range all {
+		if t.Chunks == 0 {
+			continue
+		}
+		s := sourceTimes{
+			Source: t.Source, Chunks: t.Chunks, Transactions: t.Transactions, P50: t.P50.Seconds(), P95: t.P95.Seconds(),
+		}
+		for phase, span := range t.Phases {
+			if span.From.IsZero() {
+				continue
+			}
+			s.Phases = append(s.Phases, phaseTime{
+				Name: phaseNames[aggregator.Phase(phase)], Seconds: span.Took.Seconds(),
+				From: span.From.Sub(began).Seconds(), To: span.To.Sub(began).Seconds(),
+			})
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+func (s sourceTimes) print(w io.Writer) error {
+	var phases []string
+	for _, p := range s.Phases {
+		phases = append(phases, fmt.Sprintf("%s %.3f", strings.ReplaceAll(p.Name, "_", " "), p.Seconds))
+	}
+	_, err := fmt.Fprintf(w, `time of source %s, in seconds:
+  %s
+  %s transactions: p50 %.2f ms, p95 %.2f ms
+`, s.Source, strings.Join(phases, ", "), grouped(s.Transactions), 1000*s.P50, 1000*s.P95)
+	return err
 }
 
 func newDrainReport(s aggregator.Stats, left int64, took time.Duration) drainReport {
@@ -155,6 +218,11 @@ func (r drainReport) print(w io.Writer) error {
   profile updates %12s in %s chunks
 `, grouped(r.Read), took.Round(time.Millisecond), grouped(int64(r.EventsPerSecond)), grouped(r.Applied), grouped(r.Dead),
 		grouped(r.Retried), grouped(r.SettledBefore), grouped(r.Left), grouped(r.Profiles), grouped(r.Chunks))
+	for _, source := range r.Sources {
+		if err := source.print(w); err != nil {
+			return err
+		}
+	}
 	for _, one := range r.Incidents {
 		fmt.Fprintln(w, one)
 	}

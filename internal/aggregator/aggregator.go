@@ -267,6 +267,7 @@ func (a *Aggregator) partition(i int) *partition {
 			Coalesce: a.options.Coalesce, Timeout: a.options.Timeout,
 		},
 		Committed: p.committed,
+		Took:      p.spans.committed,
 		Conflicts: func(profiles int) { p.count.conflicts.Add(int64(profiles)) },
 	}
 	return p

@@ -141,6 +141,31 @@ func TestAutoGrouping(t *testing.T) {
 	assert.Equal(t, 2+50, transactions())
 }
 
+// What a drain says of its time has a place for each phase, in order, and counts each transaction once.
+func TestTimelines(t *testing.T) {
+	f := newFixture(t, stream)
+	f.options.ChunkMaxEvents, f.options.ProfilesPerTransaction = 2, 1
+	f.push("1:1:LIKE", "2:1:LIKE", "1:2:LIKE", "1:3:LIKE", "3:1:LIKE")
+	a := f.new()
+	before := time.Now()
+	_, err := a.Drain(f.ctx, aggregator.Limits{})
+	require.NoError(t, err)
+	all := a.Timelines()
+	require.Len(t, all, 1)
+	assert.EqualValues(t, 3, all[0].Chunks)
+	assert.EqualValues(t, 4, all[0].Transactions)
+	assert.Positive(t, all[0].P50)
+	assert.GreaterOrEqual(t, all[0].P95, all[0].P50)
+	from := before
+	for phase, span := range all[0].Phases {
+		assert.Positive(t, span.Took, "phase %d", phase)
+		assert.False(t, span.From.Before(from), "phase %d", phase)
+		assert.False(t, span.From.Add(span.Took).After(span.To), "phase %d", phase)
+		assert.False(t, span.To.After(time.Now()), "phase %d", phase)
+		from = span.From
+	}
+}
+
 // Several instances on one source, in small chunks, so that they meet often.
 func TestInstancesAtOnce(t *testing.T) {
 	for _, c := range []struct {

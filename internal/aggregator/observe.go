@@ -43,13 +43,3 @@ func sample(all []events.Event) []Sample {
 	}
 	return picked
 }
-
-// stopwatch tells how long one thing after the other took.
-type stopwatch struct{ since time.Time }
-
-func (w *stopwatch) lap() time.Duration {
-	now := time.Now()
-	took := now.Sub(w.since)
-	w.since = now
-	return took
-}

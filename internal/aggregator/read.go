@@ -149,7 +149,7 @@ func (r *reader) page(ctx context.Context, batch *events.Batch) error {
 		r.budget.giveBack(want)
 		return err
 	}
-	replies, held, watch := batch.Replies, batch.Held, stopwatch{time.Now()}
+	replies, held, watch := batch.Replies, batch.Held, stopwatch{r.station.spans, time.Now()}
 	n, err := r.source.Read(ctx, batch, want)
 	r.budget.giveBack(want - n)
 	r.taken += n
@@ -157,7 +157,7 @@ func (r *reader) page(ctx context.Context, batch *events.Batch) error {
 		return r.smaller(want, err)
 	}
 	if n > 0 {
-		batch.Took += watch.lap()
+		batch.Took += watch.lap(PhaseRead)
 		r.size = (batch.Replies - replies) / n
 	}
 	r.policy.add(want, n, batch.Held-held)

@@ -183,7 +183,7 @@ func (p *partition) trim(ctx context.Context, checkpoint ledger.Checkpoint) erro
 // settle applies one chunk, moves the checkpoint over it, and trims.
 func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *events.Batch) (ledger.Checkpoint, error) {
 	began := time.Now()
-	watch := stopwatch{began}
+	watch := stopwatch{p.spans, began}
 	report := Chunk{Entries: batch.Entries, Samples: sample(batch.Events)} // which are in order only now
 	report.Took.Read = batch.Took
 	p.progressed()
@@ -195,7 +195,7 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 		return from, p.smaller(batch.Entries, err)
 	}
 	report.Profiles = chunk.Profiles()
-	report.Took.LookUp = watch.lap()
+	report.Took.LookUp = watch.lap(PhaseLookUp)
 	p.progressed()
 	expected := chunk.Census()
 	if err := p.dead.check(expected); err != nil {
@@ -205,7 +205,7 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 		chunk.Failed(false)
 		return from, p.smaller(batch.Entries, err)
 	}
-	report.Took.Apply = watch.lap()
+	report.Took.Apply = watch.lap(PhaseApply)
 	p.progressed()
 	crash.At("before_checkpoint")
 	bounded, cancel := context.WithTimeout(ctx, p.options.Timeout)
@@ -218,7 +218,7 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	}
 	p.larger()
 	crash.At("after_checkpoint")
-	report.Took.Checkpoint = watch.lap()
+	report.Took.Checkpoint = watch.lap(PhaseCheckpoint)
 	report.At = watch.since
 	defer func() { p.observe(report) }()
 
@@ -238,7 +238,7 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	if err := p.trim(bounded, checkpoint); err != nil {
 		return checkpoint, err
 	}
-	report.Took.Trim = watch.lap()
+	report.Took.Trim = watch.lap(PhaseTrim)
 	crash.At("after_trim")
 	return checkpoint, nil
 }

@@ -103,6 +103,7 @@ type station struct {
 	// give a connection back. He is taken to live as long as anyone settles anything.
 	handed, laid atomic.Int64 // chunks of this session that were taken in hand, and laid down
 	worked       *moment      // when a transaction of any source was last settled
+	spans        *timeline
 	log          *slog.Logger
 
 	mu       sync.Mutex
@@ -114,7 +115,7 @@ type station struct {
 }
 
 func newStation(worked *moment, log *slog.Logger) *station {
-	s := &station{worked: worked, log: log, state: Starting, since: time.Now(), restarts: make(map[string]int64)}
+	s := &station{worked: worked, spans: newTimeline(), log: log, state: Starting, since: time.Now(), restarts: make(map[string]int64)}
 	s.turned()
 	return s
 }

@@ -56,9 +56,11 @@ type Applier struct {
 	// long chunk of one leaves something for the others.
 	More chan struct{}
 
-	// Committed is told of each transaction that is committed, Conflicts of profiles that are folded anew
-	// because their marks had moved. Several goroutines call them; they must not wait.
+	// Committed is told of each transaction that is committed, Took how long each of so many of a pass took, on
+	// average, and Conflicts of profiles that are folded anew because their marks had moved. Several goroutines
+	// call them; they must not wait.
 	Committed func(Tally)
+	Took      func(each time.Duration, transactions int)
 	Conflicts func(profiles int)
 
 	streak streak     // of refusals, in this attempt
@@ -177,6 +179,7 @@ func (c *Chunk) work(ctx context.Context, how grouping, take func() []run, refus
 		waiting  []unit // for their answers
 		profiles int    // that are waiting
 	)
+	since := time.Now() // when the server could begin with the first of them
 	settle := func(n int) error {
 		for range n {
 			refusal, err := pipe.receive()
@@ -184,6 +187,8 @@ func (c *Chunk) work(ctx context.Context, how grouping, take func() []run, refus
 				return err
 			}
 			first := waiting[0]
+			began := since
+			since = time.Now()
 			waiting = waiting[1:]
 			profiles -= len(first.runs)
 			if refusal != nil {
@@ -194,6 +199,8 @@ func (c *Chunk) work(ctx context.Context, how grouping, take func() []run, refus
 				continue
 			}
 			c.mark(first.runs, committed)
+			transactions := max(1, len(first.each))
+			c.applier.Took(since.Sub(began)/time.Duration(transactions), transactions)
 			c.settled(first.Tally)
 		}
 		return nil
@@ -214,6 +221,9 @@ func (c *Chunk) work(ctx context.Context, how grouping, take func() []run, refus
 				}
 			}
 			c.mark(next.runs, sentOff)
+			if len(waiting) == 0 {
+				since = time.Now()
+			}
 			if err := pipe.send(next.batch); err != nil {
 				return err
 			}
