@@ -33,7 +33,10 @@ func Marks(ctx context.Context, pool *pgxpool.Pool, from Checkpoint, profileIDs 
 	return marks, nil
 }
 
-// A row at least, unless there is no such checkpoint.
+// A row at least, unless there is no such checkpoint. OFFSET 0 as in moveCheckpoint.
 const readMarks = `SELECT m.child_profile_id, m.position_ms, m.position_seq FROM aggregator.checkpoint c
-LEFT JOIN aggregator.mark m ON m.source = $1 AND m.child_profile_id = ANY($3)
+LEFT JOIN LATERAL unnest($3::bigint[]) w (id) ON true
+LEFT JOIN LATERAL (
+    SELECT * FROM aggregator.mark m WHERE m.source = $1 AND m.child_profile_id = w.id
+    OFFSET 0) m ON true
 WHERE c.source = $1 AND c.epoch = $2`
