@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"log/slog"
 	"regexp"
 	"strings"
 	"testing"
@@ -29,7 +30,8 @@ func TestPlansDoNotDependOnSize(t *testing.T) {
 	const (
 		analyzed = `VACUUM ANALYZE`
 		// What ANALYZE leaves when it comes while all rows there are of transactions in progress.
-		empty = `UPDATE pg_class SET reltuples = 0, relpages = 1000 WHERE oid = 'aggregator.mark'::regclass`
+		empty = `UPDATE pg_class SET reltuples = 0, relpages = 1000 WHERE oid IN ('aggregator.mark'::regclass,
+			'child_profile'::regclass, 'book'::regclass, 'book_topic'::regclass, 'book_mbti'::regclass)`
 	)
 	want := plans(t, 1_000_000, analyzed)
 	for name, plan := range want {
@@ -41,7 +43,7 @@ func TestPlansDoNotDependOnSize(t *testing.T) {
 			"analyzed": analyzed, "never analyzed": "", "believed to be empty": empty,
 		} {
 			got := plans(t, profiles, before)
-			for _, name := range []string{"marks", "checkpoint"} {
+			for _, name := range []string{"marks", "checkpoint", "profiles", "books"} {
 				assert.Equal(t, want[name], got[name], "%s of %d profiles, %s", name, profiles, about)
 			}
 		}
@@ -69,6 +71,7 @@ func plans(t *testing.T, profiles int, before string) map[string]string {
 		`INSERT INTO topic_score SELECT i, 1 + i % 25, 1 FROM generate_series(1, $1::int) i`,
 		`INSERT INTO cumulative_mbti_score (child_profile_id) SELECT i FROM generate_series(1, $1::int) i`,
 		`INSERT INTO aggregator.mark SELECT i, 's', 1, 0, 0 FROM generate_series(1, $1::int) i`,
+		`INSERT INTO book (id, title) SELECT i, 'b' FROM generate_series(1, $1::int) i`,
 		`DELETE FROM aggregator.mark WHERE child_profile_id BETWEEN 5 AND 7`,
 	} {
 		args := []any{profiles}
@@ -125,6 +128,16 @@ func plans(t *testing.T, profiles int, before string) map[string]string {
 	_, err = ledger.Marks(ctx, pool, checkpoint, []int64{1, 2, 3})
 	require.NoError(t, err)
 	found["marks"] = shape(said)
+
+	catalogue := scores.NewCatalogue(pool, slog.New(slog.DiscardHandler), scores.CatalogueOptions{Books: 1, Profiles: 1, TTL: 1})
+	said = nil
+	_, err = catalogue.Profiles(ctx, []int64{1, 2, 3})
+	require.NoError(t, err)
+	found["profiles"] = shape(said)
+	said = nil
+	_, err = catalogue.Books(ctx, []int64{1, 2, 3})
+	require.NoError(t, err)
+	found["books"] = shape(said)
 
 	said = nil
 	settlement := ledger.Settlement{
