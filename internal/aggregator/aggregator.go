@@ -251,7 +251,6 @@ type partition struct {
 
 	seen  events.Seen  // of the stream, in this session
 	limit atomic.Int64 // entries that a chunk may have after a time-out; 0: as many as the options say
-
 }
 
 func (a *Aggregator) partition(i int) *partition {
