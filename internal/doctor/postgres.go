@@ -270,8 +270,8 @@ func (r *report) indexes(ctx context.Context, pool *pgxpool.Pool) {
 		}
 		if !unique[sorted(strings.Split(key.columns, ", "))] {
 			fine = false
-			r.add("indexes", Problem, fmt.Sprintf("%s has no unique key on (%s): no score can be written", key.table, key.columns),
-				fmt.Sprintf("CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s)", key.table, key.columns))
+			what := fmt.Sprintf("%s has no unique key on (%s): no score can be written", key.table, key.columns)
+			r.adviseIndex(ctx, pool, Problem, what, postgres.IndexOn(key.table, key.columns, true))
 		}
 	}
 	for _, lookup := range lookups {
@@ -282,8 +282,8 @@ func (r *report) indexes(ctx context.Context, pool *pgxpool.Pool) {
 		}
 		if !first[lookup.column] {
 			fine = false
-			r.add("indexes", Warning, fmt.Sprintf("%s has no index that begins with %s: each look-up reads all of it", lookup.table, lookup.column),
-				fmt.Sprintf("CREATE INDEX CONCURRENTLY ON %s (%s)", lookup.table, lookup.column))
+			what := fmt.Sprintf("%s has no index that begins with %s: each look-up reads all of it", lookup.table, lookup.column)
+			r.adviseIndex(ctx, pool, Warning, what, postgres.IndexOn(lookup.table, lookup.column, false))
 		}
 	}
 	for _, i := range postgres.Indexes {
@@ -300,6 +300,17 @@ func (r *report) indexes(ctx context.Context, pool *pgxpool.Pool) {
 	if fine {
 		r.ok("indexes", "all that are needed are there")
 	}
+}
+
+// adviseIndex adds a finding about an index that is missing, with the statements that make it, also
+// on a table with partitions.
+func (r *report) adviseIndex(ctx context.Context, pool *pgxpool.Pool, verdict Verdict, what string, index postgres.Index) {
+	statements, err := index.Advice(ctx, pool)
+	if err != nil {
+		r.notSeen("indexes", err)
+		return
+	}
+	r.add("indexes", verdict, what, strings.Join(statements, "; "))
 }
 
 // search looks whether books can be found by a part of their text without reading all.

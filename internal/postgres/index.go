@@ -19,13 +19,20 @@ var ErrIndex = errors.New("an index is missing")
 // may belong to a role that we cannot act as, which then has to build it.
 type Index struct {
 	name, table, definition string
+	unique                  bool
 	Why                     string // what is not possible without
+}
+
+// IndexOn is an index on columns of a table, separated by commas; unique: a key.
+func IndexOn(table, columns string, unique bool) Index {
+	name := table + "_" + strings.ReplaceAll(columns, ", ", "_") + "_idx"
+	return Index{name: name, table: table, definition: "(" + columns + ")", unique: unique}
 }
 
 // DeletedHistory finds the rows of history that the application has deleted, by when.
 // Rows that are not deleted have no entry.
 var DeletedHistory = Index{
-	"child_personality_history_deleted", "child_personality_history", "(deleted_at, child_profile_id, id) WHERE is_deleted",
+	"child_personality_history_deleted", "child_personality_history", "(deleted_at, child_profile_id, id) WHERE is_deleted", false,
 	"deleted rows of child_personality_history cannot be found: aggregator purge does not work",
 }
 
@@ -34,14 +41,21 @@ var Indexes = []Index{DeletedHistory}
 
 // Create is the statement that makes the index on a table without partitions.
 func (i Index) Create() string {
-	return fmt.Sprintf("CREATE INDEX CONCURRENTLY %s ON %s %s", i.name, i.table, i.definition)
+	return fmt.Sprintf("CREATE %s CONCURRENTLY %s ON %s %s", i.kind(), i.name, i.table, i.definition)
+}
+
+func (i Index) kind() string {
+	if i.unique {
+		return "UNIQUE INDEX"
+	}
+	return "INDEX"
 }
 
 // Advice is what the owner of the table is to run, statement by statement; empty if the index is
 // there and whole.
 func (i Index) Advice(ctx context.Context, pool *pgxpool.Pool) ([]string, error) {
 	var statements []string
-	err := pool.QueryRow(ctx, makeIndex, i.table, i.name, i.definition).Scan(&statements)
+	err := pool.QueryRow(ctx, makeIndex, i.table, i.name, i.definition, i.kind()).Scan(&statements)
 	if err != nil {
 		return nil, fmt.Errorf("looking for the index %s: %w", i.name, err)
 	}
@@ -64,7 +78,7 @@ func (i Index) Check(ctx context.Context, pool *pgxpool.Pool) error {
 // makeIndex is what is left to do for an index: on a table, or on each of its partitions, for on a
 // partitioned table PostgreSQL builds none CONCURRENTLY. One that was left half built goes.
 //
-// in: $1 the table, $2 the name of the index, $3 its definition
+// in: $1 the table, $2 the name of the index, $3 its definition, $4 INDEX or UNIQUE INDEX
 // out: the statements, in their order
 const makeIndex = `
 WITH tree AS (
@@ -86,12 +100,12 @@ WITH tree AS (
             OR pg_partition_root(i.indexrelid) = top.index)
         ORDER BY 3 DESC LIMIT 1) x ON true
 ), steps AS (
-    SELECT 1 AS step, level, index, format('CREATE INDEX %I ON ONLY %I.%I %s', name, nspname, relname, $3::text) AS statement
+    SELECT 1 AS step, level, index, format('CREATE %s %I ON ONLY %I.%I %s', $4::text, name, nspname, relname, $3::text) AS statement
     FROM found WHERE NOT isleaf AND valid IS NULL
     UNION ALL
     SELECT 2, level, index, 'DROP INDEX CONCURRENTLY ' || index FROM found WHERE isleaf AND NOT valid
     UNION ALL
-    SELECT 3, level, index, format('CREATE INDEX CONCURRENTLY %I ON %I.%I %s', name, nspname, relname, $3) FROM found WHERE isleaf AND valid IS NOT TRUE
+    SELECT 3, level, index, format('CREATE %s CONCURRENTLY %I ON %I.%I %s', $4, name, nspname, relname, $3) FROM found WHERE isleaf AND valid IS NOT TRUE
     UNION ALL
     SELECT 4, -f.level, f.index, format('ALTER INDEX %s ATTACH PARTITION %s', p.index, f.index)
     FROM found f JOIN found p ON p.relid = f.parentrelid WHERE f.attached IS NOT TRUE
@@ -153,7 +167,7 @@ FROM pg_class c WHERE c.oid = to_regclass($1) OR c.oid IN (SELECT relid FROM pg_
 		return err
 	}
 	var statements string
-	err = conn.QueryRowContext(ctx, `SELECT array_to_string(s, E'\n') FROM (`+makeIndex+`) AS made (s)`, i.table, i.name, i.definition).Scan(&statements)
+	err = conn.QueryRowContext(ctx, `SELECT array_to_string(s, E'\n') FROM (`+makeIndex+`) AS made (s)`, i.table, i.name, i.definition, i.kind()).Scan(&statements)
 	if err != nil {
 		return err
 	}
