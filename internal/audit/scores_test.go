@@ -66,7 +66,9 @@ func TestScores(t *testing.T) {
 		"all rows":         {`DELETE FROM child_personality_history WHERE child_profile_id = 2`, 3, 1, []string{"events are applied to it, and it has no row of history of the kind FEEDBACK"}, true},
 		"all but a diagnosis": {
 			`DELETE FROM child_personality_history WHERE child_profile_id = 2 AND id > 1; UPDATE child_personality_history SET history_created_type = 'DIAGNOSIS' WHERE child_profile_id = 2`,
-			3, 1, []string{"events are applied to it, and it has no row of history of the kind FEEDBACK"}, false,
+			3, 1,
+			[]string{"events are applied to it, and it has no row of history of the kind FEEDBACK"},
+			false,
 		},
 		"deleted softly":  {`UPDATE child_personality_history SET is_deleted = true, deleted_at = now()`, 3, 0, nil, false},
 		"a new diagnosis": {`INSERT INTO child_personality_history (id, child_profile_id, history_created_type) VALUES (4, 2, 'DIAGNOSIS')`, 2, 0, nil, false},
