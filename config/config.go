@@ -10,7 +10,7 @@ import (
 )
 
 // ErrInvalid is in every error about a setting, an unknown setting or the file.
-var ErrInvalid = errors.New("wrong configuration")
+var ErrInvalid = errors.New("invalid configuration")
 
 // Config is what Load returns: every setting, within its limits.
 type Config struct {

@@ -68,7 +68,7 @@ func (c Config) checkRedisURL() error {
 	query := u.Query()
 	for _, name := range replicaParameters {
 		if query.Has(name) {
-			return wrong(name + ": events are read from the master alone, for a replica may be behind")
+			return wrong(name + ": events are read from the master alone, for a replica may lag")
 		}
 	}
 	switch {

@@ -46,11 +46,11 @@ var settings = []setting{
 		value: func(c *Config) value { return choice{&c.Redis.Mode, redisModes} },
 	}, {
 		Key: "redis.tls_ca_file", Example: "/etc/aggregator/redis-ca.pem",
-		Doc:   "The certificates, in PEM form, of whom to trust about the server's own, with a rediss:// URL. If not set, whom the system trusts.",
+		Doc:   "The CA certificates, in PEM form, that the server's certificate is verified with, for a rediss:// URL. If not set, those of the system.",
 		value: func(c *Config) value { return fileName{&c.Redis.TLSCAFile} },
 	}, {
 		Key: "redis.tls_cert_file", Example: "/etc/aggregator/redis-client.pem",
-		Doc:   "The certificate that we show to the server, in PEM form, with its key in redis.tls_key_file.",
+		Doc:   "The client certificate that is shown to the server, in PEM form, with its key in redis.tls_key_file.",
 		value: func(c *Config) value { return fileName{&c.Redis.TLSCertFile} },
 	}, {
 		Key: "redis.tls_key_file", Example: "/etc/aggregator/redis-client.key",
@@ -58,7 +58,7 @@ var settings = []setting{
 		value: func(c *Config) value { return fileName{&c.Redis.TLSKeyFile} },
 	}, {
 		Key: "redis.tls_server_name", Example: "redis.example.com",
-		Doc:   "The name that the certificates of all servers must have, if it is not the host by which we reach each.",
+		Doc:   "The name that the certificates of all servers must have, if it is not the host by which each is reached.",
 		value: func(c *Config) value { return hostName{&c.Redis.TLSServerName} },
 	}, {
 		Key: "postgres.url", Example: "postgres://aggregator@127.0.0.1:5432/app", Fallback: "DATABASE_URL", Secret: "postgres-url",
@@ -70,7 +70,7 @@ var settings = []setting{
 		value: func(c *Config) value { return fileName{&c.Postgres.URLFile} },
 	}, {
 		Key: "postgres.pooler", Default: "none",
-		Doc:   "What stands before PostgreSQL: nothing (none), or a pooler in transaction mode such as PgBouncer (transaction). Behind one the session's settings are those of the role, and a change of a book is noticed after cache.ttl only.",
+		Doc:   "What stands before PostgreSQL: nothing (none), or a pooler in transaction mode such as PgBouncer (transaction). With a pooler, sessions have the settings of the role, and a change of a book is noticed only after cache.ttl.",
 		value: func(c *Config) value { return choice{&c.Postgres.Pooler, []string{"none", "transaction"}} },
 	}, {
 		Key: "source.kind", Default: "stream",
@@ -98,11 +98,11 @@ var settings = []setting{
 		value: func(c *Config) value { return choice{&c.Events.Coalesce, []string{"none", "last"}} },
 	}, {
 		Key: "chunk.max_events", Default: "1000000",
-		Doc:   "How many events are read and applied at a time, at most. A chunk takes what is there: little and at once when it is quiet; from a backlog much, for fewer transactions. A million needs 50 MB of memory.",
+		Doc:   "The most events that are read and applied at a time. A chunk takes the events that are there: few and at once when it is quiet; many from a backlog, for fewer transactions. A million events need 50 MB of memory.",
 		value: func(c *Config) value { return integer{&c.Chunk.MaxEvents, 1, million} },
 	}, {
 		Key: "chunk.max_wait", Default: "10ms",
-		Doc:   "How long a chunk waits for more events, from when the one before was applied. An event that comes to a quiet source does not wait.",
+		Doc:   "How long a chunk waits for more events, counted from when the previous chunk was applied. An event that comes to a quiet source does not wait.",
 		value: func(c *Config) value { return duration{&c.Chunk.MaxWait, 0, time.Minute} },
 	}, {
 		Key: "apply.workers", Default: "4",
@@ -114,23 +114,23 @@ var settings = []setting{
 		value: func(c *Config) value { return groupSize{&c.Apply.ProfilesPerTransaction} },
 	}, {
 		Key: "dead.max_share", Default: "0.5",
-		Doc:   "What part of the latest entries of a source may be dead letters. With more it stops, before it writes them: that is a wrong deployment, not bad data. 1 is never.",
+		Doc:   "The share of the latest entries of a source that may be dead letters. With more the source halts before it writes them: that is most likely a misconfiguration, not bad data. 1 disables this.",
 		value: func(c *Config) value { return share{&c.Dead.MaxShare} },
 	}, {
 		Key: "dead.window", Default: "10000",
-		Doc:   "How many of the latest entries that part is counted over. Until there are so many, nothing stops.",
+		Doc:   "Over how many of the latest entries dead.max_share is counted. Until there are that many, nothing halts.",
 		value: func(c *Config) value { return integer{&c.Dead.Window, 1, 10 * million} },
 	}, {
 		Key: "dead.retry_unknown_for", Default: "10m",
-		Doc:   "How long a dead letter on an unknown profile or book is applied by itself once they are there, for the application may commit after it has pushed. 0s is not at all.",
+		Doc:   "How long a dead letter of an unknown profile or book is retried automatically once they exist: the application may commit after it has pushed. 0s disables this.",
 		value: func(c *Config) value { return duration{&c.Dead.RetryUnknownFor, 0, noLimit} },
 	}, {
 		Key: "dead.retry_every", Default: "30s",
-		Doc:   "How often run looks for such profiles and books.",
+		Doc:   "How often run looks whether such profiles and books exist now.",
 		value: func(c *Config) value { return duration{&c.Dead.RetryEvery, time.Second, time.Hour} },
 	}, {
 		Key: "trim.retain", Default: "0s",
-		Doc:   "How long applied events stay in Redis, so that a PostgreSQL restored from a backup can read them again. 0s is not at all.",
+		Doc:   "How long processed entries stay in Redis, so that they can be read again after PostgreSQL was restored from a backup. 0s removes them at once.",
 		value: func(c *Config) value { return duration{&c.Trim.Retain, 0, noLimit} },
 	}, {
 		Key: "cache.books", Default: "100000",
@@ -150,43 +150,43 @@ var settings = []setting{
 		value: func(c *Config) value { return duration{&c.Purge.OlderThan, 0, noLimit} },
 	}, {
 		Key: "retention.all_days", Default: "0",
-		Doc:   "For how many days every row of history is kept. Then a purge leaves only the last of each day, by UTC, but every diagnosis. 0 is for ever.",
+		Doc:   "For how many days every row of history is kept. After that a purge leaves only the last row of each UTC day, and every diagnosis. 0 keeps all rows forever.",
 		value: func(c *Config) value { return integer{&c.Retention.AllDays, 0, 36500} },
 	}, {
 		Key: "retention.daily_days", Default: "365",
-		Doc:   "Until how old, in days, the last row of each day is kept, if retention.all_days is not 0. Then a purge leaves only the last of each month.",
+		Doc:   "Up to what age, in days, the last row of each day is kept, if retention.all_days is not 0. After that a purge leaves only the last row of each month.",
 		value: func(c *Config) value { return integer{&c.Retention.DailyDays, 1, 36500} },
 	}, {
 		Key: "shutdown.grace", Default: "30s",
-		Doc:   "How long the chunk in hand may take after SIGTERM. What is not done by then is done after the next start.",
+		Doc:   "How long the chunk in flight may take after SIGTERM. What is not processed by then is processed after the next start.",
 		value: func(c *Config) value { return duration{&c.Shutdown.Grace, 0, time.Hour} },
 	}, {
 		Key: "lease.ttl", Default: "5s",
-		Doc:   "How long run holds a source to itself unless it renews, so that a second instance stands by and takes over when the first is gone. 0s is without; it is exact either way.",
+		Doc:   "How long the lease of a source lasts unless run renews it: a second instance stands by, and takes over when the first is gone. 0s disables leases; exactness does not depend on them.",
 		value: func(c *Config) value { return duration{&c.Lease.TTL, 0, ledger.LongestLease} },
 	}, {
 		Key: "schedule.drain", Example: `"30 2 * * *"`, Emptiable: true,
-		Doc:   "When run drains, as a cron expression: minute, hour, day, month, weekday. Empty is all the time, as events come.",
+		Doc:   "When run drains, as a cron expression: minute, hour, day, month, weekday. If empty, run drains continuously, as events come.",
 		value: func(c *Config) value { return cronExpression{&c.Schedule.Drain} },
 	}, {
 		Key: "schedule.purge", Example: `"0 3 * * *"`, Emptiable: true,
-		Doc:   "When run does what aggregator purge does, for which its role needs to be given aggregator_purge. Empty is never.",
+		Doc:   "When run does what aggregator purge does, for which its role must be granted aggregator_purge. If empty, never.",
 		value: func(c *Config) value { return cronExpression{&c.Schedule.Purge} },
 	}, {
 		Key: "schedule.search_text", Example: `"0 4 * * *"`, Emptiable: true,
-		Doc:   "When run does what aggregator search-text does. Empty is never.",
+		Doc:   "When run does what aggregator search-text does. If empty, never.",
 		value: func(c *Config) value { return cronExpression{&c.Schedule.SearchText} },
 	}, {
 		Key: "schedule.time_zone", Default: "UTC",
-		Doc:   "The time zone of the schedules, such as Europe/Berlin; Local is that of the machine. CRON_TZ=Europe/Berlin before an expression is for it alone.",
+		Doc:   "The time zone of the schedules, such as Europe/Berlin; Local is that of the machine. CRON_TZ=Europe/Berlin before an expression applies to that expression alone.",
 		value: func(c *Config) value { return timeZone{&c.Schedule.TimeZone} },
 	}, {
 		Key: "runs.keep", Default: "1000",
-		Doc:   "How many runs of each kind aggregator runs remembers.",
+		Doc:   "How many runs of each kind are kept for aggregator runs.",
 		value: func(c *Config) value { return integer{&c.Runs.Keep, 1, 100_000} },
 	}, {
 		Key: "http.addr", Default: "127.0.0.1:9464", Emptiable: true,
-		Doc:   "Where run answers /healthz, /readyz, /version and /metrics; empty is nowhere. It asks nobody for a password: let no one but your own monitoring reach it.",
+		Doc:   "Where run answers /healthz, /readyz, /version and /metrics; empty disables it. There is no authentication: let only your monitoring reach it.",
 		value: func(c *Config) value { return listenAddr{&c.HTTP.Addr} },
 	}, {
 		Key: "http.pprof", Default: "false",
@@ -194,7 +194,7 @@ var settings = []setting{
 		value: func(c *Config) value { return boolean{&c.HTTP.Pprof} },
 	}, {
 		Key: "log.level", Default: "info",
-		Doc:   "The least important messages that are logged.",
+		Doc:   "The lowest level of messages that are logged.",
 		value: func(c *Config) value { return choice{&c.Log.Level, []string{"debug", "info", "warn", "error"}} },
 	}, {
 		Key: "log.format", Default: "auto",

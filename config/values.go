@@ -185,7 +185,7 @@ func (v keyName) Set(text string) error {
 		return errors.New("want a key without control characters")
 	}
 	if putAside.MatchString(text) {
-		return errors.New("want a key that does not end with @ and a number, which is what dead letters of before a reset go by")
+		return errors.New("want a key that does not end with @ and a number: such names are for dead letters that a reset archived")
 	}
 	*v.p = text
 	return nil
