@@ -226,13 +226,13 @@ func TestBooksAreAudited(t *testing.T) {
 	}
 	assert.Empty(t, audit())
 	spoil(-2)
-	assert.Contains(t, audit(), "level=ERROR msg=\"the books do not balance: 2 lost")
+	assert.Contains(t, audit(), "level=ERROR msg=\"reconciliation failed: 2 lost")
 	assert.Empty(t, audit())
 	assert.Contains(t, b.scrape(t), `aggregator_ledger_difference_events{source="likes:{0}"} -2`)
 	spoil(-3)
 	assert.Contains(t, audit(), "difference=-3")
 	spoil(0)
-	assert.Contains(t, audit(), "the books balance again")
+	assert.Contains(t, audit(), "reconciled again")
 
 	// Who stands by leaves it to who works.
 	spoil(-1)

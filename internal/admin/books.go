@@ -65,7 +65,7 @@ func (b *books) audit(ctx context.Context, s *Server) {
 		case errors.Is(err, ledger.ErrNoCheckpoint):
 			continue
 		case err != nil:
-			s.Log.Warn("could not audit the books", "source", name, "error", err)
+			s.Log.Warn("could not reconcile the source", "source", name, "error", err)
 			continue
 		}
 		now[name] = balance
@@ -74,9 +74,9 @@ func (b *books) audit(ctx context.Context, s *Server) {
 		switch {
 		case same, balance.Even() && !known:
 		case balance.Even():
-			s.Log.Info("the books balance again", "source", name)
+			s.Log.Info("reconciled again", "source", name)
 		default:
-			s.Log.Error("the books do not balance: "+balance.Complaint(), "source", name,
+			s.Log.Error("reconciliation failed: "+balance.Complaint(), "source", name,
 				"difference", balance.Difference(), "vanished", balance.Vanished())
 		}
 	}

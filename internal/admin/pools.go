@@ -14,14 +14,14 @@ type pools struct {
 
 var (
 	pgConns = describe("pgxpool_connections", "Connections of the service to PostgreSQL, by what they do.", "state")
-	pgMax   = describe("pgxpool_max_connections", "How many there may be.")
+	pgMax   = describe("pgxpool_max_connections", "Connections of the service to PostgreSQL that may be open at most.")
 	pgNew   = describe("pgxpool_new_connections_total", "Connections to PostgreSQL that were opened.")
 	pgWaits = describe("pgxpool_waits_total", "Times that all connections to PostgreSQL were busy, or none was open.")
-	pgWait  = describe("pgxpool_wait_seconds_total", "Time that was spent waiting for one then.")
+	pgWait  = describe("pgxpool_wait_seconds_total", "Total time spent waiting for a connection to PostgreSQL.")
 
 	redisConns    = describe("redis_pool_connections", "Connections of the service to Redis, by what they do.", "state")
 	redisRequests = describe("redis_pool_requests_total", "Requests for a connection to Redis: hit if one was free, miss if one had to be opened.", "result")
-	redisTimeouts = describe("redis_pool_timeouts_total", "Requests for a connection to Redis that were given up, for all were busy.")
+	redisTimeouts = describe("redis_pool_timeouts_total", "Requests for a connection to Redis that timed out because all were busy.")
 	redisStale    = describe("redis_pool_stale_connections_total", "Connections to Redis that were found broken.")
 )
 
