@@ -47,7 +47,7 @@ func (s *service) serveAdmin(ctx context.Context, listener net.Listener) (stop f
 	go func() {
 		defer close(ended)
 		if err := server.Serve(ctx, listener); err != nil {
-			s.log.Error("health checks and metrics are not answered any more", "error", err)
+			s.log.Error("health checks and metrics are no longer answered", "error", err)
 		}
 	}()
 	return func() {

@@ -13,7 +13,7 @@ import (
 func newCheckpoint(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "checkpoint",
-		Short: "Show up to where each source is settled, or forget it",
+		Short: "Show up to which position each source is processed, or reset it",
 		Example: `  aggregator checkpoint show
   aggregator checkpoint reset`,
 	}
@@ -35,7 +35,7 @@ func newCheckpointShow(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show",
 		Short: "List the checkpoints",
-		Long:  `Lists for each source the position up to which every entry is settled. It changes nothing.`,
+		Long:  `Lists for each source the position up to which every entry is processed. It changes nothing.`,
 		Example: `  aggregator checkpoint show
   aggregator checkpoint show -o json`,
 	}
@@ -58,7 +58,7 @@ func newCheckpointShow(a *app) *cobra.Command {
 			return writeJSON(a.stdout, map[string]any{"checkpoints": states})
 		}
 		w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "SOURCE\tPOSITION\tPUSHED AT\tSETTLED\tUPDATED AT")
+		fmt.Fprintln(w, "SOURCE\tPOSITION\tPUSHED AT\tPROCESSED\tUPDATED AT")
 		for _, s := range states {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", s.Source, s.Position, s.Pushed.Format(time.RFC3339), grouped(s.Settled), s.Updated.Format(time.RFC3339))
 		}

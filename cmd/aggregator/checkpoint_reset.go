@@ -21,25 +21,25 @@ func newCheckpointReset(a *app) *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "reset",
-		Short: "Forget up to where the source is settled, and count all that is in Redis from the begin",
-		Long: `Forgets up to where the source of the settings, with all its partitions, is settled: the
-checkpoint, the marks of all profiles, the bookmark in Redis. Whatever is in Redis then is
-read from the begin and counted. It is for a stream that was made anew, and whose ids are
-those of another, or for scores that were put back by hand.
+		Short: "Reset the checkpoint, so that every entry still in Redis counts again",
+		Long: `Resets the source of the settings, with all its partitions: the checkpoint, the marks of all
+profiles, and the bookmark in Redis. All entries in Redis are then read from the beginning and
+counted. Use it for a stream that was recreated, so that its ids are those of another one, or
+after scores were restored by hand.
 
-THE DANGER: entries that are still in Redis (trim.retain, other consumer groups) and were
-counted before are counted a second time. Without --yes it changes nothing, says how many
-these are, and exits with 64.
+WARNING: entries that are still in Redis (trim.retain, other consumer groups) and were counted
+before are counted a second time. Without --yes it changes nothing, says how many these are,
+and exits with 64.
 
 Stop the service first. While it holds the source, or a drain is running, the command exits
-with 75. Dead letters of before are listed under another source, such as
-book-like-events@1, and are retried and dropped as ever; those whose entries will be read
-again are dropped. What it does happens as a whole or not at all, also with kill -9.`,
+with 75. Earlier dead letters are archived: they are listed under another source, such as
+book-like-events@1, and can be retried and dropped as usual. Those whose entries will be read
+again are dropped. The reset is atomic, also with kill -9.`,
 		Example: `  aggregator checkpoint reset
   aggregator checkpoint reset --yes
   aggregator checkpoint reset --yes -o json`,
 	}
-	cmd.Flags().BoolVar(&yes, "yes", false, "do it")
+	cmd.Flags().BoolVar(&yes, "yes", false, "confirm the reset")
 	out := addOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
 		to, err := a.connect(cmd.Context(), 3, 2)
@@ -83,7 +83,7 @@ func refuseReset(ctx context.Context, to *servers) error {
 	if len(names) > 3 {
 		names = []string{names[0], "...", names[len(names)-1]}
 	}
-	return usageError("this would forget up to where %s is settled: all %s entries in Redis would be counted from the begin, %s of them a second time if they were counted before; say --yes if it is meant",
+	return usageError("this would reset %s: all %s entries in Redis would be counted from the beginning, %s of them a second time if they were counted before; pass --yes to confirm",
 		strings.Join(names, ", "), grouped(total.Held), grouped(total.Again))
 }
 
@@ -106,7 +106,7 @@ func (a *app) reset(ctx context.Context, to *servers) (report []resetLine, err e
 	case errors.As(err, &held):
 		err = tag(errElsewhere, fmt.Errorf("%w; stop the service first", err))
 	case errors.As(err, &refused) && (refused.Code == "55P03" || refused.Code == "40P01"): // a lock was not to be had
-		err = tag(errElsewhere, fmt.Errorf("somebody is at work: %w; nothing was changed", err))
+		err = tag(errElsewhere, fmt.Errorf("another session is at work: %w; nothing was changed", err))
 	}
 	return report, err
 }
@@ -172,11 +172,11 @@ type resetLine struct {
 }
 
 func (l resetLine) print(w io.Writer) error {
-	_, err := fmt.Fprintf(w, `reset %s, which was settled up to %s
+	_, err := fmt.Fprintf(w, `reset %s, which was processed up to %s
   in Redis, to be counted      %12s
   of these a second time       %12s
-  dead letters put aside       %12s, as %s
-  of these dropped             %12s, for their entries are read again
+  dead letters archived        %12s, as %s
+  of these dropped             %12s, because their entries are read again
 `, l.Source, l.Was, grouped(l.Held), grouped(l.Again), grouped(l.Letters), l.Aside, grouped(l.Dropped))
 	return err
 }

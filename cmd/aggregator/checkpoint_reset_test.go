@@ -68,8 +68,8 @@ func TestResetOfAStreamMadeAnew(t *testing.T) {
 	}
 
 	before := s.program("checkpoint", "show").stdout
-	s.program("checkpoint", "reset").requireFailure(t, exitUsage, "this would forget up to where book-like-events is settled: "+
-		"all 4 entries in Redis would be counted from the begin, 4 of them a second time if they were counted before; say --yes if it is meant")
+	s.program("checkpoint", "reset").requireFailure(t, exitUsage, "this would reset book-like-events: "+
+		"all 4 entries in Redis would be counted from the beginning, 4 of them a second time if they were counted before; pass --yes to confirm")
 	require.Equal(t, before, s.program("checkpoint", "show").stdout)
 	require.EqualValues(t, 4, s.number(scoreOfBori))
 
@@ -78,10 +78,10 @@ func TestResetOfAStreamMadeAnew(t *testing.T) {
 		Source: "book-like-events", Was: done.Was, Epoch: 1, Held: 4, Again: 4, Letters: 2, Aside: "book-like-events@1",
 	}, done)
 	require.Regexp(t, `(?m)^book-like-events +0-0 `, s.program("checkpoint", "show").stdout)
-	s.requireBalanced("0 applied + 0 dead letters = 0 settled + 0 in hand; 4 added = 0 read + 4 left")
+	s.requireBalanced("0 applied + 0 dead letters = 0 processed + 0 in flight; 4 added = 0 read + 4 left")
 	require.Zero(t, s.program("drain").code)
 	require.EqualValues(t, 6, s.number(scoreOfBori))
-	s.requireBalanced("3 applied + 1 dead letters = 4 settled + 0 in hand; 4 added = 4 read + 0 left")
+	s.requireBalanced("3 applied + 1 dead letter = 4 processed + 0 in flight; 4 added = 4 read + 0 left")
 
 	// What is pushed from now on is counted, too.
 	s.push("1:1:LIKE")
@@ -96,7 +96,7 @@ func TestResetOfAStreamMadeAnew(t *testing.T) {
 	require.JSONEq(t, `{"tried": 0, "applied": 0, "settled_before": 0, "still_dead": 0, "why": {}}`,
 		untimed(s.program("dead", "retry", "--reason", "unknown_profile", "-o", "json").stdout))
 	require.EqualValues(t, 4, s.number(`SELECT sum(score)::bigint FROM genre_score WHERE child_profile_id IN (2, 3)`))
-	s.requireBalanced("4 applied + 1 dead letters = 5 settled + 0 in hand")
+	s.requireBalanced("4 applied + 1 dead letter = 5 processed + 0 in flight")
 	require.Contains(t, s.program("dead", "list").stdout, "book-like-events@1  ")
 	require.Contains(t, s.program("runs", "--kind", "reset").stdout, "done")
 }
@@ -135,21 +135,21 @@ func TestResetOfWhatIsRetained(t *testing.T) {
 	require.NoError(t, s.redis.XDel(t.Context(), "book-like-events", ids[3]).Err()) // only its letter is left
 	s.exec(`UPDATE genre_score SET score = 0`)
 	s.exec(`INSERT INTO child_profile (id, name) VALUES (2, 'late'), (4, 'late')`)
-	s.program("checkpoint", "reset").requireFailure(t, exitUsage, "all 4 entries in Redis would be counted from the begin, 4 of them a second time")
+	s.program("checkpoint", "reset").requireFailure(t, exitUsage, "all 4 entries in Redis would be counted from the beginning, 4 of them a second time")
 	text := s.program("checkpoint", "reset", "--yes")
 	text.requireDone(t)
-	require.Regexp(t, `(?s)^reset book-like-events, which was settled up to `+ids[4]+`
+	require.Regexp(t, `(?s)^reset book-like-events, which was processed up to `+ids[4]+`
   in Redis, to be counted +4
   of these a second time +4
-  dead letters put aside +3, as book-like-events@1
-  of these dropped +2, for their entries are read again
+  dead letters archived +3, as book-like-events@1
+  of these dropped +2, because their entries are read again
 $`, text.stdout)
 	require.Zero(t, s.program("drain").code)
 	require.EqualValues(t, 4, s.number(scoreOfBori))
 	s.program("dead", "retry", "--all-unsettled") // junk stays
 	require.EqualValues(t, 2, s.number(`SELECT sum(score)::bigint FROM genre_score WHERE child_profile_id = 2`))
 	require.EqualValues(t, 2, s.number(`SELECT sum(score)::bigint FROM genre_score WHERE child_profile_id = 4`))
-	s.requireBalanced("3 applied + 1 dead letters = 4 settled + 0 in hand")
+	s.requireBalanced("3 applied + 1 dead letter = 4 processed + 0 in flight")
 
 	// Again and again: the letters of each epoch have a name of their own.
 	for _, epoch := range []int64{2, 4, 6} {
@@ -158,7 +158,7 @@ $`, text.stdout)
 		require.Equal(t, epoch+1, s.reset().Epoch, "twice in a row")
 		require.Zero(t, s.program("drain").code)
 		require.EqualValues(t, 4, s.number(scoreOfBori))
-		s.requireBalanced("3 applied + 1 dead letters = 4 settled")
+		s.requireBalanced("3 applied + 1 dead letter = 4 processed")
 	}
 }
 
@@ -187,10 +187,10 @@ func TestResetOfPartitions(t *testing.T) {
 	require.Zero(t, s.program("drain").code)
 	push()
 	s.program("checkpoint", "reset").requireFailure(t, exitUsage, "where BookLikeEventList:{0}:stream, ..., BookLikeEventList:{4}:stream is settled: "+
-		"all 20 entries in Redis would be counted from the begin, 10 of them a second time")
+		"all 20 entries in Redis would be counted from the beginning, 10 of them a second time")
 	s.program("checkpoint", "reset", "--yes").requireDone(t)
 	require.Contains(t, s.program("drain", "-o", "json").stdout, `"applied": 10`)
-	s.requireBalanced("2 applied + 2 dead letters = 4 settled")
+	s.requireBalanced("2 applied + 2 dead letters = 4 processed")
 	require.EqualValues(t, 10, s.number(`SELECT sum(applied)::bigint FROM aggregator.mark`))
 }
 
@@ -215,7 +215,7 @@ func TestResetIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	_, err = tx.Exec(t.Context(), `UPDATE aggregator.mark SET applied = applied`)
 	require.NoError(t, err)
-	s.program("checkpoint", "reset", "--yes").requireFailure(t, exitEventsLeft, "somebody is at work: resetting: ERROR: canceling statement due to lock timeout")
+	s.program("checkpoint", "reset", "--yes").requireFailure(t, exitEventsLeft, "another session is at work: resetting: ERROR: canceling statement due to lock timeout")
 	require.NoError(t, tx.Rollback(t.Context()))
 
 	require.Equal(t, before, s.program("checkpoint", "show").stdout)

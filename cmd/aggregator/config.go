@@ -20,9 +20,9 @@ func newConfig(a *app) *cobra.Command {
 func newConfigCheck(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
-		Short: "Say whether the settings are valid",
-		Long: `Says ok, or everything that is wrong with the settings, a line for each, and exits with 78.
-It connects to nothing.`,
+		Short: "Check whether the settings are valid",
+		Long: `Prints ok, or a line for each error in the settings, and then exits with 78. It connects to
+nothing.`,
 		Example: `  aggregator config check`,
 		RunE: a.configured(func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(a.stdout, "ok")
@@ -45,6 +45,6 @@ line of a file, a file that holds a URL, or the default.`,
 			return a.cfg.Print(a.stdout, origins)
 		}),
 	}
-	cmd.Flags().BoolVar(&origins, "show-origin", false, "say where each value comes from")
+	cmd.Flags().BoolVar(&origins, "show-origin", false, "show where each value comes from")
 	return cmd
 }

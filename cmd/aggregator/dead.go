@@ -15,9 +15,9 @@ import (
 func newDead(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dead",
-		Short: "See, retry or drop dead letters",
+		Short: "List, show, retry or drop dead letters",
 		Long: `Dead letters are the entries that could not be applied, kept in PostgreSQL with the reason.
-Settled ones, applied or dropped, stay for the record: the books count them.`,
+Those that are settled, applied or dropped, are kept, because aggregator verify counts them.`,
 		Example: `  aggregator dead list --reason unknown_action --newer-than 1h
   aggregator dead retry --reason unknown_action`,
 	}
@@ -37,12 +37,12 @@ type letterFlags struct {
 func addLetterFlags(cmd *cobra.Command, limit int) *letterFlags {
 	f := &letterFlags{}
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.reasons, "reason", nil, "only those of this reason, or these: "+strings.Join(reasonNames(), ", "))
+	flags.StringSliceVar(&f.reasons, "reason", nil, "only those with one of these reasons: "+strings.Join(reasonNames(), ", "))
 	flags.DurationVar(&f.olderThan, "older-than", 0, "only those that became dead letters longer ago, such as 1h30m")
 	flags.DurationVar(&f.newerThan, "newer-than", 0, "only those that became dead letters since then, such as 10m")
-	flags.Int64Var(&f.profile, "profile", 0, "only those of this child profile; what is no event has none")
+	flags.Int64Var(&f.profile, "profile", 0, "only those of this child profile; entries that are not events have none")
 	flags.StringVar(&f.source, "source", "", "only those of this stream, by the name of its key")
-	flags.IntVar(&f.limit, "limit", limit, "at most so many; 0: all")
+	flags.IntVar(&f.limit, "limit", limit, "at most this many; 0: all")
 	_ = cmd.RegisterFlagCompletionFunc("reason", cobra.FixedCompletions(reasonNames(), cobra.ShellCompDirectiveNoFileComp))
 	return f
 }
@@ -73,7 +73,7 @@ func (f *letterFlags) filter(cmd *cobra.Command) (ledger.Filter, error) {
 	}
 	for name, age := range map[string]time.Duration{"older-than": f.olderThan, "newer-than": f.newerThan} {
 		if given(name) && age <= 0 {
-			return filter, usageError("--%s = %s: want more than nothing", name, age)
+			return filter, usageError("--%s = %s: want more than 0", name, age)
 		}
 	}
 	if given("older-than") && given("newer-than") && f.olderThan >= f.newerThan {

@@ -16,15 +16,15 @@ func newDeadDrop(a *app) *cobra.Command {
 		Use:   "drop [SOURCE POSITION]",
 		Short: "Settle dead letters without applying them",
 		Long: `Marks dead letters as dropped: one, named as dead list does, or all that the flags choose.
-They stay for the record, but are neither listed nor retried any more. More than one it
-drops only with --yes, and else says how many it would be.`,
+They are kept, but no longer listed or retried. It drops more than one only with --yes;
+without it, it says how many it would drop.`,
 		Example: `  aggregator dead drop book-like-events 1761985000123-0
   aggregator dead drop --reason malformed --older-than 720h --yes`,
 		Args: oneOrChosen,
 	}
 	flags := addLetterFlags(cmd, 0)
 	cmd.Flags().BoolVar(&all, "all-unsettled", false, "all that are not settled")
-	cmd.Flags().BoolVar(&yes, "yes", false, "drop them also if they are more than one")
+	cmd.Flags().BoolVar(&yes, "yes", false, "confirm that more than one may be dropped")
 	out := addOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, args []string) error {
 		chosen, err := flags.selected(cmd, args, all)
@@ -43,7 +43,7 @@ drops only with --yes, and else says how many it would be.`,
 		if out.json() {
 			return writeJSON(a.stdout, map[string]int64{"dropped": dropped})
 		}
-		_, err = fmt.Fprintf(a.stdout, "dropped %s dead letters\n", grouped(dropped))
+		_, err = fmt.Fprintf(a.stdout, "dropped %s\n", letterCount(dropped))
 		return err
 	})
 	return cmd
@@ -65,7 +65,7 @@ func dropLetters(ctx context.Context, pool *pgxpool.Pool, chosen selection, yes 
 				if chosen.limit > 0 {
 					total = min(total, int64(chosen.limit))
 				}
-				err = usageError("this would drop %s dead letters for good; say --yes if it is meant", grouped(total))
+				err = usageError("this would drop %s for good; pass --yes to confirm", letterCount(total))
 			}
 			return 0, err
 		}
@@ -76,7 +76,7 @@ func dropLetters(ctx context.Context, pool *pgxpool.Pool, chosen selection, yes 
 		n, err := ledger.Drop(ctx, pool, ids)
 		dropped += n
 		if err != nil {
-			return dropped, fmt.Errorf("after %s dead letters: %w", grouped(dropped), err)
+			return dropped, fmt.Errorf("after %s: %w", letterCount(dropped), err)
 		}
 	}
 	return dropped, nil

@@ -21,12 +21,11 @@ func newDeadRetry(a *app) *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use:   "retry [SOURCE POSITION]",
-		Short: "Apply dead letters that can be applied by now",
+		Short: "Apply dead letters that can be applied now",
 		Long: `Applies dead letters from their rows: one, named as dead list does, or all that the flags
-choose. What an event is worth is decided anew by the settings in force: give the command
-those of the daemon. It may be repeated, stopped and run beside the daemon at any time: each
-letter counts once. What still cannot be applied stays, with the error, and makes the
-command fail.`,
+choose. The settings in force decide what an event is worth: give the command those of the
+service. It may be repeated, stopped, and used while the service runs: each dead letter counts
+once. Those that still cannot be applied stay, with the error, and make the command fail.`,
 		Example: `  aggregator dead retry book-like-events 1761985000123-0
   aggregator dead retry --reason unknown_action --newer-than 24h
   aggregator dead retry --all-unsettled -o json`,
@@ -54,7 +53,7 @@ command fail.`,
 			err = reportErr
 		}
 		if dead := done.StillDead(); err == nil && dead > 0 {
-			err = fmt.Errorf("%s of %s dead letters still cannot be applied", grouped(dead), grouped(done.Tried()))
+			err = fmt.Errorf("%s of %s still cannot be applied", grouped(dead), letterCount(done.Tried()))
 		}
 		return err
 	})
@@ -139,8 +138,8 @@ type retryReport struct {
 }
 
 func (r retryReport) print(w io.Writer) error {
-	_, err := fmt.Fprintf(w, "applied %s of %s dead letters; %s settled before, %s still dead\n",
-		grouped(r.Applied), grouped(r.Tried), grouped(r.Before), grouped(r.StillDead))
+	_, err := fmt.Fprintf(w, "applied %s of %s; %s settled before, %s still dead\n",
+		grouped(r.Applied), letterCount(r.Tried), grouped(r.Before), grouped(r.StillDead))
 	for _, why := range slices.Sorted(maps.Keys(r.Why)) {
 		fmt.Fprintf(w, "  %s: %s\n", grouped(r.Why[why]), why)
 	}

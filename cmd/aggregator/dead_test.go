@@ -151,7 +151,7 @@ func TestDeadRetry(t *testing.T) {
 	require.Equal(t, 2, w.list("")["1-0"].Attempts)
 
 	w.exec(`INSERT INTO child_profile (id, name) VALUES (2, 'late')`)
-	require.Equal(t, "applied 1 of 1 dead letters; 0 settled before, 0 still dead\n", w.run("dead retry book-like-events 1-0"))
+	require.Equal(t, "applied 1 of 1 dead letter; 0 settled before, 0 still dead\n", w.run("dead retry book-like-events 1-0"))
 	w.program("dead retry book-like-events 1-0").requireFailure(t, 1, "book-like-events 1-0: the dead letter is settled already: applied at 2")
 	require.InDelta(t, 2, w.score(2), 0)
 	require.JSONEq(t, `{"tried": 1, "applied": 1, "settled_before": 0, "still_dead": 0, "why": {}}`, untimed(w.run("dead retry --profile 2 -o json")))
@@ -159,7 +159,7 @@ func TestDeadRetry(t *testing.T) {
 	require.Equal(t, "applied 0 of 0 dead letters; 0 settled before, 0 still dead\n", w.run("dead retry --profile 2"))
 
 	// The settings in force say what an action is worth.
-	require.Contains(t, w.run("dead retry --reason unknown_action --limit 5 --events-weights EAT=7"), "applied 1 of 1 dead letters")
+	require.Contains(t, w.run("dead retry --reason unknown_action --limit 5 --events-weights EAT=7"), "applied 1 of 1 dead letter")
 	require.InDelta(t, 7, w.score(1), 0)
 	require.Len(t, w.list(""), 1)
 	settled := w.list("--all")
@@ -170,12 +170,12 @@ func TestDeadRetry(t *testing.T) {
 
 func TestDeadDrop(t *testing.T) {
 	w := newDeadWorld(t, "2:1:LIKE", "3:1:LIKE", "1:1:EAT", "junk")
-	require.Equal(t, "dropped 1 dead letters\n", w.run("dead drop book-like-events 1-0"))
+	require.Equal(t, "dropped 1 dead letter\n", w.run("dead drop book-like-events 1-0"))
 	w.program("dead drop book-like-events 1-0").requireFailure(t, 1, "book-like-events 1-0: the dead letter is settled already: dropped at 2")
 	w.program("dead drop book-like-events 1-9").requireFailure(t, 1, "no such dead letter")
-	w.program("dead drop --all-unsettled").requireFailure(t, 64, "this would drop 3 dead letters for good; say --yes if it is meant")
+	w.program("dead drop --all-unsettled").requireFailure(t, 64, "this would drop 3 dead letters for good; pass --yes to confirm")
 	w.program("dead drop --newer-than 1h --limit 2").requireFailure(t, 64, "this would drop 2 dead letters for good")
-	require.Equal(t, "dropped 1 dead letters\n", w.run("dead drop --reason malformed"))
+	require.Equal(t, "dropped 1 dead letter\n", w.run("dead drop --reason malformed"))
 	require.JSONEq(t, `{"dropped": 2}`, w.run("dead drop --all-unsettled --yes -o json"))
 	require.Equal(t, "dropped 0 dead letters\n", w.run("dead drop --all-unsettled"))
 	require.Equal(t, "no dead letters\n", w.run("dead list"))
@@ -221,8 +221,8 @@ func TestDeadWrongUsage(t *testing.T) {
 	for args, want := range map[string]string{
 		"dead":                                      "dead: want one of drop, list, retry, show",
 		"dead list --reason unknown":                `--reason = "unknown": want one of malformed, unknown_action, out_of_range`,
-		"dead list --older-than 0s":                 "--older-than = 0s: want more than nothing",
-		"dead list --newer-than -1h":                "--newer-than = -1h0m0s: want more than nothing",
+		"dead list --older-than 0s":                 "--older-than = 0s: want more than 0",
+		"dead list --newer-than -1h":                "--newer-than = -1h0m0s: want more than 0",
 		"dead list --older-than 2h --newer-than 1h": "nothing is older than 2h0m0s and newer than 1h0m0s",
 		"dead list --profile -1":                    "--profile = -1: want the id of a child profile",
 		"dead list --limit -1":                      "--limit = -1: want 0 or more",

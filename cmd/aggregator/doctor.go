@@ -21,16 +21,18 @@ const adminConnections = 2 + 1
 func newDoctor(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Look for what is wrong with both servers, and say what to do",
-		Long: `Looks at both servers with the settings and the rights of the service: versions and roles,
-eviction and the append-only file, fsync, privileges, keys and indexes that are missing, a
-pooler in the way, the number of connections, clocks that differ, and at which end of a list
-producers push, for which it watches for a second; whether one of them went back in time; and sources that
-the settings do not name. It tries what each event writes, in a transaction that it rolls back, and changes nothing.
+		Short: "Check both servers for misconfiguration and coming limits, and say what to do",
+		Long: `Checks both servers with the settings and the rights of the service: versions and roles,
+eviction and the append-only file, fsync, privileges, missing keys and indexes, poolers, the
+number of connections, clocks that differ, and at which end of a list producers push, for
+which it watches for a second. It also checks whether a server went back in time, and whether
+entries wait in sources that the settings do not name. It tries what each event writes, in a
+transaction that it rolls back, and changes nothing.
 
-Each check is ok, a warning (it works, but not as well as it could, or not for ever), a
-problem (events may be lost, or the service does not work), or unknown: it could not be
-looked at. The last line counts them. Exits with 1 if there is a problem, and with 69 if a server is not reachable.`,
+Each check is ok, a warning (it works, but not as well as it could, or not forever), a problem
+(events may be lost, or the service does not work), or unknown (it could not be checked). The
+last line counts them. It exits with 1 if there is a problem, and with 69 if a server is not
+reachable.`,
 		Example: `  aggregator doctor
   aggregator doctor -o json`,
 	}

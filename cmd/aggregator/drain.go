@@ -23,34 +23,34 @@ func newDrain(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "drain",
 		Annotations: logsFailure,
-		Short:       "Drain what is there, report, exit",
+		Short:       "Drain the events that are there, report, and exit",
 		Long: `Drains events until none are left, or a limit is reached, and reports what became of them.
-It may be stopped and repeated at any time, also with kill -9: each event counts once. With
-a limit reached and events left it exits with 75. With --dry-run it prints what it would add to each profile and
-writes nothing to either server.
+It may be stopped and repeated at any time, also with kill -9: each event counts once. If a
+limit is reached and events are left, it exits with 75. With --dry-run it prints what it would
+add to each profile, and writes nothing to either server.
 
-The report says of each source how long each phase took, and how long a transaction. Reading
+For each source the report says how long each phase took, and how long a transaction. Reading
 goes on beside the other phases.
 
-At its end it applies the dead letters of the last while (dead.retry_unknown_for) whose
-profile and book are there by now. When most events cannot be applied (dead.max_share) it
-stops with an error and leaves them in Redis.
+At its end it retries the recent dead letters (dead.retry_unknown_for) whose profile and book
+exist now. When most events cannot be applied (dead.max_share), it stops with an error and
+leaves them in Redis.
 
-With --metrics-textfile it writes at its end, however it ends, what became of it to a file
-for the textfile collector of Prometheus' node_exporter.`,
+With --metrics-textfile it writes its outcome at its end, also after an error, to a file for
+the textfile collector of Prometheus' node_exporter.`,
 		Example: `  aggregator drain
   aggregator drain --max-duration 10m -o json
   aggregator drain --dry-run --max-events 1000
   aggregator drain --metrics-textfile /var/lib/prometheus/node-exporter/aggregator.prom`,
 	}
-	cmd.Flags().Int64Var(&limits.MaxEvents, "max-events", 0, "stop after so many events; 0: no limit")
-	cmd.Flags().DurationVar(&limits.MaxDuration, "max-duration", 0, "stop after so long, when the chunk in hand is finished; 0: no limit")
+	cmd.Flags().Int64Var(&limits.MaxEvents, "max-events", 0, "stop after this many events; 0: no limit")
+	cmd.Flags().DurationVar(&limits.MaxDuration, "max-duration", 0, "stop after this time, when the chunk in flight is finished; 0: no limit")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the sums of each profile and write nothing")
-	cmd.Flags().StringVar(&textfile, "metrics-textfile", "", "write metrics of this drain to a `file` that ends in .prom, at its end")
+	cmd.Flags().StringVar(&textfile, "metrics-textfile", "", "write metrics of this drain, at its end, to a `file` whose name ends in .prom")
 	out := addOutput(cmd)
 	cmd.RunE = leavingMetrics(&textfile, &ended, a.resumable(func(cmd *cobra.Command, _ []string) error {
 		if dryRun && textfile != "" {
-			return usageError("--metrics-textfile: a dry run is no drain")
+			return usageError("--metrics-textfile: not with --dry-run")
 		}
 		if limits.MaxEvents < 0 || limits.MaxDuration < 0 {
 			return usageError("--max-events and --max-duration cannot be negative")
@@ -210,12 +210,12 @@ func newDrainReport(s aggregator.Stats, left int64, took time.Duration) drainRep
 func (r drainReport) print(w io.Writer) error {
 	took := time.Duration(r.ElapsedSeconds * float64(time.Second))
 	_, err := fmt.Fprintf(w, `drained %s events in %s, %s a second
-  applied         %12s
-  dead letters    %12s
-  retried         %12s
-  settled before  %12s
-  left            %12s
-  profile updates %12s in %s chunks
+  applied          %12s
+  dead letters     %12s
+  retried          %12s
+  processed before %12s
+  left             %12s
+  profile updates  %12s in %s chunks
 `, grouped(r.Read), took.Round(time.Millisecond), grouped(int64(r.EventsPerSecond)), grouped(r.Applied), grouped(r.Dead),
 		grouped(r.Retried), grouped(r.SettledBefore), grouped(r.Left), grouped(r.Profiles), grouped(r.Chunks))
 	for _, source := range r.Sources {
@@ -238,4 +238,12 @@ func grouped(n int64) string {
 		return fmt.Sprint(n)
 	}
 	return fmt.Sprintf("%s,%03d", grouped(n/1000), n%1000)
+}
+
+// letterCount is as in "1 dead letter", "2 dead letters".
+func letterCount(n int64) string {
+	if n == 1 {
+		return "1 dead letter"
+	}
+	return grouped(n) + " dead letters"
 }

@@ -28,15 +28,15 @@ const (
 const exitCodesHelp = `Exit codes:
   0   done
   1   failed
-  64  wrong usage
+  64  invalid usage
   69  Redis or PostgreSQL is not reachable
   75  stopped by a limit with events left, or rows to purge; or the job is running elsewhere
-  78  wrong configuration; also a password or a certificate that is refused
-  130, 143  told to stop by SIGINT or SIGTERM before it was done. run, drain, purge and
-      search-text, which go on the next time where they were, then exit with 0`
+  78  invalid configuration; also a password or a certificate that is refused
+  130, 143  ended by SIGINT or SIGTERM before it was done. run, drain, purge and
+      search-text, which continue the next time where they stopped, then exit with 0`
 
 var (
-	errUsage            = errors.New("wrong usage")
+	errUsage            = errors.New("invalid usage")
 	errRedisUnreachable = errors.New("Redis is not reachable")
 	errEventsLeft       = errors.New("stopped with events left")
 	errElsewhere        = errors.New("running elsewhere")

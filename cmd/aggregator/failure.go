@@ -18,7 +18,7 @@ import (
 // stopSignal is the signal by which a command was told to stop.
 type stopSignal struct{ os.Signal }
 
-func (s stopSignal) Error() string { return "told to stop: " + s.String() }
+func (s stopSignal) Error() string { return "stopped by a signal: " + s.String() }
 
 // stopped returns, of an error that a command has because it was told to stop, only that, and
 // any other as it is.
@@ -39,7 +39,7 @@ func (a *app) resumable(run func(*cobra.Command, []string) error) func(*cobra.Co
 		if !errors.As(err, &told) {
 			return err
 		}
-		a.log.Info("stopped; what is not done is done the next time", "signal", told.String())
+		a.log.Info("stopped; the next run continues from here", "signal", told.String())
 		return nil
 	})
 }

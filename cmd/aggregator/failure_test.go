@@ -69,10 +69,10 @@ func TestToldToStopWhileItConnects(t *testing.T) {
 				require.Equal(t, code, cmd.ProcessState.ExitCode(), said.String())
 				require.Equal(t, 1, strings.Count(said.String(), "\n"), said.String())
 				if code == exitDone {
-					require.Contains(t, said.String(), `"level":"INFO","msg":"stopped; what is not done is done the next time","signal":"`)
+					require.Contains(t, said.String(), `"level":"INFO","msg":"stopped; the next run continues from here","signal":"`)
 					return
 				}
-				require.Equal(t, "aggregator: told to stop: terminated\n", said.String())
+				require.Equal(t, "aggregator: stopped by a signal: terminated\n", said.String())
 			})
 		}
 	}

@@ -21,16 +21,16 @@ func newHistory(a *app) *cobra.Command {
 		Short: "Show a profile's personality over time",
 		Long: `Shows the snapshots of a child's personality, newest first: the MBTI type, the eight scores
 that it comes from, and the preferred genres and topics, with what has changed since the
-snapshot before. A bar goes to the letter that is ahead, the longest to what is furthest ahead
-of all that is shown.
+snapshot before. A bar points to the letter that leads; the longest bar is the greatest lead of
+all that are shown.
 
-A snapshot does not say which run wrote it. The run that it names is the only drain or
-session of the service that was there at that moment; if there were several, or if its record
-is no longer kept, it names none. A dead letter that somebody retried meanwhile is not the run's.
+A snapshot does not record which run wrote it. The run that is shown is the only drain or
+process of the service at that moment; if there were several, or if its record is no longer
+kept, none is shown. A dead letter that was retried by hand meanwhile does not belong to it.
 
-Snapshots are in the order of their ids, as they were written; --at takes this for the order of
-time, too. If more than a hundred were written out of it, as by an import of old ones, it may
-miss some that are shown without it.
+Snapshots are in the order of their ids, as they were written; --at assumes that this is also
+the order of time. If more than a hundred were written out of order, as by an import of old
+ones, --at may miss some that are shown without it.
 
 Snapshots that the application has deleted are left out, also as those to compare with,
 unless --deleted is given. A profile that does not exist is an error (exit code 1).`,
@@ -39,7 +39,7 @@ unless --deleted is given. A profile that does not exist is an error (exit code 
   aggregator history 10008 --at 2026-10-31`,
 		Args: cobra.ExactArgs(1),
 	}
-	cmd.Flags().IntVar(&chosen.Limit, "limit", 10, "show at most so many snapshots; with --at, 1 if not given")
+	cmd.Flags().IntVar(&chosen.Limit, "limit", 10, "show at most this many snapshots; with --at, 1 if not given")
 	cmd.Flags().StringVar(&at, "at", "", "the personality as it stood then: at the end of a day (2026-10-31, in UTC), or of a second (2026-10-31T12:00:00Z)")
 	cmd.Flags().BoolVar(&chosen.Deleted, "deleted", false, "show deleted snapshots, too")
 	out := addOutput(cmd)

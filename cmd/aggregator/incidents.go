@@ -79,7 +79,7 @@ func (a *app) lookBack(ctx context.Context, engine *engine) ([]ledger.Incident, 
 	}
 	open, err := openIncidents(ctx, engine.pool, sources)
 	if err == nil && len(open) > 0 {
-		err = fmt.Errorf("open incidents: %d; aggregator verify shows the accounts, and verify --accept ends them", len(open))
+		err = fmt.Errorf("open incidents: %d; aggregator verify shows them, and verify --accept ends them", len(open))
 	}
 	return open, errors.Join(err, trouble)
 }
@@ -190,5 +190,5 @@ func mistaken(ctx context.Context, to *servers, all []events.Elsewhere) error {
 		}
 	}
 	return fmt.Errorf("nothing was ever pushed to %s in this Redis, and PostgreSQL has processed entries of %s: "+
-		"see source.key, source.kind, source.partitions and redis.url", to.sources[0].Key(), waiting)
+		"check source.key, source.kind, source.partitions and redis.url", to.sources[0].Key(), waiting)
 }

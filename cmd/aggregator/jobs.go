@@ -218,7 +218,7 @@ func (t *timetable) first(ctx context.Context) time.Time {
 		if ctx.Err() != nil {
 			return t.schedule.Next(t.clock.now())
 		}
-		t.log.Warn("not known whether a job was missed; asking again", "job", t.kind, "error", err)
+		t.log.Warn("could not read the last run of the job; retrying", "job", t.kind, "error", err)
 		t.clock.wait(ctx, t.clock.now().Add(t.lease))
 	}
 }
@@ -231,7 +231,7 @@ func (t *timetable) lastDue(ctx context.Context) (time.Time, error) {
 	}
 	if last.Ahead && !t.warned {
 		t.warned = true
-		t.log.Warn("runs of the job are recorded in the future: a clock was ahead, or is behind; they do not count until then", "job", t.kind)
+		t.log.Warn("runs of the job are recorded with future times: a clock was fast, or is slow; they do not count until then", "job", t.kind)
 	}
 	return last.At, nil
 }
@@ -256,7 +256,7 @@ func (t *timetable) settle(ctx context.Context, due time.Time) error {
 				t.log.Info("the job runs elsewhere", "job", t.kind, "holder", elsewhere)
 			}
 		case err != nil:
-			t.log.Warn("the job cannot begin yet", "job", t.kind, "error", err)
+			t.log.Warn("the job cannot start yet", "job", t.kind, "error", err)
 		}
 		t.clock.wait(ctx, t.clock.now().Add(t.lease))
 	}
@@ -282,7 +282,7 @@ func (t *timetable) attempt(ctx context.Context, due, came time.Time) (settled b
 		do, counts := t.begin()
 		recorded := ledger.Job{Kind: t.kind, Due: due, Counts: counts}
 		return t.recorder(t.pool).Record(ctx, recorded, func() (ledger.Outcome, error) {
-			t.log.Info("beginning", "job", t.kind, "due", due.UTC().Format(time.RFC3339))
+			t.log.Info("starting", "job", t.kind, "due", due.UTC().Format(time.RFC3339))
 			outcome, err := t.persist(ctx, do)
 			settled = err != nil || outcome != ledger.Stopped
 			return outcome, err
@@ -301,7 +301,7 @@ func (t *timetable) persist(ctx context.Context, do func(context.Context) (ledge
 		if err == nil || verdict.Of(err) != verdict.Retry || errors.Is(err, postgres.ErrIndex) {
 			return outcome, err
 		}
-		t.log.Warn("the job begins again", "job", t.kind, "error", err)
+		t.log.Warn("retrying the job", "job", t.kind, "error", err)
 		t.clock.wait(ctx, t.clock.now().Add(t.lease))
 	}
 }

@@ -21,7 +21,7 @@ type manager struct{ log *slog.Logger }
 // tell sends one message; its parts are assignments such as READY=1.
 func (m manager) tell(parts ...string) {
 	if _, err := daemon.SdNotify(false, strings.Join(parts, "\n")); err != nil {
-		m.log.Warn("could not tell the service manager", "message", parts[0], "error", err)
+		m.log.Warn("could not notify the service manager", "message", parts[0], "error", err)
 	}
 }
 
@@ -53,7 +53,7 @@ func (m manager) keepTelling(ctx context.Context, l loop) {
 	}
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
-		m.log.Warn("the watchdog gets no sign of life", "error", err)
+		m.log.Warn("not notifying the systemd watchdog", "error", err)
 	}
 	if interval > 0 {
 		go every(ctx, interval/2, func() { m.feedWatchdog(l.Status()) })
@@ -86,7 +86,7 @@ func every(ctx context.Context, interval time.Duration, do func()) {
 func (m manager) feedWatchdog(all []aggregator.Status) {
 	for _, s := range all {
 		if s.Hangs() {
-			m.log.Error("the loop hangs; the watchdog gets no sign of life", "source", s.Source.Name(),
+			m.log.Error("the loop hangs; not notifying the systemd watchdog", "source", s.Source.Name(),
 				"state", s.State, "last_turn", s.LastTurn.UTC().Format(time.RFC3339))
 			return
 		}

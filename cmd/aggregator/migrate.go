@@ -33,8 +33,8 @@ func (a *app) direct() error {
 	if a.cfg.Postgres.Pooler == "none" {
 		return nil
 	}
-	return tag(config.ErrInvalid, fmt.Errorf("postgres.pooler = %q: migrations hold a lock of their session, "+
-		"which no pooler lets them; set postgres.url to PostgreSQL itself, and postgres.pooler to none, for this command", a.cfg.Postgres.Pooler))
+	return tag(config.ErrInvalid, fmt.Errorf("postgres.pooler = %q: migrations hold a session lock, "+
+		"which a pooler does not allow; set postgres.url to PostgreSQL itself, and postgres.pooler to none, for this command", a.cfg.Postgres.Pooler))
 }
 
 func newMigrateUp(a *app) *cobra.Command {

@@ -23,9 +23,9 @@ func newMigrateDown(a *app) *cobra.Command {
 that an earlier program can be put back where the schema is not marked compatible with it.
 Without --yes it changes nothing, shows the statements that it would run, and exits with 64.
 
-A migration that has made what is needed to count each event once cannot be undone; nor can one
-that only a newer program knows: run this command with that program. If one of those to be
-undone cannot be, nothing is changed.
+A migration that is needed to count each event once cannot be undone; nor can one that only a
+newer program knows: run this command with that program. If one of the migrations cannot be
+undone, nothing is changed.
 
 Stop the service first: while one of this version is running, or another command of it, it
 exits with 75. Each migration is undone in a transaction of its own, and migrate up applies it
@@ -35,7 +35,7 @@ again. It needs a connection to PostgreSQL itself, not through a pooler.`,
   aggregator migrate down --to 9 --yes`,
 	}
 	cmd.Flags().Int64Var(&to, "to", 0, "undo all migrations after this version, not just the newest")
-	cmd.Flags().BoolVar(&yes, "yes", false, "do it")
+	cmd.Flags().BoolVar(&yes, "yes", false, "undo them")
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
 		switch {
 		case !cmd.Flags().Changed("to"):
@@ -55,7 +55,7 @@ again. It needs a connection to PostgreSQL itself, not through a pooler.`,
 			if err := printPlan(a.stdout, plan); err != nil {
 				return err
 			}
-			return usageError("nothing was changed; say --yes if it is meant")
+			return usageError("nothing was changed; pass --yes to confirm")
 		}
 		if err := a.noneNeeds(cmd.Context(), plan); err != nil {
 			return err
@@ -98,7 +98,7 @@ func (a *app) noneNeeds(ctx context.Context, plan postgres.Rollback) error {
 	for _, r := range runs {
 		since := r.Started.UTC().Format(time.RFC3339)
 		if r.Version == version {
-			return tag(errElsewhere, fmt.Errorf("the %s on %s since %s is of this version, and needs what would be undone, "+
+			return tag(errElsewhere, fmt.Errorf("the %s on %s since %s is of this version and needs what would be undone, "+
 				"or was killed within this minute; stop it first, and wait for its end", r.Kind, r.Host, since))
 		}
 		a.log.Warn("a run of another version is live: it halts if it needs what is undone", "kind", r.Kind, "host", r.Host,

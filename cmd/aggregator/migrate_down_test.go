@@ -66,7 +66,7 @@ func TestMigrateDown(t *testing.T) {
 	s := newSchema(t)
 	r := program(t, s.env, "migrate", "down")
 	require.Equal(t, exitUsage, r.code)
-	require.Equal(t, "aggregator: nothing was changed; say --yes if it is meant\n", r.stderr)
+	require.Equal(t, "aggregator: nothing was changed; pass --yes to confirm\n", r.stderr)
 	require.Contains(t, r.stdout, " would be undone:\n    ")
 	require.Contains(t, r.stdout, fmt.Sprintf("the schema would be at version %d\n", s.known-1))
 	require.Equal(t, s.known, s.version())
@@ -109,7 +109,7 @@ func TestMigrateDownCannot(t *testing.T) {
 	}
 	program(t, s.env, "migrate", "down", "--to", "-1").requireFailure(t, exitUsage, "--to=-1: want a version of the schema")
 	program(t, append(s.env, "AGGREGATOR_POSTGRES_POOLER=transaction"), "migrate", "down").
-		requireFailure(t, exitConfig, "migrations hold a lock of their session")
+		requireFailure(t, exitConfig, "migrations hold a session lock")
 	require.Equal(t, s.known, s.version())
 
 	s.exec(newer)

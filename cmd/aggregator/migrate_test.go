@@ -59,7 +59,7 @@ func TestMigrateThroughAPooler(t *testing.T) {
 	database := testenv.EmptyDatabase(t)
 	u := testenv.NewPgBouncer(t, database).Before(t, database)
 	program(t, []string{"AGGREGATOR_POSTGRES_URL=" + u, "AGGREGATOR_POSTGRES_POOLER=transaction"}, "migrate", "up").
-		requireFailure(t, exitConfig, `postgres.pooler = "transaction": migrations hold a lock of their session`)
+		requireFailure(t, exitConfig, `postgres.pooler = "transaction": migrations hold a session lock`)
 	program(t, []string{"AGGREGATOR_POSTGRES_URL=" + u}, "migrate", "up").
 		requireFailure(t, exitConfig, "a connection pooler is in the way: PgBouncer at ")
 }

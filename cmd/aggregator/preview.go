@@ -76,8 +76,8 @@ func printPreview(w io.Writer, p aggregator.Preview) error {
 	for _, n := range p.Dead {
 		dead += n
 	}
-	fmt.Fprintf(w, "would apply %s of %s events to %s profiles; %s dead letters, %s settled before; nothing was written\n",
-		grouped(p.Applied), grouped(p.Read), grouped(int64(len(p.Deltas))), grouped(dead), grouped(p.Skipped))
+	fmt.Fprintf(w, "would apply %s of %s events to %s profiles; %s, %s processed before; nothing was written\n",
+		grouped(p.Applied), grouped(p.Read), grouped(int64(len(p.Deltas))), letterCount(dead), grouped(p.Skipped))
 	for _, reason := range slices.Sorted(maps.Keys(p.Dead)) {
 		fmt.Fprintf(w, "  dead: %s %s\n", grouped(p.Dead[reason]), reason)
 	}

@@ -20,24 +20,23 @@ func newPurge(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "purge",
 		Short: "Remove history that was deleted long ago",
-		Long: `Removes for good the rows of history that the application has deleted longer ago than
-purge.older_than, with their favourites; then, if retention.all_days is set, those that the
-retention does not keep: after so many days all but the last of each day, and after
-retention.daily_days all but the last of each month, by UTC. The newest row of a profile and
-diagnoses stay.
+		Long: `Removes for good the rows of history that the application deleted longer ago than
+purge.older_than, with their favorites. If retention.all_days is set, it then thins out the
+history: after that many days all but the last row of each day, and after retention.daily_days
+all but the last row of each month, by UTC. The newest row of a profile and diagnoses stay.
 
 It works in small transactions and pauses after each, so that it may run beside the drain. It
-may be stopped and repeated at any time, also with kill -9. With --max-duration over
-before it came to the end it exits with 75, and the next one goes on; so it does when it is
-running elsewhere: by hand, or as the service does it by schedule (schedule.purge). It needs PostgreSQL
-only, and the role aggregator_purge. With --dry-run it counts and removes nothing.`,
+may be stopped and repeated at any time, also with kill -9. If --max-duration ends it, it exits
+with 75, and the next purge continues. It also exits with 75 while another purge is running: by
+hand, or by schedule in the service (schedule.purge). It needs only PostgreSQL, and the role
+aggregator_purge. With --dry-run it counts and removes nothing.`,
 		Example: `  aggregator purge --dry-run
   aggregator purge --max-duration 1h
   aggregator purge --older-than 2160h -o json`,
 	}
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "count, and remove nothing")
 	cmd.Flags().DurationVar(&o.OlderThan, "older-than", 0, "in place of purge.older_than, such as 2160h")
-	cmd.Flags().DurationVar(&o.MaxDuration, "max-duration", 0, "stop after so long, when the batch in hand is finished; 0: no limit")
+	cmd.Flags().DurationVar(&o.MaxDuration, "max-duration", 0, "stop after this time, when the current batch is finished; 0: no limit")
 	out := addOutput(cmd)
 	cmd.RunE = a.resumable(func(cmd *cobra.Command, _ []string) error {
 		if o.OlderThan < 0 || o.MaxDuration < 0 {
@@ -165,7 +164,7 @@ func (r purgeReport) print(w io.Writer) error {
 	_, err := fmt.Fprintf(w, `%s %s rows of history in %s%s
   deleted before  %12s
   thinned out     %12s
-  favourites      %12s
+  favorites       %12s
 `, verb, grouped(r.Deleted+r.Thinned), took.Round(time.Millisecond), end, grouped(r.Deleted), grouped(r.Thinned), grouped(r.FavoriteGenres+r.FavoriteTopics))
 	return err
 }

@@ -142,7 +142,7 @@ func (s *redisServer) failed(err error) error {
 	case errors.As(err, &answer) && !strings.HasPrefix(answer.Error(), "LOADING"):
 		err = tag(err, fmt.Errorf("Redis at %s refused the connection: %s; see redis.url and redis.mode", s.where, strings.TrimSuffix(answer.Error(), ".")))
 	case ours:
-		err = tag(err, fmt.Errorf("Redis at %s refused our certificate: %s; see redis.tls_cert_file", s.where, reason))
+		err = tag(err, fmt.Errorf("Redis at %s refused the client certificate: %s; see redis.tls_cert_file", s.where, reason))
 	default:
 		err = tag(err, fmt.Errorf("Redis at %s is not reachable: %s", s.where, networkReason(err)))
 	}

@@ -8,7 +8,7 @@ import (
 
 const longHelp = `aggregator drains like and dislike events from Redis in chunks, adds up what they mean for
 each child profile, applies the sums to PostgreSQL, each event exactly once, and removes
-from Redis what is applied.
+processed entries from Redis.
 
 Every setting may come from a flag, else from an AGGREGATOR_* variable (--chunk-max-events
 is AGGREGATOR_CHUNK_MAX_EVENTS), else from the file, else it has a default. The addresses of

@@ -5,30 +5,30 @@ import "github.com/spf13/cobra"
 func newRun(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "run",
-		Short: "Drain for ever, or by schedule: the service",
-		Long: `Drains events as they come, until it is told to stop. SIGTERM or SIGINT ends the reading,
-lets the chunk in hand be finished within shutdown.grace, and exits with 0; a second one
-ends the process at once. Both are safe: what was not finished is read again. Outages of
-either server are waited out.
+		Short: "Drain continuously, or by schedule: the service",
+		Long: `Drains events as they come, until a signal stops it. On SIGTERM or SIGINT it stops reading,
+finishes the chunk in flight within shutdown.grace, and exits with 0; a second signal ends the
+process at once. Both are safe: what was not finished is read again. During an outage of
+either server it waits and retries.
 
-With schedule.drain set, a cron expression, it drains at these times and rests in between; a
-drain that was missed while it was down is caught up, once, when it starts. Of several
-instances one drains; another does it in its place if that one dies.
+With schedule.drain set, a cron expression, it drains at these times and is idle in between. A
+drain that was missed while it was down is done once when it starts. Of several instances one
+drains; another takes over if that one dies.
 
-Now and then it applies the dead letters of the last while (dead.retry_unknown_for) whose
-profile and book are there by now. When most events cannot be applied (dead.max_share) it
-ends with an error and leaves them in Redis.
+From time to time it retries the recent dead letters (dead.retry_unknown_for) whose profile
+and book exist now. When most events cannot be applied (dead.max_share), it ends with an error
+and leaves them in Redis.
 
-SIGHUP makes it read the settings again. It says in the log which ones it has applied, after
-the chunk in hand, and which ones need a restart: those of the servers, the source, the
-listener and the form of the log, and apply.workers. Wrong ones change nothing.
+On SIGHUP it reads the settings again. It logs which ones it has applied, after the chunk in
+flight, and which ones need a restart: those of the servers, the source, the listener and the
+form of the log, and apply.workers. Invalid settings change nothing.
 
-Started by systemd it tells it when it is ready, what it is doing, and that it lives: as long
-as each loop turns, also when it waits for events or for a server to come back.
+Started by systemd, it notifies systemd when it is ready, what it is doing, and that it is
+alive: as long as each loop turns, also when it waits for events or for a server to come back.
 
 At http.addr it answers /healthz, /readyz, /version and /metrics, and with http.pprof, to this
-machine alone, /debug/pprof/. An address that is taken is
-an error if it was set; if not, a second instance on a machine goes without.`,
+machine alone, /debug/pprof/. If the address is taken, that is an error if http.addr was set;
+if not, a second instance on the machine runs without.`,
 		Example: `  aggregator run
   AGGREGATOR_SOURCE_KIND=list aggregator run --log-level debug
   aggregator run --schedule-drain "30 2 * * *" --schedule-time-zone Europe/Berlin`,

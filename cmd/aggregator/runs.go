@@ -20,20 +20,20 @@ func newRuns(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "runs",
 		Short: "Show past runs: when, how many, how fast, how they ended",
-		Long: `Lists the latest runs, newest first: drains, sessions of the service (service), and what
-else it does by schedule or a command by hand (purge, search_text, reset, accept). A run is running, or ended as
-done, limited (a limit ended it with work left), stopped (it was told to) or failed, or was
-interrupted: it is gone without a word, as after kill -9, or PostgreSQL cannot hear it, for
-three quarters of a minute. Of each kind the last ones (runs.keep) are kept.
+		Long: `Lists the latest runs, newest first: drains, processes of the service (service), and other
+jobs, by schedule or by hand (purge, search_text, reset, accept). A run is running, or it ended
+as done, limited (a limit ended it with work left), stopped (by a signal) or failed, or it was
+interrupted: no heartbeat reached PostgreSQL for 45 seconds, as after kill -9. The latest runs
+of each kind (runs.keep) are kept.
 
-A run counts what it settled itself, up to its last word, which of an interrupted one is up
-to ten seconds older than its end. Nothing but this list relies on these counts.`,
+A run counts what it processed itself, up to its last heartbeat. That of an interrupted run is
+up to ten seconds older than its end. Only this list relies on these counts.`,
 		Example: `  aggregator runs
   aggregator runs --kind drain --last 5
   aggregator runs -o json`,
 	}
 	cmd.Flags().StringVar(&kind, "kind", "", "only runs of this kind: drain, service, purge, search_text, reset, accept")
-	cmd.Flags().IntVar(&last, "last", 20, "show at most so many runs")
+	cmd.Flags().IntVar(&last, "last", 20, "show at most this many runs")
 	out := addOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
 		if last < 1 {

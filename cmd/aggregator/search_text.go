@@ -16,22 +16,21 @@ func newSearchText(a *app) *cobra.Command {
 	var o searchtext.Options
 	cmd := &cobra.Command{
 		Use:   "search-text",
-		Short: "Bring the texts up to date that books are searched in",
+		Short: "Bring the search texts of books up to date",
 		Long: `Derives book.search_text from title, author, publisher and topics of each book: in lower case,
-normalised Unicode (NFKC), topics in order. It looks at all books and writes where the text
-is another, so it may be stopped and repeated at any time, and books may be edited
-meanwhile: it waits for no lock on a book, and overwrites nothing that has changed since it
-looked.
+normalized Unicode (NFKC), topics in order. It reads all books and writes those whose text
+differs, so it may be stopped and repeated at any time, and books may be edited meanwhile: it
+waits for no lock on a book, and overwrites nothing that has changed since it was read.
 
-Exits with 75 when --max-duration ended it, when somebody else had books locked all the
-while, or when it is running elsewhere: by hand, or as the service does it by schedule
-(schedule.search_text); with 1 when PostgreSQL refused a text, having done all the others.`,
+It exits with 75 if --max-duration ended it, if another session kept books locked, or while it
+is running elsewhere: by hand, or by schedule in the service (schedule.search_text). It exits
+with 1 if PostgreSQL refused a text, after it has done all the others.`,
 		Example: `  aggregator search-text
   aggregator search-text --dry-run
   aggregator search-text --max-duration 1m -o json`,
 	}
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "count the texts that are not up to date, and write nothing")
-	cmd.Flags().DurationVar(&o.MaxDuration, "max-duration", 0, "stop after so long; 0: no limit. With a limit it begins with a book chosen by chance")
+	cmd.Flags().DurationVar(&o.MaxDuration, "max-duration", 0, "stop after this time; 0: no limit. With a limit it starts at a random book")
 	out := addOutput(cmd)
 	cmd.RunE = a.resumable(func(cmd *cobra.Command, _ []string) error {
 		if o.MaxDuration < 0 {
@@ -56,7 +55,7 @@ while, or when it is running elsewhere: by hand, or as the service does it by sc
 		case done.Left:
 			return tag(errEventsLeft, fmt.Errorf("stopped by --max-duration with books left"))
 		case done.Busy > 0:
-			return tag(errEventsLeft, fmt.Errorf("somebody else had %s books locked; run it again", grouped(done.Busy)))
+			return tag(errEventsLeft, fmt.Errorf("another session had %s books locked; run it again", grouped(done.Busy)))
 		}
 		return nil
 	})

@@ -48,7 +48,7 @@ func TestSearchText(t *testing.T) {
 	exec(`COMMIT; BEGIN; SELECT FROM book WHERE id = 2 FOR UPDATE`)
 	r = program(t, env, "search-text")
 	require.Equal(t, exitEventsLeft, r.code)
-	require.Equal(t, "aggregator: somebody else had 1 books locked; run it again\n", r.stderr)
+	require.Equal(t, "aggregator: another session had 1 books locked; run it again\n", r.stderr)
 	require.Contains(t, r.stdout, "wrote 1 search texts")
 	var outcomes []string
 	require.NoError(t, admin.QueryRow(t.Context(), `SELECT array_agg(outcome || ' ' || applied ORDER BY id) FROM aggregator.run WHERE kind = 'search_text'`).Scan(&outcomes))

@@ -167,7 +167,7 @@ func (s *service) reload() *engine {
 
 func (s *service) notReloaded(err error) *engine {
 	s.reloaded.Store(false)
-	s.log.Error("the settings are wrong; going on with those of before", "error", err)
+	s.log.Error("reload failed: the settings are invalid; keeping the current ones", "error", err)
 	return nil
 }
 

@@ -68,7 +68,7 @@ func TestService(t *testing.T) {
 	s.settled("2")
 	sup.awaitLog("level=DEBUG")
 
-	require.Contains(t, reload("chunk: {max_events: 0}\nlog: {level: info}\n"), "level=ERROR msg=\"the settings are wrong; going on with those of before\"")
+	require.Contains(t, reload("chunk: {max_events: 0}\nlog: {level: info}\n"), "level=ERROR msg=\"reload failed: the settings are invalid; keeping the current ones\"")
 	require.Contains(t, sup.said(), `chunk.max_events = \"0\"`)
 	require.Contains(t, reload("chunk: {max_events: 50}\nevents: {weights: {like: 5}}\n"), `applied=[log.level] need_restart=[]`)
 	s.push("1:1:LIKE")
@@ -318,7 +318,7 @@ func TestWatchdogIsFedByTheLoops(t *testing.T) {
 			continue
 		}
 		require.Equal(t, "END=1", string(buffer[:n]), name)
-		require.Contains(t, said.String(), `msg="the loop hangs; the watchdog gets no sign of life" source=k:{1}`, name)
+		require.Contains(t, said.String(), `msg="the loop hangs; not notifying the systemd watchdog" source=k:{1}`, name)
 	}
 }
 

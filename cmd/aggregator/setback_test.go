@@ -241,7 +241,7 @@ func TestOlderBaseBackup(t *testing.T) {
 
 	verify := s.program("verify")
 	require.Equal(t, exitFailed, verify.code)
-	require.Contains(t, verify.stdout, "32 that were processed and trimmed are not known to PostgreSQL")
+	require.Contains(t, verify.stdout, "32 processed and trimmed entries are not known to PostgreSQL")
 	incident := s.requireOneIncident(ledger.PostgresSetBack)
 	require.EqualValues(t, 20, incident.Lost)
 	require.Contains(t, incident.Text, "32 are gone, of which 12 are applied")

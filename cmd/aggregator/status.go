@@ -21,17 +21,19 @@ const rateOver = time.Second
 func newStatus(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show how far each source is, who works on it, and the health of both servers",
-		Long: `Shows for each source how many entries wait, since when the oldest of them does, how many
-are settled a second, up to where it is settled and since when, and what the service does
-with it: as the service itself says if it runs here (http.addr), else by who holds the lease;
-the open incidents: that a server went back in time, or that events are missing; sources that the settings
-do not name, and what waits in them; the dead letters that nobody has settled; the last run of each kind; and whether both servers
-answer, in what version and how fast.
+		Short: "Show the lag and the state of each source, and the health of both servers",
+		Long: `Shows for each source how many entries wait, how long the oldest has waited, how many are
+processed a second, the position of the checkpoint and when it last moved, and what the
+service does: from the service itself if it runs here (http.addr), else from the lease.
 
-It reads only, and takes a second, in which it sees the rate. When a server does not answer
-it shows what the other one knows, and exits with 69. With --watch it looks again every so
-often until it is stopped; as JSON, that is a document each time.`,
+Then it shows the open incidents (a server went back in time, or events are missing); sources
+that the settings do not name, and what waits in them; the dead letters that are neither
+applied nor dropped; and the last run of each kind. Of both servers it shows whether they
+answer, their version and their latency.
+
+It only reads, and takes a second to measure the rate. When a server does not answer, it shows
+what the other one knows, and exits with 69. With --watch it repeats until it is stopped; as
+JSON, it writes a document each time.`,
 		Example: `  aggregator status
   aggregator status --watch
   aggregator status --watch=10s -o json`,

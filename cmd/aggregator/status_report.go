@@ -167,9 +167,9 @@ func (s sourceStatus) doing() string {
 	case s.Lease != nil && s.Lease.Held:
 		return "lease held by " + s.Lease.Holder
 	case s.Lease != nil && s.Lease.ahead:
-		return fmt.Sprintf("lease of %s until %s, by a clock that was ahead: free", s.Lease.Holder, s.Lease.Expires.Format(time.RFC3339))
+		return fmt.Sprintf("lease of %s until %s, by a clock that was fast: free", s.Lease.Holder, s.Lease.Expires.Format(time.RFC3339))
 	case s.Lease != nil:
-		return fmt.Sprintf("lease of %s over since %s", s.Lease.Holder, s.Lease.Expires.Format(time.RFC3339))
+		return fmt.Sprintf("lease of %s expired at %s", s.Lease.Holder, s.Lease.Expires.Format(time.RFC3339))
 	}
 	return "-"
 }

@@ -69,7 +69,7 @@ func TestStatus(t *testing.T) {
 	s.exec(`UPDATE aggregator.lease SET expires_at = now() + interval '1 day'`)
 	text = s.program("status")
 	text.requireDone(t)
-	require.Regexp(t, `(?m) lease of somebody until \S+Z, by a clock that was ahead: free$`, text.stdout)
+	require.Regexp(t, `(?m) lease of somebody until \S+Z, by a clock that was fast: free$`, text.stdout)
 }
 
 // When one server is down, the other one is shown.

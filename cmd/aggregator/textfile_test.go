@@ -41,7 +41,7 @@ func TestDrainTextfile(t *testing.T) {
 	require.Contains(t, said, "\naggregator_drain_exit_code 78\n")
 
 	r, after := drain(s.env, "--dry-run")
-	r.requireFailure(t, exitUsage, "a dry run is no drain")
+	r.requireFailure(t, exitUsage, "--metrics-textfile: not with --dry-run")
 	require.Equal(t, said, after)
 
 	// A drain that went well and cannot tell has failed.

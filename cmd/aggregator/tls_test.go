@@ -119,11 +119,11 @@ func TestDrainOverTLS(t *testing.T) {
 		},
 		"Redis, certificate of ours missing": {
 			env("AGGREGATOR_REDIS_TLS_CERT_FILE=", "AGGREGATOR_REDIS_TLS_KEY_FILE="),
-			"Redis at " + redisAt + " refused our certificate: tls: certificate required; see redis.tls_cert_file",
+			"Redis at " + redisAt + " refused the client certificate: tls: certificate required; see redis.tls_cert_file",
 		},
 		"Redis, certificate of ours not trusted": {
 			env("AGGREGATOR_REDIS_TLS_CERT_FILE="+foreignCert, "AGGREGATOR_REDIS_TLS_KEY_FILE="+foreignKey),
-			"Redis at " + redisAt + " refused our certificate: tls: unknown certificate authority; see redis.tls_cert_file",
+			"Redis at " + redisAt + " refused the client certificate: tls: unknown certificate authority; see redis.tls_cert_file",
 		},
 		"Redis, plain": {
 			env("AGGREGATOR_REDIS_URL="+strings.Replace(s.redisURL, "rediss://", "redis://", 1), "AGGREGATOR_REDIS_TLS_CA_FILE=",

@@ -72,10 +72,10 @@ func (s *inTLS) refuses(where string) {
 	} {
 		try(" is not reachable: its certificate is not trusted: "+want, wrong)
 	}
-	try(" refused our certificate: tls: certificate required; see redis.tls_cert_file",
+	try(" refused the client certificate: tls: certificate required; see redis.tls_cert_file",
 		"AGGREGATOR_REDIS_TLS_CERT_FILE=", "AGGREGATOR_REDIS_TLS_KEY_FILE=")
 	cert, key := other.Issue("aggregator", time.Now().Add(time.Hour)).Files(s.t)
-	try(" refused our certificate: tls: unknown certificate authority; see redis.tls_cert_file",
+	try(" refused the client certificate: tls: unknown certificate authority; see redis.tls_cert_file",
 		"AGGREGATOR_REDIS_TLS_CERT_FILE="+cert, "AGGREGATOR_REDIS_TLS_KEY_FILE="+key)
 }
 

@@ -33,7 +33,7 @@ func TestHelp(t *testing.T) {
 	help.requireDone(t)
 	require.Equal(t, help.stdout, program(t, nil, "--help").stdout)
 	require.Equal(t, help.stdout, program(t, nil, "help").stdout)
-	require.Contains(t, help.stdout, "78  wrong configuration")
+	require.Contains(t, help.stdout, "78  invalid configuration")
 	require.Contains(t, help.stdout, "--chunk-max-events number")
 }
 

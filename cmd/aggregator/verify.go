@@ -40,26 +40,27 @@ func (v verification) ok() bool { return v.State == "balanced" || v.State == "no
 func newVerify(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify",
-		Short: "Say whether the books balance",
-		Long: `Says for each source whether every entry that Redis was ever given is applied, a dead letter,
+		Short: "Check that every event is accounted for",
+		Long: `Checks for each source that every entry that was ever added to Redis is applied, a dead letter,
 or still there. It may be used at any time, also while the service runs: it holds the
-checkpoint for two seconds at a time, and changes nothing without --accept. It needs the service's settings of
-the source, and its rights in PostgreSQL: a lock needs the right to write.
+checkpoint for two seconds at a time, and changes nothing without --accept. It needs the
+service's settings of the source, and its rights in PostgreSQL: a lock needs the right to write.
 
-Two accounts are compared. In PostgreSQL, events applied and dead letters against the
-entries that the checkpoint has passed: more were counted twice, fewer were lost. In Redis,
-entries ever added against those left and those passed: more were removed unread, fewer were
-forgotten by Redis. Exits with 1 if an account is not even, or could not be drawn up, or while an
-incident is open: that PostgreSQL or Redis went back in time, or that events are missing.
+In PostgreSQL it compares the events that are applied or dead letters with the entries that
+the checkpoint has passed: if there are more, events were counted twice; if fewer, events were
+lost. In Redis it compares the entries ever added with those read and those left: if more were
+added, entries were removed unread; if fewer, Redis has forgotten entries. It exits with 1 if
+there is a difference, if it could not compare, or while an incident is open: PostgreSQL or
+Redis went back in time, or events are missing.
 
-With --scores it also compares the scores of each profile with its latest row of history, of those that a
-drain has written last: the eight scores, the type and the favorites that follow from the scores. It reads
-500 profiles at a time, beside whatever goes on, shows the first that differ, and exits with 1 if there
-are any.
+With --scores it also compares the scores of each profile with its latest row of history, if a
+drain wrote that row: the eight scores, and the type and the favorites that follow from the
+scores. It reads 500 profiles at a time, also while the service runs, shows the first that
+differ, and exits with 1 if any do.
 
-With --accept it shows the open incidents, ends them, and lets the books balance from here on: what
-they were off by is taken over into the checkpoint. Nothing is applied or removed by it. It is kept
-in the list of runs.`,
+With --accept it shows the open incidents, ends them, and takes the differences over into the
+checkpoint: from then on the source is reconciled. It applies and removes nothing, and is
+recorded in the list of runs.`,
 		Example: `  aggregator verify
   aggregator verify --scores
   aggregator verify --accept
@@ -67,7 +68,7 @@ in the list of runs.`,
 	}
 	out := addOutput(cmd)
 	var accept, withScores bool
-	cmd.Flags().BoolVar(&accept, "accept", false, "end the open incidents, and let the books balance from here on")
+	cmd.Flags().BoolVar(&accept, "accept", false, "end the open incidents, and take the differences over into the checkpoint")
 	cmd.Flags().BoolVar(&withScores, "scores", false, "compare the scores of all profiles with the history, too")
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
 		if accept && withScores {
@@ -120,12 +121,12 @@ in the list of runs.`,
 			err = compared.print(a.stdout)
 		}
 		if err == nil && bad > 0 {
-			err = fmt.Errorf("the books of %d of %d sources do not balance", bad, len(all))
+			err = fmt.Errorf("reconciliation failed for %d of %d sources", bad, len(all))
 		} else if err == nil && open > 0 {
 			err = fmt.Errorf("open incidents: %d; verify --accept ends them", open)
 		}
 		if compared.Different > 0 {
-			err = errors.Join(err, fmt.Errorf("the scores of %s of %s profiles do not fit their history",
+			err = errors.Join(err, fmt.Errorf("the scores of %s of %s profiles differ from their history",
 				grouped(compared.Different), grouped(compared.Compared)))
 		}
 		return err
@@ -219,8 +220,8 @@ func (a *app) listVerifications(all []verification) error {
 	for _, v := range all {
 		text := v.Reason
 		if v.State == "balanced" {
-			text = fmt.Sprintf("%s applied + %s dead letters = %s settled + %s in hand; %s added = %s read + %s left",
-				grouped(v.Applied), grouped(v.Dead), grouped(v.Settled), grouped(v.InHand), grouped(v.Added), grouped(v.Passed), grouped(v.Left))
+			text = fmt.Sprintf("%s applied + %s = %s processed + %s in flight; %s added = %s read + %s left",
+				grouped(v.Applied), letterCount(v.Dead), grouped(v.Settled), grouped(v.InHand), grouped(v.Added), grouped(v.Passed), grouped(v.Left))
 		}
 		if _, err := fmt.Fprintf(a.stdout, "%s: %s: %s\n", v.Source, v.State, text); err != nil {
 			return err

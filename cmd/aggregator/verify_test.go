@@ -74,15 +74,15 @@ func TestVerify(t *testing.T) {
 	ids := s.push("1:1:LIKE", "1:1:LIKE")
 	even := s.program("verify")
 	even.requireDone(t)
-	require.Equal(t, "book-like-events: balanced: 2 applied + 1 dead letters = 3 settled + 0 in hand; 5 added = 3 read + 2 left\n", even.stdout)
+	require.Equal(t, "book-like-events: balanced: 2 applied + 1 dead letter = 3 processed + 0 in flight; 5 added = 3 read + 2 left\n", even.stdout)
 
 	require.NoError(t, s.redis.XDel(t.Context(), "book-like-events", ids[0]).Err())
 	s.exec(`UPDATE aggregator.mark SET applied = applied + 1 WHERE child_profile_id = 1`)
 	r := s.program("verify")
 	require.Equal(t, exitFailed, r.code)
-	require.Equal(t, "book-like-events: not balanced: 1 too many: 3 applied + 1 dead letters, but 3 entries settled + 0 in hand: some were counted twice; "+
-		"1 removed unread: 5 entries were ever added, 1 are left and 3 were read: somebody used XDEL, XTRIM or MAXLEN\n", r.stdout)
-	require.Equal(t, "aggregator: the books of 1 of 1 sources do not balance\n", r.stderr)
+	require.Equal(t, "book-like-events: not balanced: 1 too many: 3 applied + 1 dead letter, but 3 entries processed + 0 in flight: some were counted twice; "+
+		"1 removed unread: 5 entries were ever added, 1 are left and 3 were read: XDEL, XTRIM or MAXLEN was used\n", r.stdout)
+	require.Equal(t, "aggregator: reconciliation failed for 1 of 1 sources\n", r.stderr)
 
 	s.exec(`DELETE FROM aggregator.dead_letter`)
 	s.exec(`UPDATE aggregator.mark SET applied = applied - 1 WHERE child_profile_id = 1`)
@@ -141,7 +141,7 @@ func TestVerifyScores(t *testing.T) {
 	require.Contains(t, r.stdout, "\nscores: 2 differ: ")
 	require.Regexp(t, `(?m)^  profile 2, row \d+: the score of E is \S+, and \S+ in the history`, r.stdout)
 	require.Regexp(t, `(?m)^  profile 5, row \d+: `, r.stdout)
-	require.Regexp(t, `^aggregator: the scores of 2 of 39 profiles do not fit their history\n$`, r.stderr)
+	require.Regexp(t, `^aggregator: the scores of 2 of 39 profiles differ from their history\n$`, r.stderr)
 
 	r = s.program("verify", "--scores", "-o", "json")
 	require.Equal(t, exitFailed, r.code)

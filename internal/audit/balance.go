@@ -121,29 +121,36 @@ func (b Balance) Complaint() string {
 	var all []string
 	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	if n := b.trimmed(); n > 0 {
-		say("%d that were processed and trimmed are not known to PostgreSQL: it was set back, "+
-			"or another database is drained into from the same stream", n)
+		say("%d processed and trimmed entries are not known to PostgreSQL: it was set back, "+
+			"or the same stream is drained into another database, too", n)
 	}
 	if n := b.marked(); n > 0 {
 		say("%d of these are applied: their profiles' marks are after the checkpoint that PostgreSQL was set back to", n)
 	}
 	switch d := b.Difference() - b.marked(); {
 	case d > 0:
-		say("%d too many: %d applied + %d dead letters, but %d entries settled + %d in hand: some were counted twice",
-			d, b.Applied, b.Dead, b.Settled, b.InHand)
+		say("%d too many: %d applied + %s, but %d entries processed + %d in flight: some were counted twice",
+			d, b.Applied, deadLetters(b.Dead), b.Settled, b.InHand)
 	case d < 0:
-		say("%d lost: %d applied + %d dead letters, but %d entries settled + %d in hand",
-			-d, b.Applied, b.Dead, b.Settled, b.InHand)
+		say("%d lost: %d applied + %s, but %d entries processed + %d in flight",
+			-d, b.Applied, deadLetters(b.Dead), b.Settled, b.InHand)
 	}
 	switch v := b.Vanished() - b.trimmed(); {
 	case v > 0 && b.redisWasSetBack():
-		say("%d that this Redis was given were not read: the stream was made anew or Redis was rolled back", v)
+		say("%d entries that were added to this Redis were not read: the stream was recreated or Redis was rolled back", v)
 	case v > 0:
-		say("%d removed unread: %d entries were ever added, %d are left and %d were read: somebody used XDEL, XTRIM or MAXLEN",
+		say("%d removed unread: %d entries were ever added, %d are left and %d were read: XDEL, XTRIM or MAXLEN was used",
 			v, b.Added, b.Left, b.Passed)
 	case v < 0:
 		say("%d read that Redis does not know of: %d entries were ever added, %d are left and %d were read: "+
-			"the stream was made anew or Redis was rolled back", -v, b.Added, b.Left, b.Passed)
+			"the stream was recreated or Redis was rolled back", -v, b.Added, b.Left, b.Passed)
 	}
 	return strings.Join(all, "; ")
+}
+
+func deadLetters(n int64) string {
+	if n == 1 {
+		return "1 dead letter"
+	}
+	return fmt.Sprintf("%d dead letters", n)
 }
