@@ -112,7 +112,7 @@ func TestStreamMadeAnew(t *testing.T) {
 	s.add("1-0", "1:1:LIKE")
 	said := s.program("drain", "--log-level", "error")
 	require.Equal(t, exitFailed, said.code)
-	require.Contains(t, said.stderr, "the stream was made anew")
+	require.Contains(t, said.stderr, "the stream was recreated")
 	s.accept()
 	kept := regexp.MustCompile(`\{book-like-events\}:behind:\d+-\d+`).FindString(said.stderr)
 	s.push("1:1:LIKE")

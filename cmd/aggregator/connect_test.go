@@ -100,7 +100,7 @@ func TestOpenPostgresNotMigrated(t *testing.T) {
 	_, err := a.openPostgres(t.Context(), 3)
 	require.ErrorIs(t, err, postgres.ErrSchema)
 	require.Equal(t, exitFailed, exitCode(err))
-	require.EqualError(t, err, "the database schema does not fit: that of PostgreSQL at "+postgres.Describe(string(a.cfg.Postgres.URL))+
+	require.EqualError(t, err, "the database schema is incompatible: that of PostgreSQL at "+postgres.Describe(string(a.cfg.Postgres.URL))+
 		" has not been created; run: aggregator migrate up")
 }
 

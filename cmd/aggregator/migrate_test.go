@@ -61,5 +61,5 @@ func TestMigrateThroughAPooler(t *testing.T) {
 	program(t, []string{"AGGREGATOR_POSTGRES_URL=" + u, "AGGREGATOR_POSTGRES_POOLER=transaction"}, "migrate", "up").
 		requireFailure(t, exitConfig, `postgres.pooler = "transaction": migrations hold a session lock`)
 	program(t, []string{"AGGREGATOR_POSTGRES_URL=" + u}, "migrate", "up").
-		requireFailure(t, exitConfig, "a connection pooler is in the way: PgBouncer at ")
+		requireFailure(t, exitConfig, "a transaction-mode pooler was detected: PgBouncer at ")
 }

@@ -135,7 +135,7 @@ func TestDaemonTellsNoPasswords(t *testing.T) {
 	}
 	until("draining")
 	push(t, s, "1:1:LIKE", "1:1:LIKE")
-	until("settled a chunk")
+	until("processed a chunk")
 
 	arguments, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", cmd.Process.Pid))
 	require.NoError(t, err)

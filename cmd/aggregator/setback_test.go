@@ -161,7 +161,7 @@ func TestPostgresSetBack(t *testing.T) {
 			require.EqualValues(t, 50, incident.Entries)
 			require.Equal(t, tc.retained, incident.Retained)
 			require.Equal(t, tc.lost, incident.Lost)
-			require.Contains(t, incident.Text, fmt.Sprintf("50 are between; %d of them are still in Redis and are read again, %d are gone", tc.retained, tc.lost))
+			require.Contains(t, incident.Text, fmt.Sprintf("50 lie between; %d of them are still in Redis and are read again, %d are gone", tc.retained, tc.lost))
 			require.Regexp(t, `entries up to \d+-\d+ \(20\S+Z\) were processed, and this database knows of those up to \d+-\d+ \(20\S+Z\)`, incident.Text)
 			require.Equal(t, tc.score, s.number(scoreOfBori))
 
@@ -392,7 +392,7 @@ func TestTwoDatabases(t *testing.T) {
 	s.pushMany(2, "1:1:LIKE")
 	incident := s.requireOneIncident(ledger.PostgresSetBack)
 	require.EqualValues(t, 4, incident.Lost)
-	require.Contains(t, incident.Text, "or another database is drained into from the same stream")
+	require.Contains(t, incident.Text, "or the same stream is drained into another database, too")
 
 	// A service that is at it all the time is told by its audit.
 	p := s.start()

@@ -316,7 +316,7 @@ func (p *partition) loop(ctx context.Context, m mode) (err error) {
 			continue // the lease was lost
 		}
 		if ctx.Err() != nil {
-			p.log.Warn("stopped before the chunk in hand was settled; it will be read again", "error", err)
+			p.log.Warn("stopped before the chunk in flight was processed; it will be read again", "error", err)
 			return nil
 		}
 		if is := verdict.Of(err); is == verdict.Halt || is == verdict.Data { // of no one profile
@@ -328,7 +328,7 @@ func (p *partition) loop(ctx context.Context, m mode) (err error) {
 		}
 		p.fail(err)
 		pause := wait.NextBackOff()
-		p.log.Warn("starting again from the checkpoint", "error", err, "in", pause.Round(time.Millisecond))
+		p.log.Warn("retrying from the checkpoint", "error", err, "retry_in", pause.Round(time.Millisecond))
 		p.pool.Reset() // its connections may be to a server that is no more
 		select {
 		case <-ctx.Done():
@@ -349,4 +349,4 @@ func (p *partition) turn(ctx, work context.Context, m mode) error {
 
 // errBehind says that the stream's ids have fallen behind the checkpoint, or the bookmark
 // behind where we left it.
-var errBehind = errors.New("the stream is gone, or it is behind the checkpoint or rewound")
+var errBehind = errors.New("the stream is missing, or its last id or bookmark is before the checkpoint")

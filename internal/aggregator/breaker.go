@@ -73,7 +73,7 @@ func (e *tooManyDead) Error() string {
 		most = append(most, fmt.Sprintf("%d %s", e.Dead[reason], reason))
 	}
 	return fmt.Sprintf("%d of the last %d entries cannot be applied (%s), more than dead.max_share = %g allows; "+
-		"the latest are still in Redis and no dead letter of them was written; %s, and start again; or raise dead.max_share",
+		"the latest are still in Redis and no dead letter of them was written; %s, and start it again; or raise dead.max_share",
 		e.DeadEntries(), e.Entries, strings.Join(most, ", "), e.share, remedy(reasons[0]))
 }
 
@@ -83,9 +83,9 @@ func remedy(most events.Reason) string {
 	case events.UnknownAction:
 		return "add the action to events.weights"
 	case events.UnknownProfile, events.UnknownBook:
-		return "see whether postgres.url is the database that the producer's application uses"
+		return "check whether postgres.url is the database that the producer's application uses"
 	case events.DataError:
-		return "see what PostgreSQL refuses, and why (aggregator doctor)"
+		return "check what PostgreSQL refuses, and why (aggregator doctor)"
 	}
-	return "see whether source.key is the right key and what its producer sends"
+	return "check whether source.key is the right key, and what its producer sends"
 }

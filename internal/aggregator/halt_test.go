@@ -24,11 +24,11 @@ func TestTooManyDeadLettersHalt(t *testing.T) {
 			func(f *fixture) { f.source.Weights = map[string]float64{"LIKE": 2, "DISLIKE": -2, "FINISHED": 3} },
 		},
 		{
-			"the books of another database", "%d:13:LIKE", "see whether postgres.url is the database",
+			"the books of another database", "%d:13:LIKE", "check whether postgres.url is the database",
 			func(f *fixture) { f.addBook(laterID, later) },
 		},
 		{
-			"the profiles of another database", "3%d:1:LIKE", "see whether postgres.url is the database",
+			"the profiles of another database", "3%d:1:LIKE", "check whether postgres.url is the database",
 			func(f *fixture) {
 				for f.known < 39 {
 					f.addProfile()

@@ -96,6 +96,6 @@ func (p *partition) release(work context.Context) {
 	ctx, cancel := context.WithTimeout(work, time.Second)
 	defer cancel()
 	if err := ledger.Release(ctx, p.pool, p.source.Name(), p.options.Holder); err != nil {
-		p.log.Warn("the lease will run out by itself", "error", err)
+		p.log.Warn("could not release the lease; it will expire", "error", err)
 	}
 }

@@ -62,11 +62,11 @@ func (a *Aggregator) retryUnknown(ctx context.Context) {
 	}()
 	switch {
 	case err != nil && (ctx.Err() == nil || errors.Is(context.Cause(ctx), apply.ErrStalled)):
-		a.log.Warn("could not try all unknown profiles and books again", "error", err, "applied", done.Applied, "failed", done.StillDead())
+		a.log.Warn("could not retry all dead letters of unknown profiles and books", "error", err, "applied", done.Applied, "failed", done.StillDead())
 	case done.StillDead() > 0:
-		a.log.Warn("some dead letters still cannot be applied, though their profiles and books are there now",
+		a.log.Warn("some dead letters still cannot be applied, though their profiles and books exist now",
 			"applied", done.Applied, "failed", done.StillDead(), "why", done.Failed)
 	case done.Applied > 0:
-		a.log.Info("applied dead letters whose profiles and books are there now", "applied", done.Applied)
+		a.log.Info("applied dead letters whose profiles and books exist now", "applied", done.Applied)
 	}
 }

@@ -146,7 +146,7 @@ func TestRunRetriesThroughAnOutage(t *testing.T) {
 	a := f.newWith(slog.New(slog.NewTextHandler(log, nil)))
 	stop := f.run(a)
 	f.eventually(func() bool {
-		return strings.Contains(log.String(), "could not try all unknown profiles and books again")
+		return strings.Contains(log.String(), "could not retry all dead letters of unknown profiles and books")
 	})
 	f.exec(`ALTER TABLE aggregator.away RENAME TO dead_letter`)
 	f.addProfile()

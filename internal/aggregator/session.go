@@ -155,9 +155,9 @@ func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 		}
 		log := p.log.With("stream_at", state.Last, "checkpoint", checkpoint.Position, "entries_passed_over", raised.PassedOver)
 		if raised.Kept != "" {
-			log.Error("the stream was made anew, behind the checkpoint; raised its last id, and kept the entries that it had in another stream: drain that if they are to count", "kept_in", raised.Kept)
+			log.Error("the stream was recreated with ids before the checkpoint; raised its last id, and copied its entries to the stream kept_in: drain that one if they are to count", "kept_in", raised.Kept)
 		} else {
-			log.Error("the stream was behind the checkpoint: it was deleted, or Redis was rolled back; raised its last id")
+			log.Error("the last id of the stream was before the checkpoint: the stream was deleted, or Redis was rolled back; raised its last id")
 		}
 	} else if !state.Exists {
 		return checkpoint, nil // nothing was ever pushed
@@ -231,7 +231,7 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	p.count.read.Add(skipped)
 	p.count.skipped.Add(skipped)
 	p.count.chunks.Add(1)
-	p.log.Debug("settled a chunk", "entries", batch.Entries, "profiles", chunk.Profiles(), "applied", done.Applied, "dead", done.Dead,
+	p.log.Debug("processed a chunk", "entries", batch.Entries, "profiles", chunk.Profiles(), "applied", done.Applied, "dead", done.Dead,
 		"skipped", skipped, "checkpoint", checkpoint.Position, "took", time.Since(began).Round(time.Millisecond))
 
 	crash.At("before_trim")

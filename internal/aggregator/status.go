@@ -142,7 +142,7 @@ func (s *station) enter(state State, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state == BackingOff && state == Working {
-		s.log.Info("working again", "after", time.Since(s.since).Round(time.Millisecond))
+		s.log.Info("working again", "down_for", time.Since(s.since).Round(time.Millisecond))
 	}
 	if s.state != state {
 		s.state, s.since = state, time.Now()

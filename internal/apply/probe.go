@@ -34,7 +34,7 @@ func Probe(ctx context.Context, pool *pgxpool.Pool, source string) error {
 }
 
 // ErrBusy is in the error of a Trial that gave way to the locks of others.
-var ErrBusy = errors.New("others hold a lock")
+var ErrBusy = errors.New("another session holds a lock")
 
 // Trial is Probe that returns an error with ErrBusy for a lock that is not to be had within 500 ms.
 func Trial(ctx context.Context, pool *pgxpool.Pool, source string) error {
@@ -179,7 +179,7 @@ func unwritten(ctx context.Context, pool *pgxpool.Pool, types history.Types) err
 			typed = true
 			return nil
 		}
-		all = append(all, fmt.Sprintf("column %s of table %s is NOT NULL, has no default, and is not ours to write", column, table))
+		all = append(all, fmt.Sprintf("column %s of table %s is NOT NULL, has no default, and is not written by the service", column, table))
 		return nil
 	})
 	if err != nil {

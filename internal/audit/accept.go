@@ -13,7 +13,7 @@ import (
 )
 
 // ErrMore says that there are more incidents of a source than were to be accepted.
-var ErrMore = errors.New("there is another incident, which was not shown yet: look again")
+var ErrMore = errors.New("there is another incident, which was not shown yet: run verify --accept again")
 
 // Accept ends open incidents of a source, so that its books balance from here on: what they were
 // off by is taken over into the checkpoint, in a new epoch, and whoever works on the source begins

@@ -26,9 +26,9 @@ func (r *report) future(ctx context.Context, pool *pgxpool.Pool) {
 	case err != nil:
 		r.notSeen("times", err)
 	case len(found) > 0:
-		r.add("times", Warning, fmt.Sprintf("there are rows of the future: %s", strings.Join(found, ", ")),
-			"if the clock is right now, it was ahead: nothing waits for these times, but ages are wrong until then; if it is behind, set it")
+		r.add("times", Warning, fmt.Sprintf("there are rows with future times: %s", strings.Join(found, ", ")),
+			"if the clock is right now, it was fast: nothing waits for these times, but ages are wrong until then; if it is slow, set it")
 	default:
-		r.ok("times", "no row of ours is of the future")
+		r.ok("times", "no row has a future time")
 	}
 }

@@ -78,7 +78,7 @@ func (r *report) add(check string, verdict Verdict, found, advice string) {
 
 // notSeen is for a check that could not be made.
 func (r *report) notSeen(check string, err error) {
-	r.add(check, Unknown, "could not look: "+err.Error(), "")
+	r.add(check, Unknown, "could not check: "+err.Error(), "")
 }
 
 // clockSlack is how far clocks may be apart before ages and log lines mislead.
@@ -90,9 +90,9 @@ func (r *report) clock(theirs time.Time, asked, answered time.Time) {
 	off := theirs.Sub(ours).Round(time.Millisecond)
 	// What the way took may all have been in one direction.
 	if apart := off.Abs() - answered.Sub(asked)/2; apart > clockSlack {
-		r.add("clock", Warning, fmt.Sprintf("it is %s off ours", off),
-			"synchronise the clocks of all machines (NTP): ages of events and leases are told by them")
+		r.add("clock", Warning, fmt.Sprintf("it differs by %s from this host's", off),
+			"synchronize the clocks of all machines (NTP): ages of events and leases depend on them")
 		return
 	}
-	r.ok("clock", "as ours, to within %s", clockSlack)
+	r.ok("clock", "within %s of this host's", clockSlack)
 }

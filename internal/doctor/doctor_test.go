@@ -77,14 +77,14 @@ func TestRedisInOrder(t *testing.T) {
 		return err == nil && info["Persistence"]["aof_rewrite_in_progress"] == "0" && info["Persistence"]["aof_rewrite_scheduled"] == "0"
 	}, 30*time.Second, 10*time.Millisecond)
 	unseen := []string{
-		"unknown appendfsync: could not look: NOPERM this user has no permissions to run the 'config|get' command",
-		"unknown aof-load-truncated: could not look: NOPERM this user has no permissions to run the 'config|get' command",
+		"unknown appendfsync: could not check: NOPERM this user has no permissions to run the 'config|get' command",
+		"unknown aof-load-truncated: could not check: NOPERM this user has no permissions to run the 'config|get' command",
 	}
 	findings := lookAt(t, connect(t, testenv.RedisAs(t, server, "aggregator_stream", "")), stream)
 	require.Equal(t, unseen, without(findings))
 	require.Len(t, findings, 10)
 	findings = lookAt(t, connect(t, testenv.RedisAs(t, server, "aggregator_list", "")), list)
-	require.Equal(t, append(unseen, "unknown side of pushing: cannot be told: no list grew for 1s"), without(findings))
+	require.Equal(t, append(unseen, "unknown side of pushing: not known: no list grew within 1s"), without(findings))
 
 	for name, value := range map[string]string{"appendfsync": "always", "aof-load-truncated": "no"} {
 		require.NoError(t, admin.ConfigSet(t.Context(), name, value).Err())
@@ -112,7 +112,7 @@ func TestRedisFaults(t *testing.T) {
 		"no append-only file": {func(context.Context, *redis.Client) error { return nil }, stream, "warning append-only file: off"},
 		"a file that is not flushed always": {func(ctx context.Context, c *redis.Client) error {
 			return c.ConfigSet(ctx, "appendonly", "yes").Err()
-		}, stream, "warning appendfsync: everysec: a power loss takes the last acknowledged events"},
+		}, stream, "warning appendfsync: everysec: a power loss loses the last acknowledged events"},
 		"a file that is loaded though cut": {func(ctx context.Context, c *redis.Client) error {
 			return c.ConfigSet(ctx, "appendonly", "yes").Err()
 		}, stream, "warning aof-load-truncated: yes: "},
@@ -121,10 +121,10 @@ func TestRedisFaults(t *testing.T) {
 		}, stream, "problem role: it is a replica"},
 		"another type": {func(ctx context.Context, c *redis.Client) error {
 			return c.LPush(ctx, "book-like-events", "1:1:LIKE").Err()
-		}, stream, "problem source book-like-events: the key is there, but is no stream"},
+		}, stream, "problem source book-like-events: the key exists, but is not a stream"},
 		"no group": {func(ctx context.Context, c *redis.Client) error {
 			return c.XAdd(ctx, &redis.XAddArgs{Stream: "book-like-events", Values: []any{"event", "1:1:LIKE"}}).Err()
-		}, stream, `warning source book-like-events: it has 1 entries, and no group "aggregator"`},
+		}, stream, `warning source book-like-events: it has 1 entries, and consumer group "aggregator" does not exist yet`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -140,8 +140,8 @@ func TestRedisWithoutHello(t *testing.T) {
 	t.Parallel()
 	client := connect(t, testenv.NewRedis(t, testenv.RedisArgs("--rename-command", "HELLO", "")).URL())
 	findings := lookAt(t, client, stream)
-	requireFinding(t, findings, "unknown version: could not look: ERR unknown command")
-	requireFinding(t, findings, "unknown role: could not look: ERR unknown command")
+	requireFinding(t, findings, "unknown version: could not check: ERR unknown command")
+	requireFinding(t, findings, "unknown role: could not check: ERR unknown command")
 }
 
 func cmdErr(all ...redis.Cmder) error {
@@ -161,8 +161,8 @@ func TestRedisRights(t *testing.T) {
 	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "aggregator_stream", "-copy", "-xtrim", "-xsetid", "-info", "-time").Err())
 	findings := lookAt(t, connect(t, user), stream)
 	requireFinding(t, findings, "problem rights on book-like-events: the user may not use TIME, XSETID, XTRIM, COPY")
-	requireFinding(t, findings, "unknown eviction: could not look: no permission (+info)")
-	requireFinding(t, findings, "unknown clock: could not look: no permission (+time)")
+	requireFinding(t, findings, "unknown eviction: could not check: no permission (+info)")
+	requireFinding(t, findings, "unknown clock: could not check: no permission (+time)")
 
 	for _, f := range findings {
 		require.False(t, f.Verdict == doctor.Problem && !strings.HasPrefix(f.Check, "rights"), "a right that is missing for a look is no problem: %v", f)
@@ -274,8 +274,8 @@ func TestPostgresFaults(t *testing.T) {
 		"table":                {`DROP TABLE favorite_topic`, "problem tables: there is no table favorite_topic"},
 		"old schema":           {`DELETE FROM aggregator.schema_migrations WHERE version_id = (SELECT max(version_id) FROM aggregator.schema_migrations)`, "problem schema: "},
 		"limit":                {`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 5', current_database()); END $$`, "problem connections: the service uses 10, and the limit of the database leaves 5"},
-		"a run of the future":  {`INSERT INTO aggregator.run (key, kind, host, version, due_at, started_at, seen_at, read, applied, dead, profiles, chunks) VALUES ('k', 'drain', 'h', 'v', '2999-01-01', now(), now(), 0, 0, 0, 0, 0)`, "warning times: there are rows of the future: runs up to 2999-01-01T00:00:00Z"},
-		"leases of the future": {`INSERT INTO aggregator.lease VALUES ('s', 'h', now(), now() + interval '1 hour'), ('t', 'h', now(), '2999-01-01')`, "warning times: there are rows of the future: leases up to 2999-01-01T00:00:00Z"},
+		"a run of the future":  {`INSERT INTO aggregator.run (key, kind, host, version, due_at, started_at, seen_at, read, applied, dead, profiles, chunks) VALUES ('k', 'drain', 'h', 'v', '2999-01-01', now(), now(), 0, 0, 0, 0, 0)`, "warning times: there are rows with future times: runs up to 2999-01-01T00:00:00Z"},
+		"leases of the future": {`INSERT INTO aggregator.lease VALUES ('s', 'h', now(), now() + interval '1 hour'), ('t', 'h', now(), '2999-01-01')`, "warning times: there are rows with future times: leases up to 2999-01-01T00:00:00Z"},
 		"read-only":            {`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$`, "problem role: its transactions are read-only"},
 		"new schema":           {`INSERT INTO aggregator.schema_migrations (version_id, is_applied) VALUES (999, true)`, "problem schema: "},
 		"compatible":           {`INSERT INTO aggregator.schema_migrations (version_id, is_applied) VALUES (999, true); INSERT INTO aggregator.schema_compatibility VALUES (999, 1)`, "warning schema: version 999, this program was built for "},

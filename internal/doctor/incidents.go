@@ -43,14 +43,14 @@ func Incidents(
 }
 
 func incidentAdvice(i ledger.Incident) string {
-	const accept = "once it is dealt with: aggregator verify --accept"
+	const accept = "after that: aggregator verify --accept"
 	switch i.Kind {
 	case ledger.PostgresSetBack:
 		return "make sure that this is the right database; docs/runbooks.md, AggregatorIncident; " + accept
 	case ledger.RedisSetBack, ledger.SourceMissing:
 		return "make sure that this is the right Redis, database number and source.key; docs/runbooks.md, AggregatorIncident; " + accept
 	default:
-		return "find out who did it: docs/runbooks.md, AggregatorIncident; " + accept
+		return "find the cause: docs/runbooks.md, AggregatorIncident; " + accept
 	}
 }
 
@@ -65,7 +65,7 @@ func (r *report) elsewhere(e events.Elsewhere) {
 		r.add(check, Problem, "a former source of the same key, "+waiting, e.Problem)
 	case e.Former && e.Waiting > 0:
 		r.add(check, Warning, "a former source of the same key, "+waiting,
-			"a drain and the service drain it, too; producers are to push to the new keys")
+			"drain and run drain it, too; let producers push to the new keys")
 	case e.Waiting != 0:
 		r.add(check, Warning, "the settings do not name it, "+waiting,
 			"if its entries are to be counted: set source.key to it, or drain it once with --source-key")

@@ -39,9 +39,9 @@ func (r *report) locks(ctx context.Context, pool *pgxpool.Pool) {
 	_, err = pgx.ForEachRow(rows, []any{&pid, &why, &user, &application, &client, &state, &age, &query}, func() error {
 		found++
 		text := fmt.Sprintf("session %d of user %s (application %q, %s) %s", pid, user, application, client, why)
-		advice := fmt.Sprintf("end its transaction where it began, or: SELECT pg_terminate_backend(%d)", pid)
+		advice := fmt.Sprintf("end its transaction in its client, or: SELECT pg_terminate_backend(%d)", pid)
 		if age == nil {
-			text += "; since when, and with which query, is not for this role to see"
+			text += "; this role may not see since when, and with which query"
 			advice += "; to see more: GRANT pg_read_all_stats TO the role of the service"
 		} else {
 			text += fmt.Sprintf("; it is %s, its transaction began %s ago, its latest query: %s", state,
@@ -70,7 +70,7 @@ func (r *report) locks(ctx context.Context, pool *pgxpool.Pool) {
 	case err != nil:
 		r.notSeen("locks", err)
 	case found == 0:
-		r.ok("locks", "none is in the way")
+		r.ok("locks", "none blocks the service")
 	}
 }
 
@@ -175,8 +175,8 @@ func (r *report) standbys(ctx context.Context, pool *pgxpool.Pool) {
 			needed, names, connected, waiting), "start the standbys again, or take them out of "+
 			"synchronous_standby_names, and reload")
 	case hidden > 0:
-		r.add("synchronous standby", Unknown, "whether those of synchronous_standby_names are there is not for "+
-			"this role to see",
+		r.add("synchronous standby", Unknown, "this role may not see whether those of "+
+			"synchronous_standby_names are connected",
 			"to see more: GRANT pg_read_all_stats TO the role of the service")
 	default:
 		r.add("synchronous standby", Problem, fmt.Sprintf("checkpoints wait for %d of synchronous_standby_names "+

@@ -76,7 +76,7 @@ func TestLocks(t *testing.T) {
 			if f.Check == "locks" {
 				require.Equal(t, doctor.Warning, f.Verdict)
 				require.Contains(t, f.Found, fmt.Sprintf("session %d of user postgres", pid))
-				require.Contains(t, f.Found, "holds ShareLock on genre_score; since when, and with which query, is not for this role to see")
+				require.Contains(t, f.Found, "holds ShareLock on genre_score; this role may not see since when, and with which query")
 				require.Contains(t, f.Advice, "GRANT pg_read_all_stats")
 			}
 		}

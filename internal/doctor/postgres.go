@@ -136,9 +136,9 @@ func (r *report) pooler(ctx context.Context, pool *pgxpool.Pool) {
 	case err != nil:
 		r.notSeen("pooler", err)
 	case len(sessions) > 1:
-		r.add("pooler", Problem, "one connection was given several sessions: there is a pooler in transaction mode", "set postgres.pooler to transaction")
+		r.add("pooler", Problem, "one connection was given several sessions: there is a transaction-mode pooler", "set postgres.pooler to transaction")
 	default:
-		r.ok("pooler", "none to be seen: a connection keeps its session")
+		r.ok("pooler", "none detected: a connection keeps its session")
 	}
 }
 
@@ -327,8 +327,8 @@ func (r *report) search(ctx context.Context, pool *pgxpool.Pool) {
 		r.add("search", Warning, "book.search_text has no trigram index: each search reads all books",
 			"CREATE EXTENSION IF NOT EXISTS pg_trgm; then aggregator migrate up or, if book is not its role's, as the owner: CREATE INDEX CONCURRENTLY ON book USING gin (search_text gin_trgm_ops)")
 	case cType:
-		r.add("search", Warning, "the database knows no letters but those of ASCII (LC_CTYPE C): the trigram index of book.search_text does not help with others",
-			"make the database anew with another locale, such as C.UTF-8")
+		r.add("search", Warning, "the database knows only ASCII letters (LC_CTYPE C): the trigram index of book.search_text does not help with others",
+			"recreate the database with another locale, such as C.UTF-8")
 	default:
 		r.ok("search", "book.search_text has a trigram index")
 	}

@@ -94,13 +94,13 @@ func (r *report) redisRole(role string) {
 		r.ok("role", "master")
 		return
 	}
-	r.add("role", Problem, "it is a "+role, "point redis.url at the master, or at the Sentinels or the cluster (redis.mode): a replica refuses what we write")
+	r.add("role", Problem, "it is a "+role, "point redis.url at the master, or at the Sentinels or the cluster (redis.mode): a replica refuses writes")
 }
 
 func (r *report) redisVersion(version string) {
 	major, _, _ := strings.Cut(version, ".")
 	if n, err := strconv.Atoi(major); err != nil || n < 7 {
-		r.add("version", Problem, version, "use Redis 7.0 or later: XSETID and XGROUP have not what we need before")
+		r.add("version", Problem, version, "use Redis 7.0 or later: XSETID and XGROUP of earlier versions lack what the service needs")
 		return
 	}
 	r.ok("version", "%s", version)
@@ -121,12 +121,12 @@ func (r *report) redisInfo(ctx context.Context, node redis.UniversalClient) {
 			info[name] = value
 		}
 	}
-	const keep = "CONFIG SET maxmemory-policy noeviction, and in redis.conf: a full Redis must refuse events, not throw away those that wait"
+	const keep = "CONFIG SET maxmemory-policy noeviction, and in redis.conf: a full Redis must refuse events, not evict those that wait"
 	switch policy := info["maxmemory_policy"]; {
 	case policy == "noeviction":
 		r.ok("eviction", "maxmemory-policy noeviction")
 	case strings.HasPrefix(policy, "volatile-"):
-		r.add("eviction", Warning, "maxmemory-policy "+policy+": our keys do not expire, and so are not evicted", keep)
+		r.add("eviction", Warning, "maxmemory-policy "+policy+": the service's keys do not expire, so they are not evicted", keep)
 	case info["maxmemory"] == "0":
 		r.add("eviction", Warning, "maxmemory-policy "+policy+", but no maxmemory yet", keep)
 	default:
@@ -137,7 +137,7 @@ func (r *report) redisInfo(ctx context.Context, node redis.UniversalClient) {
 		r.add("append-only file", Warning, "off: a crash loses the events since the latest snapshot, and repeats some of a list",
 			"CONFIG SET appendonly yes, and in redis.conf; appendfsync always if none may be lost")
 	case info["aof_last_write_status"] != "ok" || info["aof_last_bgrewrite_status"] != "ok":
-		r.add("append-only file", Problem, "it cannot be written", "look into the log of Redis, and for a full disk")
+		r.add("append-only file", Problem, "it cannot be written", "see the log of Redis, and check for a full disk")
 	default:
 		r.ok("append-only file", "on")
 	}
@@ -162,16 +162,16 @@ func (r *report) appendOnlyFile(ctx context.Context, node redis.UniversalClient)
 			r.add(name, Warning, value+": "+found, advice)
 		}
 	}
-	setting("appendfsync", "always", "a power loss takes the last acknowledged events, of a second or more",
+	setting("appendfsync", "always", "a power loss loses the last acknowledged events, of a second or more",
 		"CONFIG SET appendfsync always, and in redis.conf, if none may be lost")
-	setting("aof-load-truncated", "no", "a file that a power loss cut within a transaction is started with, and the next restart drops what was added since",
+	setting("aof-load-truncated", "no", "Redis starts with a file that a power loss truncated within a transaction, and the next restart drops what was added since",
 		"CONFIG SET aof-load-truncated no, and in redis.conf; Redis then does not start with such a file until redis-check-aof --fix, answered "+
-			"with y, has mended it. Or BGREWRITEAOF after each start whose log says \"Truncating the AOF\", as run and drain do if they may")
+			"with y, has repaired it. Or BGREWRITEAOF after each start whose log says \"Truncating the AOF\", as run and drain do if they may")
 
 	may, err := node.EvalRO(ctx, "return redis.acl_check_cmd('bgrewriteaof')", nil).Bool()
 	switch {
 	case errors.Is(err, redis.Nil) || err == nil && !may: // false is nil to Redis
-		r.add("rewrite", Warning, "the user may not BGREWRITEAOF, by which run and drain mend the append-only file after a start",
+		r.add("rewrite", Warning, "the user may not BGREWRITEAOF, by which run and drain repair the append-only file after a start",
 			"ACL SETUSER its name +bgrewriteaof, as config/redis.acl has it; or aof-load-truncated no")
 	case err != nil:
 		r.notSeen("rewrite", denied(err, "+eval_ro"))
@@ -193,7 +193,7 @@ func (r *report) source(ctx context.Context, client redis.UniversalClient, o eve
 	state, err := source.Inspect(ctx)
 	switch {
 	case redis.HasErrorPrefix(err, "WRONGTYPE"):
-		r.add(check, Problem, "the key is there, but is no stream", "is source.kind right? it is "+o.Kind+", and source.key names something else")
+		r.add(check, Problem, "the key exists, but is not a stream", "is source.kind right? it is "+o.Kind+", and source.key names something else")
 	case redis.HasErrorPrefix(err, "NOPERM"), err != nil && strings.Contains(err.Error(), "ACL"):
 		r.add(check, Problem, err.Error(), "give the user what config/redis.acl has, and the keys of the source")
 	case err != nil:
@@ -201,8 +201,8 @@ func (r *report) source(ctx context.Context, client redis.UniversalClient, o eve
 	case !state.Exists:
 		r.ok(check, "not there yet: nothing was ever pushed to it")
 	case state.Bookmark == nil:
-		r.add(check, Warning, fmt.Sprintf("it has %d entries, and no group %q: exporters do not see how far we are", state.Length, events.Group),
-			"run or drain makes it, as soon as it has settled something; if one is running, look into its log")
+		r.add(check, Warning, fmt.Sprintf("it has %d entries, and consumer group %q does not exist yet: exporters do not see the lag", state.Length, events.Group),
+			"run or drain creates it once it has processed something; if one is running, see its log")
 	default:
 		r.ok(check, "%d entries there, bookmark at %s", state.Length, state.Bookmark.Position)
 	}
@@ -302,7 +302,7 @@ func (r *report) pushSide(ctx context.Context, client redis.UniversalClient, o e
 		}
 		return
 	}
-	r.add(check, Unknown, fmt.Sprintf("cannot be told: no list grew for %s", pushTime), "")
+	r.add(check, Unknown, fmt.Sprintf("not known: no list grew within %s", pushTime), "")
 }
 
 // pushedTo is the side at which a list grew; empty if that cannot be told.

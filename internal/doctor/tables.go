@@ -102,11 +102,11 @@ ORDER BY t`, touched) // its error is also that of the rows
 				"public; drop those in schema aggregator if they are empty")
 	}
 	if len(shadows) > 0 {
-		r.add("tables", Warning, "tables of one name: "+strings.Join(shadows, "; "),
+		r.add("tables", Warning, "tables with the same name: "+strings.Join(shadows, "; "),
 			"make sure that those used are the application's, or change the search_path of the role")
 	}
 	if len(foreign) > 0 {
-		r.add("tables", Warning, strings.Join(foreign, ", ")+": its changes do not come to the service's notice, "+
+		r.add("tables", Warning, strings.Join(foreign, ", ")+": the service does not notice its changes, "+
 			"and each look-up may read all of it",
 			"connect to the database that has the table")
 	}
@@ -193,7 +193,7 @@ func (r *report) encoding(ctx context.Context, pool *pgxpool.Pool) error {
 	if encoding != "UTF8" {
 		r.add("tables", Warning, "the encoding of the database is "+encoding+": it cannot hold every character of "+
 			"an event's text, such as that of a dead letter",
-			"make the database anew with ENCODING 'UTF8'")
+			"recreate the database with ENCODING 'UTF8'")
 	}
 	return nil
 }
@@ -223,11 +223,11 @@ FROM (SELECT n, (%s) IS TRUE AS fits
 	case err != nil:
 		return err
 	case !now:
-		r.add("tables", Problem, "child_personality_history has no partition for now: no event can be applied",
-			"create one, and those of the months to come")
+		r.add("tables", Problem, "child_personality_history has no partition for the current time: no event can be applied",
+			"create one, and those for the coming months")
 	case !later:
 		r.add("tables", Warning, "child_personality_history has no partition for a month from now",
-			"create those of the months to come, or a DEFAULT one")
+			"create those for the coming months, or a DEFAULT one")
 	}
 	return nil
 }
@@ -301,7 +301,7 @@ func (r *report) contents(ctx context.Context, pool *pgxpool.Pool) error {
 			"mbti",
 			`SELECT coalesce(mbti, 'NULL') FROM (SELECT mbti::text FROM mbti LIMIT $1) m
 				WHERE (mbti ~ '^[IE][NS][TF][JP]$') IS NOT TRUE`,
-			"table mbti has what is none of the sixteen types: %s: such a type counts for no letter",
+			"table mbti has values that are none of the sixteen types: %s: they count for no letter",
 			"write them in four capital letters, or remove them",
 		},
 	} {

@@ -20,7 +20,7 @@ func TestTables(t *testing.T) {
 		"no column of a book": {`ALTER TABLE book DROP COLUMN search_text`, "problem tables: there is no column book.search_text"},
 		"a shadow": {
 			`CREATE SCHEMA old; CREATE TABLE old.book (id bigint)`,
-			"warning tables: tables of one name: book is that of schema public (",
+			"warning tables: tables with the same name: book is that of schema public (",
 		},
 		"a shadow that is used": {
 			`CREATE TABLE aggregator.topic (LIKE topic INCLUDING ALL); GRANT SELECT ON aggregator.topic TO aggregator_daemon;
@@ -49,9 +49,9 @@ func TestTables(t *testing.T) {
 		},
 		"no partition for now": {
 			partitioned + `CREATE TABLE history_of_2020 PARTITION OF child_personality_history FOR VALUES FROM ('2020-01-01') TO ('2021-01-01')`,
-			"problem tables: child_personality_history has no partition for now",
+			"problem tables: child_personality_history has no partition for the current time",
 		},
-		"no partition at all": {partitioned, "problem tables: child_personality_history has no partition for now"},
+		"no partition at all": {partitioned, "problem tables: child_personality_history has no partition for the current time"},
 		"no partition for the next month": {
 			partitioned + `DO $$ BEGIN EXECUTE format('CREATE TABLE history_of_now PARTITION OF child_personality_history FOR VALUES FROM (%L) TO (%L)',
 				now() - interval '1 day', now() + interval '1 day'); END $$`,
@@ -81,7 +81,7 @@ func TestTables(t *testing.T) {
 		},
 		"no type": {
 			`INSERT INTO mbti (mbti) VALUES ('intj'), ('XXXX')`,
-			"warning tables: table mbti has what is none of the sixteen types: XXXX, intj",
+			"warning tables: table mbti has values that are none of the sixteen types: XXXX, intj",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -21,7 +21,7 @@ func (r *report) trial(ctx context.Context, pool *pgxpool.Pool) {
 	switch {
 	case errors.Is(err, apply.ErrBusy):
 		r.add("trial", Warning, "what each event writes could not be tried: "+err.Error(),
-			"aggregator doctor, again; if it stays so, see the check of locks")
+			"run aggregator doctor again; if it stays so, see the check locks")
 	case err != nil && verdict.Of(err) == verdict.Halt:
 		r.add("trial", Problem, err.Error(), trialAdvice(err))
 	case err != nil:

@@ -137,7 +137,7 @@ func TestTrialBusy(t *testing.T) {
 	_, err = conn.Exec(t.Context(), `BEGIN; LOCK TABLE genre_score IN SHARE MODE`)
 	require.NoError(t, err)
 	requireFinding(t, open(t, testenv.As(t, u, "aggregator_daemon"), false),
-		"warning trial: what each event writes could not be tried: others hold a lock")
+		"warning trial: what each event writes could not be tried: another session holds a lock")
 }
 
 func TestTriggers(t *testing.T) {

@@ -33,8 +33,8 @@ WHERE to_regclass(w.t) IS NOT NULL ORDER BY 1`) // its error is also that of the
 		r.notSeen("triggers", err)
 		return
 	}
-	const stale = ": the service goes on with books and profiles as it remembers them, and counts with what is " +
-		"no longer true"
+	const stale = ": the service keeps the books and profiles that it remembers, and counts with what may be " +
+		"out of date"
 	if len(missing) > 0 {
 		r.add("triggers", Problem, "there is no trigger aggregator_changed on "+strings.Join(missing, ", ")+stale,
 			"create it and its function aggregator.catalogue_changed again, as in internal/postgres/migrations/00002")
@@ -51,7 +51,7 @@ WHERE to_regclass(w.t) IS NOT NULL ORDER BY 1`) // its error is also that of the
 		r.add("triggers", Problem, "session_replication_role = replica for "+strings.Join(replica, ", ")+
 			": its changes run no triggers"+stale, "ALTER ROLE ... RESET session_replication_role, or ALTER DATABASE ...")
 	case len(missing)+len(disabled) == 0:
-		r.ok("triggers", "those that tell of changes of books and profiles are there and enabled")
+		r.ok("triggers", "those that report changes of books and profiles exist and are enabled")
 	}
 }
 

@@ -45,7 +45,7 @@ func (s *Source) Rewrite(ctx context.Context) (Rewrite, error) {
 		server.Asked = true
 		return server, nil
 	case errors.As(err, &refused):
-		return server, fmt.Errorf("asking Redis to write its append-only file anew: %w", err)
+		return server, fmt.Errorf("asking Redis to rewrite its append-only file: %w", err)
 	default:
 		return Rewrite{}, s.failed("asking the server of", err)
 	}

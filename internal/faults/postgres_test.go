@@ -388,7 +388,7 @@ func TestPostgresDiskFull(t *testing.T) {
 		d := w.start("run")
 		pushed := w.load(1000, 20*time.Second)
 		// Its log full, PostgreSQL ends all sessions, and may end itself.
-		d.said("starting again")
+		d.said("retrying from the checkpoint")
 		time.Sleep(time.Second) // the fault
 		require.NoError(t, os.Remove(filler))
 		require.NoError(t, w.postgres.Crash())

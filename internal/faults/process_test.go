@@ -213,7 +213,7 @@ func TestStop(t *testing.T) {
 		d := w.pauseAt("mid_pipeline", "run")
 		require.NoError(t, w.postgres.Crash())
 		d.goOn()
-		d.said("starting again")
+		d.said("retrying from the checkpoint")
 		require.Less(t, measure(d.stop), config.Default().Shutdown.Grace)
 		require.NoError(t, w.postgres.Start(t.Context()))
 		w.finish()

@@ -115,7 +115,7 @@ func (w *world) untouched(entries int64, times int, daemons ...*daemon) {
 
 // begunAgain counts the attempts of the daemon that have failed.
 func (d *daemon) begunAgain() int {
-	return strings.Count(d.output(), "starting again from the checkpoint")
+	return strings.Count(d.output(), "retrying from the checkpoint")
 }
 
 // drained is the report of a drain.

@@ -29,7 +29,7 @@ const heldAtMost = 2 * time.Second
 
 // ErrNotInTime says that the books could not be read within the time for which a
 // checkpoint may be held, or that it was being moved all the time.
-var ErrNotInTime = fmt.Errorf("the checkpoint may be held for %s, which was too short to read the books", heldAtMost)
+var ErrNotInTime = fmt.Errorf("the checkpoint may be held for %s, which was too short to reconcile the source", heldAtMost)
 
 // Hold reads the books of a source and calls check while the source's checkpoint stands
 // still: nothing behind it is trimmed meanwhile, but profiles may go on. It locks the
@@ -72,7 +72,7 @@ func Hold(ctx context.Context, pool *pgxpool.Pool, source string, check func(con
 		err = ErrNotInTime
 	}
 	if err != nil {
-		return fmt.Errorf("reading the books of %s: %w", source, err)
+		return fmt.Errorf("reading the counts of %s: %w", source, err)
 	}
 	return nil
 }

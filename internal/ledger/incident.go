@@ -78,9 +78,9 @@ func (i Incident) String() string {
 	case PostgresSetBack:
 		return i.postgresSetBack()
 	case RedisSetBack:
-		cause := "Redis was set back (a restore, or a failover to a replica that lagged), or the stream was deleted and made anew: "
+		cause := "Redis was set back (a restore, or a failover to a replica that lagged), or the stream was deleted and recreated: "
 		if !i.ByPosition() {
-			return cause + fmt.Sprintf("it has been given %d entries fewer than were processed up to %s; "+
+			return cause + fmt.Sprintf("%d entries fewer were added to it than were processed up to %s; "+
 				"what it forgot unread is lost", i.Entries, when(i.To))
 		}
 		return cause + fmt.Sprintf("its last entry was %s, and entries up to %s have been processed, "+
@@ -104,13 +104,13 @@ func (i Incident) String() string {
 func (i Incident) postgresSetBack() string {
 	var b strings.Builder
 	b.WriteString("PostgreSQL was set back (a restore, or a failover to a standby that lagged), " +
-		"or another database is drained into from the same stream: ")
+		"or the same stream is drained into another database, too: ")
 	if !i.ByPosition() {
 		fmt.Fprintf(&b, "%d entries up to %s were processed, and this database has no checkpoint of the source; "+
-			"it begins after them", i.Entries, when(i.To))
+			"it starts after them", i.Entries, when(i.To))
 		return b.String()
 	}
-	fmt.Fprintf(&b, "entries up to %s were processed, and this database knows of those up to %s; %d are between; "+
+	fmt.Fprintf(&b, "entries up to %s were processed, and this database knows of those up to %s; %d lie between; "+
 		"%d of them are still in Redis and are read again, %d are gone", when(i.To), when(i.From), i.Entries, i.Retained, i.Gone())
 	if i.Ahead != nil && *i.Ahead > 0 {
 		fmt.Fprintf(&b, ", of which %d are applied (marks in the database are after its checkpoint)", *i.Ahead)

@@ -66,7 +66,7 @@ func (r Recorder) Record(ctx context.Context, job Job, do func() (Outcome, error
 		outcome = Failed
 	}
 	if failed := e.write(ending, outcome, err); failed != nil && err == nil {
-		r.Log.Warn("the end of the run is not recorded", "kind", job.Kind, "error", failed)
+		r.Log.Warn("could not record the end of the run", "kind", job.Kind, "error", failed)
 	}
 	return err
 }
@@ -87,12 +87,12 @@ func (e *entry) sign(ctx context.Context, over <-chan struct{}) {
 	for {
 		err := e.write(ctx, "", nil)
 		if err != nil && ctx.Err() == nil {
-			e.Log.Debug("the run is not recorded yet", "kind", e.Kind, "error", err)
+			e.Log.Debug("could not record the run yet", "kind", e.Kind, "error", err)
 		}
 		if err == nil && !pruned {
 			pruned = true
 			if err := prune(ctx, e.Pool, e.Kind, e.Keep); err != nil && ctx.Err() == nil {
-				e.Log.Warn("old runs are not removed", "kind", e.Kind, "error", err)
+				e.Log.Warn("could not remove old runs", "kind", e.Kind, "error", err)
 			}
 		}
 		select {

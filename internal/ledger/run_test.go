@@ -158,7 +158,7 @@ func TestRunWithoutPostgres(t *testing.T) {
 		return ledger.Done, nil
 	}))
 	require.True(t, done)
-	require.Contains(t, said.String(), `msg="the end of the run is not recorded" kind=drain`)
+	require.Contains(t, said.String(), `msg="could not record the end of the run" kind=drain`)
 }
 
 // addRun adds a run that was due, if at all, and began at these times, and has ended if it has an

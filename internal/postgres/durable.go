@@ -14,7 +14,7 @@ import (
 
 // ErrNotDurable says that a transaction is committed on the server, and visible, but that the
 // server gave up waiting for its synchronous standby: a failover may still undo it.
-var ErrNotDurable = errors.New("the commit is visible, but its wait for the synchronous standby was cancelled")
+var ErrNotDurable = errors.New("the commit is visible, but its wait for the synchronous standby was canceled")
 
 // Durably runs a transaction that is on disk, with all that was committed before it, when it
 // returns nil: on the server's disk and, where the server has synchronous standbys, on theirs.

@@ -23,7 +23,7 @@ func TestPoolerInTheWay(t *testing.T) {
 	}{
 		"as it comes":             {nil, "refused the connection: unsupported startup parameter"},
 		"told to ignore settings": {[]string{ignoring}, "refused the connection: unsupported startup parameter: aggregator.session"},
-		"told to ignore ours":     {[]string{ignoring + ", aggregator.session"}, "it has dropped the settings of our session"},
+		"told to ignore ours":     {[]string{ignoring + ", aggregator.session"}, "it dropped the settings of the session"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := testenv.NewPgBouncer(t, database, tc.settings...).Before(t, database)

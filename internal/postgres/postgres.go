@@ -62,7 +62,7 @@ var sessionParams = map[string]string{
 }
 
 // ErrPooler says that a connection pooler is in the way of a session of our own.
-var ErrPooler = errors.New("a connection pooler is in the way")
+var ErrPooler = errors.New("a transaction-mode pooler was detected")
 
 // Open opens a pool and pings the server once, within 5 seconds per host unless the URL
 // sets connect_timeout. Session settings in the URL win over ours.
@@ -126,7 +126,7 @@ func checkSession(ctx context.Context, db querier) error {
 	rows, _ := db.Query(ctx, `SELECT coalesce(current_setting($1, true), '')`, ownSession) // its error is also that of the rows
 	got, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
 	if err == nil && got == "" {
-		err = fmt.Errorf("%w: it has dropped the settings of our session; %s", ErrPooler, aroundPooler)
+		err = fmt.Errorf("%w: it dropped the settings of the session; %s", ErrPooler, aroundPooler)
 	}
 	return err
 }

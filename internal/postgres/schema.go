@@ -18,7 +18,7 @@ import (
 
 // ErrSchema is in every error of a database whose schema is not one that this program works
 // with.
-var ErrSchema = errors.New("the database schema does not fit")
+var ErrSchema = errors.New("the database schema is incompatible")
 
 // A Schema says how the schema of a database stands to this program.
 type Schema struct {

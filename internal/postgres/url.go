@@ -70,7 +70,7 @@ func parse(url string) (*pgxpool.Config, error) {
 	}
 	for name := range cfg.ConnConfig.RuntimeParams {
 		if slices.Contains(otherKeywords, strings.ToLower(name)) {
-			return nil, fmt.Errorf("%w: %s is no keyword of ours: want host, port, dbname, user, password", ErrURL, strings.ToLower(name))
+			return nil, fmt.Errorf("%w: %s is not a supported keyword: want host, port, dbname, user, password", ErrURL, strings.ToLower(name))
 		}
 	}
 	if cfg.ConnConfig.ConnectTimeout == 0 {

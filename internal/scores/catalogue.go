@@ -104,7 +104,7 @@ func (c *Catalogue) loadBooks(ctx context.Context, ids []int64) (map[int64]Book,
 		if mbti != "" {
 			letters, err := ParseType(mbti)
 			if err != nil {
-				c.log.Warn("the type of a book counts for nothing", "book_id", id, "error", err)
+				c.log.Warn("ignoring the invalid MBTI type of a book", "book_id", id, "error", err)
 			}
 			book.Letters = letters
 		}
@@ -141,7 +141,7 @@ func (c *Catalogue) Watch(ctx context.Context) {
 	const retryAfter = 5 * time.Second
 	for ctx.Err() == nil {
 		if err := c.listen(ctx); err != nil && ctx.Err() == nil {
-			c.log.Warn("not listening for changes of the catalogue", "error", err, "retry_after", retryAfter)
+			c.log.Warn("not listening for changes of books and profiles", "error", err, "retry_after", retryAfter)
 		}
 		select {
 		case <-ctx.Done():

@@ -11,7 +11,7 @@ import (
 func haltsRedis(message string) (halts bool, advice string) {
 	const cluster = "the server is a node of a cluster: set redis.mode to cluster, and leave the database out of redis.url"
 	for _, known := range []struct{ prefix, advice string }{
-		{"WRONGTYPE", "the key is of another type: is source.kind right, and source.key?"},
+		{"WRONGTYPE", "the key is of another type: check source.kind and source.key"},
 		{"NOPERM", "give the user the rights in config/redis.acl"},
 		{"ERR ACL failure in script", "give the user the rights in config/redis.acl"},
 		{"NOAUTH", "redis.url needs a user and a password"},
@@ -22,8 +22,8 @@ func haltsRedis(message string) (halts bool, advice string) {
 		{"ERR Error compiling script", needed},
 		{events.ErrCluster.Error(), cluster},
 		{"ERR SELECT is not allowed in cluster mode", cluster},
-		{"ERR This instance has cluster support disabled", "the server is no node of a cluster: set redis.mode to standalone"},
-		{"ERR DB index is out of range", "the server has no database of that number: mend it in redis.url"},
+		{"ERR This instance has cluster support disabled", "the server is not a node of a cluster: set redis.mode to standalone"},
+		{"ERR DB index is out of range", "the server has no database of that number: fix it in redis.url"},
 		{"CROSSSLOT", "the keys of a source are in several slots: give source.key a hash tag"},
 	} {
 		if strings.HasPrefix(message, known.prefix) {

@@ -58,7 +58,7 @@ func (e *Misconfiguration) Error() string { return "misconfiguration: " + e.What
 func (e *Misconfiguration) Misconfigured() {}
 
 // ErrType says that a column is not of the type that we write.
-var ErrType = errors.New("PostgreSQL wants another type")
+var ErrType = errors.New("PostgreSQL expects another type")
 
 // Of judges an error: those of PostgreSQL by SQLSTATE, those of Redis by what they say. What it does
 // not know is worth another try.
@@ -95,7 +95,7 @@ func Advice(err error) string {
 			return "; " + what
 		}
 	}
-	return "; aggregator doctor says what is missing: mend it and start again"
+	return "; aggregator doctor says what is missing: fix it and start again"
 }
 
 // Ours says whether a function of ours has refused.
