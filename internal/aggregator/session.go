@@ -155,7 +155,7 @@ func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 		}
 		log := p.log.With("stream_at", state.Last, "checkpoint", checkpoint.Position, "entries_passed_over", raised.PassedOver)
 		if raised.Kept != "" {
-			log.Error("the stream was recreated with ids before the checkpoint; raised its last id, and copied its entries to the stream kept_in: drain that one if they are to count", "kept_in", raised.Kept)
+			log.Error("the stream was recreated with ids before the checkpoint; raised its last id, and copied its entries to another stream (kept_in): drain that one if they are to count", "kept_in", raised.Kept)
 		} else {
 			log.Error("the last id of the stream was before the checkpoint: the stream was deleted, or Redis was rolled back; raised its last id")
 		}
