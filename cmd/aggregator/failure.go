@@ -75,7 +75,7 @@ func (a *app) reportFailure(cmd *cobra.Command, err error) {
 
 // errReaderGone says that nobody reads what a command writes, as behind head: it may end, and
 // there is nothing to say about it.
-var errReaderGone = errors.New("nobody reads the output any more")
+var errReaderGone = errors.New("the reader of the output is gone")
 
 // pipe is stdout. Its errors have errReaderGone when its reader has gone.
 type pipe struct{ io.Writer }

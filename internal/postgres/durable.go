@@ -51,7 +51,7 @@ func Durably(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) err
 const commitDurably = `SET LOCAL synchronous_commit = on; SET LOCAL client_min_messages = warning`
 
 // waitCancelledKey is where a connection keeps that the wait of a commit was cancelled.
-const waitCancelledKey = "aggregator wait cancelled"
+const waitCancelledKey = "aggregator wait canceled"
 
 // CheckDurable returns ErrNotDurable if the wait for a synchronous standby was cancelled since
 // the last call of it on the connection. The server answers such a commit as a success, with a
