@@ -186,7 +186,7 @@ func TestResetOfPartitions(t *testing.T) {
 	push()
 	require.Zero(t, s.program("drain").code)
 	push()
-	s.program("checkpoint", "reset").requireFailure(t, exitUsage, "where BookLikeEventList:{0}:stream, ..., BookLikeEventList:{4}:stream is settled: "+
+	s.program("checkpoint", "reset").requireFailure(t, exitUsage, "this would reset BookLikeEventList:{0}:stream, ..., BookLikeEventList:{4}:stream: "+
 		"all 20 entries in Redis would be counted from the beginning, 10 of them a second time")
 	s.program("checkpoint", "reset", "--yes").requireDone(t)
 	require.Contains(t, s.program("drain", "-o", "json").stdout, `"applied": 10`)

@@ -190,7 +190,7 @@ func TestDrainRetries(t *testing.T) {
 	w := newDeadWorld(t, "2:1:LIKE", "1:1:LIKE")
 	w.exec(`INSERT INTO child_profile (id, name) VALUES (2, 'late')`)
 	require.Contains(t, w.run("drain -o json --dead-retry-unknown-for 0s"), `"retried": 0`)
-	require.Contains(t, w.run("drain"), "\n  retried                    1\n")
+	require.Contains(t, w.run("drain"), "\n  retried                     1\n")
 	require.InDelta(t, 2, w.score(2), 0)
 }
 

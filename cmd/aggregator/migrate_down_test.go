@@ -135,7 +135,7 @@ func TestMigrateDownWhileRunning(t *testing.T) {
 	r := program(t, s.env, "migrate", "down", "--yes")
 	require.Equal(t, exitEventsLeft, r.code)
 	require.Contains(t, r.stderr, "the service on h since 2")
-	require.Contains(t, r.stderr, "is of this version, and needs what would be undone")
+	require.Contains(t, r.stderr, "is of this version and needs what would be undone")
 	require.Equal(t, s.known, s.version())
 
 	s.exec(`UPDATE aggregator.run SET finished_at = now(), outcome = 'stopped' WHERE kind = 'service'`)

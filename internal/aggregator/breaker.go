@@ -73,7 +73,7 @@ func (e *tooManyDead) Error() string {
 		most = append(most, fmt.Sprintf("%d %s", e.Dead[reason], reason))
 	}
 	return fmt.Sprintf("%d of the last %d entries cannot be applied (%s), more than dead.max_share = %g allows; "+
-		"the latest are still in Redis and no dead letter of them was written; %s, and start it again; or raise dead.max_share",
+		"the latest are still in Redis and no dead letter of them was written; %s, and start again; or raise dead.max_share",
 		e.DeadEntries(), e.Entries, strings.Join(most, ", "), e.share, remedy(reasons[0]))
 }
 
