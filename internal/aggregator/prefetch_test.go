@@ -99,6 +99,7 @@ func TestPrefetchDoesNotWait(t *testing.T) {
 		p.look(t.Context(), all[:3*prefetchEvents])
 		assert.Equal(t, began, time.Now())
 		time.Sleep(20 * time.Millisecond)
+		synctest.Wait()
 		assert.Equal(t, []int{2 * prefetchEvents}, k.calls)
 		p.look(t.Context(), all[:3*prefetchEvents])
 		r.parts.Wait()
