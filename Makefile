@@ -98,7 +98,7 @@ soak: ## random faults under continuous load, then a verdict; SOAK=10m
 	SOAK=$(SOAK) go test -count=1 -tags faults -timeout 0 -v -run '^TestSoak$$' ./internal/faults
 
 # The packages whose Go benchmarks say something of the daemon's own work.
-MICRO := ./internal/events ./internal/scores ./internal/history ./internal/aggregator
+MICRO := ./internal/events ./internal/scores ./internal/history ./internal/apply
 BENCH := bin/bench -micro '$(MICRO)' $(if $(REPLAY),-replay '$(REPLAY)')
 
 bin/bench: build
