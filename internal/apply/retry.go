@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -117,19 +116,14 @@ func (r *Retrier) Retry(ctx context.Context, letters []ledger.Letter) (Retried, 
 }
 
 func (r *Retrier) lookUp(ctx context.Context, profiles, books []int64) (known known, err error) {
-	if known.profiles, err = r.Catalogue.Profiles(ctx, distinct(profiles)); err != nil {
+	if known.profiles, err = r.Catalogue.Profiles(ctx, profiles); err != nil {
 		return known, err
 	}
-	if known.books, err = r.Catalogue.Books(ctx, distinct(books)); err != nil {
+	if known.books, err = r.Catalogue.Books(ctx, books); err != nil {
 		return known, err
 	}
 	known.types, err = history.ReadTypes(ctx, r.Pool)
 	return known, err
-}
-
-func distinct(ids []int64) []int64 {
-	slices.Sort(ids)
-	return slices.Compact(ids)
 }
 
 // revive applies one letter, or says why it still cannot be applied. The error has

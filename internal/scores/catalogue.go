@@ -39,8 +39,8 @@ func NewCatalogue(pool *pgxpool.Pool, log *slog.Logger, o CatalogueOptions) *Cat
 	return c
 }
 
-// Books returns those of the books that exist. What it does not remember it reads in
-// one query. Safe to repeat.
+// Books returns those of the books that exist; ids may come several times. What it does not remember it
+// reads in one query. Errors are those of PostgreSQL and of ctx. Safe to repeat.
 func (c *Catalogue) Books(ctx context.Context, ids []int64) (map[int64]Book, error) {
 	books, err := c.books.get(ctx, ids)
 	if err != nil {

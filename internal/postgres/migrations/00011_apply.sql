@@ -102,8 +102,7 @@ $$;
 -- in: profile; source_name, source_epoch: what is drained; seen_*: where the profile's mark was
 -- read, 0-0 if there was none; to_*: where it goes, null to leave the marks alone; applied_events:
 -- how many events the mark counts; changed: whether there is anything to add, else only the mark
--- is moved; careful: see LG004 above, and faster if
--- genres or topics are hundreds; type_ids: the ids in table mbti of the sixteen types, in the
+-- is moved; careful: see LG004 above, and faster if genres or topics are hundreds; type_ids: the ids in table mbti of the sixteen types, in the
 -- order INTJ, INTP, INFJ ... ESFP; typed: whether the MBTI scores change, by add_i to add_p;
 -- genres, genre_sums, topics, topic_sums: ids, each once, and what to add to their scores.
 --
