@@ -52,17 +52,27 @@ entries ever added against those left and those passed: more were removed unread
 forgotten by Redis. Exits with 1 if an account is not even, or could not be drawn up, or while an
 incident is open: that PostgreSQL or Redis went back in time, or that events are missing.
 
+With --scores it also compares the scores of each profile with its latest row of history, of those that a
+drain has written last: the eight scores, the type and the favorites that follow from the scores. It reads
+500 profiles at a time, beside whatever goes on, shows the first that differ, and exits with 1 if there
+are any.
+
 With --accept it shows the open incidents, ends them, and lets the books balance from here on: what
 they were off by is taken over into the checkpoint. Nothing is applied or removed by it. It is kept
 in the list of runs.`,
 		Example: `  aggregator verify
+  aggregator verify --scores
   aggregator verify --accept
   aggregator verify -o json`,
 	}
 	out := addOutput(cmd)
-	var accept bool
+	var accept, withScores bool
 	cmd.Flags().BoolVar(&accept, "accept", false, "end the open incidents, and let the books balance from here on")
+	cmd.Flags().BoolVar(&withScores, "scores", false, "compare the scores of all profiles with the history, too")
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
+		if accept && withScores {
+			return usageError("--accept and --scores: one at a time")
+		}
 		to, err := a.connect(cmd.Context(), 2, 2)
 		if err != nil {
 			return err
@@ -91,16 +101,32 @@ in the list of runs.`,
 			open += len(v.Incidents)
 			all = append(all, v)
 		}
-		if out.json() {
-			err = writeJSON(a.stdout, map[string]any{"balanced": bad == 0, "sources": all})
-		} else {
-			err = a.listVerifications(all)
+		document := map[string]any{"balanced": bad == 0, "sources": all}
+		if !out.json() {
+			if err := a.listVerifications(all); err != nil {
+				return err
+			}
 		}
-		switch {
-		case err == nil && bad > 0:
+		var compared scoresVerification
+		if withScores {
+			if compared, err = a.compareScores(cmd.Context(), to.pool, out); err != nil {
+				return err
+			}
+			document["scores"] = compared
+		}
+		if out.json() {
+			err = writeJSON(a.stdout, document)
+		} else if withScores {
+			err = compared.print(a.stdout)
+		}
+		if err == nil && bad > 0 {
 			err = fmt.Errorf("the books of %d of %d sources do not balance", bad, len(all))
-		case err == nil && open > 0:
+		} else if err == nil && open > 0 {
 			err = fmt.Errorf("open incidents: %d; verify --accept ends them", open)
+		}
+		if compared.Different > 0 {
+			err = errors.Join(err, fmt.Errorf("the scores of %s of %s profiles do not fit their history",
+				grouped(compared.Different), grouped(compared.Compared)))
 		}
 		return err
 	})

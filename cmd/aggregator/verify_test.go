@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -105,4 +106,58 @@ func TestVerifyUnreachable(t *testing.T) {
 		requireFailure(t, exitUnreachable, "Redis at 127.0.0.1:1 is not reachable")
 	program(t, []string{s.env[1], "DATABASE_URL=postgres://u:hunter2@127.0.0.1:1/d"}, "verify").
 		requireFailure(t, exitUnreachable, "PostgreSQL at 127.0.0.1:1")
+}
+
+func TestVerifyScores(t *testing.T) {
+	s := newPair(t)
+	s.exec(`INSERT INTO child_profile (id, name) SELECT p, 'child' FROM generate_series(2, 40) p`)
+	s.exec(`INSERT INTO genre (id, name) SELECT g, 'genre' FROM generate_series(0, 6) g`)
+	s.exec(`INSERT INTO topic (id, name) SELECT x, 'topic' FROM generate_series(0, 9) x`)
+	s.exec(`INSERT INTO book (id, title, genre_id) SELECT b, 'b', b % 7 FROM generate_series(2, 30) b`)
+	s.exec(`INSERT INTO book_topic SELECT b, (b + x * x) % 10 FROM generate_series(2, 30) b, generate_series(0, 2) x ON CONFLICT DO NOTHING`)
+	s.exec(`INSERT INTO book_mbti SELECT b, b % 16 + 1 FROM generate_series(2, 30) b`)
+	// Sums of such weights depend on the order in which they are added.
+	weights := "AGGREGATOR_EVENTS_WEIGHTS=LIKE=0.1,DISLIKE=-0.3,FINISHED=0.7"
+	s.env = append(s.env, weights)
+	for chunk := range 4 {
+		var events []string
+		for i := range 300 {
+			n := chunk*300 + i
+			events = append(events, fmt.Sprintf("%d:%d:%s", n*31%39+1, n*7%30+1, []string{"LIKE", "DISLIKE", "FINISHED"}[n*n*n%5%3]))
+		}
+		s.push(events...)
+		require.Zero(t, s.program("drain").code)
+	}
+	equal := s.program("verify", "--scores")
+	equal.requireDone(t)
+	require.Regexp(t, `(?m)^scores: equal: 39 of 40 profiles compared with their latest row of history$`, equal.stdout)
+
+	s.exec(`UPDATE cumulative_mbti_score SET e_score = e_score + 0.25 WHERE child_profile_id = 2`)
+	s.exec(`DELETE FROM child_personality_history h WHERE child_profile_id = 5
+		AND id = (SELECT max(id) FROM child_personality_history WHERE child_profile_id = 5)`)
+	r := s.program("verify", "--scores")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.stdout, "book-like-events: balanced: ")
+	require.Contains(t, r.stdout, "\nscores: 2 differ: ")
+	require.Regexp(t, `(?m)^  profile 2, row \d+: the score of E is \S+, and \S+ in the history`, r.stdout)
+	require.Regexp(t, `(?m)^  profile 5, row \d+: `, r.stdout)
+	require.Regexp(t, `^aggregator: the scores of 2 of 39 profiles do not fit their history\n$`, r.stderr)
+
+	r = s.program("verify", "--scores", "-o", "json")
+	require.Equal(t, exitFailed, r.code)
+	var document struct {
+		Balanced bool
+		Scores   scoresVerification
+	}
+	require.NoError(t, json.Unmarshal([]byte(r.stdout), &document))
+	require.True(t, document.Balanced)
+	require.EqualValues(t, 40, document.Scores.Profiles)
+	require.EqualValues(t, 2, document.Scores.Different)
+	require.Len(t, document.Scores.First, 2)
+	require.EqualValues(t, 2, document.Scores.First[0].ProfileID)
+
+	without := s.program("verify", "-o", "json")
+	without.requireDone(t)
+	require.NotContains(t, without.stdout, "scores")
+	s.program("verify", "--scores", "--accept").requireFailure(t, exitUsage, "--accept and --scores: one at a time")
 }

@@ -10,8 +10,9 @@
 // drain: the checkpoint is held for a moment (see ledger.Hold), which makes a daemon wait,
 // and what has gone on beyond it is counted event by event.
 //
-// It does not compare scores with events: a score that was changed by hand does not show.
-// Nor does it know what Redis itself has forgotten, stream and count alike.
+// Whether scores are what was written last is another comparison (Scores): that of each profile with its latest
+// row of history. Neither compares scores with events, nor knows what Redis itself has forgotten, stream and
+// count alike.
 package audit
 
 import (

@@ -1,0 +1,285 @@
+package audit
+
+import (
+	"cmp"
+	"context"
+	_ "embed"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/scores"
+)
+
+// ScoresReport is what a comparison of scores with the history has found, in profiles.
+type ScoresReport struct {
+	Profiles  int64 // there are
+	Compared  int64 // of them, those whose latest row of history, if there is one, was written by a drain
+	Different int64 // of the compared, those that differ
+	Unsettled int64 // not compared: each time they were read they had changed
+
+	First []ScoresDifference // of those that differ, by profile
+}
+
+// A ScoresDifference is a profile whose scores and latest row of history do not fit together.
+type ScoresDifference struct {
+	ProfileID int64
+	HistoryID *int64 // of the latest row; nil if there is none
+	What      []string
+}
+
+const (
+	scoresBatch  = 500                    // profiles read by a statement
+	shownAtMost  = 10                     // differences kept for the report
+	scoresReads  = 10                     // of a profile that differs, until it has stayed the same
+	betweenReads = 100 * time.Millisecond // long enough for a transaction on a profile
+)
+
+// Scores compares the scores of all profiles with their latest rows of history: the eight scores, the
+// type that follows from them, and the favorites that follow from the scores of genres and topics. A
+// profile with events applied must have a row of the kind FEEDBACK; a profile without any, and one whose latest row the
+// application has written, is counted and not compared. A row that the application has deleted softly
+// counts until a purge has removed it; from then on the profile differs until its next event.
+//
+// It may be used at any time, beside drains and the application. It reads 500 profiles at a
+// time, and a profile that differs again until two reads in a row are the same. progress, if it is not nil, is called after
+// each batch with how many profiles are done. It changes nothing and is safe to repeat; errors are those of
+// PostgreSQL and of ctx, which ends it between any two statements.
+func Scores(ctx context.Context, pool *pgxpool.Pool, progress func(done int64)) (ScoresReport, error) {
+	var report ScoresReport
+	known, err := knownTypes(ctx, pool)
+	if err != nil {
+		return report, err
+	}
+	for last := int64(math.MinInt64); ; {
+		rows, _ := pool.Query(ctx, `SELECT id FROM child_profile WHERE id > $1 ORDER BY id LIMIT $2`, last, scoresBatch) // its error is also that of the rows
+		ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		if err != nil {
+			return report, fmt.Errorf("reading profiles: %w", err)
+		}
+		if len(ids) == 0 {
+			return report, nil
+		}
+		last = ids[len(ids)-1]
+		if err := report.compare(ctx, pool, known, ids); err != nil {
+			return report, err
+		}
+		if progress != nil {
+			progress(report.Profiles)
+		}
+	}
+}
+
+// compare adds a batch to the report.
+func (r *ScoresReport) compare(ctx context.Context, pool *pgxpool.Pool, known map[string]bool, ids []int64) error {
+	standings, err := readStandings(ctx, pool, ids)
+	if err != nil {
+		return err
+	}
+	before := map[int64]standing{}
+	for _, s := range standings {
+		r.Profiles++
+		switch {
+		case !s.ours():
+		case len(s.differences(known)) == 0:
+			r.Compared++
+		default:
+			before[s.profile] = s
+		}
+	}
+	var found []ScoresDifference
+	for read := 1; len(before) > 0 && read < scoresReads; read++ {
+		if err := pause(ctx, betweenReads); err != nil {
+			return err
+		}
+		ids = ids[:0]
+		for id := range before {
+			ids = append(ids, id)
+		}
+		if standings, err = readStandings(ctx, pool, ids); err != nil {
+			return err
+		}
+		again := map[int64]standing{} // without those that were deleted meanwhile
+		for _, s := range standings {
+			what := s.differences(known)
+			switch {
+			case !s.ours():
+			case len(what) == 0:
+				r.Compared++
+			case reflect.DeepEqual(s, before[s.profile]):
+				r.Compared++
+				found = append(found, ScoresDifference{s.profile, s.history, what})
+			default:
+				again[s.profile] = s
+			}
+		}
+		before = again
+	}
+	r.Different += int64(len(found))
+	r.Unsettled += int64(len(before))
+	slices.SortFunc(found, func(a, b ScoresDifference) int { return cmp.Compare(a.ProfileID, b.ProfileID) })
+	r.First = append(r.First, found[:min(len(found), shownAtMost-len(r.First))]...)
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// standing is a row of scores.sql.
+type standing struct {
+	profile  int64
+	applied  bool
+	history  *int64
+	kind     *string
+	feedback bool
+	mbti     *string
+	then     []*float64
+	now      []*float64
+	genres   preference
+	topics   preference
+}
+
+// preference is what a profile scores above nothing, of genres or topics, and its favorites.
+type preference struct {
+	ids       []int64
+	scores    []float64
+	favorites []int64
+}
+
+//go:embed scores.sql
+var standingsSQL string
+
+func readStandings(ctx context.Context, pool *pgxpool.Pool, ids []int64) ([]standing, error) {
+	rows, _ := pool.Query(ctx, standingsSQL, ids) // its error is also that of the rows
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s standing, err error) {
+		err = row.Scan(&s.profile, &s.applied, &s.history, &s.kind, &s.feedback, &s.mbti, &s.then, &s.now,
+			&s.genres.ids, &s.genres.scores, &s.genres.favorites, &s.topics.ids, &s.topics.scores, &s.topics.favorites)
+		return s, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading scores and history: %w", err)
+	}
+	return all, nil
+}
+
+// knownTypes are those in the table mbti: a row of history has no type if its own is not there.
+func knownTypes(ctx context.Context, pool *pgxpool.Pool) (map[string]bool, error) {
+	rows, _ := pool.Query(ctx, `SELECT rtrim(mbti::text) FROM mbti WHERE mbti IS NOT NULL`) // its error is also that of the rows
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("reading the MBTI types: %w", err)
+	}
+	known := map[string]bool{}
+	for _, name := range names {
+		known[name] = true
+	}
+	return known, nil
+}
+
+// ours says whether the profile is as a drain has left it: what the application diagnoses is its own.
+func (s standing) ours() bool {
+	if s.kind != nil && *s.kind == feedback {
+		return true
+	}
+	return s.applied && !s.feedback
+}
+
+const feedback = "FEEDBACK" // the kind of the rows of history that a drain writes
+
+// differences says what does not fit together; nothing if all does.
+func (s standing) differences(known map[string]bool) (all []string) {
+	if !s.feedback {
+		return []string{"events are applied to it, and it has no row of history of the kind " + feedback}
+	}
+	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
+	now, then := letters(s.now), letters(s.then)
+	for i := range now {
+		if now[i] != then[i] {
+			say("the score of %s is %s, and %s in the history", scores.LetterName(i), number(now[i]), number(then[i]))
+		}
+	}
+	found := "none"
+	if s.mbti != nil {
+		found = *s.mbti
+	}
+	if want := typeOf(now); found != want && (s.mbti != nil || known[want]) {
+		say("the type is %s by the scores, and %s in the history", want, found)
+	}
+	for kind, p := range map[string]preference{"genre": s.genres, "topic": s.topics} {
+		missing, extra := p.differences()
+		for _, id := range missing {
+			say("%s %d is preferred by the scores, and no favorite in the history", kind, id)
+		}
+		for _, id := range extra {
+			say("%s %d is a favorite in the history, and not preferred by the scores", kind, id)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+func letters(of []*float64) (values [scores.NumLetters]float64) {
+	for i, score := range of {
+		if score != nil {
+			values[i] = *score
+		}
+	}
+	return values
+}
+
+// typeOf is the type of a profile with these scores, in the order of scores.Letters.
+func typeOf(l [scores.NumLetters]float64) string {
+	name := make([]byte, 0, 4)
+	for _, pair := range [][2]int{{0, 1}, {3, 2}, {4, 5}, {6, 7}} { // the first of each wins a tie
+		letter := pair[0]
+		if l[pair[1]] > l[letter] {
+			letter = pair[1]
+		}
+		name = append(name, scores.LetterName(letter)...)
+	}
+	return string(name)
+}
+
+// differences are what should be a favorite and is not, and the other way round.
+func (p preference) differences() (missing, extra []int64) {
+	sum, top, whole := 0.0, 0.0, true
+	for _, score := range p.scores {
+		sum += score
+		top = max(top, score)
+		whole = whole && score == math.Trunc(score)
+	}
+	mean := min(sum/float64(len(p.scores)), top)
+	// A sum of fractions depends on the order in which they are added: what is as good as the mean may be either.
+	slack := 0.0
+	if !whole {
+		slack = mean * 1e-11
+	}
+	preferred := map[int64]bool{}
+	for i, id := range p.ids {
+		score := p.scores[i]
+		preferred[id] = score >= mean-slack
+		if (score == top || score >= mean+slack) && !slices.Contains(p.favorites, id) {
+			missing = append(missing, id)
+		}
+	}
+	for _, id := range p.favorites {
+		if !preferred[id] {
+			extra = append(extra, id)
+		}
+	}
+	return missing, slices.Compact(extra)
+}
+
+func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
