@@ -45,6 +45,9 @@ command fail.`,
 			return err
 		}
 		defer pool.Close()
+		if err := checkTables(cmd.Context(), pool); err != nil {
+			return err
+		}
 		if chosen.one != nil {
 			return a.retryOne(cmd.Context(), pool, *chosen.one, out)
 		}

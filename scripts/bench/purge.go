@@ -104,7 +104,7 @@ func (b *bench) newHistory(ctx context.Context, rows int64) (h *historyTable, er
 	if h.url, err = b.servers.Postgres.CreateDatabase(ctx, h.name, ""); err != nil {
 		return nil, err
 	}
-	if err := postgres.Migrate(ctx, h.url); err != nil {
+	if err := postgres.Migrate(ctx, postgres.Options{URL: h.url}); err != nil {
 		return nil, err
 	}
 	if h.db, err = pgx.Connect(ctx, h.url); err != nil {

@@ -40,7 +40,7 @@ func (b *bench) search(ctx context.Context, books int64, index bool) (row result
 	if err != nil {
 		return row, err
 	}
-	if err := postgres.Migrate(ctx, url); err != nil {
+	if err := postgres.Migrate(ctx, postgres.Options{URL: url}); err != nil {
 		return row, err
 	}
 	// One connection is the aggregator's, one that of an application, with its own settings.

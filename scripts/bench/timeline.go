@@ -74,7 +74,7 @@ var firstHour = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // fillTimelines writes long histories of so many profiles, a row an hour, in turn.
 func fillTimelines(ctx context.Context, url string, profiles int64) error {
-	if err := postgres.Migrate(ctx, url); err != nil {
+	if err := postgres.Migrate(ctx, postgres.Options{URL: url}); err != nil {
 		return err
 	}
 	db, err := pgx.Connect(ctx, url)

@@ -138,7 +138,7 @@ func (s *Servers) seed(ctx context.Context, database string, shape catalogue.Sha
 	if err != nil {
 		return err
 	}
-	if err := postgres.Migrate(ctx, url); err != nil {
+	if err := postgres.Migrate(ctx, postgres.Options{URL: url}); err != nil {
 		return err
 	}
 	db, err := pgx.Connect(ctx, url)
