@@ -71,7 +71,7 @@ func TestSchemaOfTheApplication(t *testing.T) {
 	s.env = append(s.env, "AGGREGATOR_POSTGRES_SCHEMA=nowhere")
 	s.program("drain").requireFailure(t, exitConfig, `there is no schema "nowhere", which postgres.schema names`)
 	s.env = append(s.env, "AGGREGATOR_POSTGRES_SCHEMA=aggregator")
-	s.program("drain").requireFailure(t, exitConfig, `postgres.schema = "aggregator" (AGGREGATOR_POSTGRES_SCHEMA): want the name of a schema of the application's`)
+	s.program("drain").requireFailure(t, exitConfig, `postgres.schema = "aggregator" (env AGGREGATOR_POSTGRES_SCHEMA): want the name of a schema of the application's`)
 }
 
 func TestMigrateDryRun(t *testing.T) {

@@ -56,7 +56,7 @@ type Column struct {
 	Type      string // as SQL writes it, without length and precision; of a domain, the type under it
 	Enum      bool
 	NotNull   bool
-	Default   string // an expression; empty if there is none
+	Default   bool // it has one, of its own or of its domain
 	Identity  bool
 	Generated bool // always from other columns
 }
@@ -90,8 +90,8 @@ func (t Table) HasUnique(columns []string) bool {
 var kinds = map[string]Kind{"r": Ordinary, "p": Partitioned, "v": View, "m": Materialized, "f": Foreign}
 
 // Read reads the description of the tables in a schema, that of Resolve or current_schema() on a connection
-// of package postgres. It reads the catalogs only, in four round trips, and may be repeated. Errors are
-// those of the queries.
+// of package postgres. It reads the catalogs only, in four round trips, may be repeated, and waits for no
+// lock on a table. Errors are those of the queries.
 func Read(ctx context.Context, db Querier, schema string) (Description, error) {
 	d := Description{Schema: schema, Tables: map[string]Table{}}
 	for _, read := range []func(context.Context, Querier) error{d.readDatabase, d.readTables, d.readColumns, d.readIndexes} {
@@ -144,10 +144,10 @@ ORDER BY n.nspname, c.relname`, knownNames()) // its error is also that of the r
 func (d *Description) readColumns(ctx context.Context, db Querier) error {
 	rows, _ := db.Query(ctx, `
 SELECT c.relname::text, a.attname::text, format_type(coalesce(nullif(y.typbasetype, 0), y.oid), NULL), y.typtype = 'e', a.attnotnull OR y.typnotnull,
-    CASE WHEN a.attgenerated <> '' THEN '' ELSE coalesce(pg_get_expr(f.adbin, f.adrelid), y.typdefault, '') END, a.attidentity <> '', a.attgenerated <> ''
+    a.attgenerated = '' AND (a.atthasdef OR y.typdefault IS NOT NULL), a.attidentity <> '', a.attgenerated <> ''
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-JOIN pg_type y ON y.oid = a.atttypid LEFT JOIN pg_attrdef f ON f.adrelid = c.oid AND f.adnum = a.attnum
+JOIN pg_type y ON y.oid = a.atttypid
 WHERE n.nspname = $1 AND c.relname = ANY ($2::text[]) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 ORDER BY c.relname, a.attnum`, d.Schema, knownNames()) // its error is also that of the rows
 	var table string

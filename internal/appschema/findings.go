@@ -29,14 +29,16 @@ type Finding struct {
 	Advice   string // what to do
 }
 
-// String is as in "genre_score.score is of type real: ...".
-func (f Finding) String() string {
-	name := f.Table
-	if f.Column != "" {
-		name += "." + f.Column
+// Name is that of the column with its table, as in genre_score.score, or of the table.
+func (f Finding) Name() string {
+	if f.Column == "" {
+		return f.Table
 	}
-	return strings.TrimSpace(name + " " + f.Found)
+	return f.Table + "." + f.Column
 }
+
+// String is as in "genre_score.score is of type real: ...".
+func (f Finding) String() string { return f.Name() + " " + f.Found }
 
 // Findings says what is wrong with the tables that are there, table by table in the order of Tables, what
 // was found of each column in the order in which it is needed. Those that are not there are Missing's.
@@ -133,7 +135,7 @@ func (t Table) strangers(n need, add adder) {
 		return
 	}
 	for _, c := range t.Columns {
-		if c.NotNull && c.Default == "" && !c.Identity && !c.Generated && !slices.Contains(written, c.Name) {
+		if c.NotNull && !c.Default && !c.Identity && !c.Generated && !slices.Contains(written, c.Name) {
 			add(c.Name, Refused, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s SET DEFAULT ..., or DROP NOT NULL", t.qualified(), c.Name),
 				"is NOT NULL and has no default, and a drain does not write it")
 		}

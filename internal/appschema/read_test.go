@@ -45,7 +45,7 @@ func TestReadOurs(t *testing.T) {
 		require.Equal(t, appschema.Column{Name: "id", Type: "bigint", NotNull: true, Identity: true}, id)
 		score, found := d.Tables["genre_score"].Column("score")
 		require.True(t, found)
-		require.Equal(t, appschema.Column{Name: "score", Type: "double precision", NotNull: true, Default: "0"}, score)
+		require.Equal(t, appschema.Column{Name: "score", Type: "double precision", NotNull: true, Default: true}, score)
 	}
 }
 
@@ -90,7 +90,7 @@ CREATE TABLE app.child_personality_history (id bigint NOT NULL, created_at times
 		{Name: "id", Type: "bigint", NotNull: true, Identity: true},
 		{Name: "child_profile_id", Type: "bigint"},
 		{Name: "genre_id", Type: "integer"},
-		{Name: "score", Type: "real", NotNull: true, Default: "0"},
+		{Name: "score", Type: "real", NotNull: true, Default: true},
 		{Name: "double", Type: "real", Generated: true},
 	}, score.Columns)
 	kind, _ := d.Tables["child_personality_history"].Column("history_created_type")

@@ -303,7 +303,8 @@ func TestPooler(t *testing.T) {
 	// One that passes settings on, as far as it goes.
 	exec(t, u, `DO $$ BEGIN EXECUTE format('ALTER ROLE aggregator_daemon IN DATABASE %I SET aggregator.session = own', current_database()); END $$`)
 	passing := testenv.NewPgBouncer(t, u, "ignore_startup_parameters = synchronous_commit, lock_timeout, statement_timeout, "+
-		"idle_in_transaction_session_timeout, plan_cache_mode, enable_seqscan, enable_bitmapscan, enable_hashjoin, enable_mergejoin, jit, row_security, aggregator.session").Before(t, u)
+		"idle_in_transaction_session_timeout, plan_cache_mode, enable_seqscan, enable_bitmapscan, enable_hashjoin, enable_mergejoin, jit, row_security, default_transaction_isolation, "+
+		"search_path, aggregator.session").Before(t, u)
 	requireFinding(t, open(t, testenv.As(t, passing, "aggregator_daemon"), false),
 		"problem pooler: one connection was given several sessions")
 

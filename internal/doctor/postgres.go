@@ -32,9 +32,9 @@ func Postgres(ctx context.Context, pool *pgxpool.Pool, needed int) ([]Finding, e
 	} else {
 		r.clock(now, asked, time.Now())
 	}
-	tables, err := appschema.ReadCurrent(ctx, pool)
-	if err != nil {
-		return r.findings, err
+	tables, notRead := appschema.ReadCurrent(ctx, pool)
+	if notRead != nil {
+		r.notSeen("tables", notRead)
 	}
 	schema, err := postgres.CheckSchema(ctx, pool)
 	switch {
@@ -43,14 +43,18 @@ func Postgres(ctx context.Context, pool *pgxpool.Pool, needed int) ([]Finding, e
 		return r.findings, nil
 	case err != nil:
 		r.add("schema", Problem, err.Error(), "aggregator migrate up; --dry-run shows what it would do")
-		r.described(tables, schema.Version > 0)
+		if notRead == nil {
+			r.described(tables, schema.Version > 0)
+		}
 		return r.findings, nil // the rest would only say the same
 	case schema.Newer():
 		r.add("schema", Warning, schema.String(), "install the program that migrated it, or go back to this one's: docs/operations.md, Rolling back")
 	default:
 		r.ok("schema", "as this program needs it")
 	}
-	r.tables(ctx, pool, tables)
+	if notRead == nil {
+		r.tables(ctx, pool, tables)
+	}
 	r.privileges(ctx, pool)
 	r.indexes(ctx, pool, tables)
 	r.search(ctx, pool)

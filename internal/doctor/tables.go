@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -72,35 +73,32 @@ func (r *report) described(d appschema.Description, missing bool) {
 	}
 }
 
-// merged are the findings with one for all columns of which the same is found; Found begins with their names.
+// merged are the findings with one for all tables and columns of which the same is found; Found begins with their names.
 func merged(all []appschema.Finding) (few []appschema.Finding) {
 	at := map[string]int{}
 	for _, f := range all {
-		text := strings.TrimPrefix(f.String(), f.Table)
-		if f.Column != "" {
-			text = strings.TrimPrefix(text, "."+f.Column)
-		}
-		name := strings.TrimSuffix(f.String(), text)
-		i, seen := at[text]
+		i, seen := at[f.Found]
 		if !seen {
-			at[text] = len(few)
-			f.Found = name
+			at[f.Found] = len(few)
+			f.Found = f.Name()
 			few = append(few, f)
 			continue
 		}
-		few[i].Found += ", " + name
+		few[i].Found += ", " + f.Name()
 		if !strings.Contains(few[i].Advice, f.Advice) {
 			few[i].Advice += "; " + f.Advice
 		}
 	}
-	for text, i := range at {
+	for found, i := range at {
 		if strings.Contains(few[i].Found, ", ") {
-			text = strings.NewReplacer(" is ", " are ", " has ", " have ").Replace(text[:5]) + text[5:]
+			found = plural.ReplaceAllStringFunc(found, func(verb string) string { return map[string]string{"is": "are", "has": "have"}[verb] })
 		}
-		few[i].Found += text
+		few[i].Found += " " + found
 	}
 	return few
 }
+
+var plural = regexp.MustCompile(`^(is|has)\b`)
 
 func estimate(rows int64) string {
 	if rows < 0 {
