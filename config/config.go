@@ -28,6 +28,7 @@ type Config struct {
 	Postgres struct {
 		URL     URL // empty: libpq's PG* variables say where
 		URLFile string
+		Schema  string // of the application's tables; empty: found on the search path
 		Pooler  string // none or transaction
 	}
 

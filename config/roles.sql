@@ -58,10 +58,26 @@ BEGIN
             'synchronous_commit = off', 'lock_timeout = 5000', 'statement_timeout = 30000',
             'idle_in_transaction_session_timeout = 60000', 'plan_cache_mode = force_generic_plan', 'enable_seqscan = off',
             'enable_bitmapscan = off', 'enable_hashjoin = off', 'enable_mergejoin = off', 'jit = off',
-            'row_security = off'] LOOP
+            'row_security = off', 'default_transaction_isolation = ''read committed'''] LOOP
             EXECUTE format('ALTER ROLE %I SET %s', role, setting);
         END LOOP;
     END LOOP;
+END
+$$;
+
+-- The schemas in which this session looks for names, that of the application's tables first. A session of
+-- ours finds it by itself; through a pooler in transaction mode it has what the role has.
+DO $$
+DECLARE
+    role text;
+    path text := (SELECT string_agg(quote_ident(name), ', ' ORDER BY place)
+        FROM unnest(current_schemas(false)) WITH ORDINALITY s (name, place) WHERE name NOT IN ('aggregator', 'pg_catalog'));
+BEGIN
+    IF path IS NOT NULL THEN
+        FOREACH role IN ARRAY '{aggregator_daemon,aggregator_purge,aggregator_reader}'::text[] LOOP
+            EXECUTE format('ALTER ROLE %I IN DATABASE %I SET search_path = %s', role, current_database(), path);
+        END LOOP;
+    END IF;
 END
 $$;
 

@@ -69,6 +69,10 @@ var settings = []setting{
 		Doc:   "A file that holds postgres.url, which then must not be set itself. With neither, the systemd credential postgres-url is read if there is one.",
 		value: func(c *Config) value { return fileName{&c.Postgres.URLFile} },
 	}, {
+		Key: "postgres.schema", Example: "public",
+		Doc:   "The schema of the application's tables. If not set, the one schema on the search path of the role that has them; it is never aggregator, our own.",
+		value: func(c *Config) value { return schemaName{&c.Postgres.Schema} },
+	}, {
 		Key: "postgres.pooler", Default: "none",
 		Doc:   "What stands before PostgreSQL: nothing (none), or a pooler in transaction mode such as PgBouncer (transaction). With a pooler, sessions have the settings of the role, and a change of a book is noticed only after cache.ttl.",
 		value: func(c *Config) value { return choice{&c.Postgres.Pooler, []string{"none", "transaction"}} },

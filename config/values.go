@@ -14,6 +14,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"aggregator/internal/appschema"
 	"aggregator/internal/postgres"
 )
 
@@ -200,6 +201,23 @@ func (v fileName) Allowed() string { return "the name of a file" }
 func (v fileName) Set(text string) error {
 	if strings.ContainsFunc(text, unicode.IsControl) {
 		return errors.New("want the name of a file, without control characters")
+	}
+	*v.p = text
+	return nil
+}
+
+// schemaName is the name of a schema of the application's; empty for one that is found.
+type schemaName struct{ p *string }
+
+func (v schemaName) String() string  { return *v.p }
+func (v schemaName) Allowed() string { return "the name of a schema" }
+
+func (v schemaName) Set(text string) error {
+	switch {
+	case text == appschema.Ours, strings.HasPrefix(text, "pg_"), text == "information_schema":
+		return fmt.Errorf("want %s of the application's", v.Allowed())
+	case len(text) > 63, !utf8.ValidString(text), strings.ContainsFunc(text, unicode.IsControl):
+		return fmt.Errorf("want %s, up to 63 bytes, without quotes around it", v.Allowed())
 	}
 	*v.p = text
 	return nil

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"aggregator/config"
+	"aggregator/internal/appschema"
 	"aggregator/internal/postgres"
 	"aggregator/internal/verdict"
 )
@@ -56,7 +57,7 @@ func (a *app) located(err error) error {
 }
 
 // openPostgres opens a pool of so many connections to a database with our schema. Errors
-// have postgres.ErrUnreachable or postgres.ErrSchema. The caller closes the pool.
+// have postgres.ErrUnreachable, appschema.ErrChoice or postgres.ErrSchema. The caller closes the pool.
 func (a *app) openPostgres(ctx context.Context, conns int) (*pgxpool.Pool, error) {
 	pool, err := postgres.Open(ctx, a.postgresOptions(conns))
 	if err != nil {
@@ -71,6 +72,15 @@ func (a *app) openPostgres(ctx context.Context, conns int) (*pgxpool.Pool, error
 	return pool, nil
 }
 
+// checkTables fails, with appschema.ErrTables, if no event can be applied to the application's tables as they are.
+func checkTables(ctx context.Context, pool *pgxpool.Pool) error {
+	found, err := appschema.ReadCurrent(ctx, pool)
+	if err != nil {
+		return wentAway(ctx, err)
+	}
+	return found.Check(true)
+}
+
 // noteSchema says once of a schema that is newer than this program that it is.
 func (a *app) noteSchema(schema postgres.Schema) {
 	if a.schema.Swap(schema.Version) != schema.Version && schema.Newer() {
@@ -80,14 +90,16 @@ func (a *app) noteSchema(schema postgres.Schema) {
 
 func (a *app) postgresOptions(conns int) postgres.Options {
 	return postgres.Options{
-		URL: string(a.cfg.Postgres.URL), MaxConns: conns, ApplicationName: "aggregator", Pooled: a.cfg.Postgres.Pooler == "transaction",
+		URL: string(a.cfg.Postgres.URL), Schema: a.cfg.Postgres.Schema, MaxConns: conns, ApplicationName: "aggregator",
+		Pooled: a.cfg.Postgres.Pooler == "transaction",
 	}
 }
 
 // wentAway makes an error that a server which lets us in would not give one of a server
 // that is not reachable: it went away in this very moment.
 func wentAway(ctx context.Context, err error) error {
-	if ctx.Err() != nil || errors.Is(err, postgres.ErrURL) || errors.Is(err, postgres.ErrSchema) || errors.Is(err, postgres.ErrPooler) || verdict.Of(err) != verdict.Retry {
+	if ctx.Err() != nil || errors.Is(err, postgres.ErrURL) || errors.Is(err, postgres.ErrSchema) || errors.Is(err, postgres.ErrPooler) ||
+		errors.Is(err, appschema.ErrChoice) || verdict.Of(err) != verdict.Retry {
 		return err
 	}
 	return tag(postgres.ErrUnreachable, err)

@@ -44,6 +44,9 @@ once. Those that still cannot be applied stay, with the error, and make the comm
 			return err
 		}
 		defer pool.Close()
+		if err := checkTables(cmd.Context(), pool); err != nil {
+			return err
+		}
 		if chosen.one != nil {
 			return a.retryOne(cmd.Context(), pool, *chosen.one, out)
 		}

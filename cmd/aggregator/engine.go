@@ -45,7 +45,7 @@ type engine struct {
 	scheduled bool // it drains by schedule
 }
 
-// openEngine connects to both servers; errors as connect. It tells observe, if there is one,
+// openEngine connects to both servers; errors as connect and checkTables. It tells observe, if there is one,
 // of each chunk that is settled. The caller closes the engine.
 func (a *app) openEngine(ctx context.Context, observe func(aggregator.Chunk)) (*engine, error) {
 	limitMemory()
@@ -55,7 +55,10 @@ func (a *app) openEngine(ctx context.Context, observe func(aggregator.Chunk)) (*
 	if err != nil {
 		return nil, err
 	}
-	opened, err := a.newEngine(to, observe)
+	var opened *engine
+	if err = checkTables(ctx, to.pool); err == nil {
+		opened, err = a.newEngine(to, observe)
+	}
 	if err != nil {
 		to.close()
 	}

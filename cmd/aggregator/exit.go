@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"aggregator/config"
+	"aggregator/internal/appschema"
 	"aggregator/internal/postgres"
 	"aggregator/internal/verdict"
 )
@@ -55,7 +56,8 @@ func exitCode(err error) int {
 		return exitFailed
 	case errors.Is(err, errUsage):
 		return exitUsage
-	case errors.Is(err, config.ErrInvalid), errors.Is(err, postgres.ErrURL), errors.Is(err, postgres.ErrPooler):
+	case errors.Is(err, config.ErrInvalid), errors.Is(err, postgres.ErrURL), errors.Is(err, postgres.ErrPooler),
+		errors.Is(err, appschema.ErrChoice):
 		return exitConfig
 	case errors.Is(err, errRedisUnreachable), errors.Is(err, postgres.ErrUnreachable):
 		if refused(err) {

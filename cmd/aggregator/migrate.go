@@ -38,40 +38,65 @@ func (a *app) direct() error {
 }
 
 func newMigrateUp(a *app) *cobra.Command {
-	return &cobra.Command{
+	var dryRun, script bool
+	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Apply the migrations that are pending",
 		Long: `Creates the schema, or brings it up to date. It may be repeated, and be run from several
 places at once: one does the work and the others wait. Tables of the application are
 created only where they do not exist. A schema that is newer than this program is left as
-it is. It needs a connection to PostgreSQL itself, not through a pooler.`,
-		Example: `  AGGREGATOR_POSTGRES_URL=postgres://owner@db/app aggregator migrate up`,
-		RunE: a.configured(func(cmd *cobra.Command, _ []string) error {
-			if err := a.direct(); err != nil {
-				return err
-			}
-			url := string(a.cfg.Postgres.URL)
-			before, err := postgres.MigrationStatus(cmd.Context(), url)
+it is. It needs a connection to PostgreSQL itself, not through a pooler.
+
+It may be run beside the application. Each migration is a transaction of its own. A statement
+that waits for a lock for three seconds gives up, lets the others pass, and is tried again, for two
+minutes; indexes are built CONCURRENTLY. What is stopped half way goes on from there the next time. If the
+application's tables are not as they have to be, or the role lacks a right, nothing is begun.
+
+With --dry-run it changes nothing, and prints each statement with what it locks, and how it
+can be undone. With --script it prints them for psql instead, for an owner who runs them
+himself; migrate up then finds nothing left to do.`,
+		Example: `  AGGREGATOR_POSTGRES_URL=postgres://owner@db/app aggregator migrate up
+  aggregator migrate up --dry-run
+  aggregator migrate up --script > up.sql`,
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the statements, what they lock and how they are undone, and change nothing")
+	cmd.Flags().BoolVar(&script, "script", false, "print the statements as a script for psql, and change nothing")
+	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
+		if err := a.direct(); err != nil {
+			return err
+		}
+		if dryRun || script {
+			plan, err := postgres.PlanUp(cmd.Context(), a.postgresOptions(0))
 			if err != nil {
 				return err
 			}
-			if err := postgres.Migrate(cmd.Context(), url); err != nil {
-				return err
+			if script {
+				return plan.Script(a.stdout)
 			}
-			var schema postgres.Schema
-			for _, m := range before {
-				if m.AppliedAt.IsZero() {
-					fmt.Fprintf(a.stdout, "applied %d %s\n", m.Version, m.Name)
-				}
-				if m.Name != "" {
-					schema.Known = m.Version
-				}
-				schema.Version = m.Version
-			}
-			_, err = fmt.Fprintf(a.stdout, "the schema is at %s\n", schema)
+			return plan.Print(a.stdout)
+		}
+		o := a.postgresOptions(0)
+		before, err := postgres.MigrationStatus(cmd.Context(), o)
+		if err != nil {
 			return err
-		}),
-	}
+		}
+		if err := postgres.Migrate(cmd.Context(), o); err != nil {
+			return err
+		}
+		var schema postgres.Schema
+		for _, m := range before {
+			if m.AppliedAt.IsZero() {
+				fmt.Fprintf(a.stdout, "applied %d %s\n", m.Version, m.Name)
+			}
+			if m.Name != "" {
+				schema.Known = m.Version
+			}
+			schema.Version = m.Version
+		}
+		_, err = fmt.Fprintf(a.stdout, "the schema is at %s\n", schema)
+		return err
+	})
+	return cmd
 }
 
 // migrationState is one line of the status. Its names are those of the JSON form.
@@ -87,16 +112,18 @@ type migrationState struct {
 func newMigrateStatus(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "List the migrations and when they were applied",
+		Short: "List the migrations, and the application's tables",
 		Long: `Lists the migrations of this program, and those that only a newer one knows; with which
 programs each works, by the newest migration that they know; and whether aggregator migrate
-down can undo it. It changes nothing.`,
+down can undo it. Then it lists the application's tables: as what each was found, and what is
+wrong with it. It changes nothing, and exits with 1 if no event can be applied to the tables
+as they are, or the role may not create what is missing.`,
 		Example: `  aggregator migrate status
   aggregator migrate status -o json`,
 	}
 	out := addOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
-		migrations, err := postgres.MigrationStatus(cmd.Context(), string(a.cfg.Postgres.URL))
+		migrations, err := postgres.MigrationStatus(cmd.Context(), a.postgresOptions(0))
 		if err != nil {
 			return err
 		}
@@ -104,10 +131,36 @@ down can undo it. It changes nothing.`,
 		for i, m := range migrations {
 			states[i] = stateOf(m)
 		}
-		if out.json() {
-			return writeJSON(a.stdout, map[string]any{"migrations": states})
+		if !out.json() {
+			if err := a.listMigrations(states); err != nil {
+				return err
+			}
 		}
-		return a.listMigrations(states)
+		found, err := postgres.DescribeTables(cmd.Context(), a.postgresOptions(0))
+		if err != nil {
+			return err
+		}
+		tables := newTableStates(found)
+		if out.json() {
+			err = writeJSON(a.stdout, map[string]any{"migrations": states, "schema": found.Schema, "tables": tables})
+		} else {
+			err = a.listTables(found.Schema, tables)
+		}
+		if err != nil {
+			return err
+		}
+		applied, pending := int64(0), false
+		for _, s := range states {
+			if s.State == "pending" {
+				pending = true
+			} else {
+				applied++
+			}
+		}
+		if pending {
+			return found.CheckMigration(applied)
+		}
+		return found.Check(true)
 	})
 	return cmd
 }

@@ -46,8 +46,8 @@ again. It needs a connection to PostgreSQL itself, not through a pooler.`,
 		if err := a.direct(); err != nil {
 			return err
 		}
-		url := string(a.cfg.Postgres.URL)
-		plan, err := postgres.PlanDown(cmd.Context(), url, to)
+		o := a.postgresOptions(0)
+		plan, err := postgres.PlanDown(cmd.Context(), o, to)
 		if err != nil {
 			return err
 		}
@@ -60,7 +60,7 @@ again. It needs a connection to PostgreSQL itself, not through a pooler.`,
 		if err := a.noneNeeds(cmd.Context(), plan); err != nil {
 			return err
 		}
-		if err := postgres.MigrateDown(cmd.Context(), url, plan.To); err != nil {
+		if err := postgres.MigrateDown(cmd.Context(), o, plan.To); err != nil {
 			return err
 		}
 		for _, m := range plan.Migrations {

@@ -43,7 +43,7 @@ func newSecured(t *testing.T, cert func(*testenv.Authority) testenv.Certificate)
 
 	admin, err := server.CreateDatabase(t.Context(), "app", "")
 	require.NoError(t, err)
-	require.NoError(t, postgres.Migrate(t.Context(), admin))
+	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: admin}))
 	require.NoError(t, testenv.Grant(t.Context(), admin))
 	s.admin, err = pgx.Connect(t.Context(), admin)
 	require.NoError(t, err)

@@ -280,7 +280,7 @@ func TestRetryThroughACrash(t *testing.T) {
 	server := testenv.NewPostgres(t, testenv.Setting("wal_writer_delay", "10s"))
 	url, err := server.CreateDatabase(t.Context(), "app", "")
 	require.NoError(t, err)
-	require.NoError(t, postgres.Migrate(t.Context(), url))
+	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: url}))
 	require.NoError(t, testenv.Grant(t.Context(), url))
 	f := newFixtureAt(t, stream, url, testenv.Redis(t))
 	for i := range 20 {

@@ -256,7 +256,7 @@ func migrated(t *testing.T, server *testenv.PostgresServer) string {
 	t.Helper()
 	u, err := server.CreateDatabase(t.Context(), "app", "")
 	require.NoError(t, err)
-	require.NoError(t, postgres.Migrate(t.Context(), u))
+	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: u}))
 	require.NoError(t, testenv.Grant(t.Context(), u))
 	return u
 }
@@ -264,8 +264,8 @@ func migrated(t *testing.T, server *testenv.PostgresServer) string {
 func TestPostgresFaults(t *testing.T) {
 	for name, tc := range map[string]struct{ fault, want string }{
 		"no fsync":             {``, "problem durability: fsync is off"},
-		"no key":               {`ALTER TABLE genre_score DROP CONSTRAINT genre_score_pkey; CREATE INDEX ON genre_score (child_profile_id, genre_id)`, "problem indexes: genre_score has no unique key on (child_profile_id, genre_id)"},
-		"partial key":          {`ALTER TABLE topic_score DROP CONSTRAINT topic_score_pkey; CREATE UNIQUE INDEX ON topic_score (topic_id, child_profile_id) WHERE score > 0`, "problem indexes: topic_score has no unique key"},
+		"no key":               {`ALTER TABLE genre_score DROP CONSTRAINT genre_score_pkey; CREATE INDEX ON genre_score (child_profile_id, genre_id)`, "problem tables: genre_score has no primary key and no other unique key on (child_profile_id, genre_id)"},
+		"partial key":          {`ALTER TABLE topic_score DROP CONSTRAINT topic_score_pkey; CREATE UNIQUE INDEX ON topic_score (topic_id, child_profile_id) WHERE score > 0`, "problem tables: topic_score has no primary key and no other unique key"},
 		"no index":             {`ALTER TABLE book_topic DROP CONSTRAINT book_topic_pkey`, "warning indexes: book_topic has no index that begins with book_id"},
 		"no search":            {`DROP INDEX book_search_text_trgm`, "warning search: book.search_text has no trigram index"},
 		"full pages":           {`ALTER TABLE cumulative_mbti_score RESET (fillfactor)`, "warning fillfactor: cumulative_mbti_score: full pages"},
@@ -303,7 +303,8 @@ func TestPooler(t *testing.T) {
 	// One that passes settings on, as far as it goes.
 	exec(t, u, `DO $$ BEGIN EXECUTE format('ALTER ROLE aggregator_daemon IN DATABASE %I SET aggregator.session = own', current_database()); END $$`)
 	passing := testenv.NewPgBouncer(t, u, "ignore_startup_parameters = synchronous_commit, lock_timeout, statement_timeout, "+
-		"idle_in_transaction_session_timeout, plan_cache_mode, enable_seqscan, enable_bitmapscan, enable_hashjoin, enable_mergejoin, jit, row_security, aggregator.session").Before(t, u)
+		"idle_in_transaction_session_timeout, plan_cache_mode, enable_seqscan, enable_bitmapscan, enable_hashjoin, enable_mergejoin, jit, row_security, default_transaction_isolation, "+
+		"search_path, aggregator.session").Before(t, u)
 	requireFinding(t, open(t, testenv.As(t, passing, "aggregator_daemon"), false),
 		"problem pooler: one connection was given several sessions")
 

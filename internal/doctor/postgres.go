@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"aggregator/internal/appschema"
 	"aggregator/internal/postgres"
 )
 
@@ -31,22 +32,31 @@ func Postgres(ctx context.Context, pool *pgxpool.Pool, needed int) ([]Finding, e
 	} else {
 		r.clock(now, asked, time.Now())
 	}
+	tables, notRead := appschema.ReadCurrent(ctx, pool)
+	if notRead != nil {
+		r.notSeen("tables", notRead)
+	}
 	schema, err := postgres.CheckSchema(ctx, pool)
 	switch {
 	case err != nil && schema.Newer():
 		r.add("schema", Problem, err.Error(), "install the program that migrated it")
 		return r.findings, nil
 	case err != nil:
-		r.add("schema", Problem, err.Error(), "aggregator migrate up")
+		r.add("schema", Problem, err.Error(), "aggregator migrate up; --dry-run shows what it would do")
+		if notRead == nil {
+			r.described(tables, schema.Version > 0)
+		}
 		return r.findings, nil // the rest would only say the same
 	case schema.Newer():
 		r.add("schema", Warning, schema.String(), "install the program that migrated it, or go back to this one's: docs/operations.md, Rolling back")
 	default:
 		r.ok("schema", "as this program needs it")
 	}
-	r.tables(ctx, pool)
+	if notRead == nil {
+		r.tables(ctx, pool, tables)
+	}
 	r.privileges(ctx, pool)
-	r.indexes(ctx, pool)
+	r.indexes(ctx, pool, tables)
 	r.search(ctx, pool)
 	r.room(ctx, pool)
 	r.future(ctx, pool)
@@ -221,66 +231,22 @@ func (r *report) privileges(ctx context.Context, pool *pgxpool.Pool) {
 	r.ok("privileges", "the role may do all that the service does")
 }
 
-// keys are the unique keys that our statements rely on, and columns that are looked up by.
-var (
-	keys = []struct{ table, columns string }{
-		{"genre_score", "child_profile_id, genre_id"},
-		{"topic_score", "child_profile_id, topic_id"},
-		{"cumulative_mbti_score", "child_profile_id"},
-	}
-	lookups = []struct{ table, column string }{
-		{"child_profile", "id"},
-		{"book", "id"},
-		{"book_topic", "book_id"},
-		{"book_mbti", "book_id"},
-		{"child_personality_history", "child_profile_id"},
-		{"favorite_genre", "child_profile_id"},
-		{"favorite_topic", "child_profile_id"},
-	}
-)
-
-// indexColumns are the columns of each usable index of a table, and whether it is unique for
-// all rows.
-func indexColumns(ctx context.Context, pool *pgxpool.Pool, table string) (unique map[string]bool, first map[string]bool, err error) {
-	unique, first = map[string]bool{}, map[string]bool{}
-	rows, _ := pool.Query(ctx, `SELECT i.indisunique AND i.indimmediate, array(
-        SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (n, place)
-        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.n
-        WHERE k.place <= i.indnkeyatts ORDER BY k.place)
-    FROM pg_index i WHERE i.indrelid = to_regclass($1) AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL`, table) // its error is also that of the rows
-	var isUnique bool
-	var columns []string
-	_, err = pgx.ForEachRow(rows, []any{&isUnique, &columns}, func() error {
-		first[columns[0]] = true
-		if isUnique {
-			unique[sorted(columns)] = true
-		}
-		return nil
-	})
-	return unique, first, err
+// lookups are columns that are looked up by.
+var lookups = []struct{ table, column string }{
+	{"child_profile", "id"},
+	{"book", "id"},
+	{"book_topic", "book_id"},
+	{"book_mbti", "book_id"},
+	{"child_personality_history", "child_profile_id"},
+	{"favorite_genre", "child_profile_id"},
+	{"favorite_topic", "child_profile_id"},
 }
 
-func (r *report) indexes(ctx context.Context, pool *pgxpool.Pool) {
+// indexes looks for those by which rows are found. That a unique key is missing the check of tables has said.
+func (r *report) indexes(ctx context.Context, pool *pgxpool.Pool, d appschema.Description) {
 	fine := true
-	for _, key := range keys {
-		unique, _, err := indexColumns(ctx, pool, key.table)
-		if err != nil {
-			r.notSeen("indexes", err)
-			return
-		}
-		if !unique[sorted(strings.Split(key.columns, ", "))] {
-			fine = false
-			what := fmt.Sprintf("%s has no unique key on (%s): no score can be written", key.table, key.columns)
-			r.adviseIndex(ctx, pool, Problem, what, postgres.IndexOn(key.table, key.columns, true))
-		}
-	}
 	for _, lookup := range lookups {
-		_, first, err := indexColumns(ctx, pool, lookup.table)
-		if err != nil {
-			r.notSeen("indexes", err)
-			return
-		}
-		if !first[lookup.column] {
+		if table, found := d.Tables[lookup.table]; found && !slices.Contains(table.Leading, lookup.column) {
 			fine = false
 			what := fmt.Sprintf("%s has no index that begins with %s: each look-up reads all of it", lookup.table, lookup.column)
 			r.adviseIndex(ctx, pool, Warning, what, postgres.IndexOn(lookup.table, lookup.column, false))
@@ -351,16 +317,14 @@ func (r *report) room(ctx context.Context, pool *pgxpool.Pool) {
 	}
 }
 
-// Refused is the finding of a PostgreSQL that could not be looked at because of a pooler;
-// false for any other error.
+// Refused is the finding of a PostgreSQL that could not be looked at because of a pooler, or because it
+// is not clear which tables are the application's; false for any other error.
 func Refused(err error) (Finding, bool) {
-	if !errors.Is(err, postgres.ErrPooler) {
-		return Finding{}, false
+	switch {
+	case errors.Is(err, postgres.ErrPooler):
+		return Finding{"PostgreSQL", "pooler", Problem, err.Error(), "set postgres.pooler to transaction"}, true
+	case errors.Is(err, appschema.ErrChoice):
+		return Finding{"PostgreSQL", "tables", Problem, err.Error(), "set postgres.schema"}, true
 	}
-	return Finding{"PostgreSQL", "pooler", Problem, err.Error(), "set postgres.pooler to transaction"}, true
-}
-
-// sorted is the same text for the same columns in any order.
-func sorted(columns []string) string {
-	return strings.Join(slices.Sorted(slices.Values(columns)), ", ")
+	return Finding{}, false
 }

@@ -4,114 +4,101 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/appschema"
 )
-
-// written are the columns that the service and its commands read or write in tables of the application.
-var written = map[string]string{
-	"child_profile":         "id",
-	"genre":                 "id, name",
-	"topic":                 "id, name",
-	"mbti":                  "id, mbti",
-	"book":                  "id, title, author, publisher, genre_id, search_text",
-	"book_topic":            "book_id, topic_id",
-	"book_mbti":             "book_id, mbti_id",
-	"genre_score":           "child_profile_id, genre_id, score",
-	"topic_score":           "child_profile_id, topic_id, score",
-	"cumulative_mbti_score": "child_profile_id, " + letterScores,
-	"child_personality_history": "id, child_profile_id, created_at, history_created_type, is_deleted, " +
-		"deleted_at, mbti_id, " +
-		letterScores,
-	"favorite_genre": "child_profile_id, history_id, genre_id",
-	"favorite_topic": "child_profile_id, history_id, topic_id",
-}
-
-const letterScores = "i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score"
 
 // someRows is how many rows of a table are looked at. What is in the others may be wrong, too.
 const someRows = 100_000
 
-// tables looks at the tables where the session finds them: what there is of them, of which types, and
-// whether rows are in them that no event can be counted with.
-func (r *report) tables(ctx context.Context, pool *pgxpool.Pool) {
+// tables looks at the tables as they are described, and whether rows are in them that no event can be counted
+// with. Tables that are missing are a problem unless a migration is yet to make them.
+func (r *report) tables(ctx context.Context, pool *pgxpool.Pool, d appschema.Description) {
 	before := len(r.findings)
-	for _, look := range []func(context.Context, *pgxpool.Pool) error{
-		r.places, r.columns, r.encoding, r.partitions, r.nullScores, r.contents,
+	r.described(d, true)
+	for _, look := range []func(context.Context, *pgxpool.Pool, appschema.Description) error{
+		r.partitions, r.nullScores, r.contents,
 	} {
-		if err := look(ctx, pool); err != nil {
+		if err := look(ctx, pool, d); err != nil {
 			r.notSeen("tables", err)
 		}
 	}
 	if len(r.findings) == before {
-		r.ok("tables", "all are there, with the columns and types that the service needs; contents by the first "+
-			"%d rows of each", someRows)
+		r.ok("tables", "all are there, in schema %s, with the columns and types that the service needs; contents by "+
+			"the first %d rows of each", d.Schema, someRows)
 	}
 }
 
-// places looks in which schema each table is found, as what, and whether another schema has one of its name.
-func (r *report) places(ctx context.Context, pool *pgxpool.Pool) error {
-	rows, _ := pool.Query(ctx, `SELECT t, coalesce(n.nspname::text, ''), coalesce(c.relkind::text, ''),
-    coalesce(c.reltuples, -1)::bigint,
-    coalesce((SELECT string_agg(format('%s (%s)', on_.nspname, CASE WHEN o.reltuples < 0 THEN 'rows unknown'
-            ELSE 'some ' || o.reltuples::bigint || ' rows' END), ', ' ORDER BY on_.nspname)
-        FROM pg_class o JOIN pg_namespace on_ ON on_.oid = o.relnamespace
-        WHERE o.relname = split_part(t, '.', 1) AND o.oid <> c.oid AND o.relkind IN ('r', 'p', 'v', 'm', 'f')
-            AND on_.nspname !~ '^(pg_|information_schema$)'), '')
-FROM unnest($1::text[]) t LEFT JOIN pg_class c ON c.oid = to_regclass(t)
-LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
-ORDER BY t`, touched) // its error is also that of the rows
-	var table, schema, kind, others string
-	var count int64
-	var missing, foreign, inOurs, shadows []string
-	_, err := pgx.ForEachRow(rows, []any{&table, &schema, &kind, &count, &others}, func() error {
-		application := written[table] != ""
-		switch {
-		case schema == "":
-			missing = append(missing, table)
-			return nil
-		case application && schema == "aggregator":
-			inOurs = append(inOurs, table)
+// described says what is wrong with the tables by their description alone.
+func (r *report) described(d appschema.Description, missing bool) {
+	if names := d.Missing(); missing && len(names) > 0 {
+		r.add("tables", Problem, "there is no table "+strings.Join(names, ", ")+" in schema "+d.Schema,
+			"is that the schema of the application? postgres.schema names another; tables that were dropped are made anew "+
+				"as in internal/postgres/migrations/00001")
+	}
+	for _, f := range merged(d.Findings()) {
+		verdict := Problem
+		if f.Severity == appschema.Warning {
+			verdict = Warning
 		}
-		switch kind {
-		case "v", "m":
-			foreign = append(foreign, table+" is a view")
-		case "f":
-			foreign = append(foreign, table+" is a foreign table")
+		r.add("tables", verdict, f.Found, f.Advice)
+	}
+	var ours, others []string
+	for _, e := range d.Elsewhere {
+		found := fmt.Sprintf("%s.%s (%s)", e.Schema, e.Table, estimate(e.Rows))
+		if e.Schema == appschema.Ours {
+			ours = append(ours, found)
+		} else {
+			others = append(others, found)
 		}
-		if application && others != "" {
-			shadows = append(shadows, fmt.Sprintf("%s is that of schema %s (%s), and there is one in %s", table, schema,
-				estimate(count), others))
-		}
-		return nil
-	})
-	if err != nil {
-		return err
 	}
-	if len(missing) > 0 {
-		r.add("tables", Problem, "there is no table "+strings.Join(missing, ", "),
-			"is the schema of the application in the search_path of the role? aggregator migrate up creates what is missing")
+	if len(ours) > 0 {
+		r.add("tables", Warning, "tables of the application's names are in the schema of the aggregator, and not used: "+
+			strings.Join(ours, ", "), "drop them if they are empty: an earlier version may have made them there")
 	}
-	if len(inOurs) > 0 {
-		r.add("tables", Problem, "tables of the application are found in the schema of the aggregator: "+
-			strings.Join(inOurs, ", "),
-			"set the search_path of the role to the schema of the application: ALTER ROLE ... SET search_path = "+
-				"public; drop those in schema aggregator if they are empty")
+	if len(others) > 0 {
+		r.add("tables", Warning, "tables of one name: those of schema "+d.Schema+" are used, and there are "+
+			strings.Join(others, ", "), "make sure that schema "+d.Schema+" is the application's: postgres.schema names another")
 	}
-	if len(shadows) > 0 {
-		r.add("tables", Warning, "tables with the same name: "+strings.Join(shadows, "; "),
-			"make sure that those used are the application's, or change the search_path of the role")
+	if d.Encoding != "UTF8" {
+		r.add("tables", Warning, "the encoding of the database is "+d.Encoding+": it cannot hold every character of "+
+			"an event's text, such as that of a dead letter",
+			"make the database anew with ENCODING 'UTF8'")
 	}
-	if len(foreign) > 0 {
-		r.add("tables", Warning, strings.Join(foreign, ", ")+": the service does not notice its changes, "+
-			"and each look-up may read all of it",
-			"connect to the database that has the table")
-	}
-	return nil
 }
+
+// merged are the findings with one for all tables and columns of which the same is found; Found begins with their names.
+func merged(all []appschema.Finding) (few []appschema.Finding) {
+	at := map[string]int{}
+	for _, f := range all {
+		i, seen := at[f.Found]
+		if !seen {
+			at[f.Found] = len(few)
+			f.Found = f.Name()
+			few = append(few, f)
+			continue
+		}
+		few[i].Found += ", " + f.Name()
+		if !strings.Contains(few[i].Advice, f.Advice) {
+			few[i].Advice += "; " + f.Advice
+		}
+	}
+	for found, i := range at {
+		if strings.Contains(few[i].Found, ", ") {
+			found = plural.ReplaceAllStringFunc(found, func(verb string) string { return map[string]string{"is": "are", "has": "have"}[verb] })
+		}
+		few[i].Found += " " + found
+	}
+	return few
+}
+
+var plural = regexp.MustCompile(`^(is|has)\b`)
 
 func estimate(rows int64) string {
 	if rows < 0 {
@@ -120,86 +107,11 @@ func estimate(rows int64) string {
 	return fmt.Sprintf("some %d rows", rows)
 }
 
-// columns looks for those that are missing, and those of a type that cannot hold what is written.
-func (r *report) columns(ctx context.Context, pool *pgxpool.Pool) error {
-	var tables, names []string
-	for _, table := range slices.Sorted(maps.Keys(written)) {
-		for column := range strings.SplitSeq(written[table], ", ") {
-			tables, names = append(tables, table), append(names, column)
-		}
-	}
-	rows, _ := pool.Query(ctx, `SELECT w.t, w.c,
-    coalesce(format_type(coalesce(nullif(y.typbasetype, 0), y.oid), NULL), ''),
-    current_setting('timezone')
-FROM unnest($1::text[], $2::text[]) w (t, c)
-LEFT JOIN pg_attribute a ON a.attrelid = to_regclass(w.t) AND a.attname = w.c AND a.attnum > 0 AND NOT a.attisdropped
-LEFT JOIN pg_type y ON y.oid = a.atttypid
-WHERE to_regclass(w.t) IS NOT NULL ORDER BY w.t, w.c`, tables, names) // its error is also that of the rows
-	var table, column, is, zone string
-	var missing, local []string
-	sums := map[string][]string{}
-	_, err := pgx.ForEachRow(rows, []any{&table, &column, &is, &zone}, func() error {
-		name := table + "." + column
-		switch {
-		case is == "":
-			missing = append(missing, name)
-		case is == "timestamp without time zone":
-			local = append(local, name)
-		case strings.HasSuffix(column, "score") && is != "double precision":
-			sums[is] = append(sums[is], name)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if len(missing) > 0 {
-		r.add("tables", Problem, "there is no column "+strings.Join(missing, ", "),
-			"is the schema of the application in the search_path of the role? else add the columns, as in "+
-				"internal/postgres/migrations/00001")
-	}
-	for _, is := range slices.Sorted(maps.Keys(sums)) {
-		r.add("tables", Warning, fmt.Sprintf("%s, of type %s: %s", strings.Join(sums[is], ", "), is, limits(is)),
-			"ALTER TABLE ... ALTER COLUMN ... TYPE double precision, which rewrites the table")
-	}
-	if len(local) > 0 {
-		r.add("tables", Warning, fmt.Sprintf("%s have no time zone: the service writes and reads them in the zone %s",
-			strings.Join(local, ", "), zone),
-			"if the application has another zone: ALTER TABLE ... ALTER COLUMN ... TYPE timestamptz USING ... AT "+
-				"TIME ZONE 'the application''s zone'")
-	}
-	return nil
-}
-
-// limits says what is wrong with a type for sums.
-func limits(of string) string {
-	switch of {
-	case "real":
-		return "it has some 7 digits, and a score of 2^25 no longer grows by 2"
-	case "smallint", "integer", "bigint":
-		return "a fraction of a weight is rounded, so that sums depend on how events come together"
-	case "numeric":
-		return "sums are slower, and those of a fixed scale are rounded"
-	default:
-		return "it is not the one that sums are made with"
-	}
-}
-
-func (r *report) encoding(ctx context.Context, pool *pgxpool.Pool) error {
-	var encoding string
-	if err := pool.QueryRow(ctx, `SELECT current_setting('server_encoding')`).Scan(&encoding); err != nil {
-		return err
-	}
-	if encoding != "UTF8" {
-		r.add("tables", Warning, "the encoding of the database is "+encoding+": it cannot hold every character of "+
-			"an event's text, such as that of a dead letter",
-			"recreate the database with ENCODING 'UTF8'")
-	}
-	return nil
-}
-
 // partitions looks whether a history row of now, and of a month from now, has a partition to go to.
-func (r *report) partitions(ctx context.Context, pool *pgxpool.Pool) error {
+func (r *report) partitions(ctx context.Context, pool *pgxpool.Pool, d appschema.Description) error {
+	if d.Tables["child_personality_history"].Kind != appschema.Partitioned {
+		return nil
+	}
 	// For any other key it takes more than the time to tell.
 	rows, _ := pool.Query(ctx, `SELECT coalesce(string_agg(CASE WHEN i.inhrelid IS NOT NULL
         THEN coalesce(pg_get_partition_constraintdef(i.inhrelid), 'true') END, ' OR '), 'false'),
@@ -233,21 +145,14 @@ FROM (SELECT n, (%s) IS TRUE AS fits
 }
 
 // nullScores looks for scores to which nothing can be added, where columns allow them.
-func (r *report) nullScores(ctx context.Context, pool *pgxpool.Pool) error {
-	rows, _ := pool.Query(ctx, `SELECT attrelid::regclass::text, array_agg(attname::text ORDER BY attnum)
-FROM pg_attribute WHERE attrelid IN (to_regclass('genre_score'), to_regclass('topic_score'),
-        to_regclass('cumulative_mbti_score'))
-    AND attname LIKE '%score' AND attnum > 0 AND NOT attnotnull AND NOT attisdropped
-GROUP BY attrelid ORDER BY 1`) // its error is also that of the rows
+func (r *report) nullScores(ctx context.Context, pool *pgxpool.Pool, d appschema.Description) error {
 	nullable := map[string][]string{}
-	var table string
-	var names []string
-	_, err := pgx.ForEachRow(rows, []any{&table, &names}, func() error {
-		nullable[table] = slices.Clone(names)
-		return nil
-	})
-	if err != nil {
-		return err
+	for _, table := range []string{"genre_score", "topic_score", "cumulative_mbti_score"} {
+		for _, c := range d.Tables[table].Columns {
+			if strings.HasSuffix(c.Name, "score") && !c.NotNull {
+				nullable[table] = append(nullable[table], c.Name)
+			}
+		}
 	}
 	for _, table := range slices.Sorted(maps.Keys(nullable)) {
 		var quoted, defaults []string
@@ -274,7 +179,7 @@ WHERE num_nulls(%[1]s) > 0`, columns, table),
 }
 
 // contents looks for rows of the catalogue that an event is not counted with as they seem to say.
-func (r *report) contents(ctx context.Context, pool *pgxpool.Pool) error {
+func (r *report) contents(ctx context.Context, pool *pgxpool.Pool, _ appschema.Description) error {
 	for _, look := range []struct{ tables, sql, found, advice string }{
 		{
 			"book_topic",

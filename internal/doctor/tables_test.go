@@ -12,40 +12,41 @@ import (
 func TestTables(t *testing.T) {
 	const partitioned = `CREATE TABLE history (LIKE child_personality_history INCLUDING ALL EXCLUDING CONSTRAINTS EXCLUDING INDEXES)
 		PARTITION BY RANGE (created_at);
+		ALTER TABLE history ADD PRIMARY KEY (child_profile_id, id, created_at);
 		DROP TABLE child_personality_history; ALTER TABLE history RENAME TO child_personality_history;
 		GRANT SELECT, INSERT ON child_personality_history TO aggregator_daemon;`
 	for name, tc := range map[string]struct{ fault, want string }{
 		"no tables":           {`DROP TABLE favorite_topic, favorite_genre`, "problem tables: there is no table favorite_genre, favorite_topic"},
-		"no column":           {`ALTER TABLE favorite_genre DROP COLUMN child_profile_id`, "problem tables: there is no column favorite_genre.child_profile_id"},
-		"no column of a book": {`ALTER TABLE book DROP COLUMN search_text`, "problem tables: there is no column book.search_text"},
+		"no column":           {`ALTER TABLE favorite_genre DROP COLUMN child_profile_id`, "problem tables: favorite_genre.child_profile_id is not there"},
+		"no column of a book": {`ALTER TABLE book DROP COLUMN search_text`, "problem tables: book.search_text is not there"},
 		"a shadow": {
 			`CREATE SCHEMA old; CREATE TABLE old.book (id bigint)`,
-			"warning tables: tables with the same name: book is that of schema public (",
+			"warning tables: tables of one name: those of schema public are used, and there are old.book (",
 		},
-		"a shadow that is used": {
+		"a shadow in ours, first on the path": {
 			`CREATE TABLE aggregator.topic (LIKE topic INCLUDING ALL); GRANT SELECT ON aggregator.topic TO aggregator_daemon;
 			DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = aggregator, public', current_database()); END $$`,
-			"problem tables: tables of the application are found in the schema of the aggregator: topic",
+			"warning tables: tables of the application's names are in the schema of the aggregator, and not used: aggregator.topic (",
 		},
 		"a view": {
 			`ALTER TABLE mbti RENAME TO types; CREATE VIEW mbti AS SELECT * FROM types; GRANT SELECT ON mbti TO aggregator_daemon`,
-			"warning tables: mbti is a view",
+			"problem tables: mbti is a view",
 		},
 		"sums of type real": {
 			`ALTER TABLE genre_score ALTER COLUMN score TYPE real`,
-			"warning tables: genre_score.score, of type real: it has some 7 digits",
+			"warning tables: genre_score.score is of type real: it has some 7 digits",
 		},
 		"sums of a domain over integer": {
 			`CREATE DOMAIN points AS integer; ALTER TABLE topic_score ALTER COLUMN score TYPE points`,
-			"warning tables: topic_score.score, of type integer: a fraction of a weight is rounded",
+			"warning tables: topic_score.score is of type integer: a fraction of a weight is rounded",
 		},
 		"sums of type numeric": {
 			`ALTER TABLE cumulative_mbti_score ALTER COLUMN e_score TYPE numeric(10, 2), ALTER COLUMN i_score TYPE numeric`,
-			"warning tables: cumulative_mbti_score.e_score, cumulative_mbti_score.i_score, of type numeric: sums are slower",
+			"warning tables: cumulative_mbti_score.i_score, cumulative_mbti_score.e_score are of type numeric: sums are slower",
 		},
 		"times without a zone": {
 			`ALTER TABLE child_personality_history ALTER COLUMN created_at TYPE timestamp(6)`,
-			"warning tables: child_personality_history.created_at have no time zone: the service writes and reads them in the zone UTC",
+			"warning tables: child_personality_history.created_at has no time zone: it is written and read in the zone UTC",
 		},
 		"no partition for now": {
 			partitioned + `CREATE TABLE history_of_2020 PARTITION OF child_personality_history FOR VALUES FROM ('2020-01-01') TO ('2021-01-01')`,

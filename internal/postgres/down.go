@@ -21,8 +21,8 @@ type Rollback struct {
 
 // PlanDown returns what MigrateDown would undo to bring the schema back to a version; if to is
 // negative, to undo the newest migration alone. It reads only. Errors as MigrateDown.
-func PlanDown(ctx context.Context, url string, to int64) (Rollback, error) {
-	list, err := MigrationStatus(ctx, url)
+func PlanDown(ctx context.Context, o Options, to int64) (Rollback, error) {
+	list, err := MigrationStatus(ctx, o)
 	if err != nil {
 		return Rollback{}, err
 	}
@@ -64,11 +64,11 @@ func PlanDown(ctx context.Context, url string, to int64) (Rollback, error) {
 //
 // Errors: ErrUndo says which migration cannot be undone, ErrSchema that the schema is not there
 // or is before that version; others as Migrate.
-func MigrateDown(ctx context.Context, url string, to int64) error {
-	return migrating(ctx, url, func(cfg *pgx.ConnConfig, db *sql.DB) error {
+func MigrateDown(ctx context.Context, o Options, to int64) error {
+	return migrating(ctx, o, func(cfg *pgx.ConnConfig, db *sql.DB) error {
 		// What the lock is waited for may change what there is to undo. Those that cannot be
 		// undone are left out: they would only be forgotten, and this way are an error.
-		if _, err := PlanDown(ctx, url, to); err != nil {
+		if _, err := PlanDown(ctx, o, to); err != nil {
 			return err
 		}
 		var fixed []int64

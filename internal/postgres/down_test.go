@@ -18,7 +18,7 @@ import (
 // fixed is the newest migration that cannot be undone.
 func fixed(t *testing.T, url string) (version int64, name string) {
 	t.Helper()
-	list, err := postgres.MigrationStatus(t.Context(), url)
+	list, err := postgres.MigrationStatus(t.Context(), postgres.Options{URL: url})
 	require.NoError(t, err)
 	for _, m := range list {
 		if m.Down == "" && m.Name != "" {
@@ -82,27 +82,27 @@ func TestMigrateDown(t *testing.T) {
 	go func() { writing <- asTheApplication(ctx, t, pool) }()
 	for range 3 {
 		for at := known; at > floor; at-- {
-			plan, err := postgres.PlanDown(t.Context(), u, -1)
+			plan, err := postgres.PlanDown(t.Context(), postgres.Options{URL: u}, -1)
 			require.NoError(t, err)
 			require.Equal(t, at, plan.From)
 			require.Equal(t, at-1, plan.To)
 			require.Len(t, plan.Migrations, 1)
 			require.Equal(t, at, plan.Migrations[0].Version)
-			require.NoError(t, postgres.MigrateDown(t.Context(), u, plan.To))
+			require.NoError(t, postgres.MigrateDown(t.Context(), postgres.Options{URL: u}, plan.To))
 			found, err := postgres.CheckSchema(t.Context(), pool)
 			require.ErrorIs(t, err, postgres.ErrSchema)
 			require.ErrorContains(t, err, "run: aggregator migrate up")
 			require.Equal(t, at-1, found.Version)
-			require.NoError(t, postgres.MigrateDown(t.Context(), u, plan.To), "again")
+			require.NoError(t, postgres.MigrateDown(t.Context(), postgres.Options{URL: u}, plan.To), "again")
 		}
 		require.NotContains(t, catalogOf(t, pool), "aggregator.schema_compatibility")
 		require.Equal(t, rows, ledgerOf(t, pool))
-		require.NoError(t, postgres.Migrate(t.Context(), u))
+		require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: u}))
 		require.Equal(t, schema, catalogOf(t, pool))
 		require.Equal(t, rows, ledgerOf(t, pool))
 
-		require.NoError(t, postgres.MigrateDown(t.Context(), u, floor), "all at once")
-		require.NoError(t, postgres.Migrate(t.Context(), u))
+		require.NoError(t, postgres.MigrateDown(t.Context(), postgres.Options{URL: u}, floor), "all at once")
+		require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: u}))
 		require.Equal(t, schema, catalogOf(t, pool))
 	}
 	stop()
@@ -132,10 +132,10 @@ func TestMigrateDownRefused(t *testing.T) {
 	before := catalogOf(t, pool)
 	refused := func(to int64, sentinel error, want string) {
 		t.Helper()
-		_, err := postgres.PlanDown(t.Context(), u, to)
+		_, err := postgres.PlanDown(t.Context(), postgres.Options{URL: u}, to)
 		require.ErrorIs(t, err, sentinel)
 		require.ErrorContains(t, err, want)
-		err = postgres.MigrateDown(t.Context(), u, max(to, 0))
+		err = postgres.MigrateDown(t.Context(), postgres.Options{URL: u}, max(to, 0))
 		require.ErrorIs(t, err, sentinel)
 		require.Equal(t, before, catalogOf(t, pool), "something was changed")
 	}
@@ -151,9 +151,9 @@ func TestMigrateDownRefused(t *testing.T) {
 	}
 
 	empty := testenv.EmptyDatabase(t)
-	_, err := postgres.PlanDown(t.Context(), empty, -1)
+	_, err := postgres.PlanDown(t.Context(), postgres.Options{URL: empty}, -1)
 	require.ErrorIs(t, err, postgres.ErrSchema)
-	require.ErrorIs(t, postgres.MigrateDown(t.Context(), empty, 0), postgres.ErrSchema)
+	require.ErrorIs(t, postgres.MigrateDown(t.Context(), postgres.Options{URL: empty}, 0), postgres.ErrSchema)
 }
 
 // A newer program that migrates while this one waits for the lock wins: nothing is undone.
@@ -168,7 +168,7 @@ func TestMigrateDownWaits(t *testing.T) {
 	_, err = conn.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, lock.DefaultLockID)
 	require.NoError(t, err)
 	undone := make(chan error)
-	go func() { undone <- postgres.MigrateDown(t.Context(), u, known-1) }()
+	go func() { undone <- postgres.MigrateDown(t.Context(), postgres.Options{URL: u}, known-1) }()
 	require.Eventually(t, func() bool {
 		var waits bool
 		err := pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
@@ -191,18 +191,18 @@ func TestMigrateDownRacing(t *testing.T) {
 	u = testenv.As(t, u, "aggregator_migrate")
 	floor, _ := fixed(t, u)
 	above := catalogOf(t, pool)
-	require.NoError(t, postgres.MigrateDown(t.Context(), u, floor))
+	require.NoError(t, postgres.MigrateDown(t.Context(), postgres.Options{URL: u}, floor))
 	below := catalogOf(t, pool)
 	results := make(chan error)
 	const racers = 4
 	for i := range racers {
 		go func() {
 			if i%2 == 0 {
-				results <- postgres.MigrateDown(t.Context(), u, floor)
+				results <- postgres.MigrateDown(t.Context(), postgres.Options{URL: u}, floor)
 				return
 			}
 			// It may be undone before it looks whether it is there.
-			if err := postgres.Migrate(t.Context(), u); !errors.Is(err, postgres.ErrSchema) {
+			if err := postgres.Migrate(t.Context(), postgres.Options{URL: u}); !errors.Is(err, postgres.ErrSchema) {
 				results <- err
 				return
 			}

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3/lock"
 )
 
@@ -127,59 +129,75 @@ func createIndexes(ctx context.Context, db *sql.DB, locker lock.SessionLocker) (
 		return err
 	}
 	defer func() { err = errors.Join(err, locker.SessionUnlock(context.WithoutCancel(ctx), conn)) }()
+	return conn.Raw(func(driver any) error { return createMissing(ctx, driver.(*stdlib.Conn).Conn()) })
+}
+
+func createMissing(ctx context.Context, conn *pgx.Conn) error {
 	for _, i := range Indexes {
 		if err := i.create(ctx, conn); err != nil {
 			return fmt.Errorf("index %s: %w", i.name, err)
 		}
 	}
-	if err := createSearchIndex(ctx, conn); err != nil {
+	search, found, err := searchIndex(ctx, conn)
+	if err == nil && found {
+		err = search.create(ctx, conn)
+	}
+	if err != nil {
 		return fmt.Errorf("index to search books by: %w", err)
 	}
 	return nil
 }
 
-// createSearchIndex makes the index by which books are found by a part of their text, if pg_trgm
-// is there, unless the application has made one like it. Nothing depends on it.
-func createSearchIndex(ctx context.Context, conn *sql.Conn) error {
+// searchIndex is the index by which books are found by a part of their text. There is none if there is no
+// pg_trgm, or if the application has made one like it. Nothing depends on it.
+func searchIndex(ctx context.Context, conn *pgx.Conn) (index Index, found bool, err error) {
 	var schema string
-	err := conn.QueryRowContext(ctx, `
+	err = conn.QueryRow(ctx, `
 SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname = 'pg_trgm' AND has_schema_privilege(n.oid, 'USAGE') AND NOT EXISTS (
     SELECT FROM pg_index i JOIN pg_opclass o ON o.oid = ANY (i.indclass::oid[]) AND o.opcname IN ('gin_trgm_ops', 'gist_trgm_ops')
     WHERE i.indrelid = to_regclass('book') AND i.indisvalid)`).Scan(&schema)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Index{}, false, nil
 	}
 	if err != nil {
-		return err
+		return Index{}, false, err
 	}
-	index := Index{name: "book_search_text_trgm", table: "book", definition: "USING gin (search_text " + schema + ".gin_trgm_ops)"}
-	return index.create(ctx, conn)
+	index = Index{name: "book_search_text_trgm", table: "book", definition: "USING gin (search_text " + schema + ".gin_trgm_ops)"}
+	return index, true, nil
+}
+
+// ours says whether all of the table is ours to act on.
+func (i Index) ours(ctx context.Context, conn *pgx.Conn) (ours bool, err error) {
+	err = conn.QueryRow(ctx, `
+SELECT coalesce(bool_and(c.relkind IN ('r', 'p') AND pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(c.relnamespace, 'CREATE')), false)
+FROM pg_class c WHERE c.oid = to_regclass($1) OR c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass($1)))`, i.table).Scan(&ours)
+	return ours, err
 }
 
 // create makes the index where all of the table is ours to act on.
-func (i Index) create(ctx context.Context, conn *sql.Conn) error {
-	var ours bool
-	err := conn.QueryRowContext(ctx, `
-SELECT coalesce(bool_and(c.relkind IN ('r', 'p') AND pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(c.relnamespace, 'CREATE')), false)
-FROM pg_class c WHERE c.oid = to_regclass($1) OR c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass($1)))`, i.table).Scan(&ours)
+func (i Index) create(ctx context.Context, conn *pgx.Conn) error {
+	ours, err := i.ours(ctx, conn)
 	if err != nil || !ours {
 		return err
 	}
-	var statements string
-	err = conn.QueryRowContext(ctx, `SELECT array_to_string(s, E'\n') FROM (`+makeIndex+`) AS made (s)`, i.table, i.name, i.definition, i.kind()).Scan(&statements)
-	if err != nil {
+	var missing []string
+	if err := conn.QueryRow(ctx, makeIndex, i.table, i.name, i.definition, i.kind()).Scan(&missing); err != nil {
 		return err
 	}
-	for statement := range strings.Lines(statements) {
+	for _, statement := range missing {
 		limit := "0"
 		if !strings.Contains(statement, " CONCURRENTLY ") { // others wait for it while it waits
-			limit = "10s"
+			limit = lockPatience
 		}
-		if _, err := conn.ExecContext(ctx, `SET lock_timeout = '`+limit+`'`); err != nil {
+		if _, err := conn.Exec(ctx, `SET lock_timeout = '`+limit+`'`); err != nil {
 			return err
 		}
-		if _, err := conn.ExecContext(ctx, statement); err != nil {
+		err := patiently(ctx, func() error {
+			_, err := conn.Exec(ctx, statement)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}

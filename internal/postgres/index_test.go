@@ -22,10 +22,10 @@ func TestIndexes(t *testing.T) {
 	}
 	mustExec(t, pool, `UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'child_personality_history_deleted'::regclass`)
 	require.ErrorIs(t, postgres.DeletedHistory.Check(t.Context(), pool), postgres.ErrIndex)
-	require.NoError(t, postgres.Migrate(t.Context(), u))
+	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: u}))
 	require.NoError(t, postgres.DeletedHistory.Check(t.Context(), pool))
 	mustExec(t, pool, `DROP INDEX child_personality_history_deleted`)
-	require.NoError(t, errors.Join(postgres.Migrate(t.Context(), u), postgres.Migrate(t.Context(), u)))
+	require.NoError(t, errors.Join(postgres.Migrate(t.Context(), postgres.Options{URL: u}), postgres.Migrate(t.Context(), postgres.Options{URL: u})))
 	require.NoError(t, postgres.DeletedHistory.Check(t.Context(), pool))
 }
 
@@ -46,7 +46,7 @@ func TestIndexIsBuiltBesideTheApplication(t *testing.T) {
 			_, err = open.Exec(t.Context(), insert)
 			require.NoError(t, err)
 			migrated := make(chan error)
-			go func() { migrated <- postgres.Migrate(t.Context(), u) }()
+			go func() { migrated <- postgres.Migrate(t.Context(), postgres.Options{URL: u}) }()
 			for waits := false; !waits; {
 				require.NoError(t, pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
 					WHERE datname = current_database() AND query LIKE 'CREATE INDEX%' AND wait_event_type = 'Lock')`).Scan(&waits))
@@ -76,7 +76,7 @@ func TestIndexOnATableOfTheApplication(t *testing.T) {
 	require.NoError(t, err)
 	mustExec(t, app, string(tables))
 	require.NoError(t, testenv.Grant(t.Context(), testenv.As(t, u, "app")))
-	require.NoError(t, postgres.Migrate(t.Context(), testenv.As(t, u, "aggregator_migrate")))
+	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: testenv.As(t, u, "aggregator_migrate")}))
 	require.NoError(t, testenv.Grant(t.Context(), testenv.As(t, u, "app")))
 	purge := openPool(t, testenv.As(t, u, "aggregator_purge"))
 	require.ErrorIs(t, postgres.DeletedHistory.Check(t.Context(), purge), postgres.ErrIndex)
@@ -98,7 +98,7 @@ func advice(t *testing.T, pool *pgxpool.Pool) []string {
 func partitioned(t *testing.T) (url string, pool *pgxpool.Pool) {
 	t.Helper()
 	url = testenv.EmptyDatabase(t)
-	require.NoError(t, postgres.Migrate(t.Context(), url))
+	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: url}))
 	pool = openPool(t, url)
 	mustExec(t, pool, `DROP TABLE child_personality_history CASCADE`)
 	mustExec(t, pool, `
@@ -135,11 +135,14 @@ func TestIndexOnPartitions(t *testing.T) {
 				mustExec(t, pool, statements[0])
 			}
 		},
-		"migrate up": func() { require.NoError(t, postgres.Migrate(t.Context(), url)) },
+		"migrate up": func() { require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: url})) },
 		"by the owner, in one": func() {
 			mustExec(t, pool, `CREATE INDEX child_personality_history_deleted ON child_personality_history (deleted_at, child_profile_id, id) WHERE is_deleted`)
 		},
-		"half way, then migrate": func() { mustExec(t, pool, advice(t, pool)[0]); require.NoError(t, postgres.Migrate(t.Context(), url)) },
+		"half way, then migrate": func() {
+			mustExec(t, pool, advice(t, pool)[0])
+			require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: url}))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			do()
@@ -150,7 +153,7 @@ func TestIndexOnPartitions(t *testing.T) {
 			require.NoError(t, postgres.DeletedHistory.Check(t.Context(), pool))
 			mustExec(t, pool, `CREATE TABLE attached (LIKE child_personality_history INCLUDING ALL); ALTER TABLE child_personality_history ATTACH PARTITION attached FOR VALUES FROM ('2028-01-01') TO ('2029-01-01')`)
 			require.NoError(t, postgres.DeletedHistory.Check(t.Context(), pool))
-			require.NoError(t, postgres.Migrate(t.Context(), url))
+			require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: url}))
 			mustExec(t, pool, `DROP TABLE later, attached; DROP INDEX child_personality_history_deleted`)
 			require.ErrorIs(t, postgres.DeletedHistory.Check(t.Context(), pool), postgres.ErrIndex)
 		})

@@ -4,13 +4,19 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
+
+	"aggregator/internal/appschema"
 )
 
 //go:embed migrations/*.sql
@@ -30,10 +36,14 @@ const (
 // after them, and one that was left half built is built anew by the next call. It is not for a
 // connection through a transaction pooler, where a session has no lock of its own.
 //
-// Errors: ErrURL, ErrUnreachable and ErrPooler as Open, ErrSchema when the database is newer than
-// this program and does not work with it.
-func Migrate(ctx context.Context, url string) error {
-	return migrating(ctx, url, func(cfg *pgx.ConnConfig, db *sql.DB) error {
+// Of the options it takes the URL and the schema, in which the application's tables are made that
+// are not there. Errors: ErrURL, ErrUnreachable, ErrPooler and appschema.ErrChoice as Open, ErrSchema
+// when the database is newer than this program and does not work with it.
+func Migrate(ctx context.Context, o Options) error {
+	return migrating(ctx, o, func(cfg *pgx.ConnConfig, db *sql.DB) error {
+		if err := checkTables(ctx, cfg); err != nil {
+			return fmt.Errorf("migrate: %w", reachable(cfg, err))
+		}
 		if err := createSchema(ctx, db); err != nil {
 			return fmt.Errorf("migrate: %w", reachable(cfg, err))
 		}
@@ -45,24 +55,27 @@ func Migrate(ctx context.Context, url string) error {
 }
 
 // migrating does something with connections as a migration wants them.
-func migrating(ctx context.Context, url string, do func(*pgx.ConnConfig, *sql.DB) error) error {
-	cfg, err := parse(url)
+func migrating(ctx context.Context, o Options, do func(*pgx.ConnConfig, *sql.DB) error) error {
+	cfg, err := parse(o.URL)
 	if err != nil {
 		return err
 	}
-	// Waiting for a lock on a table of the application, a migration would hold up all that
-	// come after it: better to give up and be run again. Work under the lock may take long.
+	// Waiting for a lock on a table of the application, a migration holds up all that come after it: better
+	// to give up, let them pass, and try again (patiently). Work under the lock may take long.
 	setParams(cfg, map[string]string{
 		"application_name":  "aggregator migrate",
-		"lock_timeout":      "10s",
+		"lock_timeout":      lockPatience,
 		"statement_timeout": "0",
 		"timezone":          "UTC",
 		"datestyle":         "ISO",
+		"client_encoding":   "UTF8",
 		ownSession:          "own",
 	})
-	if err := checkDirect(ctx, cfg.ConnConfig); err != nil {
+	place, err := checkDirect(ctx, cfg.ConnConfig, o)
+	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
+	pin(cfg, place)
 	db := stdlib.OpenDB(*cfg.ConnConfig)
 	defer db.Close()
 	return do(cfg.ConnConfig, db)
@@ -97,10 +110,69 @@ func applyMigrations(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	if _, err := provider.Up(ctx); err != nil {
+	err = patiently(ctx, func() error {
+		_, err := provider.Up(ctx) // goes on after those that are done
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	return createIndexes(ctx, db, locker)
+}
+
+const (
+	lockPatience = "3s" // how long a statement waits for a lock, and others for it
+	lockTries    = 30   // how often it waits; with the pauses between some two minutes
+	lockPause    = time.Second
+)
+
+// patiently repeats what fails because it could not get a lock in time. The error of the last try says
+// where to look for the lock's holder.
+func patiently(ctx context.Context, do func() error) error {
+	for try := 1; ; try++ {
+		err := do()
+		var refused *pgconn.PgError
+		if !errors.As(err, &refused) || refused.Code != "55P03" { // lock not available
+			return err
+		}
+		if try == lockTries {
+			return fmt.Errorf("%w; it was tried %d times: aggregator doctor names who holds the lock", err, lockTries)
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		case <-time.After(lockPause):
+		}
+	}
+}
+
+// checkTables looks, before anything is written, whether the application's tables and the rights to them are as
+// the migrations that are pending need them. The error has appschema.ErrTables.
+func checkTables(ctx context.Context, cfg *pgx.ConnConfig) error {
+	conn, err := pgx.ConnectConfig(ctx, plain(cfg))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	applied, err := appliedVersions(ctx, conn)
+	if err != nil {
+		return err
+	}
+	pending := slices.ContainsFunc(embeddedMigrations(), func(m Migration) bool {
+		_, done := applied[m.Version]
+		return !done
+	})
+	if !pending {
+		return nil
+	}
+	d, err := appschema.ReadCurrent(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if err := d.CheckMigration(int64(len(applied))); err != nil {
+		return fmt.Errorf("%w (PostgreSQL at %s)", err, describe(cfg))
+	}
+	return nil
 }
 
 // newProvider returns what runs all migrations but those that are left out, and its lock.
@@ -121,16 +193,17 @@ func newProvider(db *sql.DB, without ...int64) (*goose.Provider, lock.SessionLoc
 	return provider, locker, err
 }
 
-// checkDirect connects once and looks for a pooler.
-func checkDirect(ctx context.Context, cfg *pgx.ConnConfig) error {
-	cfg = cfg.Copy()
-	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec // nothing prepared is left behind in a pooler
-	conn, err := pgx.ConnectConfig(ctx, cfg)
+// checkDirect connects once, looks for a pooler, and finds the schema of the application's tables.
+func checkDirect(ctx context.Context, cfg *pgx.ConnConfig, o Options) (appschema.Place, error) {
+	conn, err := pgx.ConnectConfig(ctx, plain(cfg))
 	if err != nil {
-		return reachable(cfg, err)
+		return appschema.Place{}, reachable(cfg, err)
 	}
 	defer conn.Close(ctx)
-	return checkSession(ctx, conn)
+	if err := checkSession(ctx, conn); err != nil {
+		return appschema.Place{}, err
+	}
+	return resolveOn(ctx, conn, o)
 }
 
 func checkVersion(ctx context.Context, cfg *pgx.ConnConfig) error {

@@ -17,7 +17,7 @@ func TestMigrateRacing(t *testing.T) {
 	results := make(chan error)
 	const racers = 4
 	for range racers {
-		go func() { results <- postgres.Migrate(t.Context(), u) }()
+		go func() { results <- postgres.Migrate(t.Context(), postgres.Options{URL: u}) }()
 	}
 	var errs []error
 	for range racers {
@@ -39,7 +39,7 @@ func TestMigrateKeepsWhatIsThere(t *testing.T) {
 	_, err := pool.Exec(t.Context(), `INSERT INTO child_profile (id, name) VALUES (1, 'a')`)
 	require.NoError(t, err)
 
-	require.NoError(t, postgres.Migrate(t.Context(), u))
+	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: u}))
 	var n int
 	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM child_profile`).Scan(&n))
 	require.Equal(t, 1, n)
@@ -58,7 +58,7 @@ func TestMigrateMakesSearchIndex(t *testing.T) {
 			u := testenv.EmptyDatabase(t)
 			pool := openPool(t, u)
 			mustExec(t, pool, before)
-			require.NoError(t, postgres.Migrate(t.Context(), u))
+			require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: u}))
 			require.Equal(t, 1, searchIndexes(t, pool))
 		})
 	}
@@ -82,7 +82,7 @@ func TestMigrateMakesSearchIndexLater(t *testing.T) {
 			u := testenv.Database(t)
 			pool := openPool(t, u)
 			mustExec(t, pool, c.before)
-			require.NoError(t, postgres.Migrate(t.Context(), u))
+			require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: u}))
 			require.Equal(t, c.indexes, searchIndexes(t, pool))
 			require.Equal(t, c.indexes == 1, valid(t, pool, "book_search_text_trgm"))
 		})
@@ -101,12 +101,12 @@ func TestMigrateAgainWithoutTheRightToCreate(t *testing.T) {
 		GRANT SELECT ON aggregator.schema_migrations TO reader`, "reader", role))
 	require.NoError(t, err)
 	parsed.User = url.User(role)
-	require.NoError(t, postgres.Migrate(t.Context(), parsed.String()))
+	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: parsed.String()}))
 }
 
 func TestMigrationStatus(t *testing.T) {
 	u := testenv.EmptyDatabase(t)
-	before, err := postgres.MigrationStatus(t.Context(), u)
+	before, err := postgres.MigrationStatus(t.Context(), postgres.Options{URL: u})
 	require.NoError(t, err)
 	require.NotEmpty(t, before)
 	for i, m := range before {
@@ -120,8 +120,8 @@ func TestMigrationStatus(t *testing.T) {
 		`SELECT count(*) FROM pg_namespace WHERE nspname = 'aggregator'`).Scan(&schemas))
 	require.Zero(t, schemas)
 
-	require.NoError(t, postgres.Migrate(t.Context(), u))
-	after, err := postgres.MigrationStatus(t.Context(), u)
+	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: u}))
+	after, err := postgres.MigrationStatus(t.Context(), postgres.Options{URL: u})
 	require.NoError(t, err)
 	require.Len(t, after, len(before))
 	for _, m := range after {
@@ -156,8 +156,8 @@ func TestCheckSchema(t *testing.T) {
 		u := testenv.Database(t)
 		_, err := openPool(t, u).Exec(t.Context(), record)
 		require.NoError(t, err)
-		require.ErrorIs(t, postgres.Migrate(t.Context(), u), postgres.ErrSchema)
-		list, err := postgres.MigrationStatus(t.Context(), u)
+		require.ErrorIs(t, postgres.Migrate(t.Context(), postgres.Options{URL: u}), postgres.ErrSchema)
+		list, err := postgres.MigrationStatus(t.Context(), postgres.Options{URL: u})
 		require.NoError(t, err)
 		last := list[len(list)-1]
 		require.EqualValues(t, 999, last.Version)

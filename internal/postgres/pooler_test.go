@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"aggregator/internal/appschema"
 	"aggregator/internal/postgres"
 	"aggregator/internal/testenv"
 )
@@ -15,7 +16,7 @@ import (
 func TestPoolerInTheWay(t *testing.T) {
 	t.Parallel()
 	const ignoring = "ignore_startup_parameters = synchronous_commit, lock_timeout, statement_timeout, idle_in_transaction_session_timeout, plan_cache_mode, " +
-		"enable_seqscan, enable_bitmapscan, enable_hashjoin, enable_mergejoin, jit, row_security"
+		"enable_seqscan, enable_bitmapscan, enable_hashjoin, enable_mergejoin, jit, row_security, search_path, default_transaction_isolation"
 	database := testenv.Database(t)
 	for name, tc := range map[string]struct {
 		settings []string
@@ -32,10 +33,10 @@ func TestPoolerInTheWay(t *testing.T) {
 			require.NotErrorIs(t, err, postgres.ErrUnreachable)
 			require.ErrorContains(t, err, tc.want)
 			require.ErrorContains(t, err, "set postgres.pooler to transaction")
-			err = postgres.Migrate(t.Context(), u)
+			err = postgres.Migrate(t.Context(), postgres.Options{URL: u})
 			require.ErrorIs(t, err, postgres.ErrPooler)
 			require.ErrorContains(t, err, "aggregator migrate needs PostgreSQL itself")
-			migrations, err := postgres.MigrationStatus(t.Context(), u)
+			migrations, err := postgres.MigrationStatus(t.Context(), postgres.Options{URL: u})
 			require.NoError(t, err)
 			require.False(t, migrations[0].AppliedAt.IsZero())
 		})
@@ -56,7 +57,7 @@ func TestOpenPooled(t *testing.T) {
 	require.False(t, postgres.Pooled(direct.Config().ConnConfig))
 	for _, setting := range []string{
 		"synchronous_commit", "lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "plan_cache_mode", "timezone",
-		"enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit", "row_security",
+		"enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit", "row_security", "default_transaction_isolation", "client_encoding",
 	} {
 		var want, got string
 		require.NoError(t, direct.QueryRow(t.Context(), "SHOW "+setting).Scan(&want))
@@ -97,4 +98,23 @@ func TestPooledConnectionsShare(t *testing.T) {
 	all.Wait()
 	close(errs)
 	require.NoError(t, <-errs)
+}
+
+// Through a pooler the search path is that of the role.
+func TestPooledSchema(t *testing.T) {
+	t.Parallel()
+	database := testenv.As(t, testenv.Database(t), "aggregator_daemon")
+	u := testenv.NewPgBouncer(t, database).Before(t, database)
+	open := func(schema string) error {
+		pool, err := postgres.Open(t.Context(), postgres.Options{URL: u, Schema: schema, Pooled: true})
+		if err == nil {
+			pool.Close()
+		}
+		return err
+	}
+	require.NoError(t, open(""))
+	require.NoError(t, open("public"))
+	err := open("aggregator")
+	require.ErrorIs(t, err, appschema.ErrChoice)
+	require.ErrorContains(t, err, `through a pooler a session looks first in "public": ALTER ROLE "aggregator_daemon" IN DATABASE "test_`)
 }

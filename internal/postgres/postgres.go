@@ -27,6 +27,9 @@ type Options struct {
 	// URL is a postgres:// URL or libpq's keyword=value form. What it leaves out, all of
 	// it when empty, comes from libpq's PG* variables.
 	URL string
+	// Schema is that of the application's tables. Empty: the one schema on the search path that
+	// has them, see appschema.Resolve.
+	Schema string
 	// MaxConns limits the pool and overrides the URL's pool_max_conns; 0 leaves it to the URL.
 	MaxConns int
 	// ApplicationName is shown in pg_stat_activity.
@@ -58,6 +61,8 @@ var sessionParams = map[string]string{
 	"timezone":                            "UTC",
 	"datestyle":                           "ISO",
 	"row_security":                        "off", // what a policy hides is an error, not missing
+	"default_transaction_isolation":       "read committed",
+	"client_encoding":                     "UTF8",
 	ownSession:                            "own",
 }
 
@@ -65,21 +70,32 @@ var sessionParams = map[string]string{
 var ErrPooler = errors.New("a transaction-mode pooler was detected")
 
 // Open opens a pool and pings the server once, within 5 seconds per host unless the URL
-// sets connect_timeout. Session settings in the URL win over ours.
+// sets connect_timeout. Session settings in the URL win over ours, but for the search path:
+// the schema of the application's tables is found once, and is the first in which every
+// session looks for a name. Behind a pooler the role's search path has to begin with it.
 //
 // Errors: one with ErrUnreachable when the server does not let us in, one with ErrURL when
 // the URL makes no sense, one with ErrPooler when a pooler shows that it is there and
-// Pooled was not set. None contains the password. The caller closes the pool.
+// Pooled was not set, one with appschema.ErrChoice when the schema cannot be told. None
+// contains the password. The caller closes the pool.
 func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 	cfg, err := parse(o.URL)
 	if err != nil {
 		return nil, err
 	}
-	params := map[string]string{"timezone": sessionParams["timezone"], "datestyle": sessionParams["datestyle"]} // a pooler knows these
+	place, err := resolve(ctx, cfg, o)
+	if err != nil {
+		return nil, err
+	}
+	params := map[string]string{}
+	for _, name := range []string{"timezone", "datestyle", "client_encoding"} { // a pooler knows these
+		params[name] = sessionParams[name]
+	}
 	if o.Pooled {
 		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	} else {
 		params = maps.Clone(sessionParams)
+		pin(cfg, place)
 	}
 	if o.ApplicationName != "" {
 		params["application_name"] = o.ApplicationName

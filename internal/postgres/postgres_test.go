@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"aggregator/internal/appschema"
 	"aggregator/internal/postgres"
 	"aggregator/internal/testenv"
 )
@@ -51,7 +52,7 @@ func TestOpenSettings(t *testing.T) {
 func TestOpenWithSettingsOfTheDatabase(t *testing.T) {
 	base := testenv.EmptyDatabase(t)
 	ours := openPool(t, base)
-	require.NoError(t, postgres.Migrate(t.Context(), base))
+	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: base}))
 	for setting, value := range map[string]string{
 		"datestyle": "German", "intervalstyle": "sql_standard", "timezone": "Asia/Seoul", "bytea_output": "escape", "extra_float_digits": "-15",
 		"standard_conforming_strings": "off", "client_encoding": "LATIN1", "lc_monetary": "C", "lc_messages": "C", "default_transaction_isolation": "serializable",
@@ -77,10 +78,10 @@ func TestOpenWithSettingsOfTheDatabase(t *testing.T) {
 		require.NoError(t, openPool(t, with(t, base, params)).QueryRow(t.Context(), `SHOW idle_session_timeout`).Scan(&limit))
 		require.Equal(t, want, limit)
 	}
-	migrations, err := postgres.MigrationStatus(t.Context(), base)
+	migrations, err := postgres.MigrationStatus(t.Context(), postgres.Options{URL: base})
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now(), migrations[0].AppliedAt, time.Hour)
-	require.NoError(t, postgres.Migrate(t.Context(), base))
+	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: base}))
 }
 
 func TestOpenLimitsThePool(t *testing.T) {
@@ -122,4 +123,86 @@ func with(t *testing.T, base string, params url.Values) string {
 	}
 	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // libpq knows no + for a space
 	return u.String()
+}
+
+// All sessions look for names in the schema of the application's tables first, and never in ours.
+func TestOpenPinsTheSchema(t *testing.T) {
+	t.Parallel()
+	const tables = `CREATE SCHEMA "My app"; CREATE TABLE "My app".child_profile (id bigint PRIMARY KEY); CREATE SCHEMA aggregator; CREATE SCHEMA later; `
+	open := func(t *testing.T, base, wanted, prepare string, params url.Values) (*pgxpool.Pool, error) {
+		t.Helper()
+		mustExec(t, openPool(t, base), tables+prepare)
+		pool, err := postgres.Open(t.Context(), postgres.Options{URL: with(t, base, params), Schema: wanted})
+		if err == nil {
+			t.Cleanup(pool.Close)
+		}
+		return pool, err
+	}
+	path := func(name string) url.Values { return url.Values{name: {`aggregator, later, "My app"`}} }
+	for name, tc := range map[string]struct {
+		wanted, prepare string
+		params          url.Values
+		path            string
+	}{
+		"by the URL":      {"", ``, path("search_path"), `"My app", "later", "pg_temp"`},
+		"by its options":  {"", ``, url.Values{"options": {`-c search_path=aggregator,later,"My\ app"`}}, `"My app", "later", "pg_temp"`},
+		"by the database": {"", `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = aggregator, later, "My app"', current_database()); END $$`, nil, `"My app", "later", "pg_temp"`},
+		"by the setting":  {"My app", ``, nil, `"My app", "public", "pg_temp"`},
+		"not by ours":     {"", `CREATE TABLE aggregator.book (id bigint)`, path("Search_Path"), `"My app", "later", "pg_temp"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool, err := open(t, testenv.EmptyDatabase(t), tc.wanted, tc.prepare, tc.params)
+			require.NoError(t, err)
+			var got, encoding, policies, isolation string
+			require.NoError(t, pool.QueryRow(t.Context(), `SELECT current_setting('search_path'), current_setting('client_encoding'),
+				current_setting('row_security'), current_setting('transaction_isolation')`).Scan(&got, &encoding, &policies, &isolation))
+			require.Equal(t, []string{tc.path, "UTF8", "off", "read committed"}, []string{got, encoding, policies, isolation})
+		})
+	}
+	for name, tc := range map[string]struct {
+		wanted, prepare string
+		params          url.Values
+		want            string
+	}{
+		"two": {
+			"", `CREATE TABLE later.book (id bigint)`, path("search_path"),
+			"tables of its names are in later (book) and My app (child_profile), all on the search_path; set postgres.schema",
+		},
+		"none of this name": {"my app", ``, nil, `there is no schema "my app"`},
+		"not on the path":   {"", ``, nil, "in My app (child_profile), which is not on the search_path"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			base := testenv.EmptyDatabase(t)
+			_, err := open(t, base, tc.wanted, tc.prepare, tc.params)
+			require.ErrorIs(t, err, appschema.ErrChoice)
+			require.ErrorContains(t, err, tc.want)
+			require.ErrorContains(t, err, postgres.Describe(base))
+			require.ErrorIs(t, postgres.Migrate(t.Context(), postgres.Options{URL: with(t, base, tc.params), Schema: tc.wanted}), appschema.ErrChoice)
+			conn, err := pgx.Connect(t.Context(), base)
+			require.NoError(t, err)
+			defer conn.Close(t.Context())
+			var ours int
+			require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_class WHERE relnamespace = 'aggregator'::regnamespace`).Scan(&ours))
+			require.Zero(t, ours, "nothing was written")
+		})
+	}
+}
+
+// A role that is called as our schema makes nothing of the application's in it.
+func TestMigrateAsTheRoleAggregator(t *testing.T) {
+	t.Parallel()
+	server := testenv.NewPostgres(t)
+	u := newDatabase(t, server, "app")
+	mustExec(t, openPool(t, u), `CREATE ROLE aggregator LOGIN; ALTER DATABASE app OWNER TO aggregator; ALTER SCHEMA public OWNER TO aggregator`)
+	own := testenv.As(t, u, "aggregator")
+	for range 2 {
+		require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: own}))
+		d, err := appschema.ReadCurrent(t.Context(), openPool(t, own))
+		require.NoError(t, err)
+		require.Equal(t, "public", d.Schema)
+		require.Empty(t, d.Elsewhere)
+		require.NoError(t, d.Check(true))
+	}
 }

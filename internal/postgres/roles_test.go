@@ -132,7 +132,7 @@ func TestRoleOfADaemonThatPurges(t *testing.T) {
 	t.Parallel()
 	server := testenv.NewPostgres(t)
 	u := newDatabase(t, server, "app")
-	require.NoError(t, postgres.Migrate(t.Context(), u))
+	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: u}))
 	require.NoError(t, testenv.Grant(t.Context(), u))
 	const purge = `DELETE FROM child_personality_history; DELETE FROM favorite_genre; SELECT FROM child_personality_history FOR UPDATE`
 	daemon := openPool(t, testenv.As(t, u, "aggregator_daemon"))
@@ -148,7 +148,7 @@ func TestRolesBeforeMigration(t *testing.T) {
 	server := testenv.NewPostgres(t)
 	u := newDatabase(t, server, "app")
 	require.NoError(t, testenv.Grant(t.Context(), u))
-	require.NoError(t, postgres.Migrate(t.Context(), testenv.As(t, u, "aggregator_migrate")))
+	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: testenv.As(t, u, "aggregator_migrate")}))
 	admin := openPool(t, u)
 	requireOwned(t, admin, "aggregator")
 	requireOwned(t, admin, "public")
@@ -159,7 +159,7 @@ func TestRolesBeforeMigration(t *testing.T) {
 	requireDenied(t, daemon, `UPDATE aggregator.schema_compatibility SET works_with = 0`)
 
 	require.NoError(t, testenv.Grant(t.Context(), u), "again")
-	require.NoError(t, postgres.Migrate(t.Context(), testenv.As(t, u, "aggregator_migrate")), "again")
+	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: testenv.As(t, u, "aggregator_migrate")}), "again")
 	mustExec(t, daemon, `SELECT id FROM child_profile; UPDATE genre_score SET score = 0`)
 
 	mustExec(t, openPool(t, testenv.As(t, u, "aggregator_migrate")),
@@ -189,7 +189,7 @@ func TestRolesOnTablesOfTheApplication(t *testing.T) {
 		ALTER TABLE child_personality_history ALTER id SET DEFAULT nextval('number')`)
 
 	require.NoError(t, testenv.Grant(t.Context(), testenv.As(t, u, "app")))
-	require.NoError(t, postgres.Migrate(t.Context(), testenv.As(t, u, "aggregator_migrate")))
+	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: testenv.As(t, u, "aggregator_migrate")}))
 	require.NoError(t, testenv.Grant(t.Context(), testenv.As(t, u, "app")), "again")
 
 	requireOwned(t, admin, "aggregator")
@@ -216,7 +216,7 @@ func TestRolesOnTablesOfTheApplication(t *testing.T) {
 	// What the migration needed in the application's tables can be taken back.
 	mustExec(t, app, `REVOKE TRIGGER ON book, book_topic, book_mbti, child_profile FROM aggregator_owner;
 		REVOKE INSERT ON mbti FROM aggregator_owner; REVOKE CREATE ON SCHEMA public FROM aggregator_owner`)
-	require.NoError(t, postgres.Migrate(t.Context(), testenv.As(t, u, "aggregator_migrate")))
+	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: testenv.As(t, u, "aggregator_migrate")}))
 }
 
 func searchIndexes(t *testing.T, pool *pgxpool.Pool) (n int) {

@@ -48,6 +48,8 @@ type Migration struct {
 	AppliedAt time.Time // zero for one that is pending
 	WorksWith int64     // the oldest program that works with it, by the newest migration it knows; 0 if it has no mark
 	Down      string    // the statements that undo it; empty if it cannot be undone, or only by a newer program
+
+	up string // the statements that make it, as goose reads them
 }
 
 // querier is a pool or a connection.
@@ -120,8 +122,8 @@ func newerVersion(ctx context.Context, db querier, seen Schema) (at, unfit int64
 
 // MigrationStatus lists the migrations by version: this program's, and those in the
 // database that only a newer program knows. It changes nothing. Errors as Migrate.
-func MigrationStatus(ctx context.Context, url string) ([]Migration, error) {
-	cfg, err := parse(url)
+func MigrationStatus(ctx context.Context, o Options) ([]Migration, error) {
+	cfg, err := parse(o.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -224,8 +226,9 @@ var readMigrations = sync.OnceValue(func() []Migration {
 		if err != nil {
 			panic(err)
 		}
-		_, down, _ := strings.Cut(string(text), "\n-- +goose Down\n")
-		list = append(list, Migration{Version: version, Name: name, Down: strings.TrimSpace(down)})
+		up, down, _ := strings.Cut(string(text), "\n-- +goose Down\n")
+		_, up, _ = strings.Cut(up, "-- +goose Up\n")
+		list = append(list, Migration{Version: version, Name: name, Down: strings.TrimSpace(down), up: up})
 	}
 	return list
 })

@@ -93,7 +93,7 @@ func TestCheckSchemaNewer(t *testing.T) {
 				require.ErrorContains(t, err, fmt.Sprintf("is at version %d, and this program was built for %d, which migration %d is not marked",
 					latest, known, known+tc.unfit))
 			}
-			if err := postgres.Migrate(t.Context(), u); tc.unfit == 0 {
+			if err := postgres.Migrate(t.Context(), postgres.Options{URL: u}); tc.unfit == 0 {
 				require.NoError(t, err)
 			} else {
 				require.ErrorIs(t, err, postgres.ErrSchema)
@@ -143,7 +143,7 @@ func TestCheckSchemaWhileUndone(t *testing.T) {
 func TestMigrationsAreMarked(t *testing.T) {
 	t.Parallel()
 	u := testenv.Database(t)
-	list, err := postgres.MigrationStatus(t.Context(), u)
+	list, err := postgres.MigrationStatus(t.Context(), postgres.Options{URL: u})
 	require.NoError(t, err)
 	for _, m := range list {
 		text, err := os.ReadFile(fmt.Sprintf("migrations/%05d_%s.sql", m.Version, m.Name))

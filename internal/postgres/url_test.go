@@ -111,7 +111,7 @@ func TestErrorsOfConnectingNameTheServerOnly(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for what, err := range map[string]error{
 				"open":    open(t.Context(), url),
-				"migrate": postgres.Migrate(t.Context(), url),
+				"migrate": postgres.Migrate(t.Context(), postgres.Options{URL: url}),
 				"status":  status(t.Context(), url),
 			} {
 				require.ErrorIs(t, err, postgres.ErrUnreachable, what)
@@ -140,6 +140,6 @@ func open(ctx context.Context, url string) error {
 }
 
 func status(ctx context.Context, url string) error {
-	_, err := postgres.MigrationStatus(ctx, url)
+	_, err := postgres.MigrationStatus(ctx, postgres.Options{URL: url})
 	return err
 }

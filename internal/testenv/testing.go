@@ -124,7 +124,7 @@ func migrateTemplate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := postgres.Migrate(ctx, url); err != nil {
+	if err := postgres.Migrate(ctx, postgres.Options{URL: url}); err != nil {
 		return err
 	}
 	return Grant(ctx, url)
@@ -142,7 +142,7 @@ func EncodedDatabase(t testing.TB, encoding string) string {
 			`CREATE DATABASE %s TEMPLATE template0 ENCODING '%s' LOCALE 'C'`, name, encoding))
 	}
 	if err == nil {
-		err = postgres.Migrate(ctx, url)
+		err = postgres.Migrate(ctx, postgres.Options{URL: url})
 	}
 	if err == nil {
 		err = Grant(ctx, url)

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+	"text/tabwriter"
+
+	"aggregator/internal/appschema"
+)
+
+// tableState is one table of the application in the status. Its names are those of the JSON form.
+type tableState struct {
+	Table    string         `json:"table"`
+	Found    string         `json:"found"` // as what: table, view, ...; empty: it is not there
+	Rows     *int64         `json:"rows"`  // by the statistics; null: not known
+	Findings []tableFinding `json:"findings"`
+}
+
+type tableFinding struct {
+	Column   string `json:"column"` // empty: the table
+	Severity string `json:"severity"`
+	Found    string `json:"found"`
+	Advice   string `json:"advice"`
+}
+
+var severities = map[appschema.Severity]string{
+	appschema.Warning: "warning", appschema.Problem: "problem", appschema.Refused: "refused",
+}
+
+func newTableStates(d appschema.Description) (all []tableState) {
+	findings := map[string][]tableFinding{}
+	for _, f := range d.Findings() {
+		findings[f.Table] = append(findings[f.Table], tableFinding{f.Column, severities[f.Severity], f.String(), f.Advice})
+	}
+	for _, name := range appschema.Tables() {
+		s := tableState{Table: name, Findings: []tableFinding{}}
+		if t, found := d.Tables[name]; found {
+			s.Found = string(t.Kind)
+			if t.Rows >= 0 {
+				s.Rows = &t.Rows
+			}
+		}
+		s.Findings = append(s.Findings, findings[name]...)
+		all = append(all, s)
+	}
+	return all
+}
+
+func (a *app) listTables(schema string, states []tableState) error {
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "\nTABLE IN SCHEMA %s\tFOUND\tROWS\tWHAT FOLLOWS\n", schema)
+	for _, s := range states {
+		found, rows, follows := s.Found, "-", "as needed"
+		if s.Rows != nil {
+			rows = "some " + grouped(*s.Rows)
+		}
+		if s.Found == "" {
+			found, follows = "-", "migrate up creates it, if it is pending"
+		}
+		if len(s.Findings) > 0 {
+			follows = s.Findings[0].line()
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", s.Table, found, rows, follows)
+		for _, f := range s.Findings[min(1, len(s.Findings)):] {
+			fmt.Fprintf(w, "\t\t\t%s\n", f.line())
+		}
+	}
+	return w.Flush()
+}
+
+func (f tableFinding) line() string {
+	return fmt.Sprintf("%s: %s -> %s", f.Severity, f.Found, f.Advice)
+}

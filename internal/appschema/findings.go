@@ -1,0 +1,189 @@
+package appschema
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// ErrTables is in every error of tables that a drain cannot work with.
+var ErrTables = errors.New("the application's tables are not as they have to be")
+
+// Severity says what follows from a finding.
+type Severity int
+
+// The severities, by weight.
+const (
+	Warning Severity = iota // it works, but not as well as it could
+	Problem                 // a command other than run and drain does not work
+	Refused                 // no event can be applied: nothing is begun
+)
+
+// A Finding is something about a table that is not as it has to be, or had better be.
+type Finding struct {
+	Table    string
+	Column   string // empty if it is about the table
+	Severity Severity
+	Found    string // what is so, in a few words that follow the name
+	Advice   string // what to do
+}
+
+// Name is that of the column with its table, as in genre_score.score, or of the table.
+func (f Finding) Name() string {
+	if f.Column == "" {
+		return f.Table
+	}
+	return f.Table + "." + f.Column
+}
+
+// String is as in "genre_score.score is of type real: ...".
+func (f Finding) String() string { return f.Name() + " " + f.Found }
+
+// Findings says what is wrong with the tables that are there, table by table in the order of Tables, what
+// was found of each column in the order in which it is needed. Those that are not there are Missing's.
+func (d Description) Findings() (all []Finding) {
+	for _, n := range needs {
+		add := func(column string, severity Severity, advice, format string, args ...any) {
+			all = append(all, Finding{n.table, column, severity, fmt.Sprintf(format, args...), advice})
+		}
+		if other := d.called(n); other != "" {
+			add("", Refused, fmt.Sprintf("ALTER TABLE %s RENAME TO %s, or a program that works with that name", other, n.table),
+				"is called %s here, and this program works with its own name only", other)
+			continue
+		}
+		t, found := d.Tables[n.table]
+		if !found {
+			continue
+		}
+		switch t.Kind {
+		case View, Materialized, Foreign:
+			add("", Refused, "name the schema and the database that have the table, in postgres.schema and postgres.url",
+				"is a %s: rows are not locked in it, and its changes do not come to the service's notice", t.Kind)
+			continue
+		}
+		t.columns(n, d.Zone, add)
+		t.keys(n, add)
+		t.strangers(n, add)
+	}
+	return all
+}
+
+type adder func(column string, severity Severity, advice, format string, args ...any)
+
+var integers = []string{"smallint", "integer", "bigint"}
+
+// columns looks at those that are read or written.
+func (t Table) columns(n need, zone string, add adder) {
+	drain := fields(n.drain)
+	for _, name := range append(slices.Clone(drain), fields(n.columns)...) {
+		c, found := t.Column(name)
+		severity := Problem
+		if slices.Contains(drain, name) {
+			severity = Refused
+		}
+		switch {
+		case !found:
+			add(name, severity, "add the column, as in internal/postgres/migrations/00001", "is not there")
+		case slices.Contains(fields(n.ids), name) && !slices.Contains(integers, c.Type):
+			add(name, severity, "ids must be whole numbers: an event names them so", "is of type %s, and not an integer", c.Type)
+		case c.Generated && slices.Contains(fields(n.inserts), name):
+			add(name, Refused, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s DROP EXPRESSION", t.Name, name), "is generated from other columns")
+		case name == "history_created_type" && slices.Contains(integers, c.Type):
+			add(name, Refused, "keep the kind as a text", "is of type %s, and not the text FEEDBACK", c.Type)
+		case strings.HasSuffix(name, "score") && c.Type != "double precision":
+			add(name, Warning, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE double precision, which rewrites the table", t.Name, name),
+				"is of type %s: %s", c.Type, limits(c.Type))
+		case c.Type == "timestamp without time zone":
+			add(name, Warning, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE timestamptz USING %s AT TIME ZONE 'the application''s zone'", t.Name, name, name),
+				"has no time zone: it is written and read in the zone %s", zone)
+		}
+	}
+}
+
+// limits says what is wrong with a type for sums.
+func limits(of string) string {
+	switch of {
+	case "real":
+		return "it has some 7 digits, and a score of 2^25 no longer grows by 2"
+	case "smallint", "integer", "bigint":
+		return "a fraction of a weight is rounded, so that sums depend on how events come together"
+	case "numeric":
+		return "sums are slower, and those of a fixed scale are rounded"
+	default:
+		return "it is not the one that sums are made with"
+	}
+}
+
+// keys looks for the primary key, and the unique key that rows are found by.
+func (t Table) keys(n need, add adder) {
+	unique := fields(n.unique)
+	switch {
+	case len(unique) > 0 && !t.HasUnique(unique):
+		columns := strings.Join(unique, ", ")
+		add("", Refused, fmt.Sprintf("CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s)", t.qualified(), columns),
+			"has no primary key and no other unique key on (%s)", columns)
+	case len(t.Key) == 0:
+		add("", Warning, "add one", "has no primary key")
+	}
+}
+
+// strangers looks for columns that a new row must have a value for, and that a drain knows nothing of.
+func (t Table) strangers(n need, add adder) {
+	written := fields(n.inserts)
+	if len(written) == 0 {
+		return
+	}
+	for _, c := range t.Columns {
+		if c.NotNull && !c.Default && !c.Identity && !c.Generated && !slices.Contains(written, c.Name) {
+			add(c.Name, Refused, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s SET DEFAULT ..., or DROP NOT NULL", t.qualified(), c.Name),
+				"is NOT NULL and has no default, and a drain does not write it")
+		}
+	}
+}
+
+// Check returns an error with ErrTables that names, by table and column, all for which no event can be
+// applied; nil if there is nothing of the kind. Tables that are missing count if missing says so: before the
+// first migration they are yet to be made.
+func (d Description) Check(missing bool) error { return d.refuse(d.refused(missing)) }
+
+func (d Description) refused(missing bool) (all []string) {
+	if names := d.Missing(); missing && len(names) > 0 {
+		all = append(all, "there is no table "+strings.Join(names, ", "))
+	}
+	for _, f := range d.Findings() {
+		if f.Severity == Refused {
+			all = append(all, f.String())
+		}
+	}
+	return all
+}
+
+func (d Description) refuse(why []string) error {
+	if len(why) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w (schema %s): %s", ErrTables, d.Schema, strings.Join(why, "; "))
+}
+
+// CheckMigration is Check before migrations, of which so many are applied, and of the rights that those
+// pending need: the first makes what tables are not there, and fills mbti; the second makes triggers.
+func (d Description) CheckMigration(applied int64) error {
+	all := d.refused(applied > 0)
+	deny := func(needed bool, format string, args ...any) {
+		if needed {
+			all = append(all, fmt.Sprintf(format, args...))
+		}
+	}
+	deny(!d.HasOurs && !d.MayCreateSchema, "the role may not create the schema %s: GRANT CREATE ON DATABASE, or config/roles.sql", Ours)
+	deny(applied < 1 && !d.MayCreate, "the role may not create tables in schema %s: GRANT CREATE ON SCHEMA, or config/roles.sql", d.Schema)
+	for _, name := range []string{"mbti", "book", "book_topic", "book_mbti", "child_profile"} {
+		t, found := d.Tables[name]
+		if name == "mbti" {
+			deny(found && applied < 1 && !t.Fills, "the role may not SELECT and INSERT on %s: config/roles.sql", name)
+		} else {
+			deny(found && applied < 2 && !t.Tracks, "the role may not create a trigger on %s: GRANT TRIGGER, or config/roles.sql", name)
+		}
+	}
+	return d.refuse(all)
+}
