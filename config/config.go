@@ -7,6 +7,8 @@ import (
 	"errors"
 	"strings"
 	"time"
+
+	"aggregator/internal/appschema"
 )
 
 // ErrInvalid is in every error about a setting, an unknown setting or the file.
@@ -29,6 +31,7 @@ type Config struct {
 		URL     URL // empty: libpq's PG* variables say where
 		URLFile string
 		Schema  string // of the application's tables; empty: found on the search path
+		Tables  appschema.Names
 		Pooler  string // none or transaction
 	}
 

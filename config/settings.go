@@ -73,6 +73,10 @@ var settings = []setting{
 		Doc:   "The schema of the application's tables. If not set, the one schema on the search path of the role that has them; it is never aggregator, our own.",
 		value: func(c *Config) value { return schemaName{&c.Postgres.Schema} },
 	}, {
+		Key: "postgres.tables", Example: "book=books,genre_score=scores",
+		Doc:   "The names of the application's tables that are not found by themselves. Tables are found by their usual names, in any case and with or without underscores, such as bookmbti for book_mbti.",
+		value: func(c *Config) value { return tableNames{&c.Postgres.Tables} },
+	}, {
 		Key: "postgres.pooler", Default: "none",
 		Doc:   "What stands before PostgreSQL: nothing (none), or a pooler in transaction mode such as PgBouncer (transaction). With a pooler, sessions have the settings of the role, and a change of a book is noticed only after cache.ttl.",
 		value: func(c *Config) value { return choice{&c.Postgres.Pooler, []string{"none", "transaction"}} },

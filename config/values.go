@@ -214,12 +214,50 @@ func (v schemaName) Allowed() string { return "the name of a schema" }
 
 func (v schemaName) Set(text string) error {
 	switch {
-	case text == appschema.Ours, strings.HasPrefix(text, "pg_"), text == "information_schema":
+	case text == appschema.Ours, text == appschema.ViewSchema, strings.HasPrefix(text, "pg_"), text == "information_schema":
 		return fmt.Errorf("want %s of the application's", v.Allowed())
 	case len(text) > 63, !utf8.ValidString(text), strings.ContainsFunc(text, unicode.IsControl):
 		return fmt.Errorf("want %s, up to 63 bytes, without quotes around it", v.Allowed())
 	}
 	*v.p = text
+	return nil
+}
+
+// tableNames are tables' own names by ours, as in book=books,genre_score=scores.
+type tableNames struct{ p *appschema.Names }
+
+func (v tableNames) String() string {
+	var all []string
+	for _, ours := range slices.Sorted(maps.Keys(*v.p)) {
+		all = append(all, ours+"="+(*v.p)[ours])
+	}
+	return strings.Join(all, ",")
+}
+
+func (v tableNames) Allowed() string { return "pairs as in book=books,genre_score=scores" }
+
+func (v tableNames) Set(text string) error {
+	names := appschema.Names{}
+	for pair := range strings.SplitSeq(text, ",") {
+		ours, own, paired := strings.Cut(strings.TrimSpace(pair), "=")
+		switch {
+		case strings.TrimSpace(text) == "":
+			continue
+		case !paired || own == "":
+			return fmt.Errorf("want %s, not %q", v.Allowed(), pair)
+		case !slices.Contains(appschema.Known(), ours):
+			return fmt.Errorf("there is no table %q; want one of %s before the equals sign", ours, strings.Join(appschema.Known(), ", "))
+		case names[ours] != "":
+			return fmt.Errorf("%s is there twice", ours)
+		case len(own) > 63, !utf8.ValidString(own), strings.ContainsFunc(own, unicode.IsControl):
+			return fmt.Errorf("the name of a table has up to 63 bytes, and no quotes around it")
+		}
+		names[ours] = own
+	}
+	*v.p = nil
+	if len(names) > 0 {
+		*v.p = names
+	}
 	return nil
 }
 

@@ -73,8 +73,8 @@ func (a *app) openPostgres(ctx context.Context, conns int) (*pgxpool.Pool, error
 }
 
 // checkTables fails, with appschema.ErrTables, if no event can be applied to the application's tables as they are.
-func checkTables(ctx context.Context, pool *pgxpool.Pool) error {
-	found, err := appschema.ReadCurrent(ctx, pool)
+func (a *app) checkTables(ctx context.Context, pool *pgxpool.Pool) error {
+	found, err := appschema.ReadCurrent(ctx, pool, a.cfg.Postgres.Tables)
 	if err != nil {
 		return wentAway(ctx, err)
 	}
@@ -90,7 +90,7 @@ func (a *app) noteSchema(schema postgres.Schema) {
 
 func (a *app) postgresOptions(conns int) postgres.Options {
 	return postgres.Options{
-		URL: string(a.cfg.Postgres.URL), Schema: a.cfg.Postgres.Schema, MaxConns: conns, ApplicationName: "aggregator",
+		URL: string(a.cfg.Postgres.URL), Schema: a.cfg.Postgres.Schema, Tables: a.cfg.Postgres.Tables, MaxConns: conns, ApplicationName: "aggregator",
 		Pooled: a.cfg.Postgres.Pooler == "transaction",
 	}
 }

@@ -44,7 +44,7 @@ once. Those that still cannot be applied stay, with the error, and make the comm
 			return err
 		}
 		defer pool.Close()
-		if err := checkTables(cmd.Context(), pool); err != nil {
+		if err := a.checkTables(cmd.Context(), pool); err != nil {
 			return err
 		}
 		if chosen.one != nil {

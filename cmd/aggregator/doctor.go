@@ -114,7 +114,7 @@ func (a *app) examinePostgres(ctx context.Context) ([]doctor.Finding, error) {
 		return nil, err
 	}
 	defer pool.Close()
-	return doctor.Postgres(ctx, pool, postgresConns(a.cfg)+adminConnections)
+	return doctor.Postgres(ctx, pool, postgresConns(a.cfg)+adminConnections, a.cfg.Postgres.Tables)
 }
 
 // printFindings writes a line for each, one more for what to do, and the counts at the end.

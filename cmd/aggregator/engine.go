@@ -56,7 +56,7 @@ func (a *app) openEngine(ctx context.Context, observe func(aggregator.Chunk)) (*
 		return nil, err
 	}
 	var opened *engine
-	if err = checkTables(ctx, to.pool); err == nil {
+	if err = a.checkTables(ctx, to.pool); err == nil {
 		opened, err = a.newEngine(to, observe)
 	}
 	if err != nil {

@@ -3,8 +3,8 @@ package appschema
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -13,15 +13,22 @@ import (
 // after it was read; a test may make one by hand.
 type Description struct {
 	Schema    string
-	Zone      string           // the time zone of the session, which columns without a zone are in
-	Encoding  string           // of the database
-	Tables    map[string]Table // by name; those that are there
-	Elsewhere []Elsewhere      // tables of the same names in other schemas
+	Zone      string              // the time zone of the session, which columns without a zone are in
+	Encoding  string              // of the database
+	Tables    map[string]Table    // by the names of Tables; those that are there, whatever their own names
+	Several   map[string][]string // by the names of Tables: tables of which each could be meant
+	Elsewhere []Elsewhere         // tables of the same names in other schemas
+	Sequences []string            // the names of those in Schema
+	Views     map[string]string   // the comments of the views in ViewSchema, by their names
 
 	MayCreate       bool // tables in Schema, by the role of the session
 	MayCreateSchema bool // in the database
 	HasOurs         bool // the schema of the aggregator
+	HasViews        bool // the schema of its views
 }
+
+// Names are the tables' own names by those of Tables, for tables that would not be found.
+type Names map[string]string
 
 // A Kind is what a table is.
 type Kind string
@@ -43,7 +50,7 @@ type Table struct {
 	Columns      []Column   // in their order
 	Key          []string   // the columns of the primary key; none if there is none
 	Unique       [][]string // the columns of each unique key, of all rows and checked at once; Key is among them
-	Leading      []string   // columns with which an index on all rows begins
+	Indexes      [][]string // the columns of each index on all rows
 
 	Owned  bool // the role of the session may act as the owner
 	Fills  bool // it may SELECT and INSERT
@@ -53,8 +60,9 @@ type Table struct {
 // Column is a column as it is.
 type Column struct {
 	Name      string
-	Type      string // as SQL writes it, without length and precision; of a domain, the type under it
-	Enum      bool
+	Type      string   // as SQL writes it, without length and precision; of a domain, the type under it
+	Labels    []string // of an enum
+	Length    int      // how many characters it can hold; 0: any
 	NotNull   bool
 	Default   bool // it has one, of its own or of its domain
 	Identity  bool
@@ -67,21 +75,34 @@ type Elsewhere struct {
 	Rows          int64 // by the statistics; negative: not known
 }
 
-// Name is the name with its schema, quoted where it has to be.
-func (t Table) qualified() string { return pgx.Identifier{t.Schema, t.Name}.Sanitize() }
+// SQL is the name with its schema, as SQL writes it.
+func (t Table) SQL() string { return pgx.Identifier{t.Schema, t.Name}.Sanitize() }
 
-// Column returns a column by its name.
+// Column returns a column by its name: the very name, or one that differs in case and underscores only.
 func (t Table) Column(name string) (Column, bool) {
 	i := slices.IndexFunc(t.Columns, func(c Column) bool { return c.Name == name })
+	if i < 0 {
+		i = slices.IndexFunc(t.Columns, func(c Column) bool { return plain(c.Name) == plain(name) })
+	}
 	if i < 0 {
 		return Column{}, false
 	}
 	return t.Columns[i], true
 }
 
+// own are the table's own names of columns; those that it has not are left out.
+func (t Table) own(columns []string) (own []string) {
+	for _, name := range columns {
+		if c, found := t.Column(name); found {
+			own = append(own, c.Name)
+		}
+	}
+	return own
+}
+
 // HasUnique says whether the columns, in any order, are a unique key.
 func (t Table) HasUnique(columns []string) bool {
-	want := slices.Sorted(slices.Values(columns))
+	want := slices.Sorted(slices.Values(t.own(columns)))
 	return slices.ContainsFunc(t.Unique, func(key []string) bool {
 		return slices.Equal(slices.Sorted(slices.Values(key)), want)
 	})
@@ -89,91 +110,115 @@ func (t Table) HasUnique(columns []string) bool {
 
 var kinds = map[string]Kind{"r": Ordinary, "p": Partitioned, "v": View, "m": Materialized, "f": Foreign}
 
-// Read reads the description of the tables in a schema, that of Resolve or current_schema() on a connection
-// of package postgres. It reads the catalogs only, in four round trips, may be repeated, and waits for no
-// lock on a table. Errors are those of the queries.
-func Read(ctx context.Context, db Querier, schema string) (Description, error) {
-	d := Description{Schema: schema, Tables: map[string]Table{}}
-	for _, read := range []func(context.Context, Querier) error{d.readDatabase, d.readTables, d.readColumns, d.readIndexes} {
-		if err := read(ctx, db); err != nil {
+// Read reads the description of the tables in a schema, that of Resolve. It reads the catalogs only, in
+// five round trips, may be repeated, and waits for no lock on a table. Errors are those of the queries.
+func Read(ctx context.Context, db Querier, schema string, names Names) (Description, error) {
+	d := Description{Schema: schema, Tables: map[string]Table{}, Several: map[string][]string{}, Views: map[string]string{}}
+	r := reader{&d, db, names, map[string]string{}}
+	for _, read := range []func(context.Context) error{r.database, r.tables, r.columns, r.indexes, r.views} {
+		if err := read(ctx); err != nil {
 			return Description{}, fmt.Errorf("describing the application's tables: %w", err)
 		}
 	}
 	return d, nil
 }
 
-// ReadCurrent is Read of the schema in which the session looks first.
-func ReadCurrent(ctx context.Context, db Querier) (Description, error) {
-	rows, _ := db.Query(ctx, `SELECT coalesce(current_schema()::text, '')`) // its error is also that of the rows
-	schema, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
-	if err != nil {
-		return Description{}, fmt.Errorf("describing the application's tables: %w", err)
-	}
-	return Read(ctx, db, schema)
+// reader reads a description; meant are the names of Tables by the tables' own.
+type reader struct {
+	*Description
+	db    Querier
+	names Names
+	meant map[string]string
 }
 
-func (d *Description) readDatabase(ctx context.Context, db Querier) error {
-	rows, _ := db.Query(ctx, `
+func (d reader) database(ctx context.Context) error {
+	rows, _ := d.db.Query(ctx, `
 SELECT current_setting('timezone'), current_setting('server_encoding'), coalesce(has_schema_privilege(to_regnamespace(quote_ident($1)), 'CREATE'), false),
-    has_database_privilege(current_database(), 'CREATE'), to_regnamespace($2) IS NOT NULL`, d.Schema, Ours) // its error is also that of the rows
-	_, err := pgx.ForEachRow(rows, []any{&d.Zone, &d.Encoding, &d.MayCreate, &d.MayCreateSchema, &d.HasOurs}, func() error { return nil })
+    has_database_privilege(current_database(), 'CREATE'), to_regnamespace($2) IS NOT NULL, to_regnamespace($3) IS NOT NULL,
+    ARRAY(SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident($1)) AND relkind = 'S' ORDER BY 1)`,
+		d.Schema, Ours, ViewSchema) // its error is also that of the rows
+	into := []any{&d.Zone, &d.Encoding, &d.MayCreate, &d.MayCreateSchema, &d.HasOurs, &d.HasViews, &d.Sequences}
+	_, err := pgx.ForEachRow(rows, into, func() error { return nil })
 	return err
 }
 
-func (d *Description) readTables(ctx context.Context, db Querier) error {
-	rows, _ := db.Query(ctx, `
+func (d reader) tables(ctx context.Context) error {
+	rows, _ := d.db.Query(ctx, `
 SELECT n.nspname::text, c.relname::text, c.relkind::text, c.reltuples::bigint, pg_has_role(c.relowner, 'USAGE'),
     has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT'), has_table_privilege(c.oid, 'TRIGGER')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relname = ANY ($1::text[]) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-ORDER BY n.nspname, c.relname`, knownNames()) // its error is also that of the rows
+WHERE (replace(lower(c.relname), '_', '') = ANY ($1::text[]) OR c.relname = ANY ($2::text[]))
+    AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', $3)
+ORDER BY n.nspname, c.relname`, plainNames(), slices.Collect(maps.Values(d.names)), ViewSchema) // its error is also that of the rows
 	var t Table
 	var kind string
+	byName := map[string]Table{}
 	_, err := pgx.ForEachRow(rows, []any{&t.Schema, &t.Name, &kind, &t.Rows, &t.Owned, &t.Fills, &t.Tracks}, func() error {
 		if t.Schema != d.Schema {
 			d.Elsewhere = append(d.Elsewhere, Elsewhere{t.Schema, t.Name, t.Rows})
 			return nil
 		}
 		t.Kind = kinds[kind]
-		d.Tables[t.Name] = t
+		byName[t.Name] = t
 		return nil
 	})
+	for _, n := range append(slices.Clone(needs), scoresApart) {
+		var found []string
+		for _, name := range slices.Sorted(maps.Keys(byName)) {
+			if told := d.names[n.table]; told == name || told == "" && plain(name) == plain(n.table) {
+				found = append(found, name)
+			}
+		}
+		if len(found) > 1 {
+			d.Several[n.table] = found
+		} else if len(found) == 1 {
+			d.Tables[n.table] = byName[found[0]]
+			d.meant[found[0]] = n.table
+		}
+	}
 	return err
 }
 
-func (d *Description) readColumns(ctx context.Context, db Querier) error {
-	rows, _ := db.Query(ctx, `
-SELECT c.relname::text, a.attname::text, format_type(coalesce(nullif(y.typbasetype, 0), y.oid), NULL), y.typtype = 'e', a.attnotnull OR y.typnotnull,
-    a.attgenerated = '' AND (a.atthasdef OR y.typdefault IS NOT NULL), a.attidentity <> '', a.attgenerated <> ''
+func (d reader) columns(ctx context.Context) error {
+	rows, _ := d.db.Query(ctx, `
+SELECT c.relname::text, a.attname::text, format_type(coalesce(nullif(y.typbasetype, 0), y.oid), NULL),
+    ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = coalesce(nullif(y.typbasetype, 0), y.oid) ORDER BY e.enumsortorder),
+    CASE WHEN coalesce(nullif(y.typbasetype, 0), y.oid) IN ('varchar'::regtype, 'bpchar'::regtype)
+        THEN greatest(0, CASE WHEN y.typbasetype = 0 THEN a.atttypmod ELSE y.typtypmod END - 4) ELSE 0 END,
+    a.attnotnull OR y.typnotnull, a.attgenerated = '' AND (a.atthasdef OR y.typdefault IS NOT NULL), a.attidentity <> '', a.attgenerated <> ''
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_type y ON y.oid = a.atttypid
 WHERE n.nspname = $1 AND c.relname = ANY ($2::text[]) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-ORDER BY c.relname, a.attnum`, d.Schema, knownNames()) // its error is also that of the rows
+ORDER BY c.relname, a.attnum`, d.Schema, slices.Collect(maps.Keys(d.meant))) // its error is also that of the rows
 	var table string
 	var c Column
-	_, err := pgx.ForEachRow(rows, []any{&table, &c.Name, &c.Type, &c.Enum, &c.NotNull, &c.Default, &c.Identity, &c.Generated}, func() error {
-		d.change(table, func(t *Table) { t.Columns = append(t.Columns, c) })
+	_, err := pgx.ForEachRow(rows, []any{&table, &c.Name, &c.Type, &c.Labels, &c.Length, &c.NotNull, &c.Default, &c.Identity, &c.Generated}, func() error {
+		if len(c.Labels) == 0 {
+			c.Labels = nil
+		}
+		d.change(d.meant[table], func(t *Table) { t.Columns = append(t.Columns, c) })
+		c.Labels = nil // the next row must not overwrite them
 		return nil
 	})
 	return err
 }
 
-func (d *Description) readIndexes(ctx context.Context, db Querier) error {
-	rows, _ := db.Query(ctx, `
+func (d reader) indexes(ctx context.Context) error {
+	rows, _ := d.db.Query(ctx, `
 SELECT c.relname::text, i.indisprimary, i.indisunique AND i.indimmediate, ARRAY(
     SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (n, place)
     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.n
     WHERE k.place <= i.indnkeyatts ORDER BY k.place)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_index i ON i.indrelid = c.oid
 WHERE n.nspname = $1 AND c.relname = ANY ($2::text[]) AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
-ORDER BY c.relname, i.indexrelid`, d.Schema, knownNames()) // its error is also that of the rows
+ORDER BY c.relname, i.indexrelid`, d.Schema, slices.Collect(maps.Keys(d.meant))) // its error is also that of the rows
 	var table string
 	var primary, unique bool
 	var columns []string
 	_, err := pgx.ForEachRow(rows, []any{&table, &primary, &unique, &columns}, func() error {
-		d.change(table, func(t *Table) {
-			t.Leading = append(t.Leading, columns[0])
+		d.change(d.meant[table], func(t *Table) {
+			t.Indexes = append(t.Indexes, slices.Clone(columns))
 			if unique {
 				t.Unique = append(t.Unique, slices.Clone(columns))
 			}
@@ -181,6 +226,18 @@ ORDER BY c.relname, i.indexrelid`, d.Schema, knownNames()) // its error is also 
 				t.Key = slices.Clone(columns)
 			}
 		})
+		return nil
+	})
+	return err
+}
+
+func (d reader) views(ctx context.Context) error {
+	rows, _ := d.db.Query(ctx, `
+SELECT c.relname::text, coalesce(obj_description(c.oid, 'pg_class'), '') FROM pg_class c
+WHERE c.relnamespace = to_regnamespace($1) AND c.relkind = 'v'`, ViewSchema) // its error is also that of the rows
+	var name, comment string
+	_, err := pgx.ForEachRow(rows, []any{&name, &comment}, func() error {
+		d.Views[name] = comment
 		return nil
 	})
 	return err
@@ -194,27 +251,46 @@ func (d *Description) change(table string, change func(*Table)) {
 	}
 }
 
+// ReadCurrent is Read of the schema in which the session looks for tables first, but for views of ours.
+func ReadCurrent(ctx context.Context, db Querier, names Names) (Description, error) {
+	rows, _ := db.Query(ctx, `SELECT coalesce((SELECT s FROM unnest(current_schemas(false)) s WHERE s <> ALL ($1::text[]) LIMIT 1), '')`,
+		[]string{Ours, ViewSchema}) // its error is also that of the rows
+	schema, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
+	if err != nil {
+		return Description{}, fmt.Errorf("describing the application's tables: %w", err)
+	}
+	return Read(ctx, db, schema, names)
+}
+
 // Missing are the names of the tables that are not there, by whatever name.
 func (d Description) Missing() (missing []string) {
-	for _, n := range needs {
-		if _, found := d.Tables[n.table]; !found && d.called(n) == "" {
+	for _, n := range d.needs() {
+		if _, found := d.Tables[n.table]; !found && d.Several[n.table] == nil {
 			missing = append(missing, n.table)
 		}
 	}
 	return missing
 }
 
-// called is the other name that a table has; empty if it has none, or its own.
-func (d Description) called(n need) string {
-	if _, found := d.Tables[n.table]; found {
-		return ""
+// needs are those for the form that the history has.
+func (d Description) needs() []need {
+	if !d.scoresApart() {
+		return needs
 	}
-	for _, name := range n.others {
-		if _, found := d.Tables[name]; found {
-			return name
-		}
-	}
-	return ""
+	all := append(slices.Clone(needs), scoresApart)
+	i := slices.IndexFunc(all, func(n need) bool { return n.table == "child_personality_history" })
+	all[i].drain = "id child_profile_id created_at history_created_type is_deleted mbti_score_id"
+	all[i].ids = "id child_profile_id mbti_score_id"
+	all[i].inserts = "child_profile_id created_at history_created_type is_deleted mbti_score_id"
+	return all
 }
 
-func fields(columns string) []string { return strings.Fields(columns) }
+// scoresApart says whether the scores of history rows are in a table of their own.
+func (d Description) scoresApart() bool {
+	t, found := d.Tables["child_personality_history"]
+	if !found {
+		return false
+	}
+	_, refers := t.Column("mbti_score_id")
+	return refers && len(t.own(fields(letters))) == 0
+}

@@ -15,7 +15,8 @@ type Severity int
 
 // The severities, by weight.
 const (
-	Warning Severity = iota // it works, but not as well as it could
+	Adapted Severity = iota // it works as it is, by what a migration adds
+	Warning                 // it works, but not as well as it could
 	Problem                 // a command other than run and drain does not work
 	Refused                 // no event can be applied: nothing is begun
 )
@@ -43,13 +44,12 @@ func (f Finding) String() string { return f.Name() + " " + f.Found }
 // Findings says what is wrong with the tables that are there, table by table in the order of Tables, what
 // was found of each column in the order in which it is needed. Those that are not there are Missing's.
 func (d Description) Findings() (all []Finding) {
-	for _, n := range needs {
+	for _, n := range d.needs() {
 		add := func(column string, severity Severity, advice, format string, args ...any) {
 			all = append(all, Finding{n.table, column, severity, fmt.Sprintf(format, args...), advice})
 		}
-		if other := d.called(n); other != "" {
-			add("", Refused, fmt.Sprintf("ALTER TABLE %s RENAME TO %s, or a program that works with that name", other, n.table),
-				"is called %s here, and this program works with its own name only", other)
+		if names := d.Several[n.table]; names != nil {
+			add("", Refused, "set postgres.tables, as in "+n.table+"="+names[0], "could be each of %s", strings.Join(names, ", "))
 			continue
 		}
 		t, found := d.Tables[n.table]
@@ -62,9 +62,12 @@ func (d Description) Findings() (all []Finding) {
 				"is a %s: rows are not locked in it, and its changes do not come to the service's notice", t.Kind)
 			continue
 		}
-		t.columns(n, d.Zone, add)
+		if t.Name != n.table && n.table != scoresApart.table {
+			add("", Adapted, "nothing: "+ViewSchema+"."+n.table+" gives it the name", "is called %s here", t.Name)
+		}
+		t.columns(n, d, add)
 		t.keys(n, add)
-		t.strangers(n, add)
+		t.strangers(n, d, add)
 	}
 	return all
 }
@@ -74,32 +77,63 @@ type adder func(column string, severity Severity, advice, format string, args ..
 var integers = []string{"smallint", "integer", "bigint"}
 
 // columns looks at those that are read or written.
-func (t Table) columns(n need, zone string, add adder) {
-	drain := fields(n.drain)
-	for _, name := range append(slices.Clone(drain), fields(n.columns)...) {
+func (t Table) columns(n need, d Description, add adder) {
+	for _, name := range n.all() {
 		c, found := t.Column(name)
 		severity := Problem
-		if slices.Contains(drain, name) {
+		if has(n.drain, name) {
 			severity = Refused
 		}
 		switch {
+		case !found && n.adds[name] != "":
+			add(name, Problem, "aggregator migrate up adds it", "is not there")
+		case !found && has(n.nulls, name):
+			add(name, Adapted, "nothing: it is read as empty", "is not there")
+		case !found && n.favorites() && name == "child_profile_id":
+			add(name, Adapted, "nothing: "+ViewSchema+"."+n.table+" takes it from the history", "is not there")
 		case !found:
 			add(name, severity, "add the column, as in internal/postgres/migrations/00001", "is not there")
-		case slices.Contains(fields(n.ids), name) && !slices.Contains(integers, c.Type):
+		case has(n.ids, name) && !slices.Contains(integers, c.Type):
 			add(name, severity, "ids must be whole numbers: an event names them so", "is of type %s, and not an integer", c.Type)
-		case c.Generated && slices.Contains(fields(n.inserts), name):
-			add(name, Refused, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s DROP EXPRESSION", t.Name, name), "is generated from other columns")
-		case name == "history_created_type" && slices.Contains(integers, c.Type):
-			add(name, Refused, "keep the kind as a text", "is of type %s, and not the text FEEDBACK", c.Type)
+		case c.Generated && has(n.inserts, name):
+			add(name, Refused, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s DROP EXPRESSION", t.SQL(), ident(c.Name)),
+				"is generated from other columns")
+		case name == "history_created_type":
+			c.kinds(add)
 		case strings.HasSuffix(name, "score") && c.Type != "double precision":
-			add(name, Warning, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE double precision, which rewrites the table", t.Name, name),
-				"is of type %s: %s", c.Type, limits(c.Type))
+			add(name, Warning, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE double precision, which rewrites the table",
+				t.SQL(), ident(c.Name)), "is of type %s: %s", c.Type, limits(c.Type))
+		case name == "mbti" && c.Length > 0 && c.Length < 4:
+			add(name, Refused, "a type has four letters", "holds %d characters only", c.Length)
 		case c.Type == "timestamp without time zone":
-			add(name, Warning, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE timestamptz USING %s AT TIME ZONE 'the application''s zone'", t.Name, name, name),
-				"has no time zone: it is written and read in the zone %s", zone)
+			add(name, Warning, "set postgres.time_zone if the application writes times of another zone",
+				"has no time zone: it is written and read in the zone %s", d.Zone)
+		}
+		if found && c.Name != name && n.table != scoresApart.table {
+			add(name, Adapted, "nothing: "+ViewSchema+"."+n.table+" gives it the name", "is called %s here", c.Name)
 		}
 	}
 }
+
+// kinds looks at the column that says of what kind a row of history is: DIAGNOSIS or FEEDBACK.
+func (c Column) kinds(add adder) {
+	const name = "history_created_type"
+	switch {
+	case c.ordinal():
+		add(name, Adapted, "nothing: 0 is read as DIAGNOSIS, 1 as FEEDBACK, by "+ViewSchema+".child_personality_history",
+			"is of type %s, an ordinal", c.Type)
+	case c.Labels != nil && !slices.Contains(c.Labels, "FEEDBACK"):
+		add(name, Refused, "ALTER TYPE ... ADD VALUE 'FEEDBACK'", "is an enum without the value FEEDBACK: %s", strings.Join(c.Labels, ", "))
+	case c.Length > 0 && c.Length < len("FEEDBACK"):
+		add(name, Refused, "make it longer: FEEDBACK has 8 characters", "holds %d characters only", c.Length)
+	}
+}
+
+// ordinal says whether a kind is written as a number, as object mappers do unless told otherwise.
+func (c Column) ordinal() bool { return slices.Contains(integers, c.Type) }
+
+// favorites says whether the table is one of the two of favorites.
+func (n need) favorites() bool { return strings.HasPrefix(n.table, "favorite_") }
 
 // limits says what is wrong with a type for sums.
 func limits(of string) string {
@@ -118,10 +152,12 @@ func limits(of string) string {
 // keys looks for the primary key, and the unique key that rows are found by.
 func (t Table) keys(n need, add adder) {
 	unique := fields(n.unique)
+	columns := strings.Join(unique, ", ")
 	switch {
+	case len(unique) > 0 && !t.HasUnique(unique) && n.inserts != "" && n.table != scoresApart.table:
+		add("", Refused, "aggregator migrate up adds a unique index, if no two rows have the same", "has no unique key on (%s)", columns)
 	case len(unique) > 0 && !t.HasUnique(unique):
-		columns := strings.Join(unique, ", ")
-		add("", Refused, fmt.Sprintf("CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s)", t.qualified(), columns),
+		add("", Refused, fmt.Sprintf("CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s)", t.SQL(), columns),
 			"has no primary key and no other unique key on (%s)", columns)
 	case len(t.Key) == 0:
 		add("", Warning, "add one", "has no primary key")
@@ -129,17 +165,39 @@ func (t Table) keys(n need, add adder) {
 }
 
 // strangers looks for columns that a new row must have a value for, and that a drain knows nothing of.
-func (t Table) strangers(n need, add adder) {
-	written := fields(n.inserts)
+func (t Table) strangers(n need, d Description, add adder) {
+	written := t.own(fields(n.inserts))
 	if len(written) == 0 {
 		return
 	}
 	for _, c := range t.Columns {
-		if c.NotNull && !c.Default && !c.Identity && !c.Generated && !slices.Contains(written, c.Name) {
-			add(c.Name, Refused, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s SET DEFAULT ..., or DROP NOT NULL", t.qualified(), c.Name),
-				"is NOT NULL and has no default, and a drain does not write it")
+		if !c.NotNull || c.Default || c.Identity || c.Generated || slices.Contains(written, c.Name) {
+			continue
+		}
+		if sequence := d.sequence(t, c); sequence != "" {
+			add(c.Name, Adapted, "nothing: "+ViewSchema+"."+n.table+" takes it from the sequence", "is filled from the sequence %s by the application",
+				sequence)
+			continue
+		}
+		add(c.Name, Refused, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s SET DEFAULT ..., or DROP NOT NULL", t.SQL(), ident(c.Name)),
+			"is NOT NULL and has no default, and a drain does not write it")
+	}
+}
+
+// sequence is the one that an object mapper fills an id without a default from: that of the table, or the
+// one for all tables; empty if there is none.
+func (d Description) sequence(t Table, c Column) string {
+	if plain(c.Name) != "id" || c.Default || c.Identity || !slices.Contains(integers, c.Type) {
+		return ""
+	}
+	for _, want := range []string{plain(t.Name) + "seq", plain(t.Name) + "idseq", "hibernatesequence"} {
+		for _, name := range d.Sequences {
+			if plain(name) == want {
+				return name
+			}
 		}
 	}
+	return ""
 }
 
 // Check returns an error with ErrTables that names, by table and column, all for which no event can be
@@ -156,6 +214,10 @@ func (d Description) refused(missing bool) (all []string) {
 			all = append(all, f.String())
 		}
 	}
+	if names := d.Stale(); missing && len(names) > 0 {
+		all = append(all, fmt.Sprintf("the view %s.%s is not there, or not as these tables need it: aggregator migrate up",
+			ViewSchema, strings.Join(names, ", ")))
+	}
 	return all
 }
 
@@ -167,16 +229,31 @@ func (d Description) refuse(why []string) error {
 }
 
 // CheckMigration is Check before migrations, of which so many are applied, and of the rights that those
-// pending need: the first makes what tables are not there, and fills mbti; the second makes triggers.
+// pending need: the first makes what tables are not there, and fills mbti; the second makes triggers. What
+// a migration adds itself does not count.
 func (d Description) CheckMigration(applied int64) error {
-	all := d.refused(applied > 0)
+	var all []string
+	if names := d.Missing(); applied > 0 && len(names) > 0 {
+		all = append(all, "there is no table "+strings.Join(names, ", "))
+	}
+	for _, f := range d.Findings() {
+		if f.Severity == Refused && !strings.HasPrefix(f.Advice, "aggregator migrate up") {
+			all = append(all, f.String())
+		}
+	}
 	deny := func(needed bool, format string, args ...any) {
 		if needed {
 			all = append(all, fmt.Sprintf(format, args...))
 		}
 	}
 	deny(!d.HasOurs && !d.MayCreateSchema, "the role may not create the schema %s: GRANT CREATE ON DATABASE, or config/roles.sql", Ours)
-	deny(applied < 1 && !d.MayCreate, "the role may not create tables in schema %s: GRANT CREATE ON SCHEMA, or config/roles.sql", d.Schema)
+	deny(applied < 1 && len(d.Missing()) > 0 && !d.MayCreate,
+		"the role may not create tables in schema %s: GRANT CREATE ON SCHEMA, or config/roles.sql", d.Schema)
+	deny(!d.HasViews && !d.MayCreateSchema && len(d.views()) > 0,
+		"the role may not create the schema %s: GRANT CREATE ON DATABASE, or config/roles.sql", ViewSchema)
+	if statements := d.Adaptation().Unowned(); len(statements) > 0 {
+		all = append(all, "the owners of the tables must run this before: "+strings.Join(statements, "; "))
+	}
 	for _, name := range []string{"mbti", "book", "book_topic", "book_mbti", "child_profile"} {
 		t, found := d.Tables[name]
 		if name == "mbti" {

@@ -31,7 +31,7 @@ func TestReadOurs(t *testing.T) {
 	t.Parallel()
 	u := testenv.Database(t)
 	for _, url := range []string{u, testenv.As(t, u, "aggregator_daemon")} {
-		d, err := appschema.ReadCurrent(t.Context(), connect(t, url))
+		d, err := appschema.ReadCurrent(t.Context(), connect(t, url), nil)
 		require.NoError(t, err)
 		require.Equal(t, "public", d.Schema)
 		require.Empty(t, d.Findings())
@@ -69,7 +69,7 @@ ALTER TABLE app.genre_score ADD CONSTRAINT later UNIQUE (child_profile_id) DEFER
 CREATE TABLE app.cumulativembtiscore (id bigint PRIMARY KEY);
 CREATE TABLE app.child_personality_history (id bigint NOT NULL, created_at timestamp(6), history_created_type app.kind, child_profile_id bigint NOT NULL)
     PARTITION BY RANGE (created_at)`)
-	d, err := appschema.Read(t.Context(), conn, "app")
+	d, err := appschema.Read(t.Context(), conn, "app", nil)
 	require.NoError(t, err)
 	kinds := map[string]appschema.Kind{}
 	for name, table := range d.Tables {
@@ -78,7 +78,7 @@ CREATE TABLE app.child_personality_history (id bigint NOT NULL, created_at times
 	}
 	require.Equal(t, map[string]appschema.Kind{
 		"child_profile": appschema.Ordinary, "genre": appschema.View, "topic": appschema.Foreign, "genre_score": appschema.Ordinary,
-		"cumulativembtiscore": appschema.Ordinary, "child_personality_history": appschema.Partitioned,
+		"cumulative_mbti_score": appschema.Ordinary, "child_personality_history": appschema.Partitioned,
 	}, kinds)
 	require.Equal(t, []appschema.Elsewhere{{Schema: "old", Table: "book", Rows: -1}}, d.Elsewhere)
 	score := d.Tables["genre_score"]
@@ -94,12 +94,12 @@ CREATE TABLE app.child_personality_history (id bigint NOT NULL, created_at times
 		{Name: "double", Type: "real", Generated: true},
 	}, score.Columns)
 	kind, _ := d.Tables["child_personality_history"].Column("history_created_type")
-	require.True(t, kind.Enum)
+	require.Equal(t, []string{"DIAGNOSIS", "FEEDBACK"}, kind.Labels)
 	require.Equal(t, []string{"mbti", "book", "book_topic", "book_mbti", "topic_score", "favorite_genre", "favorite_topic"}, d.Missing())
 	err = d.Check(false)
 	require.ErrorIs(t, err, appschema.ErrTables)
 	for _, found := range []string{
-		"genre is a view", "topic is a foreign table", "child_profile.id is of type uuid", "cumulative_mbti_score is called cumulativembtiscore here",
+		"genre is a view", "topic is a foreign table", "child_profile.id is of type uuid", "cumulative_mbti_score.i_score is not there",
 		"child_personality_history.id is NOT NULL and has no default", "child_personality_history.i_score is not there",
 	} {
 		require.ErrorContains(t, err, found)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -18,13 +19,23 @@ type Place struct {
 	Schema string   // that of the application's tables
 	Path   []string // the schemas in which a session looks for names, Schema first, and never Ours
 	First  string   // the schema in which a session looks first if nothing is done about it; empty if there is none
+	Views  bool     // it looks into ViewSchema before that, or there is no such schema
 }
 
-// SearchPath is the setting search_path by which names lead there. Temporary tables, which come first
-// elsewhere, come last.
+// SearchPath is the setting search_path by which names lead there: to a view of ours if there is one,
+// else to the application's table. Temporary tables, which come first elsewhere, come last.
 func (p Place) SearchPath() string {
 	var quoted []string
-	for _, schema := range append(slices.Clone(p.Path), "pg_temp") {
+	for _, schema := range slices.Concat([]string{ViewSchema}, p.Path, []string{"pg_temp"}) {
+		quoted = append(quoted, pgx.Identifier{schema}.Sanitize())
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// MigrationPath is the search_path of a migration: what it creates goes to the application's schema.
+func (p Place) MigrationPath() string {
+	var quoted []string
+	for _, schema := range slices.Concat(p.Path, []string{ViewSchema, "pg_temp"}) {
 		quoted = append(quoted, pgx.Identifier{schema}.Sanitize())
 	}
 	return strings.Join(quoted, ", ")
@@ -43,15 +54,16 @@ type candidate struct {
 //
 // It reads only, in one round trip. An error with ErrChoice names the schemas that could be meant, and
 // what to do; any other is that of the query.
-func Resolve(ctx context.Context, db Querier, wanted string) (Place, error) {
+func Resolve(ctx context.Context, db Querier, wanted string, names Names) (Place, error) {
 	// That of pg_temp is not a schema on the path, and ours is one only for what is in it.
 	rows, _ := db.Query(ctx, `
 SELECT n.nspname::text, s.place::int, ARRAY(
-    SELECT c.relname::text FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relname = ANY ($1::text[])
+    SELECT c.relname::text FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+        AND (replace(lower(c.relname), '_', '') = ANY ($1::text[]) OR c.relname = ANY ($2::text[]))
     ORDER BY 1)
 FROM pg_namespace n LEFT JOIN unnest(current_schemas(false)) WITH ORDINALITY s (name, place) ON s.name = n.nspname
 WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-ORDER BY s.place, n.nspname`, knownNames()) // its error is also that of the rows
+ORDER BY s.place, n.nspname`, plainNames(), slices.Collect(maps.Values(names))) // its error is also that of the rows
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c candidate, err error) {
 		err = row.Scan(&c.schema, &c.place, &c.tables)
 		return c, err
@@ -64,12 +76,15 @@ ORDER BY s.place, n.nspname`, knownNames()) // its error is also that of the row
 
 // choose decides among all schemas, those on the search path first and in its order.
 func choose(all []candidate, wanted string) (Place, error) {
-	var place Place
+	place := Place{Views: true}
 	var path []string
 	var found, elsewhere []candidate
 	for _, c := range all {
-		switch {
-		case c.place != nil && place.First == "":
+		if c.schema == ViewSchema {
+			place.Views = c.place != nil && place.First == ""
+			continue
+		}
+		if c.place != nil && place.First == "" {
 			place.First = c.schema
 		}
 		switch {
@@ -82,7 +97,7 @@ func choose(all []candidate, wanted string) (Place, error) {
 			if len(c.tables) > 0 {
 				found = append(found, c)
 			}
-		case slices.Contains(c.tables, "child_profile"), slices.Contains(c.tables, "childprofile"):
+		case slices.ContainsFunc(c.tables, func(name string) bool { return plain(name) == "childprofile" }):
 			elsewhere = append(elsewhere, c)
 		}
 	}

@@ -48,5 +48,5 @@ func TestChoose(t *testing.T) {
 }
 
 func TestSearchPath(t *testing.T) {
-	require.Equal(t, `"my ""app""", "public", "pg_temp"`, Place{Schema: `my "app"`, Path: []string{`my "app"`, "public"}}.SearchPath())
+	require.Equal(t, `"aggregator_views", "my ""app""", "public", "pg_temp"`, Place{Schema: `my "app"`, Path: []string{`my "app"`, "public"}}.SearchPath())
 }

@@ -3,11 +3,14 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/appschema"
 )
 
 // patience is how long a lock may be held or waited for in ordinary work.
@@ -25,7 +28,13 @@ var touched = []string{
 }
 
 // locks names each session and prepared transaction that holds a lock for which the service waits, or would wait.
-func (r *report) locks(ctx context.Context, pool *pgxpool.Pool) {
+func (r *report) locks(ctx context.Context, pool *pgxpool.Pool, d appschema.Description) {
+	touched := slices.Clone(touched)
+	for name, table := range d.Tables {
+		if table.Name != name {
+			touched = append(touched, table.SQL())
+		}
+	}
 	waiting, err := r.waits(ctx, pool)
 	if err != nil {
 		r.notSeen("locks", err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -17,7 +16,7 @@ import (
 
 // Postgres looks at the server, the session, the schema and the tables. Needed is how many
 // connections the daemon uses. The error is that of a server that does not answer.
-func Postgres(ctx context.Context, pool *pgxpool.Pool, needed int) ([]Finding, error) {
+func Postgres(ctx context.Context, pool *pgxpool.Pool, needed int, names appschema.Names) ([]Finding, error) {
 	r := &report{server: "PostgreSQL"}
 	if err := postgres.Ping(ctx, pool); err != nil {
 		return nil, err
@@ -32,7 +31,7 @@ func Postgres(ctx context.Context, pool *pgxpool.Pool, needed int) ([]Finding, e
 	} else {
 		r.clock(now, asked, time.Now())
 	}
-	tables, notRead := appschema.ReadCurrent(ctx, pool)
+	tables, notRead := appschema.ReadCurrent(ctx, pool, names)
 	if notRead != nil {
 		r.notSeen("tables", notRead)
 	}
@@ -57,12 +56,12 @@ func Postgres(ctx context.Context, pool *pgxpool.Pool, needed int) ([]Finding, e
 	}
 	r.privileges(ctx, pool)
 	r.indexes(ctx, pool, tables)
-	r.search(ctx, pool)
-	r.room(ctx, pool)
+	r.search(ctx, pool, tables)
+	r.room(ctx, pool, tables)
 	r.future(ctx, pool)
-	r.triggers(ctx, pool)
+	r.triggers(ctx, pool, tables)
 	r.standbys(ctx, pool)
-	r.locks(ctx, pool)
+	r.locks(ctx, pool, tables)
 	r.trial(ctx, pool)
 	return r.findings, nil
 }
@@ -231,25 +230,14 @@ func (r *report) privileges(ctx context.Context, pool *pgxpool.Pool) {
 	r.ok("privileges", "the role may do all that the service does")
 }
 
-// lookups are columns that are looked up by.
-var lookups = []struct{ table, column string }{
-	{"child_profile", "id"},
-	{"book", "id"},
-	{"book_topic", "book_id"},
-	{"book_mbti", "book_id"},
-	{"child_personality_history", "child_profile_id"},
-	{"favorite_genre", "child_profile_id"},
-	{"favorite_topic", "child_profile_id"},
-}
-
 // indexes looks for those by which rows are found. That a unique key is missing the check of tables has said.
 func (r *report) indexes(ctx context.Context, pool *pgxpool.Pool, d appschema.Description) {
 	fine := true
-	for _, lookup := range lookups {
-		if table, found := d.Tables[lookup.table]; found && !slices.Contains(table.Leading, lookup.column) {
+	for _, i := range d.Adaptation().Indexes {
+		if !i.Unique {
 			fine = false
-			what := fmt.Sprintf("%s has no index that begins with %s: each look-up reads all of it", lookup.table, lookup.column)
-			r.adviseIndex(ctx, pool, Warning, what, postgres.IndexOn(lookup.table, lookup.column, false))
+			what := fmt.Sprintf("%s has no index that begins with %s: each look-up reads all of it", i.Table.Name, i.Columns[0])
+			r.adviseIndex(ctx, pool, Warning, what, postgres.IndexOn(i))
 		}
 	}
 	for _, i := range postgres.Indexes {
@@ -280,12 +268,12 @@ func (r *report) adviseIndex(ctx context.Context, pool *pgxpool.Pool, verdict Ve
 }
 
 // search looks whether books can be found by a part of their text without reading all.
-func (r *report) search(ctx context.Context, pool *pgxpool.Pool) {
+func (r *report) search(ctx context.Context, pool *pgxpool.Pool, d appschema.Description) {
 	var found, cType bool
 	err := pool.QueryRow(ctx, `SELECT EXISTS (
     SELECT FROM pg_index i JOIN pg_opclass o ON o.oid = ANY (i.indclass::oid[]) AND o.opcname IN ('gin_trgm_ops', 'gist_trgm_ops')
-    WHERE i.indrelid = to_regclass('book') AND i.indisvalid),
-    (SELECT datctype IN ('C', 'POSIX') FROM pg_database WHERE datname = current_database())`).Scan(&found, &cType)
+    WHERE i.indrelid = to_regclass($1) AND i.indisvalid),
+    (SELECT datctype IN ('C', 'POSIX') FROM pg_database WHERE datname = current_database())`, d.Tables["book"].SQL()).Scan(&found, &cType)
 	switch {
 	case err != nil:
 		r.notSeen("search", err)
@@ -301,10 +289,14 @@ func (r *report) search(ctx context.Context, pool *pgxpool.Pool) {
 }
 
 // room looks whether score tables leave room for new versions of rows in their pages.
-func (r *report) room(ctx context.Context, pool *pgxpool.Pool) {
-	rows, _ := pool.Query(ctx, `SELECT t FROM unnest($1::text[]) t JOIN pg_class c ON c.oid = to_regclass(t) AND c.relkind = 'r'
+func (r *report) room(ctx context.Context, pool *pgxpool.Pool, d appschema.Description) {
+	var names []string
+	for _, name := range []string{"genre_score", "topic_score", "cumulative_mbti_score"} {
+		names = append(names, d.Tables[name].SQL())
+	}
+	rows, _ := pool.Query(ctx, `SELECT c.relname::text FROM unnest($1::text[]) t JOIN pg_class c ON c.oid = to_regclass(t) AND c.relkind = 'r'
     WHERE NOT EXISTS (SELECT FROM unnest(c.reloptions) o WHERE o LIKE 'fillfactor=%' AND split_part(o, '=', 2)::int <= 90)`,
-		[]string{"genre_score", "topic_score", "cumulative_mbti_score"}) // its error is also that of the rows
+		names) // its error is also that of the rows
 	full, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	switch {
 	case err != nil:

@@ -3,7 +3,6 @@ package doctor
 import (
 	"context"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,7 +22,7 @@ func (r *report) tables(ctx context.Context, pool *pgxpool.Pool, d appschema.Des
 	before := len(r.findings)
 	r.described(d, true)
 	for _, look := range []func(context.Context, *pgxpool.Pool, appschema.Description) error{
-		r.partitions, r.nullScores, r.contents,
+		r.partitions, r.contents,
 	} {
 		if err := look(ctx, pool, d); err != nil {
 			r.notSeen("tables", err)
@@ -42,7 +41,19 @@ func (r *report) described(d appschema.Description, missing bool) {
 			"is that the schema of the application? postgres.schema names another; tables that were dropped are made anew "+
 				"as in internal/postgres/migrations/00001")
 	}
-	for _, f := range merged(d.Findings()) {
+	if names := d.Stale(); missing && len(names) > 0 {
+		r.add("tables", Problem, "views that adapt the tables are missing or out of date: "+strings.Join(names, ", "), "aggregator migrate up")
+	}
+	var adapted []appschema.Finding
+	for _, f := range d.Findings() {
+		if f.Severity == appschema.Adapted {
+			adapted = append(adapted, f)
+		}
+	}
+	for _, f := range merged(adapted) {
+		r.ok("tables", "%s", f.Found)
+	}
+	for _, f := range merged(slices.DeleteFunc(d.Findings(), func(f appschema.Finding) bool { return f.Severity == appschema.Adapted })) {
 		verdict := Problem
 		if f.Severity == appschema.Warning {
 			verdict = Warning
@@ -113,14 +124,15 @@ func (r *report) partitions(ctx context.Context, pool *pgxpool.Pool, d appschema
 		return nil
 	}
 	// For any other key it takes more than the time to tell.
+	history := d.Tables["child_personality_history"]
 	rows, _ := pool.Query(ctx, `SELECT coalesce(string_agg(CASE WHEN i.inhrelid IS NOT NULL
         THEN coalesce(pg_get_partition_constraintdef(i.inhrelid), 'true') END, ' OR '), 'false'),
     format_type(a.atttypid, a.atttypmod)
 FROM pg_partitioned_table p JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
 LEFT JOIN pg_inherits i ON i.inhparent = p.partrelid
-WHERE p.partrelid = to_regclass('child_personality_history') AND p.partstrat = 'r' AND p.partnatts = 1
+WHERE p.partrelid = to_regclass($1) AND p.partstrat = 'r' AND p.partnatts = 1
     AND a.attname = 'created_at'
-GROUP BY a.atttypid, a.atttypmod`) // its error is also that of the rows
+GROUP BY a.atttypid, a.atttypmod`, history.SQL()) // its error is also that of the rows
 	var bounds, is string
 	_, err := pgx.ForEachRow(rows, []any{&bounds, &is}, func() error { return nil })
 	if err != nil || bounds == "" {
@@ -140,40 +152,6 @@ FROM (SELECT n, (%s) IS TRUE AS fits
 	case !later:
 		r.add("tables", Warning, "child_personality_history has no partition for a month from now",
 			"create those for the coming months, or a DEFAULT one")
-	}
-	return nil
-}
-
-// nullScores looks for scores to which nothing can be added, where columns allow them.
-func (r *report) nullScores(ctx context.Context, pool *pgxpool.Pool, d appschema.Description) error {
-	nullable := map[string][]string{}
-	for _, table := range []string{"genre_score", "topic_score", "cumulative_mbti_score"} {
-		for _, c := range d.Tables[table].Columns {
-			if strings.HasSuffix(c.Name, "score") && !c.NotNull {
-				nullable[table] = append(nullable[table], c.Name)
-			}
-		}
-	}
-	for _, table := range slices.Sorted(maps.Keys(nullable)) {
-		var quoted, defaults []string
-		for _, column := range nullable[table] {
-			name := pgx.Identifier{column}.Sanitize()
-			quoted = append(quoted, name)
-			defaults = append(defaults, fmt.Sprintf("%[1]s = coalesce(%[1]s, 0)", name))
-		}
-		columns := strings.Join(quoted, ", ")
-		var some int
-		err := pool.QueryRow(ctx, fmt.Sprintf(`SELECT count(*) FROM (SELECT %[1]s FROM %[2]s LIMIT $1) s
-WHERE num_nulls(%[1]s) > 0`, columns, table),
-			someRows).Scan(&some)
-		if err != nil {
-			return err
-		}
-		if some > 0 {
-			r.add("tables", Problem, fmt.Sprintf("%d rows of the first %d of %s have a score that is NULL: events "+
-				"add nothing to it", some, someRows, table),
-				fmt.Sprintf("UPDATE %s SET %s WHERE num_nulls(%s) > 0", table, strings.Join(defaults, ", "), columns))
-		}
 	}
 	return nil
 }
@@ -199,7 +177,7 @@ func (r *report) contents(ctx context.Context, pool *pgxpool.Pool, _ appschema.D
 			"book_mbti",
 			`SELECT book_id::text FROM (SELECT book_id, mbti_id FROM book_mbti LIMIT $1) t WHERE book_id IS NOT NULL
 				GROUP BY book_id HAVING count(DISTINCT mbti_id) > 1`,
-			"the books %s have several types in book_mbti: one of them counts",
+			"the books %s have several types in book_mbti: that with the smallest id in mbti counts",
 			"leave one of them, and add a primary key (book_id)",
 		},
 		{

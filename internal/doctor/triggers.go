@@ -7,15 +7,21 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/appschema"
 )
 
 // triggers looks for those by which the service learns of changes in what it remembers.
-func (r *report) triggers(ctx context.Context, pool *pgxpool.Pool) {
-	rows, _ := pool.Query(ctx, `SELECT w.t, coalesce(g.tgenabled::text, '')
-FROM unnest('{book,book_topic,book_mbti,child_profile}'::text[]) w (t)
-LEFT JOIN pg_trigger g ON g.tgrelid = to_regclass(w.t) AND g.tgname = 'aggregator_changed'
+func (r *report) triggers(ctx context.Context, pool *pgxpool.Pool, d appschema.Description) {
+	var names []string
+	for _, name := range []string{"book", "book_topic", "book_mbti", "child_profile"} {
+		names = append(names, d.Tables[name].SQL())
+	}
+	rows, _ := pool.Query(ctx, `SELECT c.relname::text, coalesce(g.tgenabled::text, '')
+FROM unnest($1::text[]) w (t) JOIN pg_class c ON c.oid = to_regclass(w.t)
+LEFT JOIN pg_trigger g ON g.tgrelid = c.oid AND g.tgname = 'aggregator_changed'
     AND g.tgfoid = to_regproc('aggregator.catalogue_changed')
-WHERE to_regclass(w.t) IS NOT NULL ORDER BY 1`) // its error is also that of the rows
+ORDER BY 1`, names) // its error is also that of the rows
 	var table, enabled string
 	var missing, disabled, statements []string
 	_, err := pgx.ForEachRow(rows, []any{&table, &enabled}, func() error {

@@ -69,6 +69,10 @@ func soak(t *testing.T, length, rate string, from source) {
 		defer loaded.Store(true)
 		_ = pushed.Wait()
 	}()
+	s.until("the load has begun", func() bool { // it gives up on a Redis that is not there when it begins
+		n, err := s.count()
+		return err == nil && n > 0 || loaded.Load()
+	})
 	tick := time.NewTicker(10 * time.Second)
 	defer tick.Stop()
 	for s.began = time.Now(); time.Since(s.began) < lasting; {

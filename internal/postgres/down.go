@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -77,7 +78,11 @@ func MigrateDown(ctx context.Context, o Options, to int64) error {
 				fixed = append(fixed, m.Version)
 			}
 		}
-		provider, _, err := newProvider(db, fixed...)
+		files, err := fs.Sub(embedded, "migrations")
+		if err != nil {
+			return err
+		}
+		provider, err := newProvider(db, files, fixed...)
 		if err != nil {
 			return err
 		}

@@ -2,15 +2,14 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/pressly/goose/v3/lock"
+
+	"aggregator/internal/appschema"
 )
 
 // ErrIndex is in every error of an index that is missing.
@@ -25,10 +24,10 @@ type Index struct {
 	Why                     string // what is not possible without
 }
 
-// IndexOn is an index on columns of a table, separated by commas; unique: a key.
-func IndexOn(table, columns string, unique bool) Index {
-	name := table + "_" + strings.ReplaceAll(columns, ", ", "_") + "_idx"
-	return Index{name: name, table: table, definition: "(" + columns + ")", unique: unique}
+// IndexOn is the index that an adaptation wants.
+func IndexOn(i appschema.Index) Index {
+	name := i.Table.Name + "_" + strings.Join(i.Columns, "_") + "_idx"
+	return Index{name: name[:min(len(name), 63)], table: i.Table.SQL(), definition: "(" + i.List() + ")", unique: i.Unique}
 }
 
 // DeletedHistory finds the rows of history that the application has deleted, by when.
@@ -88,7 +87,7 @@ WITH tree AS (
         CASE WHEN coalesce(t.level, 0) = 0 THEN $2::text
             WHEN octet_length(c.relname) + octet_length(substring($2 FROM '_[^_]*$')) < 64 THEN c.relname || substring($2 FROM '_[^_]*$')
             ELSE 'partition_' || c.oid || substring($2 FROM '_[^_]*$') END AS name
-    FROM (SELECT to_regclass($1) AS top) q LEFT JOIN LATERAL pg_partition_tree(q.top) t ON true
+    FROM (SELECT ` + appschema.BaseTable + ` AS top) q LEFT JOIN LATERAL pg_partition_tree(q.top) t ON true
     JOIN pg_class c ON c.oid = coalesce(t.relid, q.top) JOIN pg_namespace n ON n.oid = c.relnamespace
 ), top AS (
     SELECT to_regclass(format('%I.%I', nspname, name)) AS index FROM tree WHERE level = 0
@@ -116,55 +115,75 @@ SELECT coalesce(array_agg(statement ORDER BY step, level, index), '{}') FROM ste
 
 // createIndexes makes those that are missing on tables that we may act as the owner of, and
 // anew those that were left half built. Building one waits for the transactions of others, and none
-// waits for it meanwhile. One runs at a time, and asks for the lock again
-// and again: to wait for it in a statement would be to hold a snapshot, for the end of
-// which the other one waits.
-func createIndexes(ctx context.Context, db *sql.DB, locker lock.SessionLocker) (err error) {
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if err := locker.SessionLock(ctx, conn); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, locker.SessionUnlock(context.WithoutCancel(ctx), conn)) }()
-	return conn.Raw(func(driver any) error { return createMissing(ctx, driver.(*stdlib.Conn).Conn()) })
+// waits for it meanwhile.
+func (m migrator) createIndexes(ctx context.Context) error {
+	return m.locked(ctx, func(conn *pgx.Conn) error {
+		all, err := allIndexes(ctx, conn, m.names)
+		if err != nil {
+			return err
+		}
+		for _, i := range all {
+			if err := i.create(ctx, conn); err != nil {
+				return fmt.Errorf("index %s: %w", i.name, err)
+			}
+		}
+		return nil
+	})
 }
 
-func createMissing(ctx context.Context, conn *pgx.Conn) error {
-	for _, i := range Indexes {
-		if err := i.create(ctx, conn); err != nil {
-			return fmt.Errorf("index %s: %w", i.name, err)
-		}
-	}
-	search, found, err := searchIndex(ctx, conn)
-	if err == nil && found {
-		err = search.create(ctx, conn)
-	}
+// allIndexes are those that a migration sees to, on the tables as they are.
+func allIndexes(ctx context.Context, conn *pgx.Conn, names appschema.Names) ([]Index, error) {
+	d, err := appschema.ReadCurrent(ctx, conn, names)
 	if err != nil {
-		return fmt.Errorf("index to search books by: %w", err)
+		return nil, err
 	}
-	return nil
+	var all []Index
+	for _, i := range d.Adaptation().Indexes {
+		all = append(all, IndexOn(i))
+	}
+	deleted := DeletedHistory
+	if t, found := d.Tables[deleted.table]; found {
+		deleted.table = t.SQL()
+		deleted.definition = fmt.Sprintf("(%s, %s, %s) WHERE %s", t.Own("deleted_at"), t.Own("child_profile_id"), t.Own("id"), t.Own("is_deleted"))
+	}
+	all = append(all, deleted)
+	search, found, err := searchIndex(ctx, conn, d)
+	if err == nil && found {
+		all = append(all, search)
+	}
+	return all, err
 }
 
 // searchIndex is the index by which books are found by a part of their text. There is none if there is no
 // pg_trgm, or if the application has made one like it. Nothing depends on it.
-func searchIndex(ctx context.Context, conn *pgx.Conn) (index Index, found bool, err error) {
+func searchIndex(ctx context.Context, conn *pgx.Conn, d appschema.Description) (index Index, found bool, err error) {
+	book, there := d.Tables["book"]
+	if !there {
+		book = appschema.Table{Schema: d.Schema, Name: "book", Columns: []appschema.Column{{Name: "search_text"}}}
+	}
 	var schema string
 	err = conn.QueryRow(ctx, `
 SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname = 'pg_trgm' AND has_schema_privilege(n.oid, 'USAGE') AND NOT EXISTS (
     SELECT FROM pg_index i JOIN pg_opclass o ON o.oid = ANY (i.indclass::oid[]) AND o.opcname IN ('gin_trgm_ops', 'gist_trgm_ops')
-    WHERE i.indrelid = to_regclass('book') AND i.indisvalid)`).Scan(&schema)
+    WHERE i.indrelid = to_regclass($1) AND i.indisvalid)`, book.SQL()).Scan(&schema)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Index{}, false, nil
 	}
 	if err != nil {
 		return Index{}, false, err
 	}
-	index = Index{name: "book_search_text_trgm", table: "book", definition: "USING gin (search_text " + schema + ".gin_trgm_ops)"}
+	index = Index{
+		name: "book_search_text_trgm", table: book.SQL(),
+		definition: "USING gin (" + book.Own("search_text") + " " + schema + ".gin_trgm_ops)",
+	}
 	return index, true, nil
+}
+
+// there says whether the table is there.
+func (i Index) there(ctx context.Context, conn *pgx.Conn) (there bool, err error) {
+	err = conn.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, i.table).Scan(&there)
+	return there, err
 }
 
 // ours says whether all of the table is ours to act on.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -32,7 +33,8 @@ const (
 //
 // It is safe to repeat, and to run from several places at once: a session lock lets one
 // through at a time, and the others wait for up to a minute. Each migration is one
-// transaction, so that a failed one, or one that ctx ends, leaves nothing behind; Indexes come
+// transaction, so that a failed one, or one that ctx ends, leaves nothing behind. Before them, tables of the
+// application that are there are adapted (appschema.Adaptation); Indexes come
 // after them, and one that was left half built is built anew by the next call. It is not for a
 // connection through a transaction pooler, where a session has no lock of its own.
 //
@@ -41,14 +43,13 @@ const (
 // when the database is newer than this program and does not work with it.
 func Migrate(ctx context.Context, o Options) error {
 	return migrating(ctx, o, func(cfg *pgx.ConnConfig, db *sql.DB) error {
-		if err := checkTables(ctx, cfg); err != nil {
-			return fmt.Errorf("migrate: %w", reachable(cfg, err))
-		}
-		if err := createSchema(ctx, db); err != nil {
-			return fmt.Errorf("migrate: %w", reachable(cfg, err))
-		}
-		if err := applyMigrations(ctx, db); err != nil {
-			return fmt.Errorf("migrate: %w", reachable(cfg, err))
+		m := migrator{db: db, names: o.Tables}
+		for _, step := range []func(context.Context) error{
+			m.checkTables, m.createSchema, m.adapt, m.applyMigrations, m.adapt, m.createIndexes,
+		} {
+			if err := step(ctx); err != nil {
+				return fmt.Errorf("migrate: %w (PostgreSQL at %s)", reachable(cfg, err), describe(cfg))
+			}
 		}
 		return checkVersion(ctx, cfg)
 	})
@@ -75,7 +76,7 @@ func migrating(ctx context.Context, o Options, do func(*pgx.ConnConfig, *sql.DB)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
-	pin(cfg, place)
+	pin(cfg, place.MigrationPath())
 	db := stdlib.OpenDB(*cfg.ConnConfig)
 	defer db.Close()
 	return do(cfg.ConnConfig, db)
@@ -84,8 +85,8 @@ func migrating(ctx context.Context, o Options, do func(*pgx.ConnConfig, *sql.DB)
 // createSchema makes room for goose's version table, which goose makes before any
 // migration. IF NOT EXISTS alone is no protection: two at once can both find it missing,
 // and it asks for the right to create even where there is nothing to do.
-func createSchema(ctx context.Context, db *sql.DB) error {
-	tx, err := db.BeginTx(ctx, nil)
+func (m migrator) createSchema(ctx context.Context) error {
+	tx, err := m.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -105,19 +106,81 @@ func createSchema(ctx context.Context, db *sql.DB) error {
 	return tx.Commit()
 }
 
-func applyMigrations(ctx context.Context, db *sql.DB) error {
-	provider, locker, err := newProvider(db)
-	if err != nil {
-		return err
-	}
-	err = patiently(ctx, func() error {
-		_, err := provider.Up(ctx) // goes on after those that are done
+// migrator does the steps of a migration.
+type migrator struct {
+	db    *sql.DB
+	names appschema.Names
+}
+
+func (m migrator) applyMigrations(ctx context.Context) error {
+	var d appschema.Description
+	err := m.locked(ctx, func(conn *pgx.Conn) (err error) {
+		d, err = appschema.ReadCurrent(ctx, conn, m.names)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return createIndexes(ctx, db, locker)
+	provider, err := newProvider(m.db, migrationFiles{d})
+	if err != nil {
+		return err
+	}
+	return patiently(ctx, func() error {
+		_, err := provider.Up(ctx) // goes on after those that are done
+		return err
+	})
+}
+
+// adapt adds to tables that are there what they lack. What it has added it does not add again.
+func (m migrator) adapt(ctx context.Context) error {
+	return m.locked(ctx, func(conn *pgx.Conn) error {
+		d, err := appschema.ReadCurrent(ctx, conn, m.names)
+		if err != nil {
+			return err
+		}
+		a := d.Adaptation()
+		for _, column := range a.Columns {
+			err := patiently(ctx, func() error {
+				_, err := conn.Exec(ctx, column.Statement)
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("%s: %w", column.Statement, err)
+			}
+		}
+		if len(a.Views) == 0 {
+			return nil
+		}
+		return patiently(ctx, func() error {
+			return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+				for _, statement := range a.Views {
+					if _, err := tx.Exec(ctx, statement); err != nil {
+						return fmt.Errorf("%s: %w", statement, err)
+					}
+				}
+				return nil
+			})
+		})
+	})
+}
+
+// locked does something while no other migration does anything. The lock is asked for again and again: to
+// wait for it in a statement would be to hold a snapshot, for the end of which an index waits that is built CONCURRENTLY.
+func (m migrator) locked(ctx context.Context, do func(*pgx.Conn) error) (err error) {
+	conn, err := m.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	locker, err := newLocker()
+	if err != nil {
+		return err
+	}
+	if err := locker.SessionLock(ctx, conn); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, locker.SessionUnlock(context.WithoutCancel(ctx), conn)) }()
+	return conn.Raw(func(driver any) error { return do(driver.(*stdlib.Conn).Conn()) })
 }
 
 const (
@@ -148,49 +211,85 @@ func patiently(ctx context.Context, do func() error) error {
 
 // checkTables looks, before anything is written, whether the application's tables and the rights to them are as
 // the migrations that are pending need them. The error has appschema.ErrTables.
-func checkTables(ctx context.Context, cfg *pgx.ConnConfig) error {
-	conn, err := pgx.ConnectConfig(ctx, plain(cfg))
+func (m migrator) checkTables(ctx context.Context) error {
+	conn, err := m.db.Conn(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(ctx)
+	defer conn.Close()
+	return conn.Raw(func(driver any) error {
+		_, err := checkTables(ctx, driver.(*stdlib.Conn).Conn(), m.names)
+		return err
+	})
+}
+
+func checkTables(ctx context.Context, conn *pgx.Conn, names appschema.Names) (appschema.Description, error) {
+	d, err := appschema.ReadCurrent(ctx, conn, names)
+	if err != nil {
+		return d, err
+	}
 	applied, err := appliedVersions(ctx, conn)
 	if err != nil {
-		return err
+		return d, err
 	}
-	pending := slices.ContainsFunc(embeddedMigrations(), func(m Migration) bool {
+	a := d.Adaptation()
+	pending := len(a.Columns)+len(a.Indexes)+len(a.Views) > 0 || slices.ContainsFunc(embeddedMigrations(), func(m Migration) bool {
 		_, done := applied[m.Version]
 		return !done
 	})
 	if !pending {
-		return nil
-	}
-	d, err := appschema.ReadCurrent(ctx, conn)
-	if err != nil {
-		return err
+		return d, nil
 	}
 	if err := d.CheckMigration(int64(len(applied))); err != nil {
-		return fmt.Errorf("%w (PostgreSQL at %s)", err, describe(cfg))
+		return d, err
 	}
-	return nil
+	for _, i := range a.Indexes {
+		if err := checkDuplicates(ctx, conn, i); err != nil {
+			return d, err
+		}
+	}
+	return d, nil
 }
 
-// newProvider returns what runs all migrations but those that are left out, and its lock.
-func newProvider(db *sql.DB, without ...int64) (*goose.Provider, lock.SessionLocker, error) {
-	files, err := fs.Sub(embedded, "migrations")
-	if err != nil {
-		return nil, nil, err
+// checkDuplicates looks for rows that are in the way of a unique index. Which of them is right nobody here knows.
+func checkDuplicates(ctx context.Context, conn *pgx.Conn, i appschema.Index) error {
+	if !i.Unique {
+		return nil
 	}
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 60))
+	const most = 10
+	rows, _ := conn.Query(ctx, fmt.Sprintf(`SELECT concat_ws(', ', %[1]s) || ' (' || count(*) || ' rows)' FROM %[2]s
+WHERE (%[1]s) IS NOT NULL GROUP BY %[1]s HAVING count(*) > 1 ORDER BY %[1]s LIMIT %[3]d`, i.List(), i.Table.SQL(), most+1)) // its error is also that of the rows
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return nil, nil, err
+		return fmt.Errorf("looking for rows of %s that are there twice: %w", i.Table.SQL(), err)
 	}
-	provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
+	if len(found) == 0 {
+		return nil
+	}
+	more := ""
+	if len(found) > most {
+		found, more = found[:most], ", and more"
+	}
+	return fmt.Errorf("%w: %s has several rows of the same (%s), so that there cannot be a unique index on it: %s%s; "+
+		"keep one row of each, whose score is right", appschema.ErrTables, i.Table.SQL(), i.List(), strings.Join(found, "; "), more)
+}
+
+// newProvider returns what runs all migrations but those that are left out.
+func newProvider(db *sql.DB, files fs.FS, without ...int64) (*goose.Provider, error) {
+	locker, err := newLocker()
+	if err != nil {
+		return nil, err
+	}
+	return goose.NewProvider(goose.DialectPostgres, db, files,
 		goose.WithTableName(versionTable),
 		goose.WithSessionLocker(locker),
 		goose.WithExcludeVersions(without),
 		goose.WithDisableGlobalRegistry(true))
-	return provider, locker, err
+}
+
+// newLocker returns the lock that lets one migration through at a time.
+func newLocker() (lock.SessionLocker, error) {
+	return lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 60))
 }
 
 // checkDirect connects once, looks for a pooler, and finds the schema of the application's tables.

@@ -25,11 +25,11 @@ func resolve(ctx context.Context, cfg *pgxpool.Config, o Options) (appschema.Pla
 
 func resolveOn(ctx context.Context, conn *pgx.Conn, o Options) (appschema.Place, error) {
 	cfg := conn.Config()
-	place, err := appschema.Resolve(ctx, conn, o.Schema)
+	place, err := appschema.Resolve(ctx, conn, o.Schema, o.Tables)
 	if err != nil {
 		return place, fmt.Errorf("%w (PostgreSQL at %s)", err, describe(cfg))
 	}
-	if o.Pooled && place.First != place.Schema {
+	if o.Pooled && (place.First != place.Schema || !place.Views) {
 		return place, fmt.Errorf("%w: it is %s, and through a pooler a session looks first in %q: ALTER ROLE %s IN DATABASE %s SET search_path = %s, "+
 			"which new connections of the pooler then have (PostgreSQL at %s)", appschema.ErrChoice, place.Schema, place.First,
 			pgx.Identifier{cfg.User}.Sanitize(), pgx.Identifier{cfg.Database}.Sanitize(), place.SearchPath(), describe(cfg))
@@ -53,7 +53,7 @@ func DescribeTables(ctx context.Context, o Options) (appschema.Description, erro
 	if err != nil {
 		return appschema.Description{}, err
 	}
-	return appschema.Read(ctx, conn, place.Schema)
+	return appschema.Read(ctx, conn, place.Schema, o.Tables)
 }
 
 // plain is a configuration for a connection that asks a question or two, through whatever pooler.
@@ -63,9 +63,9 @@ func plain(cfg *pgx.ConnConfig) *pgx.ConnConfig {
 	return cfg
 }
 
-// pin makes the sessions look for names there, whatever else is set.
-func pin(cfg *pgxpool.Config, place appschema.Place) {
+// pin makes the sessions look for names in the schemas of a search path, whatever else is set.
+func pin(cfg *pgxpool.Config, path string) {
 	params := cfg.ConnConfig.RuntimeParams
 	maps.DeleteFunc(params, func(name, _ string) bool { return strings.EqualFold(name, "search_path") })
-	params["search_path"] = place.SearchPath() // which the server takes after what options says
+	params["search_path"] = path // which the server takes after what options says
 }

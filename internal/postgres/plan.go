@@ -48,23 +48,31 @@ func PlanUp(ctx context.Context, o Options) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	pin(cfg, place)
+	pin(cfg, place.MigrationPath())
 	conn, err := pgx.ConnectConfig(ctx, plain(cfg.ConnConfig))
 	if err != nil {
 		return Plan{}, reachable(cfg.ConnConfig, err)
 	}
 	defer conn.Close(ctx)
-	applied, err := appliedVersions(ctx, conn)
-	if err != nil {
+	p := Plan{Where: describe(cfg.ConnConfig), path: place.MigrationPath()}
+	if p.Schema, err = checkTables(ctx, conn, o.Tables); err != nil {
+		return Plan{}, fmt.Errorf("%w (PostgreSQL at %s)", err, p.Where)
+	}
+	if err := p.addSchema(ctx, conn); err != nil {
 		return Plan{}, err
 	}
-	p := Plan{Where: describe(cfg.ConnConfig), path: place.SearchPath()}
-	if p.Schema, err = appschema.Read(ctx, conn, place.Schema); err != nil {
+	p.addAdaptation()
+	if err := p.addMigrations(ctx, conn); err != nil {
 		return Plan{}, err
 	}
+	return p, p.addIndexes(ctx, conn, o.Tables)
+}
+
+// addSchema adds our schema and the table of versions.
+func (p *Plan) addSchema(ctx context.Context, conn *pgx.Conn) error {
 	var versioned bool
 	if err := conn.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, versionTable).Scan(&versioned); err != nil {
-		return Plan{}, fmt.Errorf("read the schema version: %w", err)
+		return fmt.Errorf("read the schema version: %w", err)
 	}
 	first := Part{Name: "schema " + appschema.Ours, Undo: "DROP SCHEMA " + appschema.Ours + " CASCADE, once no program needs it"}
 	if !p.Schema.HasOurs {
@@ -76,49 +84,66 @@ func PlanUp(ctx context.Context, o Options) (Plan, error) {
 	if len(first.Steps) > 0 {
 		p.Parts = append(p.Parts, first)
 	}
-	pending := false
+	return nil
+}
+
+// addAdaptation adds what tables that are there lack, but for indexes.
+func (p *Plan) addAdaptation() {
+	a := p.Schema.Adaptation()
+	for _, c := range a.Columns {
+		p.Parts = append(p.Parts, Part{
+			Name: "column on " + c.Table.Name, Steps: []Step{newStep(c.Statement)},
+			Undo: strings.Replace(c.Statement[:strings.LastIndex(c.Statement, " ")], " ADD COLUMN ", " DROP COLUMN ", 1) + ", once no program needs it",
+		})
+	}
+	if len(a.Views) == 0 {
+		return
+	}
+	part := Part{Name: "views", Undo: "DROP SCHEMA " + appschema.ViewSchema + " CASCADE, once no program needs it"}
+	for _, statement := range a.Views {
+		part.Steps = append(part.Steps, newStep(statement))
+	}
+	p.Parts = append(p.Parts, part)
+}
+
+// addMigrations adds those that are pending.
+func (p *Plan) addMigrations(ctx context.Context, conn *pgx.Conn) error {
+	applied, err := appliedVersions(ctx, conn)
+	if err != nil {
+		return err
+	}
 	for _, m := range embeddedMigrations() {
 		if _, done := applied[m.Version]; done {
 			continue
 		}
-		pending = true
 		part := Part{Name: fmt.Sprintf("migration %d %s", m.Version, m.Name), Version: m.Version}
 		if m.Down != "" {
 			part.Undo = fmt.Sprintf("aggregator migrate down --to %d --yes", m.Version-1)
 		}
-		for _, statement := range statements(m.up) {
+		for _, statement := range statements(render(m.up, p.Schema)) {
 			part.Steps = append(part.Steps, newStep(statement))
 		}
 		p.Parts = append(p.Parts, part)
 	}
-	if pending {
-		if err := p.Schema.CheckMigration(int64(len(applied))); err != nil {
-			return Plan{}, fmt.Errorf("%w (PostgreSQL at %s)", err, p.Where)
-		}
-	}
-	return p, p.addIndexes(ctx, conn)
+	return nil
 }
 
 // addIndexes adds those that are missing on tables of ours; on a table that is yet to be made, it is one statement.
-func (p *Plan) addIndexes(ctx context.Context, conn *pgx.Conn) error {
-	all := Indexes
-	search, found, err := searchIndex(ctx, conn)
+func (p *Plan) addIndexes(ctx context.Context, conn *pgx.Conn, names appschema.Names) error {
+	all, err := allIndexes(ctx, conn, names)
 	if err != nil {
 		return err
 	}
-	if found {
-		all = append(all[:len(all):len(all)], search)
-	}
 	for _, i := range all {
-		var missing []string
-		if _, there := p.Schema.Tables[i.table]; !there {
-			missing = []string{i.Create()}
-		} else {
+		missing := []string{i.Create()}
+		if there, err := i.there(ctx, conn); err != nil {
+			return err
+		} else if there {
 			ours, err := i.ours(ctx, conn)
 			if err != nil {
 				return err
 			}
-			if ours {
+			if missing = nil; ours {
 				if err := conn.QueryRow(ctx, makeIndex, i.table, i.name, i.definition, i.kind()).Scan(&missing); err != nil {
 					return fmt.Errorf("looking for the index %s: %w", i.name, err)
 				}
@@ -183,6 +208,10 @@ var lockKinds = []struct {
 	{regexp.MustCompile(`(?i)^ALTER INDEX (\S+) ATTACH`), "ACCESS EXCLUSIVE on the index attached, SHARE UPDATE EXCLUSIVE on the table of %s, " + moment},
 	{regexp.MustCompile(`(?is)^CREATE (?:OR REPLACE )?TRIGGER .*? ON (\S+)`), "SHARE ROW EXCLUSIVE on %s " + moment + ": writes wait, reads do not"},
 	{regexp.MustCompile(`(?i)^ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(\S+)`), "ACCESS EXCLUSIVE on %s " + moment + ": reads and writes wait"},
+	{regexp.MustCompile(`(?is)^CREATE VIEW (\S+)`), "ACCESS SHARE on the tables that %s reads: nothing waits"},
+	{regexp.MustCompile(`(?i)^DROP VIEW (\S+)`), "ACCESS EXCLUSIVE on %s " + moment + ": the service waits"},
+	{regexp.MustCompile(`(?is)^CREATE RULE .*? ON INSERT TO (\S+)`), "%s, which is new: nothing waits"},
+	{regexp.MustCompile(`(?i)^ALTER VIEW (\S+)`), "%s, which is new: nothing waits"},
 	{regexp.MustCompile(`(?i)^DROP TABLE (?:IF EXISTS )?(\S+)`), "ACCESS EXCLUSIVE on %s " + moment + ": reads and writes wait"},
 	{regexp.MustCompile(`(?i)^(?:INSERT INTO|DELETE FROM|UPDATE) (\S+)`), "ROW EXCLUSIVE on %s: nothing waits"},
 }

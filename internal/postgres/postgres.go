@@ -18,6 +18,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/appschema"
 )
 
 const connectTimeout = 5 * time.Second
@@ -30,6 +32,8 @@ type Options struct {
 	// Schema is that of the application's tables. Empty: the one schema on the search path that
 	// has them, see appschema.Resolve.
 	Schema string
+	// Tables are their own names, for those that are not found by the names of appschema.Tables.
+	Tables appschema.Names
 	// MaxConns limits the pool and overrides the URL's pool_max_conns; 0 leaves it to the URL.
 	MaxConns int
 	// ApplicationName is shown in pg_stat_activity.
@@ -95,7 +99,7 @@ func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	} else {
 		params = maps.Clone(sessionParams)
-		pin(cfg, place)
+		pin(cfg, place.SearchPath())
 	}
 	if o.ApplicationName != "" {
 		params["application_name"] = o.ApplicationName

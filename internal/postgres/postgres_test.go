@@ -199,7 +199,7 @@ func TestMigrateAsTheRoleAggregator(t *testing.T) {
 	own := testenv.As(t, u, "aggregator")
 	for range 2 {
 		require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: own}))
-		d, err := appschema.ReadCurrent(t.Context(), openPool(t, own))
+		d, err := appschema.ReadCurrent(t.Context(), openPool(t, own), nil)
 		require.NoError(t, err)
 		require.Equal(t, "public", d.Schema)
 		require.Empty(t, d.Elsewhere)
