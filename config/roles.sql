@@ -71,11 +71,12 @@ DO $$
 DECLARE
     role text;
     path text := (SELECT string_agg(quote_ident(name), ', ' ORDER BY place)
-        FROM unnest(current_schemas(false)) WITH ORDINALITY s (name, place) WHERE name NOT IN ('aggregator', 'pg_catalog'));
+        FROM unnest(current_schemas(false)) WITH ORDINALITY s (name, place)
+        WHERE name NOT IN ('aggregator', 'aggregator_views', 'pg_catalog'));
 BEGIN
     IF path IS NOT NULL THEN
         FOREACH role IN ARRAY '{aggregator_daemon,aggregator_purge,aggregator_reader}'::text[] LOOP
-            EXECUTE format('ALTER ROLE %I IN DATABASE %I SET search_path = %s', role, current_database(), path);
+            EXECUTE format('ALTER ROLE %I IN DATABASE %I SET search_path = aggregator_views, %s', role, current_database(), path);
         END LOOP;
     END IF;
 END
@@ -129,6 +130,55 @@ ALTER DEFAULT PRIVILEGES FOR ROLE aggregator_owner IN SCHEMA aggregator
 ALTER DEFAULT PRIVILEGES FOR ROLE aggregator_owner IN SCHEMA aggregator
     GRANT EXECUTE ON ROUTINES TO aggregator_daemon;
 
+-- Tables of the application with other names or another form than migration 1 gives them. The views by which
+-- they are adapted are in a schema of their own, and have the rights of their owner, who therefore needs them on
+-- the tables. What is a table, and of which form, aggregator migrate up --dry-run says.
+DO $$
+DECLARE
+    app      text := (SELECT name FROM unnest(current_schemas(false)) WITH ORDINALITY s (name, place)
+        WHERE name NOT IN ('aggregator', 'aggregator_views') ORDER BY place LIMIT 1);
+    adapted  regclass[];
+    thing    regclass;
+BEGIN
+    SELECT array_agg(c.oid::regclass) INTO adapted
+    FROM (VALUES
+        ('genre', 'id name'), ('topic', 'id name'), ('mbti', 'id mbti'), ('book', 'id genre_id title author publisher'),
+        ('book_topic', 'book_id topic_id'), ('book_mbti', 'book_id mbti_id'), ('child_profile', 'id'),
+        ('genre_score', 'child_profile_id genre_id score'), ('topic_score', 'child_profile_id topic_id score'),
+        ('cumulative_mbti_score', 'child_profile_id i_score e_score s_score n_score t_score f_score j_score p_score'),
+        ('child_personality_history', 'id child_profile_id created_at history_created_type is_deleted mbti_id i_score'),
+        ('favorite_genre', 'child_profile_id history_id genre_id'), ('favorite_topic', 'child_profile_id history_id topic_id'),
+        ('mbti_score', 'none of these') -- its being there says enough
+    ) n (name, columns)
+    JOIN pg_class c ON replace(lower(c.relname), '_', '') = replace(n.name, '_', '') AND c.relkind IN ('r', 'p')
+        AND c.relnamespace = to_regnamespace(quote_ident(app))
+    WHERE c.relname <> n.name
+        OR EXISTS (SELECT FROM unnest(string_to_array(n.columns, ' ')) w WHERE NOT EXISTS (
+            SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = w AND NOT a.attisdropped))
+        OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped AND a.attname = 'history_created_type'
+            AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype))
+        OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped AND a.attname = 'id'
+            AND a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND n.name ~ '(score|history|favorite)');
+    IF adapted IS NULL THEN
+        RETURN;
+    END IF;
+    IF to_regnamespace('aggregator_views') IS NULL THEN
+        CREATE SCHEMA aggregator_views AUTHORIZATION aggregator_owner;
+    END IF;
+    GRANT USAGE ON SCHEMA aggregator_views TO PUBLIC;
+    FOREACH thing IN ARRAY adapted LOOP
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE, TRIGGER ON %s TO aggregator_owner', thing);
+    END LOOP;
+    thing := to_regclass(quote_ident(app) || '.child_personality_history');
+    IF thing IS NOT NULL THEN -- the views of favorites look into it
+        EXECUTE format('GRANT SELECT ON %s TO aggregator_owner', thing);
+    END IF;
+    FOR thing IN SELECT oid::regclass FROM pg_class WHERE relkind = 'S' AND relnamespace = to_regnamespace(quote_ident(app)) LOOP
+        EXECUTE format('GRANT USAGE ON SEQUENCE %s TO aggregator_owner, aggregator_daemon', thing);
+    END LOOP;
+END
+$$;
+
 -- The application's tables, whoever owns them, as far as they are there; and what single
 -- tables of ours need beyond the above.
 DO $$
@@ -136,6 +186,10 @@ DECLARE
     missing text[] := '{}';
     item    text;
     serial  text;
+    base    regclass; -- of a view of ours
+    app     text := (SELECT n FROM unnest(current_schemas(false)) WITH ORDINALITY s (n, place)
+        WHERE n NOT IN ('aggregator', 'aggregator_views') ORDER BY place LIMIT 1);
+    path    text := current_setting('search_path');
     -- table, privileges, role
     rights  text[] := ARRAY[
         -- The daemon knows of a child that it exists, and not even its name.
@@ -162,9 +216,10 @@ DECLARE
     tables  text[];
     name    text;
 BEGIN
-    EXECUTE format('GRANT USAGE ON SCHEMA %I TO aggregator_owner, aggregator_daemon, aggregator_purge, aggregator_reader', current_schema());
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO aggregator_owner, aggregator_daemon, aggregator_purge, aggregator_reader', app);
     -- CREATE TABLE IF NOT EXISTS asks for it also where there is nothing to do.
-    EXECUTE format('GRANT CREATE ON SCHEMA %I TO aggregator_owner', current_schema());
+    EXECUTE format('GRANT CREATE ON SCHEMA %I TO aggregator_owner', app);
+    PERFORM set_config('search_path', 'aggregator_views, ' || path, true);
     FOREACH item IN ARRAY rights LOOP
         tables := string_to_array(split_part(item, ': ', 1), ', ');
         FOREACH name IN ARRAY tables LOOP
@@ -172,20 +227,29 @@ BEGIN
                 missing := missing || name;
                 CONTINUE;
             END IF;
-            EXECUTE format('GRANT %s ON %s TO %s', split_part(item, ': ', 2), to_regclass(name), split_part(item, ': ', 3));
+            base := coalesce((SELECT to_regclass(split_part(obj_description(v.oid, 'pg_class'), ', adapted by ', 1)) FROM pg_class v
+                WHERE v.oid = to_regclass(name) AND v.relnamespace = to_regnamespace('aggregator_views')), to_regclass(name));
+            BEGIN
+                EXECUTE format('GRANT %s ON %s TO %s', split_part(item, ': ', 2),
+                    CASE split_part(item, ': ', 2) WHEN 'TRIGGER' THEN base ELSE to_regclass(name) END, split_part(item, ': ', 3));
+            EXCEPTION WHEN undefined_column THEN -- aggregator migrate up adds it
+                missing := missing || (name || ' ' || split_part(item, ': ', 2));
+                CONTINUE;
+            END;
             -- A column that is not an identity but a serial takes its number as the inserter.
             serial := NULL;
             IF split_part(item, ': ', 2) ~ 'INSERT' AND EXISTS (SELECT FROM pg_attribute
-                    WHERE attrelid = to_regclass(name) AND attname = 'id' AND attidentity = '') THEN
-                serial := pg_get_serial_sequence(to_regclass(name)::text, 'id');
+                    WHERE attrelid = base AND attname = 'id' AND attidentity = '') THEN
+                serial := pg_get_serial_sequence(base::text, 'id');
             END IF;
             IF serial IS NOT NULL THEN
                 EXECUTE format('GRANT USAGE ON SEQUENCE %s TO %s', serial, split_part(item, ': ', 3));
             END IF;
         END LOOP;
     END LOOP;
+    PERFORM set_config('search_path', path, true);
     IF missing <> '{}' THEN
-        RAISE WARNING 'these tables do not exist yet: %; run this again after: aggregator migrate up',
+        RAISE WARNING 'these tables, or columns of them, do not exist yet: %; run this again after: aggregator migrate up',
             (SELECT string_agg(DISTINCT m, ', ') FROM unnest(missing) m);
     END IF;
     -- The versions of the schema are for the migration to write, and with which programs they work.

@@ -321,10 +321,12 @@ func trigger(name, event string) string {
 		name, event, ViewSchema)
 }
 
-// Own is the table's own name of a column, as SQL writes it.
+// Own is the table's own name of a column, as SQL writes it; of one that it has not, the name that it will have.
 func (t Table) Own(name string) string {
-	c, _ := t.Column(name)
-	return ident(c.Name)
+	if c, found := t.Column(name); found {
+		name = c.Name
+	}
+	return ident(name)
 }
 
 func ident(name string) string { return pgx.Identifier{name}.Sanitize() }

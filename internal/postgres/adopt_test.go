@@ -1,11 +1,13 @@
 package postgres_test
 
 import (
-	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/appschema"
@@ -13,41 +15,125 @@ import (
 	"aggregator/internal/testenv"
 )
 
-func TestAdoptOrigin(t *testing.T) {
-	u := testenv.EmptyDatabase(t)
-	text, err := os.ReadFile("/work/shared/data/origin-schema.sql")
-	require.NoError(t, err)
-	admin := openPool(t, u)
-	mustExec(t, admin, string(text))
-	mustExec(t, admin, `INSERT INTO child_profile (name) VALUES ('a'); INSERT INTO genre (name) VALUES ('g'); INSERT INTO topic (name) VALUES ('t')`)
-	_, printed, script := planOf(t, postgres.Options{URL: u})
-	fmt.Println(printed)
-	_ = script
-	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: u}))
-	_, printed, _ = planOf(t, postgres.Options{URL: u})
-	fmt.Println(printed)
-	pool, err := postgres.Open(t.Context(), postgres.Options{URL: u})
-	require.NoError(t, err)
-	defer pool.Close()
-	d, err := appschema.ReadCurrent(t.Context(), pool, nil)
-	require.NoError(t, err)
-	for _, f := range d.Findings() {
-		fmt.Println(f.Severity, f)
+const originTables = "../../scripts/loadgen/tables/origin.sql"
+
+// createShape makes the tables of an application; "origin" are those of the load generator.
+func createShape(t *testing.T, url, shape string) {
+	t.Helper()
+	if shape != "origin" {
+		require.NoError(t, testenv.CreateShape(t.Context(), url, shape))
+		return
 	}
-	require.NoError(t, d.Check(true))
-	_, err = pool.Exec(t.Context(), `INSERT INTO aggregator.checkpoint (source, position_ms, position_seq, base, entries) VALUES ('s',0,0,0,0)`)
+	text, err := os.ReadFile(originTables)
 	require.NoError(t, err)
-	types := `(SELECT array_agg(id ORDER BY id) FROM mbti)`
-	for i := range 3 {
-		_, err = pool.Exec(t.Context(), fmt.Sprintf(`SELECT aggregator.apply(1, 's', 0, %d, 0, %d, 0, 1, true, %v, `+types+`, true, 1,0,0,0,0,0,0,0, '{1}', '{2}', '{1}', '{2}')`, i, i+1, i == 2))
-		require.NoError(t, err)
+	mustExec(t, openPool(t, url), string(text))
+}
+
+// A migration makes each shape fit for a drain, changes nothing that was there, and is then done. A plan says before
+// what it does, and its script does the same.
+func TestMigrateShapes(t *testing.T) {
+	t.Parallel()
+	for _, shape := range append(slices.Clone(testenv.Shapes), "origin") {
+		t.Run(shape, func(t *testing.T) {
+			t.Parallel()
+			byMigration, byScript := testenv.EmptyDatabase(t), testenv.EmptyDatabase(t)
+			var before []string
+			for _, u := range []string{byMigration, byScript} {
+				createShape(t, u, shape)
+				before = applicationOf(t, openPool(t, u))
+			}
+			o := postgres.Options{URL: byMigration}
+			_, _, script := planOf(t, postgres.Options{URL: byScript})
+			psql(t, byScript, script)
+
+			require.NoError(t, postgres.Migrate(t.Context(), o))
+			after := applicationOf(t, openPool(t, byMigration))
+			require.Subset(t, after, before)
+			require.Equal(t, after, applicationOf(t, openPool(t, byScript)))
+			views := viewsOf(t, openPool(t, byMigration))
+			require.Equal(t, shape == "monthly", len(views) == 0, "all its names and forms are ours")
+			require.Equal(t, views, viewsOf(t, openPool(t, byScript)))
+
+			for _, u := range []string{byMigration, byScript} {
+				require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: u}))
+				plan, printed, _ := planOf(t, postgres.Options{URL: u})
+				require.Empty(t, plan.Parts, printed)
+				require.Empty(t, plan.Schema.Missing())
+				require.NoError(t, plan.Schema.Check(true))
+			}
+			require.Equal(t, after, applicationOf(t, openPool(t, byMigration)))
+		})
 	}
-	_, err = pool.Exec(t.Context(), `SELECT aggregator.apply_together('s', 0, `+types+`, '{1}','{3}', '{0}', '{4}', '{0}', '{1}', '{true}', '{false}', '{true}', '{1}','{0}','{0}','{0}','{0}','{0}','{0}','{0}', '{1}','{1}', '{1}','{2}', '{1}', '{1}', '{1}', '{2}')`)
+}
+
+// applicationOf is all that is in the schemas of the application.
+func applicationOf(t *testing.T, pool *pgxpool.Pool) []string {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), pool.Config().ConnString())
 	require.NoError(t, err)
-	for _, q := range []string{"SELECT * FROM genre_score", "SELECT * FROM public.child_personality_history", "SELECT * FROM mbtiscore", "SELECT * FROM public.favorite_genre", "SELECT * FROM favorite_topic", "SELECT * FROM child_personality_history"} {
-		rows, _ := pool.Query(t.Context(), q)
-		all, err := pgx.CollectRows(rows, pgx.RowToMap)
-		require.NoError(t, err)
-		fmt.Println(q, all)
+	defer conn.Close(t.Context())
+	_, err = conn.Exec(t.Context(), `SET search_path = pg_catalog`) // names with their schemas
+	require.NoError(t, err)
+	rows, err := conn.Query(t.Context(), `
+WITH theirs AS (SELECT oid FROM pg_namespace WHERE nspname IN ('public', 'app'))
+SELECT format('%s %s %s', attrelid::regclass, attname, format_type(atttypid, atttypmod)) || ' ' || attnotnull || ' ' || attidentity::text
+    || coalesce(' ' || pg_get_expr(adbin, adrelid), '')
+FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid LEFT JOIN pg_attrdef d ON d.adrelid = attrelid AND d.adnum = attnum
+WHERE c.relnamespace IN (TABLE theirs) AND c.relkind IN ('r', 'p', 'v') AND NOT attisdropped AND attnum > 0
+UNION ALL SELECT pg_get_indexdef(i.indexrelid) || ' ' || i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+WHERE c.relnamespace IN (TABLE theirs)
+UNION ALL SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid <> 0 AND connamespace IN (TABLE theirs)
+UNION ALL SELECT pg_get_triggerdef(t.oid) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE NOT tgisinternal AND c.relnamespace IN (TABLE theirs)
+ORDER BY 1`)
+	require.NoError(t, err)
+	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	return slices.DeleteFunc(all, func(s string) bool { return strings.Contains(s, "book_search_text_trgm") })
+}
+
+func viewsOf(t *testing.T, pool *pgxpool.Pool) []string {
+	t.Helper()
+	rows, err := pool.Query(t.Context(), `SELECT c.relname || ' ' || pg_get_viewdef(c.oid) || obj_description(c.oid) FROM pg_class c
+WHERE c.relnamespace = to_regnamespace('aggregator_views') AND c.relkind = 'v' ORDER BY 1`)
+	require.NoError(t, err)
+	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	return all
+}
+
+// What the owner alone may do is printed for the owner; once that is done, the rest goes on, with the rights of config/roles.sql.
+func TestMigrateShapesAsAnotherRole(t *testing.T) {
+	t.Parallel()
+	for _, shape := range append(slices.Clone(testenv.Shapes), "origin") {
+		t.Run(shape, func(t *testing.T) {
+			t.Parallel()
+			u := testenv.EmptyDatabase(t)
+			createShape(t, u, shape)
+			require.NoError(t, testenv.Grant(t.Context(), u))
+			o := postgres.Options{URL: testenv.As(t, u, "aggregator_migrate")}
+			err := postgres.Migrate(t.Context(), o)
+			require.ErrorIs(t, err, appschema.ErrTables)
+			_, statements, found := strings.Cut(err.Error(), "the owners of the tables must run this before: ")
+			require.True(t, found, err)
+			statements, _, _ = strings.Cut(statements, " (PostgreSQL at")
+			for statement := range strings.SplitSeq(statements, "; ") {
+				mustExec(t, openPool(t, u), statement)
+			}
+			require.NoError(t, postgres.Migrate(t.Context(), o))
+			require.NoError(t, testenv.Grant(t.Context(), u))
+			for _, role := range []string{"aggregator_daemon", "aggregator_purge", "aggregator_reader"} {
+				pool, err := postgres.Open(t.Context(), postgres.Options{URL: testenv.As(t, u, role)})
+				require.NoError(t, err)
+				defer pool.Close()
+				tables := appschema.Tables()
+				if role == "aggregator_purge" {
+					tables = tables[10:] // the history and its favorites
+				}
+				for _, table := range slices.DeleteFunc(tables, func(name string) bool { return name == "child_profile" }) {
+					_, err := pool.Exec(t.Context(), "SELECT * FROM "+table)
+					require.NoError(t, err, "%s as %s", table, role)
+				}
+			}
+		})
 	}
 }
