@@ -215,7 +215,7 @@ func (d Description) refused(missing bool) (all []string) {
 		}
 	}
 	if names := d.Stale(); missing && len(names) > 0 {
-		all = append(all, fmt.Sprintf("the view %s.%s is not there, or not as these tables need it: aggregator migrate up",
+		all = append(all, fmt.Sprintf("views of schema %s are not there, or not as these tables need them: %s; run aggregator migrate up",
 			ViewSchema, strings.Join(names, ", ")))
 	}
 	return all

@@ -137,3 +137,110 @@ func TestMigrateShapesAsAnotherRole(t *testing.T) {
 		})
 	}
 }
+
+// What stands in the way of an adaptation is told with table, column and rows, and nothing is written.
+func TestMigrateShapesRefused(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		shape, fault string
+		want         []string
+	}{
+		"rows that are there twice": {
+			"origin",
+			`INSERT INTO child_profile (id, name) VALUES (1, 'a'), (2, 'b'); INSERT INTO genre (id, name) VALUES (7, 'g');
+			INSERT INTO genre_score (score, child_profile_id, genre_id) VALUES (1, 1, 7), (2, 1, 7), (3, 2, 7), (4, NULL, 7), (5, NULL, 7)`,
+			[]string{`"public"."genre_score" has several rows of the same ("child_profile_id", "genre_id")`, `1, 7 (2 rows); keep one`},
+		},
+		"two tables of one name": {
+			"origin", `CREATE TABLE cumulative_mbti_score (LIKE cumulativembtiscore)`,
+			[]string{"cumulative_mbti_score could be each of cumulative_mbti_score, cumulativembtiscore"},
+		},
+		"an enum without the kind": {
+			"inline", `ALTER TYPE app.history_kind RENAME VALUE 'FEEDBACK' TO 'SURVEY'`,
+			[]string{"child_personality_history.history_created_type is an enum without the value FEEDBACK: DIAGNOSIS, SURVEY, IMPORT"},
+		},
+		"a kind that is too short": {
+			"monthly", `ALTER TABLE child_personality_history ALTER history_created_type TYPE varchar(4)`,
+			[]string{"child_personality_history.history_created_type holds 4 characters only"},
+		},
+		"a column to fill": {
+			"origin", `ALTER TABLE mbtiscore ADD version integer NOT NULL`,
+			[]string{"mbti_score.version is NOT NULL and has no default"},
+		},
+		"scores of uuids": {
+			"sequences", `ALTER TABLE genrescore ALTER "genreId" TYPE uuid USING NULL`, []string{"genre_score.genre_id is of type uuid"},
+		},
+		"no sequence": {
+			"sequences", `DROP SEQUENCE genrescore_seq`, []string{"genre_score.id is NOT NULL and has no default"},
+		},
+		"no primary key": {
+			"sequences", `ALTER TABLE "childProfile" DROP CONSTRAINT "childProfile_pkey"`, []string{"child_profile has no primary key and no other unique key on (id)"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := testenv.EmptyDatabase(t)
+			createShape(t, u, tc.shape)
+			mustExec(t, openPool(t, u), tc.fault)
+			_, planned := postgres.PlanUp(t.Context(), postgres.Options{URL: u})
+			for _, err := range []error{planned, postgres.Migrate(t.Context(), postgres.Options{URL: u})} {
+				require.ErrorIs(t, err, appschema.ErrTables)
+				for _, want := range tc.want {
+					require.ErrorContains(t, err, want)
+				}
+			}
+			var schemas int
+			require.NoError(t, openPool(t, u).QueryRow(t.Context(), `SELECT count(*) FROM pg_namespace WHERE nspname ~ '^aggregator'`).Scan(&schemas))
+			require.Zero(t, schemas)
+		})
+	}
+}
+
+// A table that would not be found is named by its own name.
+func TestMigrateNamedTable(t *testing.T) {
+	t.Parallel()
+	u := testenv.EmptyDatabase(t)
+	createShape(t, u, "origin")
+	mustExec(t, openPool(t, u), `ALTER TABLE genre_score RENAME TO "Points per Genre"; ALTER TABLE cumulativembtiscore RENAME TO letters`)
+	o := postgres.Options{URL: u, Tables: appschema.Names{"genre_score": "Points per Genre", "cumulative_mbti_score": "letters"}}
+	require.NoError(t, postgres.Migrate(t.Context(), o))
+	pool, err := postgres.Open(t.Context(), o)
+	require.NoError(t, err)
+	defer pool.Close()
+	mustExec(t, pool, `INSERT INTO child_profile (id) VALUES (1); INSERT INTO genre (id) VALUES (1);
+		INSERT INTO genre_score (child_profile_id, genre_id, score) VALUES (1, 1, 5)`)
+	var score float64
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT score FROM public."Points per Genre"`).Scan(&score))
+	require.InDelta(t, 5, score, 0)
+	d, err := appschema.ReadCurrent(t.Context(), pool, o.Tables)
+	require.NoError(t, err)
+	require.NoError(t, d.Check(true))
+
+	d, err = appschema.ReadCurrent(t.Context(), pool, nil) // the settings lost
+	require.NoError(t, err)
+	require.ErrorContains(t, d.Check(true), "there is no table genre_score, cumulative_mbti_score")
+}
+
+// When the application changes its tables, the views are told to be out of date, and the next migration makes them anew.
+func TestMigrateChangedShape(t *testing.T) {
+	t.Parallel()
+	u := testenv.EmptyDatabase(t)
+	createShape(t, u, "origin")
+	o := postgres.Options{URL: u}
+	require.NoError(t, postgres.Migrate(t.Context(), o))
+	admin := openPool(t, u)
+	check := func() error {
+		d, err := appschema.ReadCurrent(t.Context(), admin, nil)
+		require.NoError(t, err)
+		return d.Check(true)
+	}
+	require.NoError(t, check())
+	mustExec(t, admin, `ALTER TABLE public.bookmbti RENAME TO book_mbti; ALTER TABLE public.favorite_genre ADD child_profile_id bigint`)
+	require.ErrorContains(t, check(), "of schema aggregator_views are not there, or not as these tables need them: book_mbti, favorite_genre; run aggregator migrate up")
+	require.NoError(t, postgres.Migrate(t.Context(), o))
+	require.NoError(t, check())
+	var views []string
+	require.NoError(t, admin.QueryRow(t.Context(), `SELECT array_agg(relname::text ORDER BY 1) FROM pg_class
+		WHERE relnamespace = 'aggregator_views'::regnamespace AND relkind = 'v'`).Scan(&views))
+	require.Equal(t, []string{"child_personality_history", "cumulative_mbti_score", "favorite_topic"}, views)
+}
