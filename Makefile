@@ -43,7 +43,7 @@ $(GOLANGCI): Makefile
 	fi
 
 .PHONY: demo
-demo: build ## drain 100,000 events on private servers and check every sum; REPLAY=file.csv.gz for real ones
+demo: build ## drain 100,000 events on private servers and check every sum; REPLAY=file.csv.gz for real ones; SCHEMA=origin for an application's tables
 	scripts/provision --unless-given
 	go build -o bin/services ./scripts/services
 	bin/services -- scripts/demo

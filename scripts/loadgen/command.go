@@ -6,6 +6,8 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"aggregator/scripts/loadgen/tables"
 )
 
 // streams are where results (out) and everything else (err) go.
@@ -16,6 +18,7 @@ type global struct {
 	streams
 	redisURL, postgresURL string
 	redisMode             string
+	tables                tables.Kind
 	output                string
 }
 
@@ -32,6 +35,9 @@ func newCommand(s streams) (root *cobra.Command, started *bool) {
 			if g.output != "text" && g.output != "json" {
 				return usage("unknown output %q: text or json", g.output)
 			}
+			if err := g.tables.Check(); err != nil {
+				return usageError{err}
+			}
 			*started = true
 			return nil
 		},
@@ -40,8 +46,10 @@ func newCommand(s streams) (root *cobra.Command, started *bool) {
 	flags.StringVar(&g.redisURL, "redis-url", "", "Redis (default: AGGREGATOR_REDIS_URL, else REDIS_URL)")
 	flags.StringVar(&g.redisMode, "redis-mode", "standalone", "what the URL leads to, as with the aggregator: standalone, sentinel or cluster")
 	flags.StringVar(&g.postgresURL, "postgres-url", "", "PostgreSQL (default: AGGREGATOR_POSTGRES_URL, else DATABASE_URL, else the PG* variables)")
+	flags.StringVar((*string)(&g.tables), "tables", string(tables.Own),
+		"tables in PostgreSQL: own (made by aggregator migrate up) or origin (made by create-tables)")
 	flags.StringVarP(&g.output, "output", "o", "text", "form of the result: text or json")
-	root.AddCommand(seedCommand(g), pushCommand(g), replayCommand(g), verifyCommand(g))
+	root.AddCommand(createCommand(g), seedCommand(g), pushCommand(g), replayCommand(g), verifyCommand(g))
 	return root, started
 }
 

@@ -8,11 +8,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/testenv"
+	"aggregator/scripts/loadgen/journal"
 	"aggregator/scripts/loadgen/oracle"
 	"aggregator/scripts/loadgen/push"
+	"aggregator/scripts/loadgen/workload"
 )
 
 func TestMain(m *testing.M) {
@@ -47,6 +50,9 @@ func TestUsageErrors(t *testing.T) {
 		"replay of nothing":   {"replay"},
 		"seed is no number":   {"verify", "--count", "1", "--seed", "1,x"},
 		"verify of what":      {"verify"},
+		"unknown tables":      {"verify", "--count", "1", "--tables", "mine"},
+		"unknown rule":        {"verify", "--count", "1", "--preferred", "best"},
+		"tables of our own":   {"create-tables", "--postgres-url", "postgres://u:hidden@127.0.0.1:1/x"},
 		"verify of a setting": {"verify", "--count", "1", "--kind", "set"},
 		"Redis URL":           {"push", "--count", "1", "--redis-url", "redis://:hidden@h:port"},
 		"PostgreSQL URL":      {"seed", "--postgres-url", "postgres://u:hidden@h:port/x"},
@@ -63,6 +69,7 @@ func TestUsageErrors(t *testing.T) {
 
 func TestUnreachableServers(t *testing.T) {
 	cases := map[string][]string{
+		"create": {"create-tables", "--tables", "origin", "--postgres-url", "postgres://u:hidden@127.0.0.1:1/x"},
 		"seed":   {"seed", "--postgres-url", "postgres://u:hidden@127.0.0.1:1/x"},
 		"push":   {"push", "--count", "1", "--redis-url", "redis://u:hidden@127.0.0.1:1"},
 		"verify": {"verify", "--count", "1", "--postgres-url", "postgres://u:hidden@127.0.0.1:1/x"},
@@ -81,7 +88,7 @@ func TestUnreachableServers(t *testing.T) {
 func TestHelpMentionsEveryCommand(t *testing.T) {
 	code, out, _ := loadgen(t, "--help")
 	require.Zero(t, code)
-	for _, name := range []string{"seed", "push", "replay", "verify"} {
+	for _, name := range []string{"create-tables", "seed", "push", "replay", "verify"} {
 		require.Contains(t, out, "\n  "+name)
 	}
 }
@@ -126,6 +133,68 @@ func TestSeedPushVerify(t *testing.T) {
 	require.Equal(t, exitFailed, code, err)
 	require.Contains(t, out, "lost              500\n")
 	require.Contains(t, out, "left in Redis     500 in book-like-events\n")
+}
+
+// ledgerOnly returns the URL of a database that has what is in schema aggregator, and no table of an application.
+func ledgerOnly(t *testing.T) string {
+	t.Helper()
+	url := testenv.Database(t)
+	db, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	_, err = db.Exec(t.Context(), "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+	require.NoError(t, err)
+	require.NoError(t, db.Close(t.Context()))
+	return url
+}
+
+func TestTheOriginsTables(t *testing.T) {
+	servers := []string{"--tables", "origin", "--redis-url", testenv.Redis(t), "--postgres-url", ledgerOnly(t)}
+	with := func(args ...string) []string { return append(args, servers...) }
+
+	code, _, err := loadgen(t, with("seed")...)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, err, "create-tables")
+	code, out, err := loadgen(t, with("create-tables")...)
+	require.Zero(t, code, err)
+	require.Equal(t, "created 14 tables of the application, with the personality types\n", out)
+	code, _, err = loadgen(t, with("create-tables")...)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, err, "already has tables")
+
+	events := []string{"--count", "200", "--profiles", "100", "--books", "50"}
+	code, _, err = loadgen(t, with("seed", "--profiles", "100", "--books", "50")...)
+	require.Zero(t, code, err)
+	code, _, err = loadgen(t, with(append([]string{"push"}, events...)...)...)
+	require.Zero(t, code, err)
+	code, out, err = loadgen(t, with(append([]string{"verify"}, events...)...)...)
+	require.Equal(t, exitFailed, code, err)
+	require.Contains(t, out, "lost              200\n")
+	require.Contains(t, out, "child_personality_history: expected a row, found no row\n")
+	nothing := []string{"verify", "--acked-file", noPush(t), "--skip-redis", "--preferred", "above_mean_of_nonnegative"}
+	code, out, err = loadgen(t, with(nothing...)...)
+	require.Zero(t, code, "%s%s", out, err)
+	require.Contains(t, out, "mismatches        0\n")
+
+	// The tables are there, and are not ours.
+	code, _, err = loadgen(t, append([]string{"verify", "--tables", "own"}, append(events, servers[2:]...)...)...)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, err, "book_mbti")
+
+	path := filepath.Join(t.TempDir(), "ratings.csv")
+	require.NoError(t, os.WriteFile(path, []byte("User-ID;ISBN;Book-Rating\n7;a;0\n8;b;3\n"), 0o600))
+	code, _, err = loadgen(t, with("replay", path, "--reset")...)
+	require.Zero(t, code, err)
+	require.Contains(t, err, "seeded 2 books, 2 profiles")
+}
+
+// noPush is the journal of a push of nothing.
+func noPush(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "acked")
+	w, err := journal.Append(path, workload.Defaults())
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	return path
 }
 
 func TestVerifyTakesTheFlagsOfPush(t *testing.T) {

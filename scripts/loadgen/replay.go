@@ -71,7 +71,7 @@ func (g *global) fill(ctx context.Context, shape catalogue.Shape, reset bool) er
 		return err
 	}
 	defer db.Close(ctx)
-	filled, err := catalogue.Fill(ctx, db, shape, reset)
+	filled, err := catalogue.FillTables(ctx, db, g.tables, shape, reset)
 	if err != nil {
 		return err
 	}

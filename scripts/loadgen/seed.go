@@ -59,7 +59,7 @@ func (g *global) seed(command *cobra.Command, shape catalogue.Shape, reset bool)
 	}
 	defer db.Close(ctx)
 	start := time.Now()
-	filled, err := catalogue.Fill(ctx, db, shape, reset)
+	filled, err := catalogue.FillTables(ctx, db, g.tables, shape, reset)
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ type verifier struct {
 	shape     catalogue.Shape
 	anyZeros  bool
 	skipRedis bool
+	preferred oracle.Preferred
 	weights   oracle.Weights
 }
 
@@ -57,6 +58,8 @@ pushes that ran into errors, with the --acked-file that all of them appended to.
 	flags.BoolVar(&v.anyZeros, "any-zero-rows", false, "the database was not filled by seed: a score of 0 may be there or not where no event touched it")
 	flags.Float64Var(&v.weights.Like, "like-weight", v.weights.Like, "what a like is worth")
 	flags.Float64Var(&v.weights.Dislike, "dislike-weight", v.weights.Dislike, "what a dislike is worth")
+	flags.StringVar((*string)(&v.preferred), "preferred", string(oracle.MeanOfPositive),
+		"which scores make favorites, as history.preferred: mean_of_positive or above_mean_of_nonnegative")
 	flags.BoolVar(&v.skipRedis, "skip-redis", false, "do not look for what is left in Redis (it may be retained)")
 	v.paceFlags(flags)
 	v.acceptPushFlags(flags)
@@ -79,6 +82,9 @@ func (v *verifier) acceptPushFlags(flags *pflag.FlagSet) {
 }
 
 func (v *verifier) verify(ctx context.Context) error {
+	if err := v.preferred.Check(); err != nil {
+		return usageError{err}
+	}
 	runs, err := v.runs()
 	if err != nil {
 		return err
@@ -89,7 +95,7 @@ func (v *verifier) verify(ctx context.Context) error {
 	}
 	defer db.Close(ctx)
 	start := time.Now()
-	options := oracle.Options{Weights: v.weights, Seeded: &v.shape}
+	options := oracle.Options{Weights: v.weights, Tables: v.tables, Preferred: v.preferred, Seeded: &v.shape}
 	if v.anyZeros {
 		options.Seeded = nil
 	}

@@ -45,6 +45,16 @@ func (c *copier) numbered(table, column string, n int64, name string) {
 	})
 }
 
+// exec fills a table from those copied before.
+func (c *copier) exec(table, statement string, args ...any) {
+	if c.err != nil {
+		return
+	}
+	if _, err := c.tx.Exec(c.ctx, statement, args...); err != nil {
+		c.err = fmt.Errorf("filling %s: %w", table, err)
+	}
+}
+
 // advance moves the sequence of the table's id past the rows copied, for whoever inserts
 // a row without an id later.
 func (c *copier) advance(table string) {

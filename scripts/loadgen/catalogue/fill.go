@@ -4,25 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
-	"time"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"aggregator/scripts/loadgen/tables"
 )
 
 // ErrNotMigrated says that the database lacks the tables of the aggregator.
 var ErrNotMigrated = errors.New("the database is not migrated: run `aggregator migrate up` on it first")
 
+// ErrNoTables says that the database lacks the tables of the origin, which nothing but an application or
+// `loadgen create-tables` makes.
+var ErrNoTables = errors.New("the tables of the origin are missing: run `loadgen create-tables --tables origin` first")
+
 // ErrNotEmpty says that the database holds rows that would be in the way.
 var ErrNotEmpty = errors.New("the database already holds a catalogue, profiles or scores: use --reset to empty these tables first")
 
-// tables are those that Fill writes and those that hang on them; Reset empties them all.
-var tables = []string{
-	"genre", "topic", "book", "book_topic", "book_mbti", "child_profile",
-	"genre_score", "topic_score", "cumulative_mbti_score",
-	"child_personality_history", "favorite_genre", "favorite_topic",
-	"aggregator.mark", "aggregator.checkpoint", "aggregator.dead_letter",
-}
+// ledger are the aggregator's own tables that tell of the same events.
+var ledger = []string{"aggregator.mark", "aggregator.checkpoint", "aggregator.dead_letter"}
 
 // Filled counts the rows written.
 type Filled struct {
@@ -32,52 +34,63 @@ type Filled struct {
 	ScoreRows  int64 `json:"score_rows"`
 }
 
-// Fill writes the catalogue, the profiles, their score rows, all at 0, and a diagnosis of
+// Fill is FillTables of our own tables.
+func Fill(ctx context.Context, db *pgx.Conn, s Shape, reset bool) (Filled, error) {
+	return FillTables(ctx, db, tables.Own, s, reset)
+}
+
+// FillTables writes the catalogue, the profiles, their score rows, all at 0, and a diagnosis of
 // each, in one transaction: after an error the database is as it was. With reset it empties the
 // tables first; else it refuses a database that holds anything.
-func Fill(ctx context.Context, db *pgx.Conn, s Shape, reset bool) (Filled, error) {
+func FillTables(ctx context.Context, db *pgx.Conn, k tables.Kind, s Shape, reset bool) (Filled, error) {
 	filled := Filled{Shape: s}
 	if err := s.Check(); err != nil {
 		return filled, err
 	}
-	if err := migrated(ctx, db); err != nil {
+	if err := migrated(ctx, db, k); err != nil {
 		return filled, err
 	}
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		if err := makeRoom(ctx, tx, reset); err != nil {
+		if err := makeRoom(ctx, tx, append(k.Filled(), ledger...), reset); err != nil {
 			return err
 		}
 		types, err := TypeIDs(ctx, tx)
 		if err != nil {
 			return err
 		}
-		return filled.copyAll(ctx, tx, types)
+		return filled.copyAll(ctx, tx, k, types)
 	})
 	if err != nil {
 		return filled, err
 	}
-	if _, err := db.Exec(ctx, "ANALYZE genre, topic, book, book_topic, book_mbti, child_profile, genre_score, topic_score, cumulative_mbti_score"); err != nil {
+	analyze := "ANALYZE genre, topic, book, book_topic, child_profile, genre_score, topic_score, " +
+		k.Name("book_mbti") + ", " + k.Name("cumulative_mbti_score")
+	if _, err := db.Exec(ctx, analyze); err != nil {
 		return filled, fmt.Errorf("analyzing the tables: %w", err)
 	}
 	return filled, nil
 }
 
-func migrated(ctx context.Context, db *pgx.Conn) error {
+// migrated says which table is missing, and what makes it.
+func migrated(ctx context.Context, db *pgx.Conn, k tables.Kind) error {
 	var missing []string
 	err := db.QueryRow(ctx,
 		"SELECT coalesce(array_agg(name), '{}') FROM unnest($1::text[]) name WHERE to_regclass(name) IS NULL",
-		append([]string{"mbti"}, tables...)).Scan(&missing)
+		append(append(k.Filled(), "mbti"), ledger...)).Scan(&missing)
 	if err != nil {
 		return fmt.Errorf("looking for the tables: %w", err)
 	}
-	if len(missing) > 0 {
-		return fmt.Errorf("%w (no table %s)", ErrNotMigrated, missing[0])
+	switch {
+	case len(missing) == 0:
+		return nil
+	case k == tables.Origin && !slices.Contains(ledger, missing[0]):
+		return fmt.Errorf("%w (no table %s)", ErrNoTables, missing[0])
 	}
-	return nil
+	return fmt.Errorf("%w (no table %s)", ErrNotMigrated, missing[0])
 }
 
-func makeRoom(ctx context.Context, tx pgx.Tx, reset bool) error {
-	for _, table := range tables {
+func makeRoom(ctx context.Context, tx pgx.Tx, all []string, reset bool) error {
+	for _, table := range all {
 		if reset {
 			break
 		}
@@ -93,11 +106,7 @@ func makeRoom(ctx context.Context, tx pgx.Tx, reset bool) error {
 		return nil
 	}
 	// Without CASCADE: a table of somebody else's that refers to ours is not ours to empty.
-	truncate := "TRUNCATE " + tables[0]
-	for _, table := range tables[1:] {
-		truncate += ", " + table
-	}
-	if _, err := tx.Exec(ctx, truncate); err != nil {
+	if _, err := tx.Exec(ctx, "TRUNCATE "+strings.Join(all, ", ")); err != nil {
 		return fmt.Errorf("emptying the tables: %w", err)
 	}
 	return nil
@@ -123,7 +132,7 @@ func TypeIDs(ctx context.Context, tx pgx.Tx) (map[string]int64, error) {
 	return ids, nil
 }
 
-func (f *Filled) copyAll(ctx context.Context, tx pgx.Tx, types map[string]int64) error {
+func (f *Filled) copyAll(ctx context.Context, tx pgx.Tx, k tables.Kind, types map[string]int64) error {
 	c := copier{ctx: ctx, tx: tx}
 	c.numbered("genre", "name", f.Genres, "Genre ")
 	c.numbered("topic", "name", f.Topics, "Topic ")
@@ -139,7 +148,7 @@ func (f *Filled) copyAll(ctx context.Context, tx pgx.Tx, types map[string]int64)
 			}
 		}
 	})
-	f.BookTypes = c.into("book_mbti", []string{"book_id", "mbti_id"}, func(add func(...any)) {
+	f.BookTypes = c.into(k.Name("book_mbti"), []string{"book_id", "mbti_id"}, func(add func(...any)) {
 		for id := int64(1); id <= f.Books; id++ {
 			if name := f.Book(id).Type; name != "" {
 				add(id, types[name])
@@ -147,37 +156,27 @@ func (f *Filled) copyAll(ctx context.Context, tx pgx.Tx, types map[string]int64)
 		}
 	})
 	c.numbered("child_profile", "name", f.Profiles, "Child ")
-	f.ScoreRows = f.copyScores(&c)
-	f.copyDiagnoses(&c, types)
+	f.ScoreRows = f.copyScores(&c, k)
+	c.exec("child_personality_history", k.Diagnose(), types["INTJ"])
 	for _, table := range []string{"genre", "topic", "book", "child_profile"} {
 		c.advance(table)
 	}
 	return c.err
 }
 
-func (f *Filled) copyScores(c *copier) int64 {
+func (f *Filled) copyScores(c *copier, k tables.Kind) int64 {
 	rows := c.into("genre_score", []string{"child_profile_id", "genre_id", "score"}, func(add func(...any)) {
 		f.each(f.Genres, f.HasGenreScore, func(profile, id int64) { add(profile, id, 0.0) })
 	})
 	rows += c.into("topic_score", []string{"child_profile_id", "topic_id", "score"}, func(add func(...any)) {
 		f.each(f.Topics, f.HasTopicScore, func(profile, id int64) { add(profile, id, 0.0) })
 	})
-	return rows + c.into("cumulative_mbti_score", []string{"child_profile_id"}, func(add func(...any)) {
+	columns := append([]string{"child_profile_id"}, strings.Split(tables.Scores, ", ")...)
+	return rows + c.into(k.Name("cumulative_mbti_score"), columns, func(add func(...any)) {
 		for profile := int64(1); profile <= f.Profiles; profile++ {
 			if f.HasTypeScore(profile) {
-				add(profile)
+				add(profile, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 			}
-		}
-	})
-}
-
-// copyDiagnoses gives each profile the history row that the application writes when a
-// child joins: a type, with nothing scored yet.
-func (f *Filled) copyDiagnoses(c *copier, types map[string]int64) {
-	joined := time.Now().Add(-24 * time.Hour)
-	c.into("child_personality_history", []string{"child_profile_id", "created_at", "history_created_type", "mbti_id"}, func(add func(...any)) {
-		for profile := int64(1); profile <= f.Profiles; profile++ {
-			add(profile, joined, "DIAGNOSIS", types["INTJ"])
 		}
 	})
 }

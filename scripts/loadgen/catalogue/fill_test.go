@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/testenv"
+	"aggregator/scripts/loadgen/tables"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -62,6 +63,77 @@ func TestFillWritesWhatTheShapeSays(t *testing.T) {
 	}
 }
 
+// origin returns a connection to a database that has the origin's tables in place of ours, and all
+// that is in schema aggregator.
+func origin(t *testing.T) *pgx.Conn {
+	t.Helper()
+	db := connect(t, testenv.Database(t))
+	_, err := db.Exec(t.Context(), "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+	require.NoError(t, err)
+	require.NoError(t, tables.Create(t.Context(), db))
+	return db
+}
+
+// contents are what the application would see in the tables, by the names of either kind.
+func contents(t *testing.T, db *pgx.Conn, k tables.Kind) []string {
+	t.Helper()
+	query := "SELECT 'book ' || id || ' ' || title || ' of genre ' || genre_id FROM book" +
+		" UNION ALL SELECT 'genre ' || id || ' ' || name FROM genre" +
+		" UNION ALL SELECT 'topic ' || id || ' ' || name FROM topic" +
+		" UNION ALL SELECT 'child ' || id || ' ' || name FROM child_profile" +
+		" UNION ALL SELECT 'topic ' || topic_id || ' of book ' || book_id FROM book_topic" +
+		" UNION ALL SELECT mbti || ' of book ' || book_id" +
+		" FROM mbti JOIN " + k.From("book_mbti") + " ON mbti.id = mbti_id" +
+		" UNION ALL SELECT child_profile_id || ' genre ' || genre_id || ' ' || score FROM genre_score" +
+		" UNION ALL SELECT child_profile_id || ' topic ' || topic_id || ' ' || score FROM topic_score" +
+		" UNION ALL SELECT child_profile_id || ' letters ' || concat_ws(' ', " + tables.Scores + ")" +
+		" FROM " + k.From("cumulative_mbti_score") +
+		" UNION ALL SELECT concat_ws(' ', child_profile_id, 'history', history_created_type, mbti, " + tables.Scores + ")" +
+		" FROM " + k.From("child_personality_history") + " JOIN mbti ON mbti.id = mbti_id ORDER BY 1"
+	rows, err := db.Query(t.Context(), query)
+	require.NoError(t, err)
+	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	return all
+}
+
+// One shape makes the same rows in both kinds of tables, but for the ids that the origin's tables give
+// to each of theirs.
+func TestBothKindsOfTablesHoldTheSame(t *testing.T) {
+	ours, theirs := connect(t, testenv.Database(t)), origin(t)
+	one, err := Fill(t.Context(), ours, small(), false)
+	require.NoError(t, err)
+	other, err := FillTables(t.Context(), theirs, tables.Origin, small(), false)
+	require.NoError(t, err)
+	require.Equal(t, one, other)
+	all := contents(t, theirs, tables.Origin)
+	require.Equal(t, contents(t, ours, tables.Own), all)
+	require.Contains(t, all, "50 history DIAGNOSIS INTJ 0 0 0 0 0 0 0 0")
+	require.Contains(t, all, "book 60 Book 60 of genre 4")
+
+	// A history row has its scores to itself, and stands in the order of the profiles.
+	require.Equal(t, int64(50), count(t, theirs, `SELECT count(*) FROM child_personality_history
+		WHERE id = child_profile_id AND mbti_score_id = child_profile_id AND NOT is_deleted`))
+	require.Equal(t, int64(50), count(t, theirs, "SELECT count(*) FROM mbtiscore"))
+	require.Equal(t, int64(61), count(t, theirs, "INSERT INTO book (title) VALUES ('new') RETURNING id"))
+}
+
+// The origin's times are those of the clock on the wall, wherever the database is.
+func TestTheOriginsTimesAreLocal(t *testing.T) {
+	for _, zone := range []string{"UTC", "Asia/Seoul", "Pacific/Marquesas"} {
+		t.Run(zone, func(t *testing.T) {
+			db := origin(t)
+			_, err := db.Exec(t.Context(), "SELECT set_config('timezone', $1, false)", zone)
+			require.NoError(t, err)
+			_, err = FillTables(t.Context(), db, tables.Origin, small(), false)
+			require.NoError(t, err)
+			require.Equal(t, int64(50), count(t, db, `SELECT count(*) FROM child_personality_history
+				WHERE created_at AT TIME ZONE $1 BETWEEN now() - interval '1 day 20 minutes' AND now() - interval '1 day'`,
+				zone))
+		})
+	}
+}
+
 func TestIDsAfterFillAreFree(t *testing.T) {
 	db := connect(t, testenv.Database(t))
 	_, err := Fill(t.Context(), db, small(), false)
@@ -72,6 +144,41 @@ func TestIDsAfterFillAreFree(t *testing.T) {
 func TestFillRefusesADatabaseThatIsNotMigrated(t *testing.T) {
 	_, err := Fill(t.Context(), connect(t, testenv.EmptyDatabase(t)), small(), false)
 	require.ErrorIs(t, err, ErrNotMigrated)
+}
+
+func TestFillSaysWhatMakesTheOriginsTables(t *testing.T) {
+	ours, empty := connect(t, testenv.Database(t)), connect(t, testenv.EmptyDatabase(t))
+	for _, db := range []*pgx.Conn{ours, empty} {
+		_, err := FillTables(t.Context(), db, tables.Origin, small(), false)
+		require.ErrorIs(t, err, ErrNoTables)
+	}
+	require.NoError(t, tables.Create(t.Context(), empty))
+	_, err := FillTables(t.Context(), empty, tables.Origin, small(), false)
+	require.ErrorIs(t, err, ErrNotMigrated)
+	_, err = Fill(t.Context(), origin(t), small(), false)
+	require.ErrorIs(t, err, ErrNotMigrated)
+}
+
+func TestResetOfTheOriginsTables(t *testing.T) {
+	db, s := origin(t), small()
+	_, err := FillTables(t.Context(), db, tables.Origin, s, false)
+	require.NoError(t, err)
+	_, err = db.Exec(t.Context(), `INSERT INTO favorite_genre (genre_id, history_id) VALUES (1, 1);
+		INSERT INTO aggregator.mark (child_profile_id, source, position_ms, position_seq, applied)
+		VALUES (1, 's', 1, 1, 1)`)
+	require.NoError(t, err)
+	_, err = FillTables(t.Context(), db, tables.Origin, s, false)
+	require.ErrorIs(t, err, ErrNotEmpty)
+
+	s.Profiles = 20
+	_, err = FillTables(t.Context(), db, tables.Origin, s, true)
+	require.NoError(t, err)
+	for table, rows := range map[string]int64{
+		"child_profile": 20, "child_personality_history": 20, "mbtiscore": 20,
+		"favorite_genre": 0, "aggregator.mark": 0, "mbti": 16,
+	} {
+		require.Equal(t, rows, count(t, db, "SELECT count(*) FROM "+table), table)
+	}
 }
 
 func TestFillRefusesAFullDatabaseUnlessItMayReset(t *testing.T) {

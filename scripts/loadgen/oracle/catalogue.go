@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"aggregator/scripts/loadgen/tables"
 )
 
 // catalogue is what the database says of books, and who the profiles are.
@@ -22,32 +24,34 @@ type book struct {
 	letters []int // none, or four
 }
 
-func readCatalogue(ctx context.Context, tx pgx.Tx) (*catalogue, error) {
+func readCatalogue(ctx context.Context, tx pgx.Tx, k tables.Kind) (*catalogue, error) {
 	c := &catalogue{types: map[int64]string{}, books: map[int64]book{}}
 	axes := []struct {
 		table string
 		axis  *axis
 	}{{"child_profile", &c.profiles}, {"genre", &c.genres}, {"topic", &c.topics}}
 	for _, a := range axes {
-		rows, _ := tx.Query(ctx, "SELECT id FROM "+a.table) // the error comes with the rows
+		rows, _ := tx.Query(ctx, "SELECT id FROM "+k.From(a.table)) // the error comes with the rows
 		ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 		if err != nil {
 			return nil, fmt.Errorf("reading %s: %w", a.table, err)
 		}
 		*a.axis = newAxis(ids)
 	}
-	return c, c.readBooks(ctx, tx)
+	return c, c.readBooks(ctx, tx, k)
 }
 
-func (c *catalogue) readBooks(ctx context.Context, tx pgx.Tx) error {
+// readBooks leaves out what joins a book to nothing: the application's columns may be NULL.
+func (c *catalogue) readBooks(ctx context.Context, tx pgx.Tx, k tables.Kind) error {
 	var id, other int64
 	var name string
-	err := each(ctx, tx, "SELECT id, mbti FROM mbti", []any{&id, &name}, func() { c.types[id] = name })
+	query := "SELECT id, coalesce(mbti::text, '') FROM " + k.From("mbti")
+	err := each(ctx, tx, query, []any{&id, &name}, func() { c.types[id] = name })
 	if err != nil {
 		return fmt.Errorf("reading mbti: %w", err)
 	}
 	var genre *int64
-	err = each(ctx, tx, "SELECT id, genre_id FROM book", []any{&id, &genre}, func() {
+	err = each(ctx, tx, "SELECT id, genre_id FROM "+k.From("book"), []any{&id, &genre}, func() {
 		b := book{genre: -1}
 		if genre != nil {
 			b.genre = c.genres.place[*genre]
@@ -57,7 +61,9 @@ func (c *catalogue) readBooks(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return fmt.Errorf("reading book: %w", err)
 	}
-	err = each(ctx, tx, "SELECT book_id, topic_id FROM book_topic", []any{&id, &other}, func() {
+	query = "SELECT book_id, topic_id FROM " + k.From("book_topic") +
+		" WHERE book_id IS NOT NULL AND topic_id IS NOT NULL"
+	err = each(ctx, tx, query, []any{&id, &other}, func() {
 		b := c.books[id]
 		b.topics = append(b.topics, c.topics.place[other])
 		c.books[id] = b
@@ -65,7 +71,9 @@ func (c *catalogue) readBooks(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return fmt.Errorf("reading book_topic: %w", err)
 	}
-	err = each(ctx, tx, "SELECT book_id, mbti_id FROM book_mbti", []any{&id, &other}, func() {
+	query = "SELECT book_id, mbti_id FROM " + k.From("book_mbti") +
+		" WHERE book_id IS NOT NULL AND mbti_id IS NOT NULL"
+	err = each(ctx, tx, query, []any{&id, &other}, func() {
 		b := c.books[id]
 		for _, letter := range c.types[other] {
 			b.letters = append(b.letters, strings.IndexRune(letters, letter))

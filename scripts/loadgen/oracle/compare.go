@@ -114,6 +114,9 @@ func (v *verification) compareHistory(p int) {
 		return
 	}
 	scores := v.letters.of(p)
+	if !have.dated {
+		v.differ(p, table, "a time", "none")
+	}
 	if have.kind != "FEEDBACK" {
 		v.differ(p, table, "FEEDBACK", have.kind)
 	}
@@ -123,8 +126,18 @@ func (v *verification) compareHistory(p int) {
 	if name := typeOf(scores); name != have.mbti {
 		v.differ(p, table, "type "+name, "type "+have.mbti)
 	}
-	v.compareFavourites(p, "favorite_genre", idsAt(v.catalogue.genres.ids, favourites(v.genres.of(p))), have.genres)
-	v.compareFavourites(p, "favorite_topic", idsAt(v.catalogue.topics.ids, favourites(v.topics.of(p))), have.topics)
+	v.compareFavourites(p, "favorite_genre", v.preferred(p, v.catalogue.genres, v.genres, v.found.genres), have.genres)
+	v.compareFavourites(p, "favorite_topic", v.preferred(p, v.catalogue.topics, v.topics, v.found.topics), have.topics)
+}
+
+// preferred are the ids that must be favorites. A score is known if an event touched it, or if its row was
+// there before, of which the database is the witness: compareGrid finds the rows that may not be there.
+func (v *verification) preferred(p int, columns axis, want, have *grid) []int64 {
+	known := slices.Clone(want.rows(p))
+	for i, row := range have.rows(p) {
+		known[i] = known[i] || row && !have.isNull(p, i)
+	}
+	return idsAt(columns.ids, v.Preferred.among(want.of(p), known))
 }
 
 func (v *verification) compareFavourites(p int, table string, want, have []int64) {

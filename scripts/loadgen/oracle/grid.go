@@ -22,10 +22,13 @@ type grid struct {
 	width int
 	score []float64
 	row   []bool
+	null  map[int]bool // rows that have no score, which counts as 0
 }
 
 func newGrid(profiles, width int) *grid {
-	return &grid{width, make([]float64, profiles*width), make([]bool, profiles*width)}
+	return &grid{
+		width: width, score: make([]float64, profiles*width), row: make([]bool, profiles*width), null: map[int]bool{},
+	}
 }
 
 func (g *grid) add(profile, column int, score float64) {
@@ -33,6 +36,14 @@ func (g *grid) add(profile, column int, score float64) {
 	g.score[at] += score
 	g.row[at] = true
 }
+
+// addNull adds a row without a score.
+func (g *grid) addNull(profile, column int) {
+	at := profile*g.width + column
+	g.row[at], g.null[at] = true, true
+}
+
+func (g *grid) isNull(profile, column int) bool { return g.null[profile*g.width+column] }
 
 func (g *grid) of(profile int) []float64 {
 	return g.score[profile*g.width : (profile+1)*g.width]

@@ -2,6 +2,8 @@ package oracle
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -10,6 +12,7 @@ import (
 	"aggregator/internal/testenv"
 	seeding "aggregator/scripts/loadgen/catalogue"
 	"aggregator/scripts/loadgen/journal"
+	"aggregator/scripts/loadgen/tables"
 	"aggregator/scripts/loadgen/workload"
 )
 
@@ -19,13 +22,21 @@ func shape() seeding.Shape {
 	return seeding.Shape{Genres: 4, Topics: 6, Books: 80, Profiles: 60, Missing: 0.3, Seed: 5}
 }
 
-// fill returns a connection to a database filled after shape.
-func fill(t *testing.T) *pgx.Conn {
+// fill returns a connection to a database of our own tables, filled after shape.
+func fill(t *testing.T) *pgx.Conn { return fillTables(t, tables.Own) }
+
+// fillTables is fill for either kind of tables. The origin's come in place of ours, with all that is in schema
+// aggregator.
+func fillTables(t *testing.T, k tables.Kind) *pgx.Conn {
 	t.Helper()
 	db, err := pgx.Connect(t.Context(), testenv.Database(t))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close(context.WithoutCancel(t.Context()))) })
-	_, err = seeding.Fill(t.Context(), db, shape(), false)
+	if k == tables.Origin {
+		exec(t, db, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+		require.NoError(t, tables.Create(t.Context(), db))
+	}
+	_, err = seeding.FillTables(t.Context(), db, k, shape(), false)
 	require.NoError(t, err)
 	return db
 }
@@ -41,6 +52,12 @@ func settings(seed uint64) workload.Settings {
 // reference does in SQL, on its own reading of the rules, what the aggregator must do:
 // it applies the events of a push that keep is true of, all as one chunk.
 func reference(t *testing.T, db *pgx.Conn, s workload.Settings, keep func(index int64) bool) {
+	t.Helper()
+	referenceOn(t, db, Options{}, s, keep)
+}
+
+// referenceOn is reference on the tables and by the rule of the options.
+func referenceOn(t *testing.T, db *pgx.Conn, o Options, s workload.Settings, keep func(index int64) bool) {
 	t.Helper()
 	events, err := workload.Open(s)
 	require.NoError(t, err)
@@ -70,7 +87,7 @@ func reference(t *testing.T, db *pgx.Conn, s workload.Settings, keep func(index 
 	require.NoError(t, err)
 	_, err = db.CopyFrom(t.Context(), pgx.Identifier{"event"}, append(columns[:5:5], "child_profile_id", "book_id", "weight"), pgx.CopyFromRows(good))
 	require.NoError(t, err)
-	for _, statement := range referenceStatements {
+	for _, statement := range referenceStatements(o) {
 		exec(t, db, statement)
 	}
 }
@@ -84,7 +101,33 @@ func exec(t *testing.T, db *pgx.Conn, statement string, args ...any) {
 	}
 }
 
-var referenceStatements = []string{
+func referenceStatements(o Options) []string {
+	all := slices.Clone(letterStatements)
+	if o.Tables == tables.Origin {
+		all = append(all, originStatements...)
+	} else {
+		all = append(all, ownStatements...)
+	}
+	const others = "(SELECT avg(score) FROM @_score a WHERE a.child_profile_id = s.child_profile_id AND score "
+	preferred := "score > 0 AND score >= " + others + "> 0)"
+	if o.Preferred == AboveMeanOfNonnegative {
+		preferred = "score > " + others + ">= 0)"
+	}
+	favorites := "INSERT INTO favorite_@ (child_profile_id, history_id, @_id) SELECT s.child_profile_id, h.id, @_id"
+	if o.Tables == tables.Origin {
+		favorites = "INSERT INTO favorite_@ (history_id, @_id) SELECT h.id, @_id"
+	}
+	favorites += `
+		FROM @_score s, LATERAL (SELECT max(id) id FROM child_personality_history h
+			WHERE h.child_profile_id = s.child_profile_id) h
+		WHERE s.child_profile_id IN (SELECT child_profile_id FROM event) AND ` + preferred
+	for _, of := range []string{"genre", "topic"} {
+		all = append(all, strings.ReplaceAll(favorites, "@", of))
+	}
+	return append(all, "DROP TABLE event")
+}
+
+var letterStatements = []string{
 	`INSERT INTO aggregator.dead_letter (source, position_ms, position_seq, payload_form, payload, reason)
 	SELECT source, position_ms, position_seq, payload_form, payload,
 		CASE WHEN child_profile_id NOT IN (SELECT id FROM child_profile) THEN 'unknown_profile' ELSE 'unknown_book' END
@@ -98,7 +141,9 @@ var referenceStatements = []string{
 	ON CONFLICT (child_profile_id, source) DO UPDATE SET applied = aggregator.mark.applied + excluded.applied`,
 
 	`DELETE FROM event WHERE child_profile_id NOT IN (SELECT id FROM child_profile) OR book_id NOT IN (SELECT id FROM book)`,
+}
 
+var ownStatements = []string{
 	`INSERT INTO genre_score SELECT child_profile_id, genre_id, sum(weight) FROM event JOIN book ON book.id = book_id GROUP BY 1, 2
 	ON CONFLICT (child_profile_id, genre_id) DO UPDATE SET score = genre_score.score + excluded.score`,
 
@@ -113,24 +158,12 @@ var referenceStatements = []string{
 		t_score = c.t_score + excluded.t_score, f_score = c.f_score + excluded.f_score,
 		j_score = c.j_score + excluded.j_score, p_score = c.p_score + excluded.p_score`,
 
-	`INSERT INTO child_personality_history (child_profile_id, created_at, mbti_id, ` + eightLetters + `)
-	SELECT child_profile_id, clock_timestamp(), mbti.id, ` + eightLetters + `
+	`INSERT INTO child_personality_history (child_profile_id, created_at, mbti_id, ` + tables.Scores + `)
+	SELECT child_profile_id, clock_timestamp(), mbti.id, ` + tables.Scores + `
 	FROM cumulative_mbti_score JOIN mbti ON mbti = CASE WHEN i_score >= e_score THEN 'I' ELSE 'E' END
 		|| CASE WHEN n_score >= s_score THEN 'N' ELSE 'S' END || CASE WHEN t_score >= f_score THEN 'T' ELSE 'F' END
 		|| CASE WHEN j_score >= p_score THEN 'J' ELSE 'P' END
 	WHERE child_profile_id IN (SELECT child_profile_id FROM event)`,
-
-	`INSERT INTO favorite_genre SELECT s.child_profile_id, h.id, genre_id
-	FROM genre_score s, LATERAL (SELECT max(id) id FROM child_personality_history WHERE child_profile_id = s.child_profile_id) h
-	WHERE s.child_profile_id IN (SELECT child_profile_id FROM event) AND score > 0 AND score >=
-		(SELECT avg(score) FROM genre_score a WHERE a.child_profile_id = s.child_profile_id AND score > 0)`,
-
-	`INSERT INTO favorite_topic SELECT s.child_profile_id, h.id, topic_id
-	FROM topic_score s, LATERAL (SELECT max(id) id FROM child_personality_history WHERE child_profile_id = s.child_profile_id) h
-	WHERE s.child_profile_id IN (SELECT child_profile_id FROM event) AND score > 0 AND score >=
-		(SELECT avg(score) FROM topic_score a WHERE a.child_profile_id = s.child_profile_id AND score > 0)`,
-
-	`DROP TABLE event`,
 }
 
 const letterSums = `
@@ -143,8 +176,15 @@ func everything(int64) bool { return true }
 
 func verify(t *testing.T, db *pgx.Conn, runs ...*journal.Run) Report {
 	t.Helper()
+	return verifyOn(t, db, Options{}, runs...)
+}
+
+// verifyOn is verify on the tables and by the rule of the options.
+func verifyOn(t *testing.T, db *pgx.Conn, o Options, runs ...*journal.Run) Report {
+	t.Helper()
 	s := shape()
-	report, err := Verify(t.Context(), db, runs, Options{Weights: Weights{2, -2}, Seeded: &s})
+	o.Weights, o.Seeded = Weights{2, -2}, &s
+	report, err := Verify(t.Context(), db, runs, o)
 	require.NoError(t, err)
 	return report
 }

@@ -1,6 +1,10 @@
 package oracle
 
-import "slices"
+import (
+	"fmt"
+	"math"
+	"slices"
+)
 
 // letters are the columns of an MBTI score, in the order of the tables.
 const letters = "IESNTFJP"
@@ -22,6 +26,51 @@ func typeOf(scores []float64) string {
 		}
 	}
 	return name
+}
+
+// Preferred is the rule by which genres and topics become favorites. The zero value is MeanOfPositive.
+type Preferred string
+
+// The rules.
+const (
+	MeanOfPositive         Preferred = "mean_of_positive"
+	AboveMeanOfNonnegative Preferred = "above_mean_of_nonnegative"
+)
+
+// Check says what is wrong with the rule.
+func (r Preferred) Check() error {
+	if r != "" && r != MeanOfPositive && r != AboveMeanOfNonnegative {
+		return fmt.Errorf("unknown preferred %q: %s or %s", string(r), MeanOfPositive, AboveMeanOfNonnegative)
+	}
+	return nil
+}
+
+// among are the places of the scores that the rule prefers. Known tells which of them are scores: what has
+// no row, or NULL, counts as 0 in a sum and not at all in a mean.
+func (r Preferred) among(scores []float64, known []bool) []int {
+	if r == AboveMeanOfNonnegative {
+		return aboveMean(scores, known)
+	}
+	return favourites(scores)
+}
+
+// aboveMean are the places of the scores above the mean of those that are not negative.
+func aboveMean(scores []float64, known []bool) []int {
+	sum, n, lowest := 0.0, 0, math.Inf(1)
+	for i, score := range scores {
+		if known[i] && score >= 0 {
+			sum, n, lowest = sum+score, n+1, min(lowest, score)
+		}
+	}
+	// A mean of equal numbers may come out a little below all of them. Without any, none is above it.
+	bar := max(sum/float64(max(n, 1)), lowest)
+	var chosen []int
+	for i, score := range scores {
+		if known[i] && score > bar {
+			chosen = append(chosen, i)
+		}
+	}
+	return chosen
 }
 
 // favourites are the places of the scores that are positive and at least the mean of the

@@ -12,11 +12,14 @@ import (
 
 	seeding "aggregator/scripts/loadgen/catalogue"
 	"aggregator/scripts/loadgen/journal"
+	"aggregator/scripts/loadgen/tables"
 )
 
 // Options say what the database began with and what events are worth.
 type Options struct {
 	Weights
+	Tables    tables.Kind
+	Preferred Preferred
 	// Seeded tells which score rows, all of 0, were there at first; nil when that is not
 	// known: then a row of 0 may be there or not where no event touched it.
 	Seeded *seeding.Shape
@@ -75,10 +78,10 @@ func Verify(ctx context.Context, db *pgx.Conn, runs []*journal.Run, o Options) (
 }
 
 func (v *verification) read(ctx context.Context, tx pgx.Tx) (err error) {
-	if v.catalogue, err = readCatalogue(ctx, tx); err != nil {
+	if v.catalogue, err = readCatalogue(ctx, tx, v.Tables); err != nil {
 		return err
 	}
-	v.found, err = readFound(ctx, tx, v.catalogue)
+	v.found, err = readFound(ctx, tx, v.Tables, v.catalogue)
 	return err
 }
 
@@ -98,7 +101,9 @@ func (v *verification) compare(runs []*journal.Run) (Report, error) {
 
 const shown = 10
 
+// mismatch keeps a difference, under the name that the table has in this database.
 func (v *verification) mismatch(m Mismatch) {
+	m.Table = v.Tables.Name(m.Table)
 	v.report.Mismatches++
 	if len(v.report.First) < shown {
 		v.report.First = append(v.report.First, m)

@@ -92,6 +92,7 @@ func TestEveryKindOfErrorIsFound(t *testing.T) {
 		"history score":       {"UPDATE child_personality_history SET p_score = p_score + 2 WHERE child_profile_id = 7", "child_personality_history", 0, 0},
 		"history type":        {"UPDATE child_personality_history h SET mbti_id = (SELECT min(id) FROM mbti WHERE id <> h.mbti_id) WHERE child_profile_id = 7", "child_personality_history", 0, 0},
 		"history no type":     {"UPDATE child_personality_history SET mbti_id = NULL WHERE child_profile_id = 7", "child_personality_history", 0, 0},
+		"favourite misplaced": {"UPDATE favorite_genre SET child_profile_id = 8 WHERE child_profile_id = 7", "favorite_genre", 0, 0},
 		"favourite missing":   {"DELETE FROM favorite_genre WHERE child_profile_id = 7", "favorite_genre", 0, 0},
 		"favourite too many":  {"INSERT INTO favorite_genre SELECT 7, " + latestOf7 + ", id FROM genre ON CONFLICT DO NOTHING", "favorite_genre", 0, 0},
 		"wrong topic":         {"UPDATE favorite_topic SET topic_id = 100 WHERE child_profile_id = 7 AND topic_id = (SELECT min(topic_id) FROM favorite_topic WHERE child_profile_id = 7)", "favorite_topic", 0, 0},
@@ -107,7 +108,7 @@ func TestEveryKindOfErrorIsFound(t *testing.T) {
 	reference(t, db, s, everything)
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			report := verifySpoiled(t, db, s, c.spoil)
+			report := verifySpoiled(t, db, Options{}, s, c.spoil)
 			require.False(t, report.OK())
 			require.Equal(t, c.lost, report.Lost, "lost")
 			require.Equal(t, c.doubled, report.Doubled, "doubled")
@@ -118,7 +119,7 @@ func TestEveryKindOfErrorIsFound(t *testing.T) {
 }
 
 // verifySpoiled verifies as things are after a statement, and takes that back.
-func verifySpoiled(t *testing.T, db *pgx.Conn, s workload.Settings, spoil string) Report {
+func verifySpoiled(t *testing.T, db *pgx.Conn, o Options, s workload.Settings, spoil string) Report {
 	t.Helper()
 	tx, err := db.Begin(t.Context())
 	require.NoError(t, err)
@@ -127,7 +128,8 @@ func verifySpoiled(t *testing.T, db *pgx.Conn, s workload.Settings, spoil string
 	require.NoError(t, err)
 	require.Positive(t, tag.RowsAffected(), "nothing was spoiled")
 	shape := shape()
-	v := &verification{Options: Options{Weights: Weights{2, -2}, Seeded: &shape}}
+	o.Weights, o.Seeded = Weights{2, -2}, &shape
+	v := &verification{Options: o}
 	require.NoError(t, v.read(t.Context(), tx))
 	report, err := v.compare([]*journal.Run{journal.Complete(s)})
 	require.NoError(t, err)
