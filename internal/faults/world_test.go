@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -88,7 +89,8 @@ type world struct {
 	dir         string
 	journal     string // of what was acknowledged
 	pushes      int
-	unordered   bool // several clients push at the same time
+	unordered   bool   // several clients push at the same time
+	tables      string // of which kind, as the load generator has it; empty: ours
 }
 
 func newWorld(t *testing.T, s setup) *world {
@@ -248,7 +250,7 @@ func (w *world) compare(flags ...string) report {
 	w.t.Helper()
 	args := append([]string{
 		"verify", "--redis-url", w.adminURL, "--redis-mode", w.redisMode, "--postgres-url", w.database,
-		"--acked-file", w.journal, "--missing", fmt.Sprint(missing), "-o", "json",
+		"--acked-file", w.journal, "--missing", fmt.Sprint(missing), "-o", "json", "--tables", cmp.Or(w.tables, "own"),
 	}, flags...)
 	cmd := exec.CommandContext(w.t.Context(), programs.loadgen, args...)
 	cmd.Env = hermetic()
