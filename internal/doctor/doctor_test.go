@@ -264,8 +264,8 @@ func migrated(t *testing.T, server *testenv.PostgresServer) string {
 func TestPostgresFaults(t *testing.T) {
 	for name, tc := range map[string]struct{ fault, want string }{
 		"no fsync":             {``, "problem durability: fsync is off"},
-		"no key":               {`ALTER TABLE genre_score DROP CONSTRAINT genre_score_pkey; CREATE INDEX ON genre_score (child_profile_id, genre_id)`, "problem tables: genre_score has no primary key and no other unique key on (child_profile_id, genre_id)"},
-		"partial key":          {`ALTER TABLE topic_score DROP CONSTRAINT topic_score_pkey; CREATE UNIQUE INDEX ON topic_score (topic_id, child_profile_id) WHERE score > 0`, "problem tables: topic_score has no primary key and no other unique key"},
+		"no key":               {`ALTER TABLE genre_score DROP CONSTRAINT genre_score_pkey; CREATE INDEX ON genre_score (child_profile_id, genre_id)`, "problem indexes: genre_score has no unique key on (child_profile_id, genre_id): no score can be written"},
+		"partial key":          {`ALTER TABLE topic_score DROP CONSTRAINT topic_score_pkey; CREATE UNIQUE INDEX ON topic_score (topic_id, child_profile_id) WHERE score > 0`, "problem indexes: topic_score has no unique key on (child_profile_id, topic_id)"},
 		"no index":             {`ALTER TABLE book_topic DROP CONSTRAINT book_topic_pkey`, "warning indexes: book_topic has no index that begins with book_id"},
 		"no search":            {`DROP INDEX book_search_text_trgm`, "warning search: book.search_text has no trigram index"},
 		"full pages":           {`ALTER TABLE cumulative_mbti_score RESET (fillfactor)`, "warning fillfactor: cumulative_mbti_score: full pages"},

@@ -230,15 +230,18 @@ func (r *report) privileges(ctx context.Context, pool *pgxpool.Pool) {
 	r.ok("privileges", "the role may do all that the service does")
 }
 
-// indexes looks for those by which rows are found. That a unique key is missing the check of tables has said.
+// indexes looks for those by which rows are found, and those without which none can be written.
 func (r *report) indexes(ctx context.Context, pool *pgxpool.Pool, d appschema.Description) {
 	fine := true
 	for _, i := range d.Adaptation().Indexes {
-		if !i.Unique {
-			fine = false
-			what := fmt.Sprintf("%s has no index that begins with %s: each look-up reads all of it", i.Table.Name, i.Columns[0])
-			r.adviseIndex(ctx, pool, Warning, what, postgres.IndexOn(i))
+		fine = false
+		if i.Unique {
+			what := fmt.Sprintf("%s has no unique key on (%s): no score can be written", i.Table.Name, strings.Join(i.Columns, ", "))
+			r.adviseIndex(ctx, pool, Problem, what, postgres.IndexOn(i))
+			continue
 		}
+		what := fmt.Sprintf("%s has no index that begins with %s: each look-up reads all of it", i.Table.Name, i.Columns[0])
+		r.adviseIndex(ctx, pool, Warning, what, postgres.IndexOn(i))
 	}
 	for _, i := range postgres.Indexes {
 		statements, err := i.Advice(ctx, pool)

@@ -38,7 +38,7 @@ func (r *report) tables(ctx context.Context, pool *pgxpool.Pool, d appschema.Des
 func (r *report) described(d appschema.Description, missing bool) {
 	if names := d.Missing(); missing && len(names) > 0 {
 		r.add("tables", Problem, "there is no table "+strings.Join(names, ", ")+" in schema "+d.Schema,
-			"is that the schema of the application? postgres.schema names another; tables that were dropped are made anew "+
+			"is that the schema of the application? postgres.schema names another; tables that were dropped are created again "+
 				"as in internal/postgres/migrations/00001")
 	}
 	if names := d.Stale(); missing && len(names) > 0 {
@@ -53,7 +53,10 @@ func (r *report) described(d appschema.Description, missing bool) {
 	for _, f := range merged(adapted) {
 		r.ok("tables", "%s", f.Found)
 	}
-	for _, f := range merged(slices.DeleteFunc(d.Findings(), func(f appschema.Finding) bool { return f.Severity == appschema.Adapted })) {
+	rest := slices.DeleteFunc(d.Findings(), func(f appschema.Finding) bool { // the check of indexes says how to make a key
+		return f.Severity == appschema.Adapted || strings.HasPrefix(f.Found, "has no unique key")
+	})
+	for _, f := range merged(rest) {
 		verdict := Problem
 		if f.Severity == appschema.Warning {
 			verdict = Warning
@@ -80,7 +83,7 @@ func (r *report) described(d appschema.Description, missing bool) {
 	if d.Encoding != "UTF8" {
 		r.add("tables", Warning, "the encoding of the database is "+d.Encoding+": it cannot hold every character of "+
 			"an event's text, such as that of a dead letter",
-			"make the database anew with ENCODING 'UTF8'")
+			"create the database again with ENCODING 'UTF8'")
 	}
 }
 
