@@ -88,8 +88,8 @@ func contents(t *testing.T, db *pgx.Conn, k tables.Kind) []string {
 		" UNION ALL SELECT child_profile_id || ' topic ' || topic_id || ' ' || score FROM topic_score" +
 		" UNION ALL SELECT child_profile_id || ' letters ' || concat_ws(' ', " + tables.Scores + ")" +
 		" FROM " + k.From("cumulative_mbti_score") +
-		" UNION ALL SELECT concat_ws(' ', child_profile_id, 'history', history_created_type, mbti, " + tables.Scores + ")" +
-		" FROM " + k.From("child_personality_history") + " JOIN mbti ON mbti.id = mbti_id ORDER BY 1"
+		" UNION ALL SELECT concat_ws(' ', child_profile_id, 'history', history_created_type, mbti, " +
+		tables.Scores + ") FROM " + k.From("child_personality_history") + " JOIN mbti ON mbti.id = mbti_id ORDER BY 1"
 	rows, err := db.Query(t.Context(), query)
 	require.NoError(t, err)
 	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
@@ -128,8 +128,8 @@ func TestTheOriginsTimesAreLocal(t *testing.T) {
 			_, err = FillTables(t.Context(), db, tables.Origin, small(), false)
 			require.NoError(t, err)
 			require.Equal(t, int64(50), count(t, db, `SELECT count(*) FROM child_personality_history
-				WHERE created_at AT TIME ZONE $1 BETWEEN now() - interval '1 day 20 minutes' AND now() - interval '1 day'`,
-				zone))
+				WHERE created_at AT TIME ZONE $1
+					BETWEEN now() - interval '1 day 20 minutes' AND now() - interval '1 day'`, zone))
 		})
 	}
 }

@@ -31,6 +31,11 @@ func texts(t *testing.T, db *pgx.Conn, query string) []string {
 	return all
 }
 
+func tablesIn(t *testing.T, db *pgx.Conn, schema string) []string {
+	t.Helper()
+	return texts(t, db, "SELECT tablename::text FROM pg_tables WHERE schemaname = '"+schema+"'")
+}
+
 // What makes the origin's tables hard to adopt is there: each line names a column or a constraint that
 // our own tables have not, or have otherwise.
 func TestTheOriginsTables(t *testing.T) {
@@ -83,7 +88,7 @@ func TestTablesThatAreThereStay(t *testing.T) {
 	_, err := db.Exec(t.Context(), "CREATE TABLE topic (id bigint)")
 	require.NoError(t, err)
 	require.ErrorIs(t, Create(t.Context(), db), ErrThere)
-	require.Equal(t, []string{"topic"}, texts(t, db, "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'"))
+	require.Equal(t, []string{"topic"}, tablesIn(t, db, "public"))
 }
 
 // Elsewhere on the server there may be tables of the same names: the first schema alone counts.
@@ -94,9 +99,9 @@ func TestTheFirstSchemaOfTheSearchPath(t *testing.T) {
 		CREATE SCHEMA "the app"; SET search_path = "the app", public`)
 	require.NoError(t, err)
 	require.NoError(t, Create(t.Context(), db))
-	created := texts(t, db, "SELECT tablename::text FROM pg_tables WHERE schemaname = 'the app'")
+	created := tablesIn(t, db, "the app")
 	require.ElementsMatch(t, append(Origin.Filled(), "mbti"), created)
-	require.Equal(t, []string{"topic"}, texts(t, db, "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'"))
+	require.Equal(t, []string{"topic"}, tablesIn(t, db, "public"))
 }
 
 func TestKinds(t *testing.T) {
