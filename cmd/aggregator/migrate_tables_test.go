@@ -83,7 +83,7 @@ func TestMigrateDryRun(t *testing.T) {
 	require.True(t, strings.HasSuffix(dry.stdout, "\n0 of 13 tables of the application are in schema public\n"), dry.stdout)
 	script := program(t, env, "migrate", "up", "--script")
 	script.requireDone(t)
-	require.Contains(t, script.stdout, "\nSET search_path = \"public\", \"pg_temp\";\n")
+	require.Contains(t, script.stdout, "\nSET search_path = \"public\", \"aggregator_views\", \"pg_temp\";\n")
 	require.Equal(t, []string{"pending"}, states(t, env))
 
 	program(t, env, "migrate", "up").requireDone(t)

@@ -271,7 +271,7 @@ func (p Part) apart() bool {
 // holds; a statement that waits for a table for longer than lockPatience fails, and the script with it.
 func (p Plan) Script(w io.Writer) error {
 	fmt.Fprintf(w, `-- aggregator migrate up, for psql, on PostgreSQL at %s.
--- What fails leaves nothing behind; what is done before stays done. To go on, make this script anew.
+-- What fails leaves nothing behind; what is done before stays done. To go on, make this script again.
 \set ON_ERROR_STOP on
 SET search_path = %s;
 SELECT pg_advisory_lock(%d) IS NULL AS waits;
