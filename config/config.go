@@ -7,6 +7,8 @@ import (
 	"errors"
 	"strings"
 	"time"
+
+	"aggregator/internal/scores"
 )
 
 // ErrInvalid is in every error about a setting, an unknown setting or the file.
@@ -30,6 +32,8 @@ type Config struct {
 		URLFile string
 		Schema  string // of the application's tables; empty: found on the search path
 		Pooler  string // none or transaction
+
+		TimeZone string // of the sessions; empty: as the server has it for the role and the database
 	}
 
 	Source struct {
@@ -50,7 +54,8 @@ type Config struct {
 		Workers                int
 		ProfilesPerTransaction int // 0: auto
 	}
-	Dead struct {
+	History struct{ Preferred scores.Preference }
+	Dead    struct {
 		MaxShare        float64
 		Window          int
 		RetryUnknownFor time.Duration

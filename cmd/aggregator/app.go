@@ -91,7 +91,7 @@ func (a *app) noteSchema(schema postgres.Schema) {
 func (a *app) postgresOptions(conns int) postgres.Options {
 	return postgres.Options{
 		URL: string(a.cfg.Postgres.URL), Schema: a.cfg.Postgres.Schema, MaxConns: conns, ApplicationName: "aggregator",
-		Pooled: a.cfg.Postgres.Pooler == "transaction",
+		TimeZone: a.cfg.Postgres.TimeZone, Pooled: a.cfg.Postgres.Pooler == "transaction",
 	}
 }
 

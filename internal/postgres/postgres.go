@@ -30,6 +30,9 @@ type Options struct {
 	// Schema is that of the application's tables. Empty: the one schema on the search path that
 	// has them, see appschema.Resolve.
 	Schema string
+	// TimeZone is that of the sessions, which columns without a time zone are in. Empty: the one that the
+	// server has for the role, the database or itself, so that the application and we mean the same.
+	TimeZone string
 	// MaxConns limits the pool and overrides the URL's pool_max_conns; 0 leaves it to the URL.
 	MaxConns int
 	// ApplicationName is shown in pg_stat_activity.
@@ -58,7 +61,6 @@ var sessionParams = map[string]string{
 	"enable_hashjoin":                     "off",
 	"enable_mergejoin":                    "off",
 	"jit":                                 "off",
-	"timezone":                            "UTC",
 	"datestyle":                           "ISO",
 	"row_security":                        "off", // what a policy hides is an error, not missing
 	"default_transaction_isolation":       "read committed",
@@ -88,7 +90,7 @@ func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 		return nil, err
 	}
 	params := map[string]string{}
-	for _, name := range []string{"timezone", "datestyle", "client_encoding"} { // a pooler knows these
+	for _, name := range []string{"datestyle", "client_encoding"} { // a pooler knows these
 		params[name] = sessionParams[name]
 	}
 	if o.Pooled {
@@ -96,6 +98,9 @@ func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 	} else {
 		params = maps.Clone(sessionParams)
 		pin(cfg, place)
+	}
+	if o.TimeZone != "" {
+		params["timezone"] = o.TimeZone // which a pooler knows as well
 	}
 	if o.ApplicationName != "" {
 		params["application_name"] = o.ApplicationName
