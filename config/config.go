@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"aggregator/internal/appschema"
+	"aggregator/internal/scores"
 )
 
 // ErrInvalid is in every error about a setting, an unknown setting or the file.
@@ -33,6 +34,8 @@ type Config struct {
 		Schema  string // of the application's tables; empty: found on the search path
 		Tables  appschema.Names
 		Pooler  string // none or transaction
+
+		TimeZone string // of the sessions; empty: as the server has it for the role and the database
 	}
 
 	Source struct {
@@ -53,7 +56,8 @@ type Config struct {
 		Workers                int
 		ProfilesPerTransaction int // 0: auto
 	}
-	Dead struct {
+	History struct{ Preferred scores.Preference }
+	Dead    struct {
 		MaxShare        float64
 		Window          int
 		RetryUnknownFor time.Duration

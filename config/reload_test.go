@@ -19,7 +19,8 @@ func TestReload(t *testing.T) {
 
 	writeFile(t, "aggregator.yaml", `
 redis: {url: "redis://u:hunter2@elsewhere:1"}
-postgres: {url: "postgres://elsewhere/app"}
+postgres: {url: "postgres://elsewhere/app", time_zone: Asia/Seoul}
+history: {preferred: above_mean_of_nonnegative}
 source: {kind: list, partitions: 2}
 events: {weights: {like: 3, read: 1}}
 chunk: {max_events: 20}
@@ -30,9 +31,9 @@ log: {level: debug, format: text}
 	next, err := load(t)
 	require.NoError(t, err)
 	now, applied, pending := before.Reload(next)
-	require.Equal(t, []string{"events.weights", "chunk.max_events", "apply.profiles_per_transaction", "log.level"}, applied)
+	require.Equal(t, []string{"events.weights", "chunk.max_events", "apply.profiles_per_transaction", "history.preferred", "log.level"}, applied)
 	require.Equal(t, []string{
-		"redis.url", "postgres.url", "source.kind", "source.key", "source.partitions", "apply.workers", "http.addr", "log.format",
+		"redis.url", "postgres.url", "postgres.time_zone", "source.kind", "source.key", "source.partitions", "apply.workers", "http.addr", "log.format",
 	}, pending)
 	require.NoError(t, now.Validate())
 	require.Equal(t, map[string]float64{"LIKE": 3, "DISLIKE": -2, "READ": 1}, now.Events.Weights)
@@ -47,5 +48,5 @@ log: {level: debug, format: text}
 	// What is pending stays so until the restart.
 	_, applied, pending = now.Reload(next)
 	require.Empty(t, applied)
-	require.Len(t, pending, 8)
+	require.Len(t, pending, 9)
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"time"
 
 	"aggregator/internal/schedule"
@@ -31,6 +32,21 @@ func (v timeZone) Allowed() string { return "the name of a time zone" }
 func (v timeZone) Set(text string) error {
 	if _, err := schedule.Zone(text); err != nil {
 		return err
+	}
+	*v.p = text
+	return nil
+}
+
+// sessionZone is the time zone of the sessions of PostgreSQL; empty for that of the server.
+type sessionZone struct{ p *string }
+
+func (v sessionZone) String() string  { return *v.p }
+func (v sessionZone) Allowed() string { return "the name of a time zone, or empty" }
+
+func (v sessionZone) Set(text string) error {
+	// Local means a zone to Go alone, and PostgreSQL takes a name in any case.
+	if _, err := time.LoadLocation(text); err != nil || text == "Local" {
+		return fmt.Errorf("%q: want the name of a time zone, such as Asia/Seoul or UTC, or nothing", text)
 	}
 	*v.p = text
 	return nil

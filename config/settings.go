@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"aggregator/internal/ledger"
+	"aggregator/internal/scores"
 )
 
 // defaultKeys are the keys that producers use, by kind of source.
@@ -81,6 +82,10 @@ var settings = []setting{
 		Doc:   "What stands before PostgreSQL: nothing (none), or a pooler in transaction mode such as PgBouncer (transaction). With a pooler, sessions have the settings of the role, and a change of a book is noticed only after cache.ttl.",
 		value: func(c *Config) value { return choice{&c.Postgres.Pooler, []string{"none", "transaction"}} },
 	}, {
+		Key: "postgres.time_zone", Example: "Asia/Seoul", Emptiable: true,
+		Doc:   "The time zone of the sessions, in which columns of the application without a time zone (timestamp) are written and read. If empty, the one that the server has for the role, the database or itself, which is usually that of the application.",
+		value: func(c *Config) value { return sessionZone{&c.Postgres.TimeZone} },
+	}, {
 		Key: "source.kind", Default: "stream",
 		Doc:   "What producers add events to: a Redis stream, or a Redis list.",
 		value: func(c *Config) value { return choice{&c.Source.Kind, []string{"stream", "list"}} },
@@ -120,6 +125,10 @@ var settings = []setting{
 		Key: "apply.profiles_per_transaction", Default: "1",
 		Doc:   "How many profiles share a transaction. More is faster for a large backlog. With auto it is one while a chunk has fewer than 100 profiles, else up to 50. A group that PostgreSQL refuses is retried one profile at a time.",
 		value: func(c *Config) value { return groupSize{&c.Apply.ProfilesPerTransaction} },
+	}, {
+		Key: "history.preferred", Default: string(scores.MeanOfPositive),
+		Doc:   "Which genres and topics become favorites of a row of history: those that score above zero and at least the mean of the scores above zero (mean_of_positive), or those above the mean of the scores that are not below zero (above_mean_of_nonnegative). Choose the rule of the application's own code.",
+		value: func(c *Config) value { return preference{&c.History.Preferred} },
 	}, {
 		Key: "dead.max_share", Default: "0.5",
 		Doc:   "The share of the latest entries of a source that may be dead letters. With more the source halts before it writes them: that is most likely a misconfiguration, not bad data. 1 disables this.",

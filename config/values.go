@@ -16,6 +16,7 @@ import (
 
 	"aggregator/internal/appschema"
 	"aggregator/internal/postgres"
+	"aggregator/internal/scores"
 )
 
 // value is a field of a Config as one kind of setting. Set leaves the field alone when it
@@ -41,6 +42,28 @@ func (v choice) Set(text string) error {
 		return fmt.Errorf("want one of %s", v.Allowed())
 	}
 	*v.p = text
+	return nil
+}
+
+// preference is the rule by which genres and topics become favorites.
+type preference struct{ p *scores.Preference }
+
+func (v preference) String() string  { return string(*v.p) }
+func (v preference) Allowed() string { return v.choice().Allowed() }
+
+func (v preference) choice() choice {
+	c := choice{p: new(string)}
+	for _, rule := range scores.Preferences {
+		c.of = append(c.of, string(rule))
+	}
+	return c
+}
+
+func (v preference) Set(text string) error {
+	if err := v.choice().Set(text); err != nil {
+		return err
+	}
+	*v.p = scores.Preference(text)
 	return nil
 }
 

@@ -90,8 +90,9 @@ func (a *app) noteSchema(schema postgres.Schema) {
 
 func (a *app) postgresOptions(conns int) postgres.Options {
 	return postgres.Options{
-		URL: string(a.cfg.Postgres.URL), Schema: a.cfg.Postgres.Schema, Tables: a.cfg.Postgres.Tables, MaxConns: conns, ApplicationName: "aggregator",
-		Pooled: a.cfg.Postgres.Pooler == "transaction",
+		URL: string(a.cfg.Postgres.URL), Schema: a.cfg.Postgres.Schema, Tables: a.cfg.Postgres.Tables,
+		MaxConns: conns, ApplicationName: "aggregator",
+		TimeZone: a.cfg.Postgres.TimeZone, Pooled: a.cfg.Postgres.Pooler == "transaction",
 	}
 }
 

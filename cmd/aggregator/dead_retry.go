@@ -69,8 +69,9 @@ func (a *app) retrier(pool *pgxpool.Pool) *apply.Retrier {
 		Catalogue: scores.NewCatalogue(pool, a.log, scores.CatalogueOptions{
 			Books: 100 * apply.RetryPage, Profiles: 100 * apply.RetryPage, TTL: time.Minute,
 		}),
-		Decoder: events.NewDecoder(a.cfg.Events.Weights),
-		Durable: true,
+		Decoder:   events.NewDecoder(a.cfg.Events.Weights),
+		Preferred: a.cfg.History.Preferred,
+		Durable:   true,
 	}
 }
 

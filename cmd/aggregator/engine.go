@@ -94,6 +94,7 @@ func (a *app) newAggregator(pool *pgxpool.Pool, sources []*events.Source, observ
 		Workers:                cfg.Apply.Workers,
 		ProfilesPerTransaction: cfg.Apply.ProfilesPerTransaction,
 		Coalesce:               cfg.Events.Coalesce == "last",
+		Preferred:              cfg.History.Preferred,
 		Retain:                 cfg.Trim.Retain,
 		TrimEvery:              trimEvery,
 		Grace:                  cfg.Shutdown.Grace,

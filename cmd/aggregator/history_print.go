@@ -16,6 +16,17 @@ type scale struct {
 	left, right float64
 }
 
+// finite says whether the two can be compared.
+func (s scale) finite() bool { return !math.IsInf(s.left-s.right, 0) && !math.IsNaN(s.left-s.right) }
+
+// scoreText is the number, or a dash for Infinity and NaN, which the application must have written.
+func scoreText(f float64) string {
+	if math.IsInf(f, 0) || math.IsNaN(f) {
+		return "-"
+	}
+	return fmt.Sprintf("%g", f)
+}
+
 func scales(m history.Scores) [4]scale {
 	return [4]scale{{"IE", m.I, m.E}, {"NS", m.N, m.S}, {"TF", m.T, m.F}, {"JP", m.J, m.P}}
 }
@@ -30,17 +41,22 @@ func printTimeline(w io.Writer, lines []snapshotLine, terminal bool) error {
 	furthest := 0.0
 	for _, l := range lines {
 		for _, s := range scales(l.Scores) {
-			furthest = max(furthest, math.Abs(s.left-s.right))
+			if s.finite() {
+				furthest = max(furthest, math.Abs(s.left-s.right))
+			}
 		}
 	}
 	var text strings.Builder
 	for _, l := range lines {
 		fmt.Fprintln(&text, headline(l))
 		for _, s := range scales(l.Scores) {
-			left, right := bars(s.left-s.right, furthest)
-			fmt.Fprintf(&text, "  %c %7g  %s%s%s%s%s  %-7g %c\n", s.letters[0], s.left,
+			left, right := 0, 0
+			if s.finite() {
+				left, right = bars(s.left-s.right, furthest)
+			}
+			fmt.Fprintf(&text, "  %c %7s  %s%s%s%s%s  %-7s %c\n", s.letters[0], scoreText(s.left),
 				strings.Repeat(" ", barWidth-left), strings.Repeat(full, left), middle, strings.Repeat(full, right), strings.Repeat(" ", barWidth-right),
-				s.right, s.letters[1])
+				scoreText(s.right), s.letters[1])
 		}
 		genres, topics := "", ""
 		if c := l.Change; c != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +45,28 @@ func TestPrintTimeline(t *testing.T) {
 	text.Reset()
 	require.NoError(t, printTimeline(&text, lines, true))
 	require.Contains(t, text.String(), "  I       4  ████████████│              -4      E\n")
+}
+
+// Numbers that are none are shown as such, in both forms.
+func TestPrintTimelineOfInfinity(t *testing.T) {
+	t.Parallel()
+	lines := []snapshotLine{{Snapshot: history.Snapshot{
+		Cause: "DIAGNOSIS", Scores: history.Scores{I: math.Inf(1), E: 2, S: math.NaN(), N: 4, T: 1, F: 2, J: math.Inf(-1), P: math.Inf(-1)},
+	}}}
+	var text strings.Builder
+	require.NoError(t, printTimeline(&text, lines, false))
+	require.Equal(t, `0001-01-01T00:00:00Z  -  DIAGNOSIS
+  I       -              |              2       E
+  N       4              |              -       S
+  T       1              |############  2       F
+  J       -              |              -       P
+  genres  -
+  topics  -
+`, text.String())
+	text.Reset()
+	require.NoError(t, writeJSON(&text, lines))
+	require.Contains(t, strings.Join(strings.Fields(text.String()), ""),
+		`"scores":{"i":null,"e":2,"s":null,"n":4,"t":1,"f":2,"j":null,"p":null}`)
 }
 
 func TestEndOf(t *testing.T) {

@@ -35,7 +35,7 @@ func (a *app) compareScores(ctx context.Context, pool *pgxpool.Pool, out *output
 	}
 	var done atomic.Int64
 	progress := a.showProgress("comparing scores", "profiles", total, done.Load, out.json())
-	report, err := audit.Scores(ctx, pool, done.Store)
+	report, err := audit.Scores(ctx, pool, a.cfg.History.Preferred, done.Store)
 	progress.end()
 	v := scoresVerification{report.Profiles, report.Compared, report.Different, report.Unsettled, []scoresDifference{}}
 	for _, d := range report.First {

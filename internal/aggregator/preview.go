@@ -22,7 +22,8 @@ type Preview struct {
 
 // Preview reads what Drain would, up to maxEvents entries (0: all), and adds it up
 // without writing anything to either server. It holds a delta a profile in memory.
-// Events that PostgreSQL would refuse for their data it cannot foresee.
+// Events that PostgreSQL would refuse for their data it cannot foresee, but for those that make a sum of this
+// preview too large for a number.
 func (a *Aggregator) Preview(ctx context.Context, maxEvents int64) (Preview, error) {
 	total := Preview{Dead: make(map[events.Reason]int64)}
 	deltas := make(map[int64]*scores.Delta)
@@ -92,18 +93,19 @@ func (p *partition) foldChunk(
 		return err
 	}
 	total.Skipped += int64(len(batch.Events))
-	for delta, folded := range chunk.Folded() {
+	before := func(profileID int64) scores.Delta {
+		if d, found := deltas[profileID]; found {
+			return *d
+		}
+		return scores.Delta{ProfileID: profileID}
+	}
+	for delta, folded := range chunk.Folded(before) {
 		for _, letter := range folded.Dead {
 			total.Dead[letter.Reason]++
 		}
 		total.Skipped -= int64(folded.Events)
 		total.Applied += int64(folded.Events - len(folded.Dead))
-		if delta.Events == 0 {
-			continue
-		}
-		if d, found := deltas[delta.ProfileID]; found {
-			d.Merge(delta)
-		} else {
+		if delta.Events > 0 {
 			deltas[delta.ProfileID] = &delta
 		}
 	}

@@ -39,7 +39,9 @@ func (a *Aggregator) retryUnknown(ctx context.Context) {
 	defer cancel(nil)
 	stall := time.AfterFunc(a.options.Timeout, func() { cancel(apply.ErrStalled) })
 	defer stall.Stop()
-	retrier := apply.Retrier{Pool: a.pool, Catalogue: a.catalogue, Decoder: a.sources[0].Decoder()}
+	retrier := apply.Retrier{
+		Pool: a.pool, Catalogue: a.catalogue, Decoder: a.sources[0].Decoder(), Preferred: a.options.Preferred,
+	}
 	known := ledger.Filter{NewerThan: a.options.RetryUnknownFor, Known: true}
 	for _, source := range a.sources {
 		known.Sources = append(known.Sources, source.Name())

@@ -39,9 +39,10 @@ const Auto = 0
 
 // Options say how chunks are applied.
 type Options struct {
-	Workers                int           // connections that apply a chunk
-	ProfilesPerTransaction int           // 1: a transaction a profile; or Auto
-	Coalesce               bool          // a profile's last event on a book in a chunk is its only one
+	Workers                int  // connections that apply a chunk
+	ProfilesPerTransaction int  // 1: a transaction a profile; or Auto
+	Coalesce               bool // a profile's last event on a book in a chunk is its only one
+	Preferred              scores.Preference
 	Timeout                time.Duration // after which a server that does not answer is given up
 }
 

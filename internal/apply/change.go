@@ -40,6 +40,12 @@ type changes struct {
 	topicSums                                       []float64
 }
 
+// rules are what a history row follows from, beside the scores.
+type rules struct {
+	types     history.Types
+	preferred scores.Preference
+}
+
 // columns lays out changes of different profiles, by rising id.
 func columns(all []change) *changes {
 	n, genres, topics := len(all), 0, 0
@@ -95,35 +101,41 @@ func cut[T any](from *[]T, n int) []T {
 
 // queueEach puts a call onto the batch that writes each change in a transaction of its own. It must
 // be the only statement of the batch, and not be sent within a transaction.
-func queueEach(batch *pgx.Batch, from ledger.Checkpoint, types history.Types, all []change) {
-	batch.Queue(applyEach, columns(all).arguments(from, types)...)
+func queueEach(batch *pgx.Batch, from ledger.Checkpoint, by rules, all []change) {
+	batch.Queue(applyEach, columns(all).arguments(from, by)...)
 }
 
 // queueTogether puts statements onto the batch that write the changes in the batch's transaction. They
 // must be the first of it: each locks the marks of its profiles.
-func queueTogether(batch *pgx.Batch, from ledger.Checkpoint, types history.Types, all []change) {
+func queueTogether(batch *pgx.Batch, from ledger.Checkpoint, by rules, all []change) {
 	if len(all) == 1 {
-		queueOne(batch, from, types, all[0])
+		queueOne(batch, from, by, all[0])
 		return
 	}
 	for some := range slices.Chunk(all, longStatement) {
-		batch.Queue(applyTogether, columns(some).arguments(from, types)...)
+		batch.Queue(applyTogether, columns(some).arguments(from, by)...)
 	}
 }
 
-func (c *changes) arguments(from ledger.Checkpoint, types history.Types) []any {
+func (c *changes) arguments(from ledger.Checkpoint, by rules) []any {
 	l := &c.letters
 	return []any{
-		from.Source, from.Epoch, types[:],
+		from.Source, from.Epoch, by.types[:], by.preferred.AboveMean(),
 		c.profiles, c.seenMs, c.seenSeq, c.toMs, c.toSeq, c.applied, c.changed, c.careful, c.typed,
 		l[0], l[1], l[2], l[3], l[4], l[5], l[6], l[7],
 		c.firstGenre, c.lastGenre, c.genres, c.genreSums, c.firstTopic, c.lastTopic, c.topics, c.topicSums,
 	}
 }
 
-// queueOne does it for one profile; what may be done carefully is, if the change says so.
-func queueOne(batch *pgx.Batch, from ledger.Checkpoint, types history.Types, ch change) {
+// queueOne does it for one profile; what may be done carefully is, if the change says so. A change that is
+// not finite is refused, as PostgreSQL refuses a sum of two numbers that is none: it may consist of events
+// that are worth something one by one.
+func queueOne(batch *pgx.Batch, from ledger.Checkpoint, by rules, ch change) {
 	d, m := &ch.delta, &ch.delta.MBTI
+	if !d.Finite() {
+		batch.Queue(refuseOne, outOfRange, "the sum of several events is not a finite number", d.ProfileID)
+		return
+	}
 	var toMs, toSeq *int64
 	if !ch.to.IsZero() {
 		toMs, toSeq = &ch.to.Ms, &ch.to.Seq
@@ -131,7 +143,7 @@ func queueOne(batch *pgx.Batch, from ledger.Checkpoint, types history.Types, ch 
 	genres, genreSums := unzip(d.Genres)
 	topics, topicSums := unzip(d.Topics)
 	batch.Queue(applyOne, d.ProfileID, from.Source, from.Epoch, ch.seen.Ms, ch.seen.Seq, toMs, toSeq, ch.applied,
-		d.Events > 0, ch.careful, types[:], d.Typed, m[0], m[1], m[2], m[3], m[4], m[5], m[6], m[7],
+		d.Events > 0, ch.careful, by.types[:], by.preferred.AboveMean(), d.Typed, m[0], m[1], m[2], m[3], m[4], m[5], m[6], m[7],
 		genres, genreSums, topics, topicSums)
 }
 
@@ -145,12 +157,15 @@ func unzip(sums []scores.Sum) (ids []int64, values []float64) {
 
 // See internal/postgres/migrations/00011_apply.sql.
 const (
+	refuseOne  = `SELECT aggregator.refuse($1, $2, $3)`
+	outOfRange = "22003" // numeric_value_out_of_range
+
 	applyOne = `SELECT aggregator.apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
-    $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)`
+    $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)`
 	applyEach = `CALL aggregator.apply_each($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
-    $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)`
+    $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)`
 	applyTogether = `SELECT aggregator.apply_together($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
-    $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)`
+    $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)`
 )
 
 // isWide says whether a change should be made with care for the number of its sums alone.

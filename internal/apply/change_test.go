@@ -2,6 +2,7 @@ package apply
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -24,45 +25,50 @@ import (
 // writer is one of the ways in which changes are written.
 type writer func(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, all ...change) error
 
-var writers = map[string]writer{
-	"one by one": func(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, all ...change) error {
-		for _, ch := range all {
-			batch := &pgx.Batch{}
-			queueTogether(batch, from, typesOf(t, pool), []change{ch})
-			if err := pool.SendBatch(t.Context(), batch).Close(); err != nil {
-				return err
+var writers = writersBy(scores.MeanOfPositive)
+
+// writersBy are the ways, by a rule for favorites.
+func writersBy(rule scores.Preference) map[string]writer {
+	return map[string]writer{
+		"one by one": func(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, all ...change) error {
+			for _, ch := range all {
+				batch := &pgx.Batch{}
+				queueTogether(batch, from, rulesOf(t, pool, rule), []change{ch})
+				if err := pool.SendBatch(t.Context(), batch).Close(); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
-	},
-	"each": func(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, all ...change) error {
-		batch := &pgx.Batch{}
-		queueEach(batch, from, typesOf(t, pool), all)
-		return pool.SendBatch(t.Context(), batch).Close()
-	},
-	"together": func(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, all ...change) error {
-		batch := &pgx.Batch{}
-		batch.Queue(applyTogether, columns(all).arguments(from, typesOf(t, pool))...)
-		return pool.SendBatch(t.Context(), batch).Close()
-	},
-	"with care": func(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, all ...change) error {
-		for _, ch := range all {
-			ch.careful = true
+			return nil
+		},
+		"each": func(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, all ...change) error {
 			batch := &pgx.Batch{}
-			queueOne(batch, from, typesOf(t, pool), ch)
-			if err := pool.SendBatch(t.Context(), batch).Close(); err != nil {
-				return err
+			queueEach(batch, from, rulesOf(t, pool, rule), all)
+			return pool.SendBatch(t.Context(), batch).Close()
+		},
+		"together": func(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, all ...change) error {
+			batch := &pgx.Batch{}
+			batch.Queue(applyTogether, columns(all).arguments(from, rulesOf(t, pool, rule))...)
+			return pool.SendBatch(t.Context(), batch).Close()
+		},
+		"with care": func(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, all ...change) error {
+			for _, ch := range all {
+				ch.careful = true
+				batch := &pgx.Batch{}
+				queueOne(batch, from, rulesOf(t, pool, rule), ch)
+				if err := pool.SendBatch(t.Context(), batch).Close(); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
-	},
+			return nil
+		},
+	}
 }
 
-func typesOf(t *testing.T, pool *pgxpool.Pool) history.Types {
+func rulesOf(t *testing.T, pool *pgxpool.Pool, rule scores.Preference) rules {
 	t.Helper()
 	types, err := history.ReadTypes(t.Context(), pool)
 	require.NoError(t, err)
-	return types
+	return rules{types, rule}
 }
 
 // written is a database with a source that begins.
@@ -347,7 +353,7 @@ func TestRowsAreInTheOrderOfTheirStates(t *testing.T) {
 	require.NoError(t, writers["each"](t, pool, from, ch))
 	var batch pgx.Batch
 	ch.seen, ch.to = ch.to, position(2, 0)
-	queueTogether(&batch, from, typesOf(t, pool), []change{ch})
+	queueTogether(&batch, from, rulesOf(t, pool, scores.MeanOfPositive), []change{ch})
 	require.NoError(t, early.SendBatch(t.Context(), &batch).Close())
 	require.NoError(t, early.Commit(t.Context()))
 	assert.True(t, query[bool](t, pool,
@@ -398,37 +404,56 @@ func TestType(t *testing.T) {
 func TestPreferred(t *testing.T) {
 	t.Parallel()
 	pool, from := written(t)
+	for _, column := range []string{"genre_score", "topic_score"} {
+		do(t, pool, `ALTER TABLE `+column+` ALTER score DROP NOT NULL`)
+	}
+	null, infinite, nan := math.SmallestNonzeroFloat64, math.Inf(1), math.NaN()
 	cases := []struct {
-		name   string
-		scores []float64 // of genres and topics 1, 2, ...
-		want   []string
+		name      string
+		scores    []float64 // of genres and topics 1, 2, ...
+		want      []string
+		aboveMean []string // by the other rule
 	}{
-		{"no rows", nil, []string{}},
-		{"nothing positive", []float64{0, -2, -4}, []string{}},
-		{"one", []float64{0.5, 0, -9}, []string{"1"}},
-		{"at least the mean of the positive ones", []float64{1, 2, 3, -100, 0}, []string{"2", "3"}},
-		{"all equal", []float64{2, 2, 2}, []string{"1", "2", "3"}},
-		{"all equal, and their mean is not exact", []float64{0.1, 0.1, 0.1}, []string{"1", "2", "3"}},
-		{"one far ahead", []float64{1, 1, 1, 1, 1000}, []string{"5"}},
+		{"no rows", nil, []string{}, []string{}},
+		{"nothing positive", []float64{0, -2, -4}, []string{}, []string{}},
+		{"one, and zero", []float64{0.5, 0, -9}, []string{"1"}, []string{"1"}},
+		{"one alone", []float64{0.5, -9}, []string{"1"}, []string{}},
+		{"by the mean", []float64{1, 2, 3, -100, 0}, []string{"2", "3"}, []string{"2", "3"}},
+		{"zero lowers the mean", []float64{4, 6, 0, 0}, []string{"2"}, []string{"1", "2"}},
+		{"the mean itself", []float64{1, 2, 3}, []string{"2", "3"}, []string{"3"}},
+		{"all equal", []float64{2, 2, 2}, []string{"1", "2", "3"}, []string{}},
+		{"all equal, and their mean is greater", []float64{0.1, 0.1, 0.1}, []string{"1", "2", "3"}, []string{}},
+		{"all equal, and their mean is smaller", []float64{0.15, 0.15, 0.15, 0.15, 0.15}, []string{"1", "2", "3", "4", "5"}, []string{}},
+		{"all zero", []float64{0, 0}, []string{}, []string{}},
+		{"one far ahead", []float64{1, 1, 1, 1, 1000}, []string{"5"}, []string{"5"}},
+		{"NULL is no score", []float64{2, null, 4}, []string{"3"}, []string{"3"}},
+		{"nothing but NULL", []float64{null, null}, []string{}, []string{}},
+		{"what is not finite is none", []float64{2, infinite, 4, nan, -infinite}, []string{"3"}, []string{"3"}},
 	}
 	profile := int64(0)
-	for name, write := range writers {
-		for _, c := range cases {
-			t.Run(name+"/"+c.name, func(t *testing.T) {
-				profile++
-				for id, score := range c.scores {
-					do(t, pool, `INSERT INTO genre_score VALUES ($1, $2, $3)`, profile, id+1, score)
-					do(t, pool, `INSERT INTO topic_score VALUES ($1, $2, $3)`, profile, id+1, score)
-				}
-				require.NoError(t, write(t, pool, from, change{delta: delta(profile, nil, nil), to: position(1, 0)}))
-				genres, topics := []string{}, []string{}
-				for _, id := range c.want {
-					genres, topics = append(genres, "g"+id), append(topics, "t"+id)
-				}
-				got := latest(t, pool, profile)
-				assert.Equal(t, genres, got.Genres)
-				assert.Equal(t, topics, got.Topics)
-			})
+	for _, rule := range scores.Preferences {
+		for name, write := range writersBy(rule) {
+			for _, c := range cases {
+				t.Run(fmt.Sprintf("%s/%s/%s", rule, name, c.name), func(t *testing.T) {
+					profile++
+					for id, score := range c.scores {
+						do(t, pool, `INSERT INTO genre_score VALUES ($1, $2, nullif($3::float8, $4))`, profile, id+1, score, null)
+						do(t, pool, `INSERT INTO topic_score VALUES ($1, $2, nullif($3::float8, $4))`, profile, id+1, score, null)
+					}
+					require.NoError(t, write(t, pool, from, change{delta: delta(profile, nil, nil), to: position(1, 0)}))
+					want := c.want
+					if rule.AboveMean() {
+						want = c.aboveMean
+					}
+					genres, topics := []string{}, []string{}
+					for _, id := range want {
+						genres, topics = append(genres, "g"+id), append(topics, "t"+id)
+					}
+					got := latest(t, pool, profile)
+					assert.Equal(t, genres, got.Genres)
+					assert.Equal(t, topics, got.Topics)
+				})
+			}
 		}
 	}
 }

@@ -41,7 +41,7 @@ const (
 func (a *Applier) LookUp(ctx context.Context, from ledger.Checkpoint, batch *events.Batch) (*Chunk, error) {
 	c := &Chunk{
 		applier: a, batch: batch, runs: group(batch.Events),
-		known: known{from: from, coalesce: a.Options.Coalesce},
+		known: known{from: from, coalesce: a.Options.Coalesce, rules: rules{preferred: a.Options.Preferred}},
 	}
 	marked, err := c.dropMarked(ctx)
 	if err != nil {
@@ -68,7 +68,7 @@ func (a *Applier) LookUp(ctx context.Context, from ledger.Checkpoint, batch *eve
 		return err
 	})
 	lookups.Go(func() (err error) {
-		c.known.types, err = history.ReadTypes(ctx, a.Pool)
+		c.known.rules.types, err = history.ReadTypes(ctx, a.Pool)
 		return err
 	})
 	return c, lookups.Wait()
@@ -118,13 +118,13 @@ func (c *Chunk) Settlement() ledger.Settlement {
 	return s
 }
 
-// Folded says, for each profile that has events due, what they add up to, how many they are, and their
-// dead letters. It writes nothing.
-func (c *Chunk) Folded() iter.Seq2[scores.Delta, Folded] {
+// Folded says, for each profile that has events due, what they add up to together with what was before, how
+// many they are, and their dead letters. It writes nothing.
+func (c *Chunk) Folded(before func(profileID int64) scores.Delta) iter.Seq2[scores.Delta, Folded] {
 	return func(yield func(scores.Delta, Folded) bool) {
 		for _, r := range c.due {
-			delta, dead := c.known.fold(r)
-			if !yield(delta, Folded{len(r.events), dead}) {
+			total, dead := c.known.foldOnto(before(r.profileID), r)
+			if !yield(total, Folded{len(r.events), dead}) {
 				return
 			}
 		}

@@ -7,7 +7,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"aggregator/internal/events"
-	"aggregator/internal/history"
 	"aggregator/internal/ledger"
 	"aggregator/internal/scores"
 )
@@ -16,7 +15,7 @@ import (
 type known struct {
 	profiles map[int64]struct{}
 	books    map[int64]scores.Book
-	types    history.Types
+	rules    rules
 	from     ledger.Checkpoint // where the chunk begins
 	coalesce bool              // a profile's last event on a book is its only one
 }
@@ -81,7 +80,7 @@ func (k known) units(runs []run, inOne bool) []unit {
 	)
 	for _, r := range runs {
 		ch, dead, t := k.change(r)
-		if len(runs) > 1 && (inOne && ch.careful || !inOne && len(dead) > 0) {
+		if len(runs) > 1 && (inOne && ch.careful || !inOne && len(dead) > 0 || !ch.delta.Finite()) {
 			alone = append(alone, k.transaction([]run{r}, []change{ch}, dead, t))
 			continue
 		}
@@ -97,13 +96,13 @@ func (k known) units(runs []run, inOne bool) []unit {
 		return append(alone, k.transaction(shared.runs, changes, letters, shared.Tally))
 	}
 	shared.batch = &pgx.Batch{}
-	queueEach(shared.batch, k.from, k.types, changes)
+	queueEach(shared.batch, k.from, k.rules, changes)
 	return append(alone, shared)
 }
 
 func (k known) transaction(runs []run, changes []change, letters []ledger.DeadLetter, total Tally) unit {
 	batch := &pgx.Batch{}
-	queueTogether(batch, k.from, k.types, changes)
+	queueTogether(batch, k.from, k.rules, changes)
 	ledger.Bury(batch, k.from.Source, letters)
 	return unit{batch: batch, runs: runs, Tally: total}
 }
@@ -118,7 +117,7 @@ func (k known) revival(id ledger.LetterID, e events.Event) (*pgx.Batch, string) 
 	}
 	batch := &pgx.Batch{}
 	ledger.Revive(batch, id, e)
-	queueOne(batch, k.from, k.types, change{delta: delta, careful: true})
+	queueOne(batch, k.from, k.rules, change{delta: delta, careful: true})
 	return batch, ""
 }
 
@@ -138,6 +137,30 @@ func (k known) fold(r run) (scores.Delta, []ledger.DeadLetter) {
 	}
 	delta, unknown := scores.Fold(r.profileID, counted, k.books)
 	return delta, append(dead, unapplied(unknown, events.UnknownBook, bookUnknown)...)
+}
+
+// foldOnto adds a run up onto what there is. If that is not finite it is done event by event, as PostgreSQL
+// does it that refuses the whole: the events that it would have refused are dead.
+func (k known) foldOnto(before scores.Delta, r run) (scores.Delta, []ledger.DeadLetter) {
+	delta, dead := k.fold(r)
+	if delta.Merge(before); delta.Finite() || len(r.events) == 0 {
+		return delta, dead
+	}
+	total := scores.Delta{ProfileID: r.profileID}
+	total.Merge(before)
+	dead = nil
+	for i := range r.events {
+		one := r
+		one.events = r.events[i : i+1]
+		next, letters := k.fold(one)
+		if next.Merge(total); !next.Finite() {
+			letters = unapplied(one.events, events.DataError, "a sum of events is not a finite number")
+		} else {
+			total = next
+		}
+		dead = append(dead, letters...)
+	}
+	return total, dead
 }
 
 // weighed parts the events that have a weight from those that have none, which are few.
@@ -174,7 +197,7 @@ func burial(from ledger.Checkpoint, r run, refusal *pgconn.PgError) *pgx.Batch {
 	letter := ledger.Unapplied(r.events[0], events.DataError, refusal.Message)
 	letter.SQLState = &refusal.Code
 	batch := &pgx.Batch{}
-	queueOne(batch, from, history.Types{}, change{delta: scores.Delta{ProfileID: r.profileID}, seen: r.seen, to: r.last()})
+	queueOne(batch, from, rules{}, change{delta: scores.Delta{ProfileID: r.profileID}, seen: r.seen, to: r.last()})
 	ledger.Bury(batch, from.Source, []ledger.DeadLetter{letter})
 	return batch
 }

@@ -108,7 +108,7 @@ func plans(t *testing.T, profiles int, before string) map[string]string {
 	found := map[string]string{}
 	for _, c := range []struct {
 		name  string
-		queue func(*pgx.Batch, ledger.Checkpoint, history.Types, []change)
+		queue func(*pgx.Batch, ledger.Checkpoint, rules, []change)
 		all   []change
 	}{
 		{"a profile", queueTogether, []change{added(1, 1, false)}},
@@ -119,7 +119,7 @@ func plans(t *testing.T, profiles int, before string) map[string]string {
 		{"together, first marks", queueTogether, []change{added(6, 0, false), added(7, 0, false)}},
 	} {
 		var batch pgx.Batch
-		c.queue(&batch, checkpoint, types, c.all)
+		c.queue(&batch, checkpoint, rules{types: types}, c.all)
 		said = nil
 		require.NoError(t, pool.SendBatch(ctx, &batch).Close(), c.name)
 		found[c.name] = shape(said)

@@ -131,8 +131,8 @@ func try(ctx context.Context, pool *pgxpool.Pool, source string, trial int, prof
 		batch.Queue(`INSERT INTO aggregator.checkpoint (source, position_ms, position_seq, base, entries)
 VALUES ($1, 0, 0, 0, 0)`, name)
 		from := ledger.Checkpoint{Source: name}
-		queueOne(batch, from, types, change{delta: scores.Delta{ProfileID: profile}, to: at})
-		queueOne(batch, from, types, change{delta: delta, seen: at, to: next, careful: true})
+		queueOne(batch, from, rules{types: types}, change{delta: scores.Delta{ProfileID: profile}, to: at})
+		queueOne(batch, from, rules{types: types}, change{delta: delta, seen: at, to: next, careful: true})
 		ledger.Bury(batch, name, []ledger.DeadLetter{letter})
 		ledger.Revive(batch, ledger.LetterID{Source: name, Position: at}, events.Event{ProfileID: profile})
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {

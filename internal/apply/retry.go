@@ -26,6 +26,7 @@ type Retrier struct {
 	Pool      *pgxpool.Pool
 	Catalogue *scores.Catalogue
 	Decoder   events.Decoder
+	Preferred scores.Preference
 	Durable   bool // a letter is reported as applied when it is on disk, not before
 }
 
@@ -122,7 +123,8 @@ func (r *Retrier) lookUp(ctx context.Context, profiles, books []int64) (known kn
 	if known.books, err = r.Catalogue.Books(ctx, books); err != nil {
 		return known, err
 	}
-	known.types, err = history.ReadTypes(ctx, r.Pool)
+	known.rules.preferred = r.Preferred
+	known.rules.types, err = history.ReadTypes(ctx, r.Pool)
 	return known, err
 }
 

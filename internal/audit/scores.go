@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -42,7 +43,7 @@ const (
 )
 
 // Scores compares the scores of all profiles with their latest rows of history: the eight scores, the
-// type that follows from them, and the favorites that follow from the scores of genres and topics. A
+// type that follows from them, and the favorites that follow, by the rule, from the scores of genres and topics. A
 // profile with events applied must have a row of the kind FEEDBACK; a profile without any, and one whose latest row the
 // application has written, is counted and not compared. A row that the application has deleted softly
 // counts until a purge has removed it; from then on the profile differs until its next event.
@@ -51,10 +52,14 @@ const (
 // time, and a profile that differs again until two reads in a row are the same. progress, if it is not nil, is called after
 // each batch with how many profiles are done. It changes nothing and is safe to repeat; errors are those of
 // PostgreSQL and of ctx, which ends it between any two statements.
-func Scores(ctx context.Context, pool *pgxpool.Pool, progress func(done int64)) (ScoresReport, error) {
+func Scores(ctx context.Context, pool *pgxpool.Pool, rule scores.Preference, progress func(done int64)) (ScoresReport, error) {
 	var report ScoresReport
-	known, err := knownTypes(ctx, pool)
-	if err != nil {
+	c := comparison{pool: pool, rule: rule}
+	var err error
+	if c.types, err = knownTypes(ctx, pool); err != nil {
+		return report, err
+	}
+	if c.statement, err = standingsStatement(ctx, pool); err != nil {
 		return report, err
 	}
 	for last := int64(math.MinInt64); ; {
@@ -67,7 +72,7 @@ func Scores(ctx context.Context, pool *pgxpool.Pool, progress func(done int64)) 
 			return report, nil
 		}
 		last = ids[len(ids)-1]
-		if err := report.compare(ctx, pool, known, ids); err != nil {
+		if err := report.compare(ctx, c, ids); err != nil {
 			return report, err
 		}
 		if progress != nil {
@@ -76,9 +81,17 @@ func Scores(ctx context.Context, pool *pgxpool.Pool, progress func(done int64)) 
 	}
 }
 
+// comparison is how scores are compared.
+type comparison struct {
+	pool      *pgxpool.Pool
+	rule      scores.Preference
+	types     map[string]bool // that there are
+	statement string          // scores.sql
+}
+
 // compare adds a batch to the report.
-func (r *ScoresReport) compare(ctx context.Context, pool *pgxpool.Pool, known map[string]bool, ids []int64) error {
-	standings, err := readStandings(ctx, pool, ids)
+func (r *ScoresReport) compare(ctx context.Context, c comparison, ids []int64) error {
+	standings, err := c.readStandings(ctx, ids)
 	if err != nil {
 		return err
 	}
@@ -87,7 +100,7 @@ func (r *ScoresReport) compare(ctx context.Context, pool *pgxpool.Pool, known ma
 		r.Profiles++
 		switch {
 		case !s.ours():
-		case len(s.differences(known)) == 0:
+		case len(c.differences(s)) == 0:
 			r.Compared++
 		default:
 			before[s.profile] = s
@@ -102,17 +115,17 @@ func (r *ScoresReport) compare(ctx context.Context, pool *pgxpool.Pool, known ma
 		for id := range before {
 			ids = append(ids, id)
 		}
-		if standings, err = readStandings(ctx, pool, ids); err != nil {
+		if standings, err = c.readStandings(ctx, ids); err != nil {
 			return err
 		}
 		again := map[int64]standing{} // without those that were deleted meanwhile
 		for _, s := range standings {
-			what := s.differences(known)
+			what := c.differences(s)
 			switch {
 			case !s.ours():
 			case len(what) == 0:
 				r.Compared++
-			case reflect.DeepEqual(s, before[s.profile]):
+			case s.same(before[s.profile]):
 				r.Compared++
 				found = append(found, ScoresDifference{s.profile, s.history, what})
 			default:
@@ -147,11 +160,12 @@ type standing struct {
 	mbti     *string
 	then     []*float64
 	now      []*float64
+	asHeld   []*float64 // now, as the history would hold it
 	genres   preference
 	topics   preference
 }
 
-// preference is what a profile scores above nothing, of genres or topics, and its favorites.
+// preference is what a profile scores, as far as it is not below nothing, of genres or topics, and its favorites.
 type preference struct {
 	ids       []int64
 	scores    []float64
@@ -161,10 +175,35 @@ type preference struct {
 //go:embed scores.sql
 var standingsSQL string
 
-func readStandings(ctx context.Context, pool *pgxpool.Pool, ids []int64) ([]standing, error) {
-	rows, _ := pool.Query(ctx, standingsSQL, ids) // its error is also that of the rows
+// standingsStatement is scores.sql for the columns as they are: a history that keeps whole numbers, or a real,
+// does not hold each score as it is, and still holds what was written.
+func standingsStatement(ctx context.Context, pool *pgxpool.Pool) (string, error) {
+	columns := make([]string, scores.NumLetters)
+	for i := range columns {
+		columns[i] = strings.ToLower(scores.LetterName(i)) + "_score"
+	}
+	rows, _ := pool.Query(ctx, `SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+WHERE attrelid = to_regclass('child_personality_history') AND attname = ANY ($1::text[])`, columns) // its error is also that of the rows
+	types := map[string]string{}
+	var column, of string
+	_, err := pgx.ForEachRow(rows, []any{&column, &of}, func() error {
+		types[column] = of
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("reading the types of the history's columns: %w", err)
+	}
+	held := make([]string, len(columns))
+	for i, name := range columns {
+		held[i] = "c." + name + "::float8::" + cmp.Or(types[name], "float8") + "::float8"
+	}
+	return strings.Replace(standingsSQL, "ARRAY[{as_held}]", "ARRAY["+strings.Join(held, ", ")+"]", 1), nil
+}
+
+func (c comparison) readStandings(ctx context.Context, ids []int64) ([]standing, error) {
+	rows, _ := c.pool.Query(ctx, c.statement, ids) // its error is also that of the rows
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s standing, err error) {
-		err = row.Scan(&s.profile, &s.applied, &s.history, &s.kind, &s.feedback, &s.mbti, &s.then, &s.now,
+		err = row.Scan(&s.profile, &s.applied, &s.history, &s.kind, &s.feedback, &s.mbti, &s.then, &s.now, &s.asHeld,
 			&s.genres.ids, &s.genres.scores, &s.genres.favorites, &s.topics.ids, &s.topics.scores, &s.topics.favorites)
 		return s, err
 	})
@@ -176,7 +215,7 @@ func readStandings(ctx context.Context, pool *pgxpool.Pool, ids []int64) ([]stan
 
 // knownTypes are those in the table mbti: a row of history has no type if its own is not there.
 func knownTypes(ctx context.Context, pool *pgxpool.Pool) (map[string]bool, error) {
-	rows, _ := pool.Query(ctx, `SELECT rtrim(mbti::text) FROM mbti WHERE mbti IS NOT NULL`) // its error is also that of the rows
+	rows, _ := pool.Query(ctx, `SELECT upper(btrim(mbti::text)) FROM mbti WHERE mbti IS NOT NULL`) // its error is also that of the rows
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return nil, fmt.Errorf("reading the MBTI types: %w", err)
@@ -198,15 +237,29 @@ func (s standing) ours() bool {
 
 const feedback = "FEEDBACK" // the kind of the rows of history that a drain writes
 
+// same says whether nothing has changed, also if a score is NaN, which equals nothing.
+func (s standing) same(other standing) bool {
+	for _, each := range []*standing{&s, &other} {
+		for _, of := range []*[]*float64{&each.now, &each.asHeld, &each.then} {
+			values := letters(*of)
+			*of = nil
+			for _, v := range values {
+				*of = append(*of, &v)
+			}
+		}
+	}
+	return reflect.DeepEqual(s, other)
+}
+
 // differences says what does not fit together; nothing if all does.
-func (s standing) differences(known map[string]bool) (all []string) {
+func (c comparison) differences(s standing) (all []string) {
 	if !s.feedback {
 		return []string{"events are applied to it, and it has no row of history of the kind " + feedback}
 	}
 	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
-	now, then := letters(s.now), letters(s.then)
+	now, held, then := letters(s.now), letters(s.asHeld), letters(s.then)
 	for i := range now {
-		if now[i] != then[i] {
+		if held[i] != then[i] || math.IsInf(now[i], 0) {
 			say("the score of %s is %s, and %s in the history", scores.LetterName(i), number(now[i]), number(then[i]))
 		}
 	}
@@ -214,11 +267,11 @@ func (s standing) differences(known map[string]bool) (all []string) {
 	if s.mbti != nil {
 		found = *s.mbti
 	}
-	if want := typeOf(now); found != want && (s.mbti != nil || known[want]) {
+	if want := typeOf(now); found != want && (s.mbti != nil || c.types[want]) {
 		say("the type is %s by the scores, and %s in the history", want, found)
 	}
 	for kind, p := range map[string]preference{"genre": s.genres, "topic": s.topics} {
-		missing, extra := p.differences()
+		missing, extra := p.differences(c.rule)
 		for _, id := range missing {
 			say("%s %d is preferred by the scores, and no favorite in the history", kind, id)
 		}
@@ -232,7 +285,11 @@ func (s standing) differences(known map[string]bool) (all []string) {
 
 func letters(of []*float64) (values [scores.NumLetters]float64) {
 	for i, score := range of {
-		if score != nil {
+		switch {
+		case score == nil:
+		case math.IsNaN(*score):
+			values[i] = math.Inf(1) // which is itself, and no number either
+		default:
 			values[i] = *score
 		}
 	}
@@ -253,14 +310,18 @@ func typeOf(l [scores.NumLetters]float64) string {
 }
 
 // differences are what should be a favorite and is not, and the other way round.
-func (p preference) differences() (missing, extra []int64) {
-	sum, top, whole := 0.0, 0.0, true
+func (p preference) differences(rule scores.Preference) (missing, extra []int64) {
+	n, sum, top, low, whole := 0, 0.0, 0.0, math.Inf(1), true
 	for _, score := range p.scores {
+		if score == 0 && !rule.AboveMean() {
+			continue
+		}
+		n++
 		sum += score
-		top = max(top, score)
+		top, low = max(top, score), min(low, score)
 		whole = whole && score == math.Trunc(score)
 	}
-	mean := min(sum/float64(len(p.scores)), top)
+	mean := sum / float64(n)
 	// A sum of fractions depends on the order in which they are added: what is as good as the mean may be either.
 	slack := 0.0
 	if !whole {
@@ -269,8 +330,12 @@ func (p preference) differences() (missing, extra []int64) {
 	preferred := map[int64]bool{}
 	for i, id := range p.ids {
 		score := p.scores[i]
-		preferred[id] = score >= mean-slack
-		if (score == top || score >= mean+slack) && !slices.Contains(p.favorites, id) {
+		may, must := score > 0 && (score >= mean-slack || score == top), score > 0 && (score >= mean+slack || score == top)
+		if rule.AboveMean() {
+			may, must = score > mean-slack && score > low, score > mean+slack && score > low
+		}
+		preferred[id] = may
+		if must && !slices.Contains(p.favorites, id) {
 			missing = append(missing, id)
 		}
 	}
@@ -282,4 +347,9 @@ func (p preference) differences() (missing, extra []int64) {
 	return missing, slices.Compact(extra)
 }
 
-func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
+func number(f float64) string {
+	if math.IsInf(f, 0) {
+		return "not a finite number"
+	}
+	return strconv.FormatFloat(f, 'f', -1, 64)
+}

@@ -9,6 +9,7 @@ import (
 
 	"aggregator/internal/audit"
 	"aggregator/internal/postgres"
+	"aggregator/internal/scores"
 	"aggregator/internal/testenv"
 )
 
@@ -83,7 +84,7 @@ func TestScores(t *testing.T) {
 			t.Parallel()
 			admin, daemon := scored(t, 3)
 			exec(t, admin, tc.change)
-			r, err := audit.Scores(t.Context(), daemon, nil)
+			r, err := audit.Scores(t.Context(), daemon, scores.MeanOfPositive, nil)
 			require.NoError(t, err)
 			require.EqualValues(t, 3, r.Profiles)
 			require.Equal(t, tc.compared, r.Compared)
@@ -104,7 +105,7 @@ func TestScoresOfManyProfiles(t *testing.T) {
 	admin, daemon := scored(t, 1203)
 	exec(t, admin, `UPDATE cumulative_mbti_score SET s_score = 7 WHERE child_profile_id % 80 = 3`)
 	var done []int64
-	r, err := audit.Scores(t.Context(), daemon, func(n int64) { done = append(done, n) })
+	r, err := audit.Scores(t.Context(), daemon, scores.MeanOfPositive, func(n int64) { done = append(done, n) })
 	require.NoError(t, err)
 	require.Equal(t, []int64{500, 1000, 1203}, done)
 	require.EqualValues(t, 1203, r.Compared)
@@ -130,7 +131,7 @@ func TestScoresInMotion(t *testing.T) {
 		}
 		written <- err
 	}()
-	r, err := audit.Scores(t.Context(), daemon, nil)
+	r, err := audit.Scores(t.Context(), daemon, scores.MeanOfPositive, nil)
 	stop()
 	require.NoError(t, err)
 	require.NoError(t, <-written)
@@ -138,7 +139,7 @@ func TestScoresInMotion(t *testing.T) {
 	require.NotZero(t, r.Unsettled) // of profile 2 the history never follows
 	require.EqualValues(t, 2, r.Unsettled+r.Compared)
 
-	r, err = audit.Scores(t.Context(), daemon, nil)
+	r, err = audit.Scores(t.Context(), daemon, scores.MeanOfPositive, nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, r.Different, "profile 2, once it rests")
 }
@@ -148,6 +149,6 @@ func TestScoresStopped(t *testing.T) {
 	_, daemon := scored(t, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := audit.Scores(ctx, daemon, nil)
+	_, err := audit.Scores(ctx, daemon, scores.MeanOfPositive, nil)
 	require.ErrorIs(t, err, context.Canceled)
 }

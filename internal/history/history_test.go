@@ -36,6 +36,6 @@ func snapshot(t *testing.T, pool *pgxpool.Pool, profile int64) {
 	t.Helper()
 	types, err := history.ReadTypes(t.Context(), pool)
 	require.NoError(t, err)
-	exec(t, pool, `SELECT aggregator.apply($1, 's', 0, 0, 0, NULL, NULL, 0, true, false, $2, false,
+	exec(t, pool, `SELECT aggregator.apply($1, 's', 0, 0, 0, NULL, NULL, 0, true, false, $2, false, false,
 		0, 0, 0, 0, 0, 0, 0, 0, '{}', '{}', '{}', '{}')`, profile, types[:])
 }

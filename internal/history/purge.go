@@ -92,7 +92,7 @@ func Purge(ctx context.Context, pool *pgxpool.Pool, o PurgeOptions) (PurgeResult
 // CountDeleted counts the rows that Purge would remove for their age since the application
 // has deleted them. It reads no more than these.
 func CountDeleted(ctx context.Context, pool *pgxpool.Pool, olderThan time.Duration) (n int64, err error) {
-	err = pool.QueryRow(ctx, `SELECT count(*) FROM child_personality_history WHERE is_deleted AND deleted_at < least(now(), $2) - $1::interval`,
+	err = pool.QueryRow(ctx, `SELECT count(*) FROM child_personality_history WHERE is_deleted AND deleted_at < least(now(), $2::timestamptz) - $1::interval`,
 		olderThan, time.Now()).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("counting deleted rows of history: %w", err)
@@ -180,7 +180,7 @@ type deletedKey struct {
 // is vacuumed, and to pass over them again and again would cost more with every batch.
 func (p *purger) purgeDeleted(ctx context.Context) error {
 	var before time.Time
-	err := p.pool.QueryRow(context.WithoutCancel(ctx), `SELECT least(now(), $2) - $1::interval`, p.options.OlderThan, p.options.Now()).Scan(&before)
+	err := p.pool.QueryRow(context.WithoutCancel(ctx), `SELECT least(now(), $2::timestamptz) - $1::interval`, p.options.OlderThan, p.options.Now()).Scan(&before)
 	if err != nil {
 		return err
 	}
@@ -212,15 +212,17 @@ const beforeAll = -1 << 63
 
 // Each batch is one statement. Rows that somebody holds are passed over; one that has
 // changed since the statement began is judged again as it is now, once it is locked: a row
-// that was restored stays. Favourites go with the rows that really went.
+// that was restored stays, and one that is locked goes. Its favourites go first, for they may refer to it by a
+// foreign key that looks at once; that all of them are counted before the first row goes sees to it.
 const (
-	remove = `gone AS (
-    DELETE FROM child_personality_history h USING due d WHERE h.child_profile_id = d.child_profile_id AND h.id = d.id
-    RETURNING h.child_profile_id, h.id
-), genres AS (
-    DELETE FROM favorite_genre f USING gone g WHERE f.child_profile_id = g.child_profile_id AND f.history_id = g.id RETURNING 1
+	remove = `genres AS (
+    DELETE FROM favorite_genre f USING due d WHERE f.child_profile_id = d.child_profile_id AND f.history_id = d.id RETURNING 1
 ), topics AS (
-    DELETE FROM favorite_topic f USING gone g WHERE f.child_profile_id = g.child_profile_id AND f.history_id = g.id RETURNING 1
+    DELETE FROM favorite_topic f USING due d WHERE f.child_profile_id = d.child_profile_id AND f.history_id = d.id RETURNING 1
+), gone AS (
+    DELETE FROM child_personality_history h USING due d WHERE h.child_profile_id = d.child_profile_id AND h.id = d.id
+        AND (SELECT count(*) FROM genres) + (SELECT count(*) FROM topics) >= 0
+    RETURNING h.child_profile_id, h.id
 )`
 	count = `gone AS (
     SELECT child_profile_id, id FROM due
@@ -235,12 +237,12 @@ const (
 	// $5 rows at most.
 	// out: rows found and gone, their favourites, the last of them.
 	deleted = `WITH due AS (
-    SELECT deleted_at, child_profile_id, id FROM child_personality_history
-    WHERE is_deleted AND deleted_at < $1 AND (deleted_at, child_profile_id, id) > ($2, $3, $4)
+    SELECT deleted_at::timestamptz AS at, child_profile_id, id FROM child_personality_history
+    WHERE is_deleted AND deleted_at < $1::timestamptz AND (deleted_at, child_profile_id, id) > ($2::timestamptz, $3, $4)
     ORDER BY deleted_at, child_profile_id, id LIMIT $5 {lock}
 ), {act}
 SELECT (SELECT count(*) FROM due), ` + counts + `, last.*
-FROM (SELECT 1) one LEFT JOIN (SELECT * FROM due ORDER BY deleted_at DESC, child_profile_id DESC, id DESC LIMIT 1) last ON true`
+FROM (SELECT 1) one LEFT JOIN (SELECT * FROM due ORDER BY at DESC, child_profile_id DESC, id DESC LIMIT 1) last ON true`
 )
 
 var (

@@ -72,7 +72,9 @@ func (p *purger) thin(ctx context.Context) error {
 func (p *purger) beginWalk(ctx context.Context) (w walk, due bool, err error) {
 	var now limits
 	err = p.pool.QueryRow(ctx, `
-SELECT date_trunc('day', least(now(), $3) - make_interval(days => $1), 'UTC'), date_trunc('month', least(now(), $3) - make_interval(days => $2), 'UTC')`,
+SELECT date_trunc('day', today - make_interval(days => $1)) AT TIME ZONE 'UTC',
+       date_trunc('month', today - make_interval(days => $2)) AT TIME ZONE 'UTC'
+FROM (SELECT least(now(), $3::timestamptz) AT TIME ZONE 'UTC') utc (today)`,
 		p.options.Retention.AllDays, p.options.Retention.DailyDays, p.options.Now()).Scan(&now.daily, &now.monthly)
 	fresh := walk{now, now, beforeAll}
 	if err != nil || p.options.DryRun {
@@ -105,9 +107,10 @@ const walkOn = `WITH reach AS (
     SELECT h.child_profile_id, h.id
     FROM (
         SELECT child_profile_id, id, history_created_type, max(id) OVER (PARTITION BY child_profile_id,
-            CASE WHEN created_at < $4 THEN date_trunc('month', created_at, 'UTC') ELSE date_trunc('day', created_at, 'UTC') END) AS last
+            CASE WHEN created_at < $4::timestamptz THEN date_trunc('month', created_at::timestamptz, 'UTC')
+            ELSE date_trunc('day', created_at::timestamptz, 'UTC') END) AS last
         FROM child_personality_history
-        WHERE child_profile_id > $1 AND child_profile_id <= (SELECT upto FROM reach) AND created_at < $3 AND NOT is_deleted
+        WHERE child_profile_id > $1 AND child_profile_id <= (SELECT upto FROM reach) AND created_at < $3::timestamptz AND NOT is_deleted
     ) s JOIN child_personality_history h ON h.child_profile_id = s.child_profile_id AND h.id = s.id
     WHERE s.id < s.last AND s.history_created_type <> 'DIAGNOSIS' AND NOT h.is_deleted {lock}
 ), {act}

@@ -2,8 +2,10 @@ package history
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -30,7 +32,8 @@ type Snapshot struct {
 	Change  *Change    `json:"change"`          // since the snapshot before; nil if there is none
 }
 
-// Scores are the eight cumulative MBTI scores.
+// Scores are the eight cumulative MBTI scores. One that is Infinity or NaN, which the application must have
+// written, is null in JSON, which has no such numbers.
 type Scores struct {
 	I float64 `json:"i"`
 	E float64 `json:"e"`
@@ -40,6 +43,28 @@ type Scores struct {
 	F float64 `json:"f"`
 	J float64 `json:"j"`
 	P float64 `json:"p"`
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s Scores) MarshalJSON() ([]byte, error) {
+	number := func(f float64) *float64 {
+		if math.IsInf(f, 0) || math.IsNaN(f) {
+			return nil
+		}
+		return &f
+	}
+	return json.Marshal(struct {
+		I *float64 `json:"i"`
+		E *float64 `json:"e"`
+		S *float64 `json:"s"`
+		N *float64 `json:"n"`
+		T *float64 `json:"t"`
+		F *float64 `json:"f"`
+		J *float64 `json:"j"`
+		P *float64 `json:"p"`
+	}{
+		number(s.I), number(s.E), number(s.S), number(s.N), number(s.T), number(s.F), number(s.J), number(s.P),
+	})
 }
 
 // Change is what is different from the snapshot before.
@@ -124,6 +149,8 @@ func missing(names, others []string) []string {
 // unless the clock was set back meanwhile.
 const outOfOrder = 100
 
+// A column without a time zone is in that of the session: a cast says so, and tells one moment from another.
+//
 // The primary key is all the index that this needs, and an insert of the daemon has no other
 // to add to: a profile's rows are read from the latest id backwards. Where to begin for a moment
 // in the past is found by halving, as ids rise with time: the first row that is late is between
@@ -140,7 +167,7 @@ WITH RECURSIVE search (lo, hi) AS (
     FROM search
     CROSS JOIN LATERAL (SELECT (lo & hi) + ((lo # hi) >> 1)) mean (middle) -- where lo + hi may be too large
     LEFT JOIN LATERAL (
-        SELECT id, created_at >= $4 AS late FROM child_personality_history
+        SELECT id, created_at::timestamptz >= $4::timestamptz AS late FROM child_personality_history
         WHERE child_profile_id = $1 AND id BETWEEN lo AND middle ORDER BY id DESC LIMIT 1
     ) last ON true
     WHERE lo < hi
@@ -148,8 +175,11 @@ WITH RECURSIVE search (lo, hi) AS (
     SELECT id FROM child_personality_history
     WHERE child_profile_id = $1 AND id >= (SELECT min(hi) FROM search) ORDER BY id OFFSET $5 LIMIT 1
 )
-SELECT h.id, h.created_at, CASE WHEN h.is_deleted THEN coalesce(h.deleted_at, h.created_at) END, h.history_created_type, coalesce(m.mbti, ''),
-       h.i_score, h.e_score, h.s_score, h.n_score, h.t_score, h.f_score, h.j_score, h.p_score,
+SELECT h.id, h.created_at::timestamptz,
+       CASE WHEN h.is_deleted THEN coalesce(h.deleted_at::timestamptz, h.created_at::timestamptz) END,
+       h.history_created_type::text, coalesce(upper(btrim(m.mbti::text)), ''),
+       coalesce(h.i_score::float8, 0), coalesce(h.e_score::float8, 0), coalesce(h.s_score::float8, 0), coalesce(h.n_score::float8, 0),
+       coalesce(h.t_score::float8, 0), coalesce(h.f_score::float8, 0), coalesce(h.j_score::float8, 0), coalesce(h.p_score::float8, 0),
        array(SELECT coalesce(g.name, '#' || f.genre_id) AS name FROM favorite_genre f LEFT JOIN genre g ON g.id = f.genre_id
              WHERE f.child_profile_id = h.child_profile_id AND f.history_id = h.id ORDER BY name),
        array(SELECT coalesce(t.name, '#' || f.topic_id) AS name FROM favorite_topic f LEFT JOIN topic t ON t.id = f.topic_id
@@ -157,6 +187,6 @@ SELECT h.id, h.created_at, CASE WHEN h.is_deleted THEN coalesce(h.deleted_at, h.
 FROM child_personality_history h
 LEFT JOIN mbti m ON m.id = h.mbti_id
 WHERE h.child_profile_id = $1 AND h.id <= coalesce((SELECT id FROM latest), 9223372036854775807)
-  AND (NOT h.is_deleted OR $3) AND h.created_at < coalesce($4, 'infinity'::timestamptz)
+  AND (NOT h.is_deleted OR $3) AND h.created_at::timestamptz < coalesce($4::timestamptz, 'infinity')
 ORDER BY h.id DESC
 LIMIT $2`

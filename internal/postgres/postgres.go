@@ -34,6 +34,9 @@ type Options struct {
 	Schema string
 	// Tables are their own names, for those that are not found by the names of appschema.Tables.
 	Tables appschema.Names
+	// TimeZone is that of the sessions, which columns without a time zone are in. Empty: the one that the
+	// server has for the role, the database or itself, so that the application and we mean the same.
+	TimeZone string
 	// MaxConns limits the pool and overrides the URL's pool_max_conns; 0 leaves it to the URL.
 	MaxConns int
 	// ApplicationName is shown in pg_stat_activity.
@@ -62,7 +65,6 @@ var sessionParams = map[string]string{
 	"enable_hashjoin":                     "off",
 	"enable_mergejoin":                    "off",
 	"jit":                                 "off",
-	"timezone":                            "UTC",
 	"datestyle":                           "ISO",
 	"row_security":                        "off", // what a policy hides is an error, not missing
 	"default_transaction_isolation":       "read committed",
@@ -92,7 +94,7 @@ func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 		return nil, err
 	}
 	params := map[string]string{}
-	for _, name := range []string{"timezone", "datestyle", "client_encoding"} { // a pooler knows these
+	for _, name := range []string{"datestyle", "client_encoding"} { // a pooler knows these
 		params[name] = sessionParams[name]
 	}
 	if o.Pooled {
@@ -100,6 +102,9 @@ func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 	} else {
 		params = maps.Clone(sessionParams)
 		pin(cfg, place.SearchPath())
+	}
+	if o.TimeZone != "" {
+		params["timezone"] = o.TimeZone // which a pooler knows as well
 	}
 	if o.ApplicationName != "" {
 		params["application_name"] = o.ApplicationName

@@ -26,7 +26,7 @@ func TestOpenSettings(t *testing.T) {
 			"synchronous_commit": "off", "lock_timeout": "5s", "statement_timeout": "30s",
 			"idle_in_transaction_session_timeout": "1min", "plan_cache_mode": "force_generic_plan",
 			"enable_seqscan": "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off", "row_security": "off",
-			"timezone": "UTC", "application_name": "test",
+			"application_name": "test",
 		}},
 		"the URL wins": {
 			url.Values{"lock_timeout": {"7s"}, "TimeZone": {"Asia/Seoul"}, "application_name": {"mine"}},
@@ -46,6 +46,35 @@ func TestOpenSettings(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A session has the time zone of the application's, which the server knows, unless it is told another one.
+func TestOpenTimeZone(t *testing.T) {
+	t.Parallel()
+	base := testenv.EmptyDatabase(t)
+	admin := openPool(t, base)
+	zone := func(o postgres.Options) (zone string) {
+		t.Helper()
+		o.MaxConns = 1
+		pool, err := postgres.Open(t.Context(), o)
+		require.NoError(t, err)
+		defer pool.Close()
+		require.NoError(t, pool.QueryRow(t.Context(), `SHOW timezone`).Scan(&zone))
+		return zone
+	}
+	_, err := admin.Exec(t.Context(), `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone = %L', current_database(), 'Asia/Seoul'); END $$`)
+	require.NoError(t, err)
+	require.Equal(t, "Asia/Seoul", zone(postgres.Options{URL: base}))
+	require.Equal(t, "Asia/Seoul", zone(postgres.Options{URL: base, Pooled: true}))
+	require.Equal(t, "Europe/Berlin", zone(postgres.Options{URL: base, TimeZone: "Europe/Berlin"}))
+	require.Equal(t, "Europe/Berlin", zone(postgres.Options{URL: base, TimeZone: "Europe/Berlin", Pooled: true}))
+	given := with(t, base, url.Values{"timezone": {"America/Lima"}})
+	require.Equal(t, "America/Lima", zone(postgres.Options{URL: given, TimeZone: "Europe/Berlin"}))
+
+	pooler := testenv.NewPgBouncer(t, base).Before(t, base)
+	require.Equal(t, "Asia/Seoul", zone(postgres.Options{URL: pooler, Pooled: true}))
+	require.Equal(t, "Europe/Berlin", zone(postgres.Options{URL: pooler, TimeZone: "Europe/Berlin", Pooled: true}))
+	require.Equal(t, "Asia/Seoul", zone(postgres.Options{URL: pooler, Pooled: true}), "not that of the session before")
 }
 
 // Whatever is set for the database, a session of ours reads and writes as ever, and stays.

@@ -84,10 +84,12 @@ func (c *Catalogue) Prefetch(ctx context.Context, profiles, books []int64) (int,
 // Forget drops a profile, so that it is looked for anew.
 func (c *Catalogue) Forget(profileID int64) { c.profiles.forget(profileID) }
 
+// The types of a book are in the order of their ids: the first that is one counts, if there are several.
 const booksSQL = `
-SELECT b.id, coalesce(b.genre_id, 0),
+SELECT b.id, coalesce(b.genre_id, 0), b.genre_id IS NOT NULL,
        array(SELECT DISTINCT t.topic_id FROM book_topic t WHERE t.book_id = b.id AND t.topic_id IS NOT NULL ORDER BY 1),
-       coalesce((SELECT m.mbti FROM book_mbti bm JOIN mbti m ON m.id = bm.mbti_id WHERE bm.book_id = b.id LIMIT 1), '')
+       array(SELECT m.mbti::text FROM book_mbti bm JOIN mbti m ON m.id = bm.mbti_id
+             WHERE bm.book_id = b.id AND m.mbti IS NOT NULL ORDER BY m.id)
 FROM book b WHERE b.id = ANY($1::bigint[])`
 
 func (c *Catalogue) loadBooks(ctx context.Context, ids []int64) (map[int64]Book, error) {
@@ -98,15 +100,17 @@ func (c *Catalogue) loadBooks(ctx context.Context, ids []int64) (map[int64]Book,
 	found := make(map[int64]Book, len(ids))
 	var id int64
 	var book Book
-	var mbti string
-	_, err = pgx.ForEachRow(rows, []any{&id, &book.GenreID, &book.Topics, &mbti}, func() error {
+	var types []string
+	_, err = pgx.ForEachRow(rows, []any{&id, &book.GenreID, &book.HasGenre, &book.Topics, &types}, func() error {
 		book.Letters = 0
-		if mbti != "" {
+		for _, mbti := range types {
 			letters, err := ParseType(mbti)
 			if err != nil {
 				c.log.Warn("ignoring the invalid MBTI type of a book", "book_id", id, "error", err)
+				continue
 			}
 			book.Letters = letters
+			break
 		}
 		found[id] = book
 		book.Topics = nil // the next row must not overwrite it

@@ -43,7 +43,7 @@ func TestCatalogue(t *testing.T) {
 	for range 2 {
 		books, err := c.Books(ctx, []int64{1, 2, 3})
 		require.NoError(t, err)
-		assert.Equal(t, map[int64]scores.Book{1: {GenreID: 1, Topics: []int64{1, 2}, Letters: intj}, 2: {Topics: []int64{}}}, books)
+		assert.Equal(t, map[int64]scores.Book{1: {GenreID: 1, HasGenre: true, Topics: []int64{1, 2}, Letters: intj}, 2: {Topics: []int64{}}}, books)
 		profiles, err := c.Profiles(ctx, []int64{1, 2})
 		require.NoError(t, err)
 		assert.Equal(t, map[int64]struct{}{1: {}}, profiles)
@@ -66,6 +66,38 @@ func TestCatalogue(t *testing.T) {
 	assert.Equal(t, []scores.CacheUse{
 		{Name: "books", Capacity: 10, Hits: 2 + 1, Misses: 3 + 1 + 1}, {Name: "profiles", Capacity: 10, Hits: 1 + 1, Misses: 2 + 1 + 1},
 	}, use)
+}
+
+// Tables as an object mapper makes them: nothing is unique, texts are padded, and 0 is an id.
+func TestCatalogueOfOtherTables(t *testing.T) {
+	t.Parallel()
+	pool := connect(t)
+	_, err := pool.Exec(t.Context(), `
+		ALTER TABLE mbti DROP CONSTRAINT mbti_mbti_key;
+		ALTER TABLE book_mbti DROP CONSTRAINT book_mbti_pkey;
+		ALTER TABLE book_topic DROP CONSTRAINT book_topic_pkey;
+		ALTER TABLE mbti ALTER mbti TYPE char(8), ALTER mbti DROP NOT NULL;
+		DELETE FROM mbti;
+		INSERT INTO mbti (id, mbti) VALUES (1, 'none'), (2, NULL), (3, ' enfp'), (4, 'INTJ'), (5, 'INTJ');
+		INSERT INTO genre (id, name) VALUES (0, 'zero');
+		INSERT INTO topic (id, name) VALUES (0, 'zero'), (1, 'one');
+		INSERT INTO book (id, title, genre_id) VALUES (1, 'a', 0), (2, 'b', NULL), (3, 'c', NULL), (4, 'd', NULL);
+		INSERT INTO book_topic VALUES (1, 1), (1, 0), (1, 1), (1, 0);
+		INSERT INTO book_mbti VALUES (1, 5), (1, 3), (1, 4), (1, 1), (1, 2), (2, 5), (2, 4), (3, 1)`)
+	require.NoError(t, err)
+	c := scores.NewCatalogue(pool, slog.New(slog.DiscardHandler), scores.CatalogueOptions{Books: 10, Profiles: 10, TTL: time.Minute})
+	books, err := c.Books(t.Context(), []int64{1, 2, 3, 4})
+	require.NoError(t, err)
+	enfp, err := scores.ParseType("ENFP")
+	require.NoError(t, err)
+	intj, err := scores.ParseType("INTJ")
+	require.NoError(t, err)
+	assert.Equal(t, map[int64]scores.Book{
+		1: {HasGenre: true, Topics: []int64{0, 1}, Letters: enfp},
+		2: {Topics: []int64{}, Letters: intj},
+		3: {Topics: []int64{}},
+		4: {Topics: []int64{}},
+	}, books)
 }
 
 // What was asked for ahead is remembered, and forgotten when it changes.

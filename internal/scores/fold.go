@@ -2,6 +2,7 @@ package scores
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"aggregator/internal/events"
@@ -9,9 +10,10 @@ import (
 
 // Book is what an event on a book counts for.
 type Book struct {
-	GenreID int64   // 0 if the book has none
-	Topics  []int64 // without duplicates
-	Letters Letters // of its MBTI type; none if it has no type
+	GenreID  int64   // if it has one; 0 is as good as any other
+	Topics   []int64 // without duplicates
+	Letters  Letters // of its MBTI type; none if it has no type
+	HasGenre bool
 }
 
 // Delta is what to add to the scores of one profile.
@@ -43,7 +45,7 @@ func Fold(profileID int64, profile []events.Event, books map[int64]Book) (Delta,
 			unknown = append(unknown, e)
 			continue
 		}
-		if book.GenreID != 0 {
+		if book.HasGenre {
 			genres.add(book.GenreID, e.Action.Weight)
 		}
 		for _, topic := range book.Topics {
@@ -77,6 +79,25 @@ func (d *Delta) Merge(other Delta) {
 		d.MBTI[i] += v
 	}
 }
+
+// Finite says whether all the sums are numbers: that of two finite weights may be Infinity.
+func (d Delta) Finite() bool {
+	for _, sums := range [][]Sum{d.Genres, d.Topics} {
+		for _, s := range sums {
+			if !finite(s.Value) {
+				return false
+			}
+		}
+	}
+	for _, v := range d.MBTI {
+		if !finite(v) {
+			return false
+		}
+	}
+	return true
+}
+
+func finite(f float64) bool { return !math.IsInf(f, 0) && !math.IsNaN(f) }
 
 // adder adds up values by id. As long as they are few it keeps them sorted; of many, to insert each
 // in its place would take the square of the time, so that it remembers where each is.

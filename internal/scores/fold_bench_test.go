@@ -20,7 +20,7 @@ func BenchmarkFoldProfile(b *testing.B) {
 	}
 	books := map[int64]scores.Book{}
 	for id := range int64(10_000) {
-		books[id] = scores.Book{GenreID: 1 + id%10, Topics: []int64{1 + id%25, 1 + (id+1)%25}, Letters: letters}
+		books[id] = scores.Book{GenreID: 1 + id%10, HasGenre: true, Topics: []int64{1 + id%25, 1 + (id+1)%25}, Letters: letters}
 	}
 	like, _, _ := events.NewDecoder(map[string]float64{"LIKE": 2}).Parse([]byte("1:1:LIKE"))
 	for name, n := range map[string]int{"few": 5, "all": 50_000} {

@@ -12,8 +12,9 @@ import (
 	"aggregator/internal/events"
 )
 
+// book has no genre if it is below zero.
 func book(genre int64, mbti string, topics ...int64) Book {
-	b := Book{GenreID: genre, Topics: topics}
+	b := Book{GenreID: genre, HasGenre: genre >= 0, Topics: topics}
 	if mbti != "" {
 		b.Letters, _ = ParseType(mbti)
 	}
@@ -24,7 +25,8 @@ func TestFold(t *testing.T) {
 	books := map[int64]Book{
 		1: book(10, "INTJ", 100, 200),
 		2: book(20, "ESFP", 100),
-		3: book(0, ""),
+		3: book(-1, ""),
+		5: book(0, "", 0),
 		4: book(10, "ENTJ"),
 	}
 	event := func(book int64, weight float64) events.Event { return worth(book, weight) }
@@ -48,6 +50,7 @@ func TestFold(t *testing.T) {
 			Genres: []Sum{{10, 0}}, Topics: []Sum{{100, 0}, {200, 0}}, Typed: true, Events: 2,
 		}, 0},
 		{"a book without anything", []events.Event{event(3, 2)}, Delta{Events: 1}, 0},
+		{"genre 0 and topic 0", []events.Event{event(5, 2)}, Delta{Genres: []Sum{{0, 2}}, Topics: []Sum{{0, 2}}, Events: 1}, 0},
 		{"unknown books", []events.Event{event(9, 2), event(3, 2), event(8, 2)}, Delta{Events: 1}, 2},
 	}
 	for _, c := range cases {
@@ -71,7 +74,7 @@ func drawn(t *rapid.T) ([]events.Event, map[int64]Book) {
 	books := map[int64]Book{}
 	for id := range int64(rapid.IntRange(1, 6).Draw(t, "books")) {
 		topics := slices.Compact(slices.Sorted(slices.Values(rapid.SliceOfN(rapid.Int64Range(1, 5), 0, 4).Draw(t, "topics"))))
-		books[id] = book(rapid.Int64Range(0, 4).Draw(t, "genre"), rapid.SampledFrom(types).Draw(t, "type"), topics...)
+		books[id] = book(rapid.Int64Range(-1, 4).Draw(t, "genre"), rapid.SampledFrom(types).Draw(t, "type"), topics...)
 	}
 	list := rapid.SliceOf(rapid.Custom(func(t *rapid.T) events.Event {
 		return worth(rapid.Int64Range(0, 7).Draw(t, "book"), float64(rapid.IntRange(-8, 8).Draw(t, "weight"))/2)
@@ -124,7 +127,7 @@ func TestParseType(t *testing.T) {
 		}
 		assert.ElementsMatch(t, []byte(good), []byte(back))
 	}
-	for _, bad := range []string{"", "INT", "intj", "INTJP", "NITJ", "IIII", "XXXX"} {
+	for _, bad := range []string{"", "INT", "int", "INTJP", "NITJ", "IIII", "XXXX"} {
 		_, err := ParseType(bad)
 		assert.Error(t, err, bad)
 	}
@@ -143,5 +146,31 @@ func BenchmarkFold(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		Fold(1, list, books)
+	}
+}
+
+func TestFinite(t *testing.T) {
+	books := map[int64]Book{1: book(1, ""), 2: book(-1, "", 1), 3: book(-1, "INTJ")}
+	for id := range books {
+		delta, _ := Fold(1, []events.Event{worth(id, 1e308)}, books)
+		assert.True(t, delta.Finite())
+		delta, _ = Fold(1, []events.Event{worth(id, 1e308), worth(id, 1e308)}, books)
+		assert.False(t, delta.Finite(), "book %d", id)
+		delta.Merge(delta)
+		assert.False(t, delta.Finite(), "book %d", id)
+	}
+}
+
+func TestParseTypeInOtherForms(t *testing.T) {
+	for text, same := range map[string]string{"INTJ ": "INTJ", "  esfp": "ESFP", "eNtJ      ": "ENTJ"} {
+		got, err := ParseType(text)
+		require.NoError(t, err)
+		want, err := ParseType(same)
+		require.NoError(t, err)
+		assert.Equal(t, want, got)
+	}
+	for _, text := range []string{"", "    ", "INT", "INTJJ", "XNTJ", "I NTJ"} {
+		_, err := ParseType(text)
+		require.Error(t, err, text)
 	}
 }

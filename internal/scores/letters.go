@@ -15,15 +15,15 @@ const letterOrder = "IESNTFJP"
 // Letters is a set of MBTI letters, a bit for each in the order I E S N T F J P.
 type Letters uint8
 
-// ParseType returns the letters of an MBTI type, such as INTJ.
+// ParseType returns the letters of an MBTI type, such as INTJ; lower case and spaces around it do not matter.
 func ParseType(mbti string) (Letters, error) {
 	var letters Letters
-	if len(mbti) == 4 {
+	if name := strings.ToUpper(strings.Trim(mbti, " ")); len(name) == 4 {
 		for i, pair := range []string{"IE", "SN", "TF", "JP"} {
-			if strings.IndexByte(pair, mbti[i]) < 0 {
+			if strings.IndexByte(pair, name[i]) < 0 {
 				break
 			}
-			letters |= 1 << strings.IndexByte(letterOrder, mbti[i])
+			letters |= 1 << strings.IndexByte(letterOrder, name[i])
 			if i == 3 {
 				return letters, nil
 			}

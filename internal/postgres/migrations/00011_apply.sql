@@ -14,7 +14,12 @@
 --   LG002  there is no such child profile any more
 --   LG004  not every score could be added: the application inserted its row at the same time, or a
 --          trigger kept the row as it was. Called with careful, apply finds out which of the two
+--   22003  a sum is not a finite number, or the score that it is added to is none
 -- The DETAIL of each is the child profile.
+--
+-- The score columns may be of any type of numbers: what is added is float8, and assigned to the column. A
+-- score that is NULL counts as 0. One that is Infinity or NaN, which the application must have written, is
+-- never added to, copied into the history, or counted for favorites.
 
 -- +goose Up
 -- +goose StatementBegin
@@ -26,6 +31,22 @@ END
 $$;
 -- +goose StatementEnd
 
+-- What a column of a table makes of a number: a real keeps some digits of it, an integer rounds it.
+-- +goose StatementBegin
+CREATE FUNCTION aggregator.as_stored(table_name text, column_name text, number float8) RETURNS float8
+LANGUAGE plpgsql AS $$
+DECLARE
+    stored float8;
+BEGIN
+    EXECUTE (
+        SELECT format('SELECT $1::%s::float8', format_type(atttypid, atttypmod))
+        FROM pg_attribute WHERE attrelid = to_regclass(table_name) AND attname = column_name
+    ) INTO stored USING number;
+    RETURN stored;
+END
+$$;
+-- +goose StatementEnd
+
 -- Adds sums to genres of a profile, whatever stands in the way: rows that are missing, rows that
 -- the application inserts meanwhile, and a trigger that keeps a row as it is if nothing would
 -- change (suppress_redundant_updates_trigger). RETURNING says which rows were written.
@@ -33,28 +54,36 @@ $$;
 CREATE FUNCTION aggregator.add_genres(profile bigint, genres bigint[], sums float8[]) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
-    written bigint[];
-    more    bigint[];
+    written  bigint[];
+    more     bigint[];
+    infinite bool;
+    too      bool;
 BEGIN
     WITH added AS (
-        UPDATE genre_score s SET score = s.score + d.sum
+        UPDATE genre_score s SET score = coalesce(s.score, 0) + d.sum
         FROM unnest(genres, sums) d (id, sum)
         WHERE s.child_profile_id = profile AND s.genre_id = d.id
-        RETURNING s.genre_id
+        RETURNING s.genre_id, s.score
     )
-    SELECT coalesce(array_agg(genre_id), '{}') INTO written FROM added;
+    SELECT coalesce(array_agg(genre_id), '{}'), bool_or(abs(score::float8) >= 'Infinity'::float8)
+    INTO written, infinite FROM added;
     WITH created AS (
         INSERT INTO genre_score AS s (child_profile_id, genre_id, score)
         SELECT profile, d.id, d.sum FROM unnest(genres, sums) d (id, sum) WHERE d.id <> ALL (written)
-        ON CONFLICT (child_profile_id, genre_id) DO UPDATE SET score = s.score + excluded.score
-        RETURNING s.genre_id
+        ON CONFLICT (child_profile_id, genre_id) DO UPDATE SET score = coalesce(s.score, 0) + excluded.score
+        RETURNING s.genre_id, s.score
     )
-    SELECT coalesce(array_agg(genre_id), '{}') INTO more FROM created;
+    SELECT coalesce(array_agg(genre_id), '{}'), bool_or(abs(score::float8) >= 'Infinity'::float8)
+    INTO more, too FROM created;
+    IF infinite OR too THEN
+        PERFORM aggregator.refuse('22003', 'a score of genre_score is not a finite number', profile);
+    END IF;
     IF EXISTS (
         SELECT FROM unnest(genres, sums) d (id, sum)
         WHERE d.id <> ALL (written) AND d.id <> ALL (more) AND NOT EXISTS (
             SELECT FROM genre_score s
-            WHERE s.child_profile_id = profile AND s.genre_id = d.id AND s.score + d.sum = s.score)
+            WHERE s.child_profile_id = profile AND s.genre_id = d.id
+                AND s.score = aggregator.as_stored('genre_score', 'score', coalesce(s.score, 0) + d.sum))
     ) THEN
         PERFORM aggregator.refuse('LG004', 'a row of genre_score was not written', profile);
     END IF;
@@ -67,28 +96,36 @@ $$;
 CREATE FUNCTION aggregator.add_topics(profile bigint, topics bigint[], sums float8[]) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
-    written bigint[];
-    more    bigint[];
+    written  bigint[];
+    more     bigint[];
+    infinite bool;
+    too      bool;
 BEGIN
     WITH added AS (
-        UPDATE topic_score s SET score = s.score + d.sum
+        UPDATE topic_score s SET score = coalesce(s.score, 0) + d.sum
         FROM unnest(topics, sums) d (id, sum)
         WHERE s.child_profile_id = profile AND s.topic_id = d.id
-        RETURNING s.topic_id
+        RETURNING s.topic_id, s.score
     )
-    SELECT coalesce(array_agg(topic_id), '{}') INTO written FROM added;
+    SELECT coalesce(array_agg(topic_id), '{}'), bool_or(abs(score::float8) >= 'Infinity'::float8)
+    INTO written, infinite FROM added;
     WITH created AS (
         INSERT INTO topic_score AS s (child_profile_id, topic_id, score)
         SELECT profile, d.id, d.sum FROM unnest(topics, sums) d (id, sum) WHERE d.id <> ALL (written)
-        ON CONFLICT (child_profile_id, topic_id) DO UPDATE SET score = s.score + excluded.score
-        RETURNING s.topic_id
+        ON CONFLICT (child_profile_id, topic_id) DO UPDATE SET score = coalesce(s.score, 0) + excluded.score
+        RETURNING s.topic_id, s.score
     )
-    SELECT coalesce(array_agg(topic_id), '{}') INTO more FROM created;
+    SELECT coalesce(array_agg(topic_id), '{}'), bool_or(abs(score::float8) >= 'Infinity'::float8)
+    INTO more, too FROM created;
+    IF infinite OR too THEN
+        PERFORM aggregator.refuse('22003', 'a score of topic_score is not a finite number', profile);
+    END IF;
     IF EXISTS (
         SELECT FROM unnest(topics, sums) d (id, sum)
         WHERE d.id <> ALL (written) AND d.id <> ALL (more) AND NOT EXISTS (
             SELECT FROM topic_score s
-            WHERE s.child_profile_id = profile AND s.topic_id = d.id AND s.score + d.sum = s.score)
+            WHERE s.child_profile_id = profile AND s.topic_id = d.id
+                AND s.score = aggregator.as_stored('topic_score', 'score', coalesce(s.score, 0) + d.sum))
     ) THEN
         PERFORM aggregator.refuse('LG004', 'a row of topic_score was not written', profile);
     END IF;
@@ -103,13 +140,16 @@ $$;
 -- read, 0-0 if there was none; to_*: where it goes, null to leave the marks alone; applied_events:
 -- how many events the mark counts; changed: whether there is anything to add, else only the mark
 -- is moved; careful: see LG004 above, and faster if genres or topics are hundreds; type_ids: the ids in table mbti of the sixteen types, in the
--- order INTJ, INTP, INFJ ... ESFP; typed: whether the MBTI scores change, by add_i to add_p;
--- genres, genre_sums, topics, topic_sums: ids, each once, and what to add to their scores.
+-- order INTJ, INTP, INFJ ... ESFP; above_mean: which rule makes a favorite; typed: whether the MBTI scores
+-- change, by add_i to add_p; genres, genre_sums, topics, topic_sums: ids, each once, and what to add to their
+-- scores. All numbers are finite.
 --
--- The rules are those of the service: of each pair the first letter wins a tie, and a favorite is
--- what scores above zero and at least the mean of what scores above zero. The mean of equal
--- scores may come out greater than each of them, in floating point; hence the least of it and the
--- greatest score.
+-- The rules are those of the service: of each pair the first letter wins a tie. A favorite is what scores above
+-- zero and at least the mean of what scores above zero; or, if above_mean, what scores more than the mean of
+-- what does not score below zero. The second rule is the opposite of the first on scores with their signs
+-- turned. In floating point the mean of equal scores may come out greater than each of them; hence it counts
+-- as no more than the greatest of them. It is not what avg makes, which also adds up squares: these are too
+-- large for a number long before the sum is.
 --
 -- The time of the history row is that of its statement: a transaction that began earlier may have
 -- waited for another on the same profile, and the latest row must be the one that says what stands.
@@ -117,7 +157,7 @@ $$;
 CREATE FUNCTION aggregator.apply(
     profile bigint, source_name text, source_epoch bigint,
     seen_ms bigint, seen_seq bigint, to_ms bigint, to_seq bigint, applied_events bigint,
-    changed boolean, careful boolean, type_ids bigint[], typed boolean,
+    changed boolean, careful boolean, type_ids bigint[], above_mean boolean, typed boolean,
     add_i float8, add_e float8, add_s float8, add_n float8, add_t float8, add_f float8, add_j float8, add_p float8,
     genres bigint[], genre_sums float8[], topics bigint[], topic_sums float8[]
 ) RETURNS boolean
@@ -160,8 +200,10 @@ BEGIN
 
     IF typed THEN
         UPDATE cumulative_mbti_score SET
-            i_score = i_score + add_i, e_score = e_score + add_e, s_score = s_score + add_s, n_score = n_score + add_n,
-            t_score = t_score + add_t, f_score = f_score + add_f, j_score = j_score + add_j, p_score = p_score + add_p
+            i_score = coalesce(i_score, 0) + add_i, e_score = coalesce(e_score, 0) + add_e,
+            s_score = coalesce(s_score, 0) + add_s, n_score = coalesce(n_score, 0) + add_n,
+            t_score = coalesce(t_score, 0) + add_t, f_score = coalesce(f_score, 0) + add_f,
+            j_score = coalesce(j_score, 0) + add_j, p_score = coalesce(p_score, 0) + add_p
         WHERE child_profile_id = profile
         RETURNING i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score INTO i, e, s, n, t, f, j, p;
         IF NOT FOUND THEN
@@ -169,18 +211,28 @@ BEGIN
                 (child_profile_id, i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score)
             VALUES (profile, add_i, add_e, add_s, add_n, add_t, add_f, add_j, add_p)
             ON CONFLICT (child_profile_id) DO UPDATE SET
-                i_score = c.i_score + excluded.i_score, e_score = c.e_score + excluded.e_score,
-                s_score = c.s_score + excluded.s_score, n_score = c.n_score + excluded.n_score,
-                t_score = c.t_score + excluded.t_score, f_score = c.f_score + excluded.f_score,
-                j_score = c.j_score + excluded.j_score, p_score = c.p_score + excluded.p_score
+                i_score = coalesce(c.i_score, 0) + excluded.i_score,
+                e_score = coalesce(c.e_score, 0) + excluded.e_score,
+                s_score = coalesce(c.s_score, 0) + excluded.s_score,
+                n_score = coalesce(c.n_score, 0) + excluded.n_score,
+                t_score = coalesce(c.t_score, 0) + excluded.t_score,
+                f_score = coalesce(c.f_score, 0) + excluded.f_score,
+                j_score = coalesce(c.j_score, 0) + excluded.j_score,
+                p_score = coalesce(c.p_score, 0) + excluded.p_score
             RETURNING i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score INTO i, e, s, n, t, f, j, p;
         END IF;
         IF NOT FOUND THEN -- a trigger has kept it as it was
             SELECT i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score INTO i, e, s, n, t, f, j, p
             FROM cumulative_mbti_score
-            WHERE child_profile_id = profile AND (i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score)
-                = (i_score + add_i, e_score + add_e, s_score + add_s, n_score + add_n,
-                   t_score + add_t, f_score + add_f, j_score + add_j, p_score + add_p);
+            WHERE child_profile_id = profile
+                AND i_score = aggregator.as_stored('cumulative_mbti_score', 'i_score', coalesce(i_score, 0) + add_i)
+                AND e_score = aggregator.as_stored('cumulative_mbti_score', 'e_score', coalesce(e_score, 0) + add_e)
+                AND s_score = aggregator.as_stored('cumulative_mbti_score', 's_score', coalesce(s_score, 0) + add_s)
+                AND n_score = aggregator.as_stored('cumulative_mbti_score', 'n_score', coalesce(n_score, 0) + add_n)
+                AND t_score = aggregator.as_stored('cumulative_mbti_score', 't_score', coalesce(t_score, 0) + add_t)
+                AND f_score = aggregator.as_stored('cumulative_mbti_score', 'f_score', coalesce(f_score, 0) + add_f)
+                AND j_score = aggregator.as_stored('cumulative_mbti_score', 'j_score', coalesce(j_score, 0) + add_j)
+                AND p_score = aggregator.as_stored('cumulative_mbti_score', 'p_score', coalesce(p_score, 0) + add_p);
             IF NOT FOUND THEN
                 PERFORM aggregator.refuse('LG004', 'the row of cumulative_mbti_score was not written', profile);
             END IF;
@@ -191,13 +243,17 @@ BEGIN
         INTO i, e, s, n, t, f, j, p
         FROM cumulative_mbti_score WHERE child_profile_id = profile; -- of which there may be none
     END IF;
+    IF greatest(i, e, s, n, t, f, j, p) >= 'Infinity'::float8 OR least(i, e, s, n, t, f, j, p) = '-Infinity'::float8 THEN
+        PERFORM aggregator.refuse('22003', 'a score of cumulative_mbti_score is not a finite number', profile);
+    END IF;
 
     IF careful THEN
         PERFORM aggregator.add_genres(profile, genres, genre_sums), aggregator.add_topics(profile, topics, topic_sums);
     ELSE
         -- All the sums of a profile are an array: to look into it for each score is cheaper than any join.
-        UPDATE genre_score SET score = score + genre_sums[array_position(genres, genre_id)]
-        WHERE child_profile_id = profile AND genre_id = ANY (genres);
+        UPDATE genre_score SET score = coalesce(score, 0) + genre_sums[array_position(genres, genre_id)]
+        WHERE child_profile_id = profile AND genre_id = ANY (genres)
+            AND (abs(score::float8) < 'Infinity'::float8) IS NOT FALSE;
         GET DIAGNOSTICS updated = ROW_COUNT;
         IF updated <> cardinality(genres) THEN
             INSERT INTO genre_score (child_profile_id, genre_id, score)
@@ -209,8 +265,9 @@ BEGIN
                 PERFORM aggregator.refuse('LG004', 'a row of genre_score was not written', profile);
             END IF;
         END IF;
-        UPDATE topic_score SET score = score + topic_sums[array_position(topics, topic_id)]
-        WHERE child_profile_id = profile AND topic_id = ANY (topics);
+        UPDATE topic_score SET score = coalesce(score, 0) + topic_sums[array_position(topics, topic_id)]
+        WHERE child_profile_id = profile AND topic_id = ANY (topics)
+            AND (abs(score::float8) < 'Infinity'::float8) IS NOT FALSE;
         GET DIAGNOSTICS updated = ROW_COUNT;
         IF updated <> cardinality(topics) THEN
             INSERT INTO topic_score (child_profile_id, topic_id, score)
@@ -236,17 +293,25 @@ BEGIN
     INSERT INTO favorite_genre (child_profile_id, history_id, genre_id)
     SELECT profile, history, g.genre_id
     FROM (
-        SELECT genre_id, score, least(avg(score) OVER (), max(score) OVER ()) AS enough
-        FROM genre_score WHERE child_profile_id = profile AND score > 0
+        SELECT genre_id, ranked, least(sum(ranked) OVER () / count(*) OVER (), max(ranked) OVER ()) AS enough
+        FROM (
+            SELECT genre_id, CASE WHEN above_mean THEN -score::float8 ELSE score::float8 END AS ranked
+            FROM genre_score
+            WHERE child_profile_id = profile AND (score > 0 OR score = 0 AND above_mean) AND score < 'Infinity'::float8
+        ) s
     ) g
-    WHERE g.score >= g.enough;
+    WHERE (g.ranked >= g.enough) <> above_mean;
     INSERT INTO favorite_topic (child_profile_id, history_id, topic_id)
     SELECT profile, history, g.topic_id
     FROM (
-        SELECT topic_id, score, least(avg(score) OVER (), max(score) OVER ()) AS enough
-        FROM topic_score WHERE child_profile_id = profile AND score > 0
+        SELECT topic_id, ranked, least(sum(ranked) OVER () / count(*) OVER (), max(ranked) OVER ()) AS enough
+        FROM (
+            SELECT topic_id, CASE WHEN above_mean THEN -score::float8 ELSE score::float8 END AS ranked
+            FROM topic_score
+            WHERE child_profile_id = profile AND (score > 0 OR score = 0 AND above_mean) AND score < 'Infinity'::float8
+        ) s
     ) g
-    WHERE g.score >= g.enough;
+    WHERE (g.ranked >= g.enough) <> above_mean;
     RETURN true;
 END
 $$;
@@ -262,7 +327,7 @@ $$;
 -- given is committed, as their marks say; those after it were not tried.
 -- +goose StatementBegin
 CREATE PROCEDURE aggregator.apply_each(
-    source_name text, source_epoch bigint, type_ids bigint[],
+    source_name text, source_epoch bigint, type_ids bigint[], above_mean boolean,
     profiles bigint[], seen_ms bigint[], seen_seq bigint[], to_ms bigint[], to_seq bigint[], applied_events bigint[],
     changed boolean[], careful boolean[], typed boolean[],
     add_i float8[], add_e float8[], add_s float8[], add_n float8[], add_t float8[], add_f float8[], add_j float8[], add_p float8[],
@@ -283,7 +348,7 @@ BEGIN
                i, e, s, n, t, f, j, p, genre1, genre9, topic1, topic9)
     LOOP
         done = aggregator.apply(w.id, source_name, source_epoch, w.old_ms, w.old_seq, w.new_ms, w.new_seq, w.events,
-            w.changed, w.careful, type_ids, w.typed, w.i, w.e, w.s, w.n, w.t, w.f, w.j, w.p,
+            w.changed, w.careful, type_ids, above_mean, w.typed, w.i, w.e, w.s, w.n, w.t, w.f, w.j, w.p,
             w.genres, w.genre_sums, w.topics, w.topic_sums);
         COMMIT;
     END LOOP;
@@ -292,10 +357,11 @@ $$;
 -- +goose StatementEnd
 
 -- Applies segments of many profiles in the transaction of the caller: all of them or none. What
--- comes out is as if apply had been called for each. in: as apply_each.
+-- comes out is as if apply had been called for each; what it refuses, it may refuse for another reason.
+-- in: as apply_each.
 -- +goose StatementBegin
 CREATE FUNCTION aggregator.apply_together(
-    source_name text, source_epoch bigint, type_ids bigint[],
+    source_name text, source_epoch bigint, type_ids bigint[], above_mean boolean,
     profiles bigint[], seen_ms bigint[], seen_seq bigint[], to_ms bigint[], to_seq bigint[], applied_events bigint[],
     changed boolean[], careful boolean[], typed boolean[],
     add_i float8[], add_e float8[], add_s float8[], add_n float8[], add_t float8[], add_f float8[], add_j float8[], add_p float8[],
@@ -337,14 +403,14 @@ BEGIN
     END IF;
 
     UPDATE cumulative_mbti_score SET
-        i_score = i_score + add_i[array_position(profiles, child_profile_id)],
-        e_score = e_score + add_e[array_position(profiles, child_profile_id)],
-        s_score = s_score + add_s[array_position(profiles, child_profile_id)],
-        n_score = n_score + add_n[array_position(profiles, child_profile_id)],
-        t_score = t_score + add_t[array_position(profiles, child_profile_id)],
-        f_score = f_score + add_f[array_position(profiles, child_profile_id)],
-        j_score = j_score + add_j[array_position(profiles, child_profile_id)],
-        p_score = p_score + add_p[array_position(profiles, child_profile_id)]
+        i_score = coalesce(i_score, 0) + add_i[array_position(profiles, child_profile_id)],
+        e_score = coalesce(e_score, 0) + add_e[array_position(profiles, child_profile_id)],
+        s_score = coalesce(s_score, 0) + add_s[array_position(profiles, child_profile_id)],
+        n_score = coalesce(n_score, 0) + add_n[array_position(profiles, child_profile_id)],
+        t_score = coalesce(t_score, 0) + add_t[array_position(profiles, child_profile_id)],
+        f_score = coalesce(f_score, 0) + add_f[array_position(profiles, child_profile_id)],
+        j_score = coalesce(j_score, 0) + add_j[array_position(profiles, child_profile_id)],
+        p_score = coalesce(p_score, 0) + add_p[array_position(profiles, child_profile_id)]
     WHERE child_profile_id = ANY (profiles) AND typed[array_position(profiles, child_profile_id)];
     GET DIAGNOSTICS updated = ROW_COUNT;
     IF updated <> cardinality(array_positions(typed, true)) THEN
@@ -366,9 +432,10 @@ BEGIN
         SELECT w.id, genres[w.first : w.last] AS ids, genre_sums[w.first : w.last] AS sums
         FROM unnest(profiles, first_genre, last_genre) w (id, first, last) WHERE w.first <= w.last
     )
-    UPDATE genre_score s SET score = s.score + d.sums[array_position(d.ids, s.genre_id)]
+    UPDATE genre_score s SET score = coalesce(s.score, 0) + d.sums[array_position(d.ids, s.genre_id)]
     FROM delta d
-    WHERE s.child_profile_id = d.id AND s.genre_id + 0 = ANY (d.ids);
+    WHERE s.child_profile_id = d.id AND s.genre_id + 0 = ANY (d.ids)
+        AND (abs(s.score::float8) < 'Infinity'::float8) IS NOT FALSE;
     GET DIAGNOSTICS updated = ROW_COUNT;
     IF updated <> cardinality(genres) THEN
         INSERT INTO genre_score (child_profile_id, genre_id, score)
@@ -386,9 +453,10 @@ BEGIN
         SELECT w.id, topics[w.first : w.last] AS ids, topic_sums[w.first : w.last] AS sums
         FROM unnest(profiles, first_topic, last_topic) w (id, first, last) WHERE w.first <= w.last
     )
-    UPDATE topic_score s SET score = s.score + d.sums[array_position(d.ids, s.topic_id)]
+    UPDATE topic_score s SET score = coalesce(s.score, 0) + d.sums[array_position(d.ids, s.topic_id)]
     FROM delta d
-    WHERE s.child_profile_id = d.id AND s.topic_id + 0 = ANY (d.ids);
+    WHERE s.child_profile_id = d.id AND s.topic_id + 0 = ANY (d.ids)
+        AND (abs(s.score::float8) < 'Infinity'::float8) IS NOT FALSE;
     GET DIAGNOSTICS updated = ROW_COUNT;
     IF updated <> cardinality(topics) THEN
         INSERT INTO topic_score (child_profile_id, topic_id, score)
@@ -415,27 +483,39 @@ BEGIN
             FROM cumulative_mbti_score WHERE child_profile_id = p.id -- of which there may be none
         ) m (i, e, s, n, t, f, j, p)
         WHERE p.id = ANY (profiles) AND changed[array_position(profiles, p.id)]
+            AND greatest(m.i, m.e, m.s, m.n, m.t, m.f, m.j, m.p) < 'Infinity'::float8
+            AND least(m.i, m.e, m.s, m.n, m.t, m.f, m.j, m.p) > '-Infinity'::float8
         RETURNING child_profile_id, id
     ), favorite_genres AS (
         INSERT INTO favorite_genre (child_profile_id, history_id, genre_id)
         SELECT h.child_profile_id, h.id, g.genre_id
         FROM header h CROSS JOIN LATERAL (
-            SELECT genre_id, score, least(avg(score) OVER (), max(score) OVER ()) AS enough
-            FROM genre_score WHERE child_profile_id = h.child_profile_id AND score > 0
+            SELECT genre_id, ranked, least(sum(ranked) OVER () / count(*) OVER (), max(ranked) OVER ()) AS enough
+            FROM (
+                SELECT genre_id, CASE WHEN above_mean THEN -score::float8 ELSE score::float8 END AS ranked
+                FROM genre_score
+                WHERE child_profile_id = h.child_profile_id AND (score > 0 OR score = 0 AND above_mean)
+                    AND score < 'Infinity'::float8
+            ) s
         ) g
-        WHERE g.score >= g.enough
+        WHERE (g.ranked >= g.enough) <> above_mean
     ), favorite_topics AS (
         INSERT INTO favorite_topic (child_profile_id, history_id, topic_id)
         SELECT h.child_profile_id, h.id, g.topic_id
         FROM header h CROSS JOIN LATERAL (
-            SELECT topic_id, score, least(avg(score) OVER (), max(score) OVER ()) AS enough
-            FROM topic_score WHERE child_profile_id = h.child_profile_id AND score > 0
+            SELECT topic_id, ranked, least(sum(ranked) OVER () / count(*) OVER (), max(ranked) OVER ()) AS enough
+            FROM (
+                SELECT topic_id, CASE WHEN above_mean THEN -score::float8 ELSE score::float8 END AS ranked
+                FROM topic_score
+                WHERE child_profile_id = h.child_profile_id AND (score > 0 OR score = 0 AND above_mean)
+                    AND score < 'Infinity'::float8
+            ) s
         ) g
-        WHERE g.score >= g.enough
+        WHERE (g.ranked >= g.enough) <> above_mean
     )
     SELECT count(*) INTO created FROM header;
     IF created <> cardinality(array_positions(changed, true)) THEN
-        PERFORM aggregator.refuse('LG002', 'a child profile is gone', profiles[1]);
+        PERFORM aggregator.refuse('LG002', 'a child profile is gone, or has scores that are not finite', profiles[1]);
     END IF;
     RETURN true;
 END
@@ -452,4 +532,5 @@ DROP PROCEDURE aggregator.apply_each;
 DROP FUNCTION aggregator.apply;
 DROP FUNCTION aggregator.add_topics;
 DROP FUNCTION aggregator.add_genres;
+DROP FUNCTION aggregator.as_stored;
 DROP FUNCTION aggregator.refuse;
