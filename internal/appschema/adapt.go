@@ -176,7 +176,8 @@ func (d Description) adapted(n need, t Table) bool {
 	}
 	for _, name := range n.all() {
 		c, found := t.Column(name)
-		if found && c.Name != name || !found && n.adds[name] == "" || name == "history_created_type" && c.ordinal() {
+		supplied := !found && (has(n.nulls, name) || n.favorites() && name == "child_profile_id")
+		if found && c.Name != name || supplied || name == "history_created_type" && c.ordinal() {
 			return true
 		}
 	}

@@ -63,7 +63,7 @@ func Scores(ctx context.Context, pool *pgxpool.Pool, rule scores.Preference, pro
 		return report, err
 	}
 	for last := int64(math.MinInt64); ; {
-		rows, _ := pool.Query(ctx, `SELECT id FROM child_profile WHERE id > $1 ORDER BY id LIMIT $2`, last, scoresBatch) // its error is also that of the rows
+		rows, _ := pool.Query(ctx, `SELECT id FROM child_profile WHERE id > $1::bigint ORDER BY id LIMIT $2`, last, scoresBatch) // its error is also that of the rows
 		ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 		if err != nil {
 			return report, fmt.Errorf("reading profiles: %w", err)

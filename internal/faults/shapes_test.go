@@ -101,8 +101,17 @@ func TestShapes(t *testing.T) {
 			w.drain("AGGREGATOR_CHUNK_MAX_EVENTS=10000", "AGGREGATOR_APPLY_PROFILES_PER_TRANSACTION=auto")
 			require.Greater(t, stop(), 20)
 			w.exact()
-			scores := w.start("verify", "--scores")
-			require.Zero(t, scores.wait(), "%s", scores.tail())
+			for _, command := range [][]string{
+				{"verify", "--scores"}, {"history", "1"}, {"search-text"}, {"doctor"},
+				{"history", "9223372036854775807", "exit=1"},
+			} {
+				want := 0
+				if last := len(command) - 1; command[last] == "exit=1" {
+					command, want = command[:last], 1
+				}
+				d := w.start(command...)
+				require.Equal(t, want, d.wait(), "%s", d.tail())
+			}
 		})
 	}
 }

@@ -238,7 +238,7 @@ const (
 	// out: rows found and gone, their favourites, the last of them.
 	deleted = `WITH due AS (
     SELECT deleted_at::timestamptz AS at, child_profile_id, id FROM child_personality_history
-    WHERE is_deleted AND deleted_at < $1::timestamptz AND (deleted_at, child_profile_id, id) > ($2::timestamptz, $3, $4)
+    WHERE is_deleted AND deleted_at < $1::timestamptz AND (deleted_at, child_profile_id, id) > ($2::timestamptz, $3::bigint, $4::bigint)
     ORDER BY deleted_at, child_profile_id, id LIMIT $5 {lock}
 ), {act}
 SELECT (SELECT count(*) FROM due), ` + counts + `, last.*

@@ -90,7 +90,7 @@ type Selection struct {
 // history has an empty timeline. Reads only.
 func Timeline(ctx context.Context, pool *pgxpool.Pool, profileID int64, s Selection) ([]Snapshot, error) {
 	var known bool
-	if err := pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM child_profile WHERE id = $1)`, profileID).Scan(&known); err != nil {
+	if err := pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM child_profile WHERE id = $1::bigint)`, profileID).Scan(&known); err != nil {
 		return nil, fmt.Errorf("reading profile %d: %w", profileID, err)
 	}
 	if !known {
@@ -161,19 +161,19 @@ const outOfOrder = 100
 // in: $1 profile id; $2 how many; $3 whether deleted ones count; $4 before when, or null; $5 outOfOrder.
 const timelineSQL = `
 WITH RECURSIVE search (lo, hi) AS (
-    SELECT min(id), max(id) FROM child_personality_history WHERE child_profile_id = $1 AND $4::timestamptz IS NOT NULL
+    SELECT min(id), max(id) FROM child_personality_history WHERE child_profile_id = $1::bigint AND $4::timestamptz IS NOT NULL
     UNION ALL
     SELECT CASE WHEN last.late THEN lo ELSE middle + 1 END, CASE WHEN last.late THEN last.id ELSE hi END
     FROM search
     CROSS JOIN LATERAL (SELECT (lo & hi) + ((lo # hi) >> 1)) mean (middle) -- where lo + hi may be too large
     LEFT JOIN LATERAL (
         SELECT id, created_at::timestamptz >= $4::timestamptz AS late FROM child_personality_history
-        WHERE child_profile_id = $1 AND id BETWEEN lo AND middle ORDER BY id DESC LIMIT 1
+        WHERE child_profile_id = $1::bigint AND id BETWEEN lo AND middle ORDER BY id DESC LIMIT 1
     ) last ON true
     WHERE lo < hi
 ), latest (id) AS (
     SELECT id FROM child_personality_history
-    WHERE child_profile_id = $1 AND id >= (SELECT min(hi) FROM search) ORDER BY id OFFSET $5 LIMIT 1
+    WHERE child_profile_id = $1::bigint AND id >= (SELECT min(hi) FROM search) ORDER BY id OFFSET $5 LIMIT 1
 )
 SELECT h.id, h.created_at::timestamptz,
        CASE WHEN h.is_deleted THEN coalesce(h.deleted_at::timestamptz, h.created_at::timestamptz) END,
@@ -186,7 +186,7 @@ SELECT h.id, h.created_at::timestamptz,
              WHERE f.child_profile_id = h.child_profile_id AND f.history_id = h.id ORDER BY name)
 FROM child_personality_history h
 LEFT JOIN mbti m ON m.id = h.mbti_id
-WHERE h.child_profile_id = $1 AND h.id <= coalesce((SELECT id FROM latest), 9223372036854775807)
+WHERE h.child_profile_id = $1::bigint AND h.id <= coalesce((SELECT id FROM latest), 9223372036854775807)
   AND (NOT h.is_deleted OR $3) AND h.created_at::timestamptz < coalesce($4::timestamptz, 'infinity')
 ORDER BY h.id DESC
 LIMIT $2`

@@ -224,16 +224,17 @@ func (m migrator) checkTables(ctx context.Context) error {
 }
 
 func checkTables(ctx context.Context, conn *pgx.Conn, names appschema.Names) (appschema.Description, error) {
+	applied, err := appliedVersions(ctx, conn) // before the tables: another migration may be at work
+	if err != nil {
+		return appschema.Description{}, err
+	}
 	d, err := appschema.ReadCurrent(ctx, conn, names)
 	if err != nil {
 		return d, err
 	}
-	applied, err := appliedVersions(ctx, conn)
-	if err != nil {
-		return d, err
-	}
 	a := d.Adaptation()
-	pending := len(a.Columns)+len(a.Indexes)+len(a.Views) > 0 || slices.ContainsFunc(embeddedMigrations(), func(m Migration) bool {
+	unique := slices.DeleteFunc(slices.Clone(a.Indexes), func(i appschema.Index) bool { return !i.Unique })
+	pending := len(a.Columns)+len(unique)+len(a.Views) > 0 || slices.ContainsFunc(embeddedMigrations(), func(m Migration) bool {
 		_, done := applied[m.Version]
 		return !done
 	})
@@ -243,7 +244,7 @@ func checkTables(ctx context.Context, conn *pgx.Conn, names appschema.Names) (ap
 	if err := d.CheckMigration(int64(len(applied))); err != nil {
 		return d, err
 	}
-	for _, i := range a.Indexes {
+	for _, i := range unique {
 		if err := checkDuplicates(ctx, conn, i); err != nil {
 			return d, err
 		}
@@ -253,9 +254,6 @@ func checkTables(ctx context.Context, conn *pgx.Conn, names appschema.Names) (ap
 
 // checkDuplicates looks for rows that are in the way of a unique index. Which of them is right nobody here knows.
 func checkDuplicates(ctx context.Context, conn *pgx.Conn, i appschema.Index) error {
-	if !i.Unique {
-		return nil
-	}
 	const most = 10
 	rows, _ := conn.Query(ctx, fmt.Sprintf(`SELECT concat_ws(', ', %[1]s) || ' (' || count(*) || ' rows)' FROM %[2]s
 WHERE (%[1]s) IS NOT NULL GROUP BY %[1]s HAVING count(*) > 1 ORDER BY %[1]s LIMIT %[3]d`, i.List(), i.Table.SQL(), most+1)) // its error is also that of the rows

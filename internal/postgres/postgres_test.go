@@ -173,11 +173,11 @@ func TestOpenPinsTheSchema(t *testing.T) {
 		params          url.Values
 		path            string
 	}{
-		"by the URL":      {"", ``, path("search_path"), `"My app", "later", "pg_temp"`},
-		"by its options":  {"", ``, url.Values{"options": {`-c search_path=aggregator,later,"My\ app"`}}, `"My app", "later", "pg_temp"`},
-		"by the database": {"", `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = aggregator, later, "My app"', current_database()); END $$`, nil, `"My app", "later", "pg_temp"`},
-		"by the setting":  {"My app", ``, nil, `"My app", "public", "pg_temp"`},
-		"not by ours":     {"", `CREATE TABLE aggregator.book (id bigint)`, path("Search_Path"), `"My app", "later", "pg_temp"`},
+		"by the URL":      {"", ``, path("search_path"), `"aggregator_views", "My app", "later", "pg_temp"`},
+		"by its options":  {"", ``, url.Values{"options": {`-c search_path=aggregator,later,"My\ app"`}}, `"aggregator_views", "My app", "later", "pg_temp"`},
+		"by the database": {"", `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = aggregator, later, "My app"', current_database()); END $$`, nil, `"aggregator_views", "My app", "later", "pg_temp"`},
+		"by the setting":  {"My app", ``, nil, `"aggregator_views", "My app", "public", "pg_temp"`},
+		"not by ours":     {"", `CREATE TABLE aggregator.book (id bigint)`, path("Search_Path"), `"aggregator_views", "My app", "later", "pg_temp"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

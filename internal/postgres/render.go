@@ -58,7 +58,7 @@ func render(text string, d appschema.Description) string {
 		return refersTo.ReplaceAllStringFunc(statement, func(reference string) string {
 			of := refersTo.FindStringSubmatch(reference)
 			t, found := d.Tables[of[1]]
-			if !found {
+			if !found || !renamed(t, of[1], of[2]) {
 				return reference
 			}
 			return "REFERENCES " + t.SQL() + " (" + t.Own(of[2]) + ")"
@@ -67,11 +67,17 @@ func render(text string, d appschema.Description) string {
 	return createTrigger.ReplaceAllStringFunc(text, func(statement string) string {
 		parts := createTrigger.FindStringSubmatch(statement)
 		t, found := d.Tables[parts[2]]
-		if !found {
+		if !found || !renamed(t, parts[2], "genre_id") {
 			return statement
 		}
 		return updateOf.ReplaceAllStringFunc(parts[1], func(of string) string {
 			return "UPDATE OF " + t.Own(updateOf.FindStringSubmatch(of)[1])
 		}) + t.SQL()
 	})
+}
+
+// renamed says whether a table or a column of it has another name than ours.
+func renamed(t appschema.Table, table, column string) bool {
+	c, found := t.Column(column)
+	return t.Name != table || found && c.Name != column
 }

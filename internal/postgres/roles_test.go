@@ -222,7 +222,7 @@ func TestRolesOnTablesOfTheApplication(t *testing.T) {
 func searchIndexes(t *testing.T, pool *pgxpool.Pool) (n int) {
 	t.Helper()
 	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_index i JOIN pg_opclass o ON o.oid = ANY (i.indclass::oid[])
-		WHERE i.indrelid = 'book'::regclass AND o.opcname = 'gin_trgm_ops'`).Scan(&n))
+		WHERE i.indrelid = 'public.book'::regclass AND o.opcname = 'gin_trgm_ops'`).Scan(&n))
 	return n
 }
 

@@ -130,7 +130,7 @@ func (r *refresh) between(ctx context.Context, after, last int64) error {
 			r.Left = true
 			return nil
 		}
-		books, err := r.read(ctx, `id > $1 AND id <= $2 ORDER BY id LIMIT $3`, after, last, readBatch)
+		books, err := r.read(ctx, `id > $1::bigint AND id <= $2::bigint ORDER BY id LIMIT $3`, after, last, readBatch)
 		if err != nil || len(books) == 0 {
 			return err
 		}
@@ -153,7 +153,7 @@ func (r *refresh) again(ctx context.Context) error {
 		busy := r.busy
 		r.busy = nil
 		for ids := range slices.Chunk(busy, readBatch) {
-			books, err := r.read(ctx, `id = ANY ($1)`, ids)
+			books, err := r.read(ctx, `id = ANY ($1::bigint[])`, ids)
 			if err != nil {
 				return err
 			}
@@ -183,7 +183,7 @@ func (r *refresh) settle(ctx context.Context, books []book) error {
 			if err != nil {
 				return err
 			}
-			if part, err = r.read(ctx, `id = ANY ($1)`, tried); err != nil {
+			if part, err = r.read(ctx, `id = ANY ($1::bigint[])`, tried); err != nil {
 				return err
 			}
 			part = slices.DeleteFunc(part, book.right)
