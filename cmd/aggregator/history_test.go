@@ -51,7 +51,10 @@ func TestPrintTimeline(t *testing.T) {
 func TestPrintTimelineOfInfinity(t *testing.T) {
 	t.Parallel()
 	lines := []snapshotLine{{Snapshot: history.Snapshot{
-		Cause: "DIAGNOSIS", Scores: history.Scores{I: math.Inf(1), E: 2, S: math.NaN(), N: 4, T: 1, F: 2, J: math.Inf(-1), P: math.Inf(-1)},
+		Cause: "DIAGNOSIS",
+		Scores: history.Scores{
+			I: math.Inf(1), E: 2, S: math.NaN(), N: 4, T: 1, F: 2, J: math.Inf(-1), P: math.Inf(-1),
+		},
 	}}}
 	var text strings.Builder
 	require.NoError(t, printTimeline(&text, lines, false))

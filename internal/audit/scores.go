@@ -52,7 +52,9 @@ const (
 // time, and a profile that differs again until two reads in a row are the same. progress, if it is not nil, is called after
 // each batch with how many profiles are done. It changes nothing and is safe to repeat; errors are those of
 // PostgreSQL and of ctx, which ends it between any two statements.
-func Scores(ctx context.Context, pool *pgxpool.Pool, rule scores.Preference, progress func(done int64)) (ScoresReport, error) {
+func Scores(
+	ctx context.Context, pool *pgxpool.Pool, rule scores.Preference, progress func(done int64),
+) (ScoresReport, error) {
 	var report ScoresReport
 	c := comparison{pool: pool, rule: rule}
 	var err error
@@ -182,8 +184,9 @@ func standingsStatement(ctx context.Context, pool *pgxpool.Pool) (string, error)
 	for i := range columns {
 		columns[i] = strings.ToLower(scores.LetterName(i)) + "_score"
 	}
+	// Its error is also that of the rows.
 	rows, _ := pool.Query(ctx, `SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
-WHERE attrelid = to_regclass('child_personality_history') AND attname = ANY ($1::text[])`, columns) // its error is also that of the rows
+WHERE attrelid = to_regclass('child_personality_history') AND attname = ANY ($1::text[])`, columns)
 	types := map[string]string{}
 	var column, of string
 	_, err := pgx.ForEachRow(rows, []any{&column, &of}, func() error {
