@@ -24,7 +24,8 @@ func TestChoose(t *testing.T) {
 		"by another name":     {[]candidate{on("public", 1), on("app", 2, "bookmbti")}, "", []string{"app", "public"}, ""},
 		"a book elsewhere":    {[]candidate{on("public", 1), off("shop", "book")}, "", []string{"public"}, ""},
 		"two": {
-			[]candidate{on("public", 1, "topic"), on("app", 2, "book", "child_profile", "genre", "mbti")}, "", nil,
+			[]candidate{on("public", 1, "topic"), on("app", 2, "book", "child_profile", "genre", "mbti")},
+			"", nil,
 			"tables of its names are in public (topic) and app (book, child_profile, and 2 more), all on the search_path; set postgres.schema",
 		},
 		"wanted and not there": {[]candidate{on("public", 1, "book")}, "App", nil, `there is no schema "App"`},

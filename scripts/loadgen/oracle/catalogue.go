@@ -45,7 +45,7 @@ func readCatalogue(ctx context.Context, tx pgx.Tx, k tables.Kind) (*catalogue, e
 func (c *catalogue) readBooks(ctx context.Context, tx pgx.Tx, k tables.Kind) error {
 	var id, other int64
 	var name string
-	query := "SELECT id, coalesce(mbti::text, '') FROM " + k.From("mbti")
+	query := "SELECT id, coalesce(upper(btrim(mbti::text)), '') FROM " + k.From("mbti")
 	err := each(ctx, tx, query, []any{&id, &name}, func() { c.types[id] = name })
 	if err != nil {
 		return fmt.Errorf("reading mbti: %w", err)
@@ -61,7 +61,7 @@ func (c *catalogue) readBooks(ctx context.Context, tx pgx.Tx, k tables.Kind) err
 	if err != nil {
 		return fmt.Errorf("reading book: %w", err)
 	}
-	query = "SELECT book_id, topic_id FROM " + k.From("book_topic") +
+	query = "SELECT DISTINCT book_id, topic_id FROM " + k.From("book_topic") +
 		" WHERE book_id IS NOT NULL AND topic_id IS NOT NULL"
 	err = each(ctx, tx, query, []any{&id, &other}, func() {
 		b := c.books[id]
@@ -71,8 +71,9 @@ func (c *catalogue) readBooks(ctx context.Context, tx pgx.Tx, k tables.Kind) err
 	if err != nil {
 		return fmt.Errorf("reading book_topic: %w", err)
 	}
-	query = "SELECT book_id, mbti_id FROM " + k.From("book_mbti") +
-		" WHERE book_id IS NOT NULL AND mbti_id IS NOT NULL"
+	// Of several types of a book the one with the smallest id counts.
+	query = "SELECT book_id, min(mbti_id) FROM " + k.From("book_mbti") +
+		" WHERE book_id IS NOT NULL AND mbti_id IS NOT NULL GROUP BY book_id"
 	err = each(ctx, tx, query, []any{&id, &other}, func() {
 		b := c.books[id]
 		for _, letter := range c.types[other] {
