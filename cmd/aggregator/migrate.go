@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -149,16 +150,9 @@ as they are, or the role may not create what is missing.`,
 		if err != nil {
 			return err
 		}
-		applied, pending := int64(0), false
-		for _, s := range states {
-			if s.State == "pending" {
-				pending = true
-			} else {
-				applied++
-			}
-		}
-		if pending {
-			return found.CheckMigration(applied)
+		if slices.ContainsFunc(states, func(s migrationState) bool { return s.State == "pending" }) {
+			_, err := postgres.PlanUp(cmd.Context(), a.postgresOptions(0)) // what migrate up would say
+			return err
 		}
 		return found.Check(true)
 	})

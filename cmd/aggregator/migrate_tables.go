@@ -23,7 +23,7 @@ type tableFinding struct {
 }
 
 var severities = map[appschema.Severity]string{
-	appschema.Warning: "warning", appschema.Problem: "problem", appschema.Refused: "refused",
+	appschema.Adapted: "adapted", appschema.Warning: "warning", appschema.Problem: "problem", appschema.Refused: "refused",
 }
 
 func newTableStates(d appschema.Description) (all []tableState) {

@@ -132,19 +132,28 @@ func (d Description) viewStatements() (all []string) {
 	return all
 }
 
-// Unowned are the statements that only the owners of the tables may run, and that the role of the session is not.
+// Unowned are the statements that only the owners of the tables may run, where the role of the session is none of
+// them. There are none if what is missing are indexes without which it works, only slower.
 func (a Adaptation) Unowned() (statements []string) {
 	for _, c := range a.Columns {
 		if !c.Table.Owned {
 			statements = append(statements, c.Statement)
 		}
 	}
-	for _, i := range a.Indexes {
-		if i.Unique && !i.Table.Owned {
-			statements = append(statements, fmt.Sprintf("CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s)", i.Table.SQL(), i.List()))
+	for _, i := range a.Indexes { // unique ones first
+		if !i.Table.Owned && (i.Unique || len(statements) > 0) {
+			statements = append(statements, i.create())
 		}
 	}
 	return statements
+}
+
+func (i Index) create() string {
+	unique := ""
+	if i.Unique {
+		unique = "UNIQUE "
+	}
+	return fmt.Sprintf("CREATE %sINDEX CONCURRENTLY ON %s (%s)", unique, i.Table.SQL(), i.List())
 }
 
 // List are the columns as SQL writes them.

@@ -107,7 +107,7 @@ func (t Table) columns(n need, d Description, add adder) {
 			add(name, Refused, "a type has four letters", "holds %d characters only", c.Length)
 		case c.Type == "timestamp without time zone":
 			add(name, Warning, "set postgres.time_zone if the application writes times of another zone",
-				"has no time zone: it is written and read in the zone %s", d.Zone)
+				"has no time zone: times are written and read in the zone %s", d.Zone)
 		}
 		if found && c.Name != name && n.table != scoresApart.table {
 			add(name, Adapted, "nothing: "+ViewSchema+"."+n.table+" gives it the name", "is called %s here", c.Name)

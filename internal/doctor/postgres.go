@@ -44,6 +44,7 @@ func Postgres(ctx context.Context, pool *pgxpool.Pool, needed int, names appsche
 		r.add("schema", Problem, err.Error(), "aggregator migrate up; --dry-run shows what it would do")
 		if notRead == nil {
 			r.described(tables, schema.Version > 0)
+			r.duplicates(ctx, pool, tables)
 		}
 		return r.findings, nil // the rest would only say the same
 	case schema.Newer():
@@ -233,6 +234,7 @@ func (r *report) privileges(ctx context.Context, pool *pgxpool.Pool) {
 // indexes looks for those by which rows are found, and those without which none can be written.
 func (r *report) indexes(ctx context.Context, pool *pgxpool.Pool, d appschema.Description) {
 	fine := true
+	r.duplicates(ctx, pool, d)
 	for _, i := range d.Adaptation().Indexes {
 		fine = false
 		if i.Unique {
@@ -256,6 +258,19 @@ func (r *report) indexes(ctx context.Context, pool *pgxpool.Pool, d appschema.De
 	}
 	if fine {
 		r.ok("indexes", "all that are needed are there")
+	}
+}
+
+// duplicates looks for rows that are in the way of a unique index.
+func (r *report) duplicates(ctx context.Context, pool *pgxpool.Pool, d appschema.Description) {
+	err := postgres.CheckDuplicates(ctx, pool, d)
+	switch {
+	case errors.Is(err, appschema.ErrTables):
+		_, found, _ := strings.Cut(err.Error(), ": ")
+		found, advice, _ := strings.Cut(found, "; keep ")
+		r.add("tables", Problem, found, "keep "+advice)
+	case err != nil:
+		r.notSeen("tables", err)
 	}
 }
 

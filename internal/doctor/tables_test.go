@@ -46,7 +46,7 @@ func TestTables(t *testing.T) {
 		},
 		"times without a zone": {
 			`ALTER TABLE child_personality_history ALTER COLUMN created_at TYPE timestamp(6)`,
-			"warning tables: child_personality_history.created_at has no time zone: it is written and read in the zone UTC",
+			"warning tables: child_personality_history.created_at has no time zone: times are written and read in the zone UTC",
 		},
 		"no partition for now": {
 			partitioned + `CREATE TABLE history_of_2020 PARTITION OF child_personality_history FOR VALUES FROM ('2020-01-01') TO ('2021-01-01')`,

@@ -244,16 +244,25 @@ func checkTables(ctx context.Context, conn *pgx.Conn, names appschema.Names) (ap
 	if err := d.CheckMigration(int64(len(applied))); err != nil {
 		return d, err
 	}
-	for _, i := range unique {
-		if err := checkDuplicates(ctx, conn, i); err != nil {
-			return d, err
-		}
-	}
-	return d, nil
+	return d, CheckDuplicates(ctx, conn, d)
 }
 
-// checkDuplicates looks for rows that are in the way of a unique index. Which of them is right nobody here knows.
-func checkDuplicates(ctx context.Context, conn *pgx.Conn, i appschema.Index) error {
+// CheckDuplicates looks for rows that are in the way of the unique indexes that a migration is to make. The error has
+// appschema.ErrTables and lists the first of them; which of them is right only the application knows. It reads all of
+// a table without such an index.
+func CheckDuplicates(ctx context.Context, db appschema.Querier, d appschema.Description) error {
+	for _, i := range d.Adaptation().Indexes {
+		if !i.Unique {
+			continue
+		}
+		if err := checkDuplicates(ctx, db, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkDuplicates(ctx context.Context, conn appschema.Querier, i appschema.Index) error {
 	const most = 10
 	rows, _ := conn.Query(ctx, fmt.Sprintf(`SELECT concat_ws(', ', %[1]s) || ' (' || count(*) || ' rows)' FROM %[2]s
 WHERE (%[1]s) IS NOT NULL GROUP BY %[1]s HAVING count(*) > 1 ORDER BY %[1]s LIMIT %[3]d`, i.List(), i.Table.SQL(), most+1)) // its error is also that of the rows

@@ -44,6 +44,9 @@ func DescribeTables(ctx context.Context, o Options) (appschema.Description, erro
 	if err != nil {
 		return appschema.Description{}, err
 	}
+	if o.TimeZone != "" {
+		setParams(cfg, map[string]string{"timezone": o.TimeZone})
+	}
 	conn, err := pgx.ConnectConfig(ctx, plain(cfg.ConnConfig))
 	if err != nil {
 		return appschema.Description{}, reachable(cfg.ConnConfig, err)
