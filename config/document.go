@@ -89,6 +89,8 @@ func kindOf(v value) string {
 	switch v := v.(type) {
 	case choice:
 		return strings.Join(v.of, "|")
+	case preference:
+		return strings.ReplaceAll(v.Allowed(), ", ", "|")
 	case boolean:
 		return "true|false"
 	case integer, share:

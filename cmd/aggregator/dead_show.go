@@ -18,7 +18,7 @@ func newDeadShow(a *app) *cobra.Command {
 		Long:  `Shows all that is known of a dead letter, named as dead list does. It changes nothing.`,
 		Example: `  aggregator dead show book-like-events 1761985000123-0
   aggregator dead show book-like-events 1761985000123-0 -o json`,
-		Args: cobra.ExactArgs(2),
+		Args: exactly("SOURCE", "POSITION"),
 	}
 	out := addOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, args []string) error {

@@ -37,7 +37,7 @@ unless --deleted is given. A profile that does not exist is an error (exit code 
 		Example: `  aggregator history 10008
   aggregator history 10008 --limit 1 -o json
   aggregator history 10008 --at 2026-10-31`,
-		Args: cobra.ExactArgs(1),
+		Args: exactly("PROFILE"),
 	}
 	cmd.Flags().IntVar(&chosen.Limit, "limit", 10, "show at most this many snapshots; with --at, 1 if not given")
 	cmd.Flags().StringVar(&at, "at", "", "the personality as it stood then: at the end of a day (2026-10-31, in UTC), or of a second (2026-10-31T12:00:00Z)")

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -32,12 +33,18 @@ up to ten seconds older than its end. Only this list relies on these counts.`,
   aggregator runs --kind drain --last 5
   aggregator runs -o json`,
 	}
-	cmd.Flags().StringVar(&kind, "kind", "", "only runs of this kind: drain, service, purge, search_text, reset, accept")
+	kinds := []string{"drain", "service", "purge", "search_text", "reset", "accept"}
+	cmd.Flags().StringVar(&kind, "kind", "", "only runs of this kind: "+strings.Join(kinds, ", "))
+	_ = cmd.RegisterFlagCompletionFunc("kind", // fails only for a flag that is not there
+		cobra.FixedCompletions(kinds, cobra.ShellCompDirectiveNoFileComp))
 	cmd.Flags().IntVar(&last, "last", 20, "show at most this many runs")
 	out := addOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
 		if last < 1 {
 			return usageError("--last = %d: want at least 1", last)
+		}
+		if kind != "" && !slices.Contains(kinds, kind) {
+			return usageError("--kind = %q: want one of %s", kind, strings.Join(kinds, ", "))
 		}
 		pool, err := a.openPostgres(cmd.Context(), 1)
 		if err != nil {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // strictUsage makes every wrong argument or flag below cmd an error with errUsage, also of
@@ -26,6 +28,9 @@ func strictUsage(cmd *cobra.Command) {
 	case args == nil:
 		args = nothing
 	}
+	if !cmd.HasSubCommands() && cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
+	}
 	cmd.Args = func(cmd *cobra.Command, given []string) error {
 		if err := args(cmd, given); err != nil {
 			return usageError("%w; see %s --help", err, cmd.CommandPath())
@@ -33,10 +38,39 @@ func strictUsage(cmd *cobra.Command) {
 		return nil
 	}
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError("%w; see %s --help", err, cmd.CommandPath())
+		return usageError("%w; see %s --help", plainFlagError(err), cmd.CommandPath())
 	})
 	for _, sub := range cmd.Commands() {
 		strictUsage(sub)
+	}
+}
+
+// plainFlagError says what a flag wants, where the error is what Go's parser says.
+func plainFlagError(err error) error {
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	want := map[string]string{
+		"int": "a whole number", "int64": "a whole number", "uint64": "a whole number", "float64": "a number",
+		"bool": "true or false", "duration": "a duration, such as 90s or 5m",
+	}[invalid.GetFlag().Value.Type()]
+	if want == "" {
+		return err
+	}
+	return fmt.Errorf("--%s = %q: want %s", invalid.GetFlag().Name, invalid.GetValue(), want)
+}
+
+// exactly wants these arguments.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) > len(names) {
+			return fmt.Errorf("unexpected argument %q", args[len(names)])
+		}
+		if len(args) < len(names) {
+			return fmt.Errorf("want %s", strings.Join(names[len(args):], " "))
+		}
+		return nil
 	}
 }
 
@@ -56,11 +90,17 @@ func noneOf(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("unknown command %q%s", args[0], hint)
 }
 
-func nothing(_ *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("unexpected argument %q", args[0])
+func nothing(cmd *cobra.Command, args []string) (err error) {
+	if len(args) == 0 {
+		return nil
 	}
-	return nil
+	err = fmt.Errorf("unexpected argument %q", args[0])
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if f.NoOptDefVal != "" && f.Value.Type() != "bool" { // its value is optional
+			err = fmt.Errorf("%w; its value belongs to the flag: --%s=%s", err, f.Name, args[0])
+		}
+	})
+	return err
 }
 
 func commandNames(cmd *cobra.Command) []string {

@@ -21,6 +21,15 @@ func TestWrongUsage(t *testing.T) {
 		"group, misspelt":    {"config chek", `unknown command "chek", perhaps check`},
 		"unknown shell":      {"completion cmd", `unknown command "cmd"`},
 		"unknown form":       {"migrate status -o xml", "want text or json"},
+		"no number":          {"drain --max-events abc", `--max-events = "abc": want a whole number; see aggregator drain --help`},
+		"no duration":        {"drain --max-duration soon", `--max-duration = "soon": want a duration, such as 90s or 5m`},
+		"argument missing":   {"dead show stream", "want POSITION; see aggregator dead show --help"},
+		"arguments missing":  {"dead show", "want SOURCE POSITION"},
+		"two for one":        {"history 1 2", `unexpected argument "2"`},
+		"help of nothing":    {"help bogus", `unknown command "bogus"; see aggregator --help`},
+		"help, misspelt":     {"help dead lst", `unknown command "lst", perhaps list`},
+		"value apart":        {"status --watch 5s", `unexpected argument "5s"; its value belongs to the flag: --watch=5s`},
+		"unknown kind":       {"runs --kind foo", `--kind = "foo": want one of drain, service, purge, search_text, reset, accept`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			program(t, nil, strings.Fields(tc.args)...).requireFailure(t, 64, tc.want)
@@ -34,7 +43,28 @@ func TestHelp(t *testing.T) {
 	require.Equal(t, help.stdout, program(t, nil, "--help").stdout)
 	require.Equal(t, help.stdout, program(t, nil, "help").stdout)
 	require.Contains(t, help.stdout, "78  invalid configuration")
-	require.Contains(t, help.stdout, "--chunk-max-events number")
+	require.Regexp(t, `(?s)\nRun:\n  drain .*\nLook:\n  doctor .*\nRepair and maintain:\n.*\nSet up:\n`, help.stdout)
+	require.NotContains(t, help.stdout, "--chunk-max-events", "the settings have a page of their own")
+	require.NotContains(t, program(t, nil, "drain", "--help").stdout, "--chunk-max-events")
+	settings := program(t, nil, "help", "settings")
+	settings.requireDone(t)
+	require.Contains(t, settings.stdout, "--chunk-max-events number")
+	require.Equal(t, program(t, nil, "dead", "list", "--help").stdout, program(t, nil, "help", "dead", "list").stdout)
+}
+
+// What the shell offers after TAB.
+func TestCompletedValues(t *testing.T) {
+	for line, want := range map[string]string{
+		"drain --log-level ":         "debug\ninfo\nwarn\nerror\n",
+		"drain --history-preferred ": "mean_of_positive\nabove_mean_of_nonnegative\n",
+		"runs --kind ":               "drain\nservice\n",
+		"dead show ":                 ":4\n", // no files
+		"help ":                      "checkpoint\n",
+	} {
+		offered := program(t, nil, append([]string{"__complete"}, strings.Split(line, " ")...)...)
+		require.Zero(t, offered.code)
+		require.True(t, strings.HasPrefix(offered.stdout, want), "%s: %s", line, offered.stdout)
+	}
 }
 
 func TestEveryCommandIsExplained(t *testing.T) {
@@ -44,6 +74,9 @@ func TestEveryCommandIsExplained(t *testing.T) {
 			return
 		}
 		require.NotEmpty(t, cmd.Short, cmd.CommandPath())
+		if cmd.IsAdditionalHelpTopicCommand() {
+			return
+		}
 		require.NotEmpty(t, cmd.Example, cmd.CommandPath())
 		for _, sub := range cmd.Commands() {
 			walk(sub)
