@@ -69,6 +69,7 @@ func newRoot(a *app) *cobra.Command {
 		Long: settingsHelp + strings.TrimRight(root.PersistentFlags().FlagUsagesWrapped(100), "\n"),
 	})
 	root.SetHelpCommand(newHelp(root))
+	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	root.SetUsageTemplate(usageTemplate)
 	completeSettings(root)
