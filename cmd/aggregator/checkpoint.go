@@ -60,7 +60,11 @@ func newCheckpointShow(a *app) *cobra.Command {
 		w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "SOURCE\tPOSITION\tPUSHED AT\tPROCESSED\tUPDATED AT")
 		for _, s := range states {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", s.Source, s.Position, s.Pushed.Format(time.RFC3339), grouped(s.Settled), s.Updated.Format(time.RFC3339))
+			position, pushed := s.Position, s.Pushed.Format(time.RFC3339)
+			if s.Pushed.UnixMilli() == 0 { // nothing was read yet
+				position, pushed = "-", "-"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", s.Source, position, pushed, grouped(s.Settled), s.Updated.Format(time.RFC3339))
 		}
 		return w.Flush()
 	})

@@ -18,7 +18,7 @@ import (
 )
 
 func newCheckpointReset(a *app) *cobra.Command {
-	var yes bool
+	var yes, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "reset",
 		Short: "Reset the checkpoint, so that every entry still in Redis counts again",
@@ -28,27 +28,39 @@ counted. Use it for a stream that was recreated, so that its ids are those of an
 after scores were restored by hand.
 
 WARNING: entries that are still in Redis (trim.retain, other consumer groups) and were counted
-before are counted a second time. Without --yes it changes nothing, says how many these are,
-and exits with 64.
+before are counted a second time. With --dry-run it changes nothing and says how many these
+are; without either flag it does the same and exits with 64.
 
 Stop the service first. While it holds the source, or a drain is running, the command exits
 with 75. Earlier dead letters are archived: they are listed under another source, such as
 book-like-events@1, and can be retried and dropped as usual. Those whose entries will be read
 again are dropped. The reset is atomic, also with kill -9.`,
-		Example: `  aggregator checkpoint reset
+		Example: `  aggregator checkpoint reset --dry-run
   aggregator checkpoint reset --yes
   aggregator checkpoint reset --yes -o json`,
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "confirm the reset")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what it would do, and change nothing")
 	out := addOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
+		if yes && dryRun {
+			return usageError("want --yes or --dry-run, not both")
+		}
 		to, err := a.connect(cmd.Context(), 3, 2)
 		if err != nil {
 			return err
 		}
 		defer to.close()
 		if !yes {
-			return refuseReset(cmd.Context(), to)
+			what, err := foreseeReset(cmd.Context(), to)
+			if err != nil {
+				return err
+			}
+			if !dryRun {
+				return usageError("this would %s; pass --yes to confirm", what)
+			}
+			_, err = fmt.Fprintln(a.stdout, "would", what)
+			return err
 		}
 		report, err := a.reset(cmd.Context(), to)
 		if err != nil {
@@ -67,14 +79,14 @@ again are dropped. The reset is atomic, also with kill -9.`,
 	return cmd
 }
 
-// refuseReset says what a reset would do.
-func refuseReset(ctx context.Context, to *servers) error {
+// foreseeReset says what a reset would do, as in "reset book-like-events: ...".
+func foreseeReset(ctx context.Context, to *servers) (string, error) {
 	var total aggregator.Foresight
 	var names []string
 	for _, source := range to.sources {
 		f, err := aggregator.ForeseeReset(ctx, to.pool, source)
 		if err != nil {
-			return err
+			return "", err
 		}
 		total.Held += f.Held
 		total.Again += f.Again
@@ -83,8 +95,8 @@ func refuseReset(ctx context.Context, to *servers) error {
 	if len(names) > 3 {
 		names = []string{names[0], "...", names[len(names)-1]}
 	}
-	return usageError("this would reset %s: all %s entries in Redis would be counted from the beginning, %s of them a second time if they were counted before; pass --yes to confirm",
-		strings.Join(names, ", "), grouped(total.Held), grouped(total.Again))
+	return fmt.Sprintf("reset %s: all %s entries in Redis would be counted from the beginning, "+
+		"%s of them a second time if they were counted before", strings.Join(names, ", "), grouped(total.Held), grouped(total.Again)), nil
 }
 
 // reset resets the sources, if nobody works on them.

@@ -70,6 +70,11 @@ func TestResetOfAStreamMadeAnew(t *testing.T) {
 	before := s.program("checkpoint", "show").stdout
 	s.program("checkpoint", "reset").requireFailure(t, exitUsage, "this would reset book-like-events: "+
 		"all 4 entries in Redis would be counted from the beginning, 4 of them a second time if they were counted before; pass --yes to confirm")
+	dry := s.program("checkpoint", "reset", "--dry-run")
+	dry.requireDone(t)
+	require.Equal(t, "would reset book-like-events: all 4 entries in Redis would be counted from the beginning, "+
+		"4 of them a second time if they were counted before\n", dry.stdout)
+	s.program("checkpoint", "reset", "--dry-run", "--yes").requireFailure(t, exitUsage, "want --yes or --dry-run, not both")
 	require.Equal(t, before, s.program("checkpoint", "show").stdout)
 	require.EqualValues(t, 4, s.number(scoreOfBori))
 
@@ -77,7 +82,7 @@ func TestResetOfAStreamMadeAnew(t *testing.T) {
 	require.Equal(t, resetLine{
 		Source: "book-like-events", Was: done.Was, Epoch: 1, Held: 4, Again: 4, Letters: 2, Aside: "book-like-events@1",
 	}, done)
-	require.Regexp(t, `(?m)^book-like-events +0-0 `, s.program("checkpoint", "show").stdout)
+	require.Regexp(t, `(?m)^book-like-events +- +- `, s.program("checkpoint", "show").stdout)
 	s.requireBalanced("0 applied + 0 dead letters = 0 processed + 0 in flight; 4 added = 0 read + 4 left")
 	require.Zero(t, s.program("drain").code)
 	require.EqualValues(t, 6, s.number(scoreOfBori))
