@@ -1,6 +1,7 @@
 package appschema
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"testing"
@@ -28,7 +29,7 @@ func ours() Description {
 		}
 		t.Key = fields(n.unique)
 		if len(t.Key) == 0 {
-			t.Key = fields(n.ids)
+			t.Key = fields(cmp.Or(n.lookup, n.ids))
 		}
 		t.Unique, t.Indexes = [][]string{t.Key}, [][]string{t.Key}
 		d.Tables[n.table] = t
@@ -40,6 +41,7 @@ func TestFindings(t *testing.T) {
 	require.Empty(t, ours().Findings())
 	require.Empty(t, ours().Missing())
 	require.NoError(t, ours().Check(true))
+	require.Equal(t, Adaptation{}, ours().Adaptation())
 
 	table := func(name string, change func(*Table)) func(*Description) {
 		return func(d *Description) { d.change(name, change) }

@@ -51,3 +51,26 @@ func TestChoose(t *testing.T) {
 func TestSearchPath(t *testing.T) {
 	require.Equal(t, `"aggregator_views", "my ""app""", "public", "pg_temp"`, Place{Schema: `my "app"`, Path: []string{`my "app"`, "public"}}.SearchPath())
 }
+
+// A session looks into the views before it looks into the tables, or there are none.
+func TestChooseViews(t *testing.T) {
+	on := func(schema string, place int, tables ...string) candidate { return candidate{schema, &place, tables} }
+	for name, tc := range map[string]struct {
+		all   []candidate
+		views bool
+	}{
+		"no schema":       {[]candidate{on("public", 1, "book")}, true},
+		"before":          {[]candidate{on(ViewSchema, 1, "book"), on("public", 2, "book")}, true},
+		"after":           {[]candidate{on("public", 1, "book"), on(ViewSchema, 2, "book")}, false},
+		"not on the path": {[]candidate{on("public", 1, "book"), {ViewSchema, nil, []string{"book"}}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			place, err := choose(tc.all, "")
+			require.NoError(t, err)
+			require.Equal(t, tc.views, place.Views)
+			require.Equal(t, "public", place.Schema)
+			require.Equal(t, "public", place.First)
+			require.Equal(t, []string{"public"}, place.Path)
+		})
+	}
+}
