@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"aggregator/internal/testenv"
 	"aggregator/scripts/bench/baseline"
 	"aggregator/scripts/bench/report"
 	"aggregator/scripts/bench/rig"
@@ -70,6 +71,7 @@ var parts = []part{
 	ladder("chunk", "A by the size of a chunk", chunkSize, func(p plan) []int { return p.chunks }),
 	ladder("workers", "A by the number of workers", workers, func(p plan) []int { return p.workers }),
 	ladder("together", "A by profiles in a transaction", grouping, func(p plan) []int { return p.together }),
+	{"tables", "A on tables of applications", (*bench).partTables},
 	drains("backlog", "lengths of the backlog, of the profiles of A", func(p plan) (inputs []input) {
 		for _, count := range p.backlogs {
 			inputs = append(inputs, input{report.Exact(float64(count)), ofProfiles(count, p.events/10), nil})
@@ -168,6 +170,26 @@ func (b *bench) drain(name string, from rig.State, settings ...string) contender
 		}
 		return f, nil
 	}}
+}
+
+// partTables drains the events of A into our tables and those of applications. That they end up right the fault suite
+// has shown (TestShapes).
+func (b *bench) partTables(ctx context.Context) error {
+	settings := ofProfiles(b.events, b.events/10)
+	own, err := b.servers.Prepare(ctx, catalogueFor(settings), settings)
+	if err != nil {
+		return err
+	}
+	contenders := []contender{b.drain("our tables", own)}
+	contenders[0].check = verified(settings)
+	for _, of := range append([]string{rig.OriginTables}, testenv.Shapes...) {
+		from, err := b.servers.PrepareTables(ctx, of, catalogueFor(settings), settings)
+		if err != nil {
+			return err
+		}
+		contenders = append(contenders, b.drain(of, from))
+	}
+	return b.compare(ctx, "tables", contenders...)
 }
 
 func (b *bench) partA(ctx context.Context) error {

@@ -136,10 +136,20 @@ type State struct {
 // Create makes a database that is migrated, filled, vacuumed and analyzed, so that no run pays for what comes after
 // filling. There are no events yet.
 func (s *Servers) Create(ctx context.Context, fill func(context.Context, *pgx.Conn) error) (State, error) {
+	return s.create(ctx, func(context.Context, string) error { return nil }, fill)
+}
+
+// create is Create on a database that begin is given before it is migrated.
+func (s *Servers) create(
+	ctx context.Context, begin func(ctx context.Context, url string) error, fill func(context.Context, *pgx.Conn) error,
+) (State, error) {
 	s.made++
 	state := State{on: s, database: fmt.Sprintf("state_%d", s.made)}
 	url, err := s.postgres.CreateDatabase(ctx, state.database, "")
 	if err != nil {
+		return state, err
+	}
+	if err := begin(ctx, url); err != nil {
 		return state, err
 	}
 	if _, err := s.Run(ctx, url, nil, "migrate", "up"); err != nil {
