@@ -41,7 +41,8 @@ func (d Description) Adaptation() (a Adaptation) {
 		}
 		for _, name := range slices.Sorted(maps.Keys(n.adds)) {
 			if _, found := t.Column(name); !found {
-				a.Columns = append(a.Columns, AddedColumn{t, fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s %s", t.SQL(), name, t.added(n.adds[name]))})
+				statement := fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s %s", t.SQL(), name, t.added(n.adds[name]))
+				a.Columns = append(a.Columns, AddedColumn{t, statement})
 			}
 		}
 		if unique := fields(n.unique); n.inserts != "" && len(unique) > 0 && !t.HasUnique(unique) {
@@ -51,21 +52,19 @@ func (d Description) Adaptation() (a Adaptation) {
 			a.Indexes = append(a.Indexes, Index{t, own, false})
 		}
 	}
-	slices.SortStableFunc(a.Indexes, func(x, y Index) int { return compare(y.Unique, x.Unique) })
+	slices.SortStableFunc(a.Indexes, func(x, y Index) int {
+		switch {
+		case x.Unique == y.Unique:
+			return 0
+		case x.Unique:
+			return -1
+		}
+		return 1
+	})
 	if len(d.Stale()) > 0 {
 		a.Views = d.viewStatements()
 	}
 	return a
-}
-
-func compare(x, y bool) int {
-	switch {
-	case x == y:
-		return 0
-	case y:
-		return -1
-	}
-	return 1
 }
 
 // added is the type of a column that is added: a time has a zone only if those of the table have.
@@ -96,13 +95,15 @@ type view struct {
 	statements []string // all but its comment
 }
 
-// BaseTable is, as SQL, the table that $1 names, or that a view of ours of this name stands for: its comment says which.
+// BaseTable is, as SQL, the table that $1 names, or that a view of ours of this name stands for: the comment of the
+// view says which.
 const BaseTable = `coalesce((SELECT to_regclass(split_part(obj_description(v.oid, 'pg_class'), ', adapted by ', 1))
     FROM pg_class v WHERE v.oid = to_regclass($1) AND v.relkind = 'v'), to_regclass($1))`
 
 // comment names the table, and tells views of one text from those of another.
 func (v view) comment() string {
-	return fmt.Sprintf("%s, adapted by aggregator migrate up, %.8x", v.table, sha256.Sum256([]byte(strings.Join(v.statements, ";\n"))))
+	hash := sha256.Sum256([]byte(strings.Join(v.statements, ";\n")))
+	return fmt.Sprintf("%s, adapted by aggregator migrate up, %.8x", v.table, hash)
 }
 
 // Stale are the names of views that are missing, not as they have to be, or there without need.
@@ -226,8 +227,8 @@ func (d Description) view(n need, t Table) view {
 	v.statements = append(v.statements, fmt.Sprintf("CREATE VIEW %s.%s AS\nSELECT\n%s\nFROM %s t",
 		ViewSchema, n.table, strings.Join(columns, ",\n"), t.SQL()))
 	if c, found := t.Column("id"); found && n.inserts != "" && d.sequence(t, c) != "" {
-		v.statements = append(v.statements, fmt.Sprintf("ALTER VIEW %s.%s ALTER COLUMN id SET DEFAULT nextval(%s::regclass)",
-			ViewSchema, n.table, literal(pgx.Identifier{d.Schema, d.sequence(t, c)}.Sanitize())))
+		v.statements = append(v.statements, fmt.Sprintf("ALTER VIEW %s.%s ALTER COLUMN id SET DEFAULT %s",
+			ViewSchema, n.table, d.next(t, c)))
 	}
 	switch _, profiles := t.Column("child_profile_id"); {
 	case n.favorites() && !profiles:
@@ -241,7 +242,8 @@ func (d Description) view(n need, t Table) view {
 // apart is a column of a history row that is in the table of scores.
 func (d Description) apart(history Table, name string) string {
 	s := d.Tables[scoresApart.table]
-	return fmt.Sprintf("(SELECT s.%s FROM %s s WHERE s.%s = t.%s)", s.Own(name), s.SQL(), s.Own("id"), history.Own("mbti_score_id"))
+	return fmt.Sprintf("(SELECT s.%s FROM %s s WHERE s.%s = t.%s)",
+		s.Own(name), s.SQL(), s.Own("id"), history.Own("mbti_score_id"))
 }
 
 // insertFavorite leaves the profile out, which the table has no column for. A rule, and not a trigger, for a
@@ -310,11 +312,15 @@ func (d Description) insertScores() string {
 		columns, values = append(columns, s.Own(name)), append(values, "NEW."+name)
 	}
 	if c, _ := s.Column("id"); d.sequence(s, c) != "" {
-		columns = append(columns, ident(c.Name))
-		values = append(values, fmt.Sprintf("nextval(%s::regclass)", literal(pgx.Identifier{d.Schema, d.sequence(s, c)}.Sanitize())))
+		columns, values = append(columns, ident(c.Name)), append(values, d.next(s, c))
 	}
 	return fmt.Sprintf("    INSERT INTO %s (%s)\n    VALUES (%s)\n    RETURNING %s INTO scores;\n",
 		s.SQL(), strings.Join(columns, ", "), strings.Join(values, ", "), s.Own("id"))
+}
+
+// next is an expression for the next number of a column's sequence.
+func (d Description) next(t Table, c Column) string {
+	return fmt.Sprintf("nextval(%s::regclass)", literal(pgx.Identifier{d.Schema, d.sequence(t, c)}.Sanitize()))
 }
 
 // function is one of a trigger. It has the rights of its owner, as a view has.
@@ -327,8 +333,8 @@ $$`, ViewSchema, name, declare, body)
 }
 
 func trigger(name, event string) string {
-	return fmt.Sprintf("CREATE TRIGGER %s INSTEAD OF %s ON %s.child_personality_history\n    FOR EACH ROW EXECUTE FUNCTION %[3]s.%[1]s()",
-		name, event, ViewSchema)
+	return fmt.Sprintf(`CREATE TRIGGER %s INSTEAD OF %s ON %s.child_personality_history
+    FOR EACH ROW EXECUTE FUNCTION %[3]s.%[1]s()`, name, event, ViewSchema)
 }
 
 // Own is the table's own name of a column, as SQL writes it; of one that it has not, the name that it will have.

@@ -113,7 +113,9 @@ var kinds = map[string]Kind{"r": Ordinary, "p": Partitioned, "v": View, "m": Mat
 // Read reads the description of the tables in a schema, that of Resolve. It reads the catalogs only, in
 // five round trips, may be repeated, and waits for no lock on a table. Errors are those of the queries.
 func Read(ctx context.Context, db Querier, schema string, names Names) (Description, error) {
-	d := Description{Schema: schema, Tables: map[string]Table{}, Several: map[string][]string{}, Views: map[string]string{}}
+	d := Description{
+		Schema: schema, Tables: map[string]Table{}, Several: map[string][]string{}, Views: map[string]string{},
+	}
 	r := reader{&d, db, names, map[string]string{}}
 	for _, read := range []func(context.Context) error{r.database, r.tables, r.columns, r.indexes, r.views} {
 		if err := read(ctx); err != nil {
@@ -133,9 +135,11 @@ type reader struct {
 
 func (d reader) database(ctx context.Context) error {
 	rows, _ := d.db.Query(ctx, `
-SELECT current_setting('timezone'), current_setting('server_encoding'), coalesce(has_schema_privilege(to_regnamespace(quote_ident($1)), 'CREATE'), false),
+SELECT current_setting('timezone'), current_setting('server_encoding'),
+    coalesce(has_schema_privilege(to_regnamespace(quote_ident($1)), 'CREATE'), false),
     has_database_privilege(current_database(), 'CREATE'), to_regnamespace($2) IS NOT NULL, to_regnamespace($3) IS NOT NULL,
-    ARRAY(SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident($1)) AND relkind = 'S' ORDER BY 1)`,
+    ARRAY(SELECT relname::text FROM pg_class
+        WHERE relnamespace = to_regnamespace(quote_ident($1)) AND relkind = 'S' ORDER BY 1)`,
 		d.Schema, Ours, ViewSchema) // its error is also that of the rows
 	into := []any{&d.Zone, &d.Encoding, &d.MayCreate, &d.MayCreateSchema, &d.HasOurs, &d.HasViews, &d.Sequences}
 	_, err := pgx.ForEachRow(rows, into, func() error { return nil })
@@ -149,7 +153,8 @@ SELECT n.nspname::text, c.relname::text, c.relkind::text, c.reltuples::bigint, p
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE (replace(lower(c.relname), '_', '') = ANY ($1::text[]) OR c.relname = ANY ($2::text[]))
     AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', $3)
-ORDER BY n.nspname, c.relname`, plainNames(), slices.Collect(maps.Values(d.names)), ViewSchema) // its error is also that of the rows
+ORDER BY n.nspname, c.relname`,
+		plainNames(), slices.Collect(maps.Values(d.names)), ViewSchema) // its error is also that of the rows
 	var t Table
 	var kind string
 	byName := map[string]Table{}
@@ -182,10 +187,12 @@ ORDER BY n.nspname, c.relname`, plainNames(), slices.Collect(maps.Values(d.names
 func (d reader) columns(ctx context.Context) error {
 	rows, _ := d.db.Query(ctx, `
 SELECT c.relname::text, a.attname::text, format_type(coalesce(nullif(y.typbasetype, 0), y.oid), NULL),
-    ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = coalesce(nullif(y.typbasetype, 0), y.oid) ORDER BY e.enumsortorder),
+    ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = coalesce(nullif(y.typbasetype, 0), y.oid)
+        ORDER BY e.enumsortorder),
     CASE WHEN coalesce(nullif(y.typbasetype, 0), y.oid) IN ('varchar'::regtype, 'bpchar'::regtype)
         THEN greatest(0, CASE WHEN y.typbasetype = 0 THEN a.atttypmod ELSE y.typtypmod END - 4) ELSE 0 END,
-    a.attnotnull OR y.typnotnull, a.attgenerated = '' AND (a.atthasdef OR y.typdefault IS NOT NULL), a.attidentity <> '', a.attgenerated <> ''
+    a.attnotnull OR y.typnotnull, a.attgenerated = '' AND (a.atthasdef OR y.typdefault IS NOT NULL),
+    a.attidentity <> '', a.attgenerated <> ''
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_type y ON y.oid = a.atttypid
@@ -193,7 +200,10 @@ WHERE n.nspname = $1 AND c.relname = ANY ($2::text[]) AND c.relkind IN ('r', 'p'
 ORDER BY c.relname, a.attnum`, d.Schema, slices.Collect(maps.Keys(d.meant))) // its error is also that of the rows
 	var table string
 	var c Column
-	_, err := pgx.ForEachRow(rows, []any{&table, &c.Name, &c.Type, &c.Labels, &c.Length, &c.NotNull, &c.Default, &c.Identity, &c.Generated}, func() error {
+	into := []any{
+		&table, &c.Name, &c.Type, &c.Labels, &c.Length, &c.NotNull, &c.Default, &c.Identity, &c.Generated,
+	}
+	_, err := pgx.ForEachRow(rows, into, func() error {
 		if len(c.Labels) == 0 {
 			c.Labels = nil
 		}
@@ -253,7 +263,8 @@ func (d *Description) change(table string, change func(*Table)) {
 
 // ReadCurrent is Read of the schema in which the session looks for tables first, but for views of ours.
 func ReadCurrent(ctx context.Context, db Querier, names Names) (Description, error) {
-	rows, _ := db.Query(ctx, `SELECT coalesce((SELECT s FROM unnest(current_schemas(false)) s WHERE s <> ALL ($1::text[]) LIMIT 1), '')`,
+	rows, _ := db.Query(ctx, `
+SELECT coalesce((SELECT s FROM unnest(current_schemas(false)) s WHERE s <> ALL ($1::text[]) LIMIT 1), '')`,
 		[]string{Ours, ViewSchema}) // its error is also that of the rows
 	schema, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
 	if err != nil {

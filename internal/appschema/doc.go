@@ -5,9 +5,9 @@
 // what is wrong with them (Description.Findings), and what adapts them (Description.Adaptation). The last two
 // are pure functions, so that a test can ask for any description.
 //
-// All statements of the project name the tables and columns of migration 1. Where the application's own have
-// other names or another form, a view in schema aggregator_views has the name and the form, and every session looks there first
-// (docs/decisions/010). So there is one statement for each purpose, and tables of the usual form cost nothing more.
+// All statements of the project name the tables and columns of migration 1. Where the application's own have other
+// names or another form, a view in schema aggregator_views has the name and the form, and every session looks there
+// first (docs/decisions/010). So there is one statement for each purpose; tables of the usual form cost nothing more.
 //
 // The schema of the aggregator is never searched for tables of the application, except to say that
 // some are there.
