@@ -69,7 +69,7 @@ func newShape(t *testing.T, shape string, s setup) *world {
 
 // with is a URL with a setting of the session.
 func with(database, name, value string) string {
-	return database + "&" + name + "=" + url.QueryEscape(value)
+	return database + "&" + name + "=" + url.PathEscape(value)
 }
 
 func (w *world) sqlOn(database, statement string) {
