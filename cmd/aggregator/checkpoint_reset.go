@@ -14,6 +14,7 @@ import (
 
 	"aggregator/internal/aggregator"
 	"aggregator/internal/events"
+	"aggregator/internal/lease"
 	"aggregator/internal/ledger"
 )
 
@@ -100,7 +101,7 @@ func (a *app) reset(ctx context.Context, to *servers) (report []resetLine, err e
 		})
 	}
 	err = holding(ctx, to.pool, to.sources, do)
-	var held *ledger.HeldError
+	var held *lease.HeldError
 	var refused *pgconn.PgError
 	switch {
 	case errors.As(err, &held):
@@ -134,7 +135,7 @@ func holding(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source, 
 	if len(sources) == 0 {
 		return do(ctx)
 	}
-	return ledger.Alone(ctx, pool, sources[0].Name(), instanceName(), jobLease, func(ctx context.Context) error {
+	return lease.Alone(ctx, pool, sources[0].Name(), instanceName(), jobLease, func(ctx context.Context) error {
 		return holding(ctx, pool, sources[1:], do)
 	})
 }

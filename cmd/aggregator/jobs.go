@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"aggregator/internal/aggregator"
+	"aggregator/internal/lease"
 	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
 	"aggregator/internal/schedule"
@@ -243,7 +244,7 @@ func (t *timetable) settle(ctx context.Context, due time.Time) error {
 	came := t.clock.now()
 	for {
 		settled, err := t.attempt(ctx, due, came)
-		var held *ledger.HeldError
+		var held *lease.HeldError
 		switch {
 		case settled && err != nil:
 			t.log.Error("the job failed", "job", t.kind, "error", err)
@@ -265,7 +266,7 @@ func (t *timetable) settle(ctx context.Context, due time.Time) error {
 // attempt does the job, unless somebody else is at it or has done all that was due when we came.
 // settled says that it is done, or has failed with err.
 func (t *timetable) attempt(ctx context.Context, due, came time.Time) (settled bool, err error) {
-	err = ledger.Alone(ctx, t.pool, leaseOf(t.kind), t.holder, t.lease, func(ctx context.Context) error {
+	err = lease.Alone(ctx, t.pool, leaseOf(t.kind), t.holder, t.lease, func(ctx context.Context) error {
 		last, err := t.lastDue(ctx)
 		if err != nil {
 			return err
@@ -309,10 +310,10 @@ func (t *timetable) persist(ctx context.Context, do func(context.Context) (ledge
 // byHand does a job as a command does, alone and with a record of it. The error has
 // errElsewhere if it is running elsewhere.
 func (a *app) byHand(ctx context.Context, pool *pgxpool.Pool, record ledger.Job, do func(context.Context) (ledger.Outcome, error)) error {
-	err := ledger.Alone(ctx, pool, leaseOf(record.Kind), instanceName(), jobLease, func(ctx context.Context) error {
+	err := lease.Alone(ctx, pool, leaseOf(record.Kind), instanceName(), jobLease, func(ctx context.Context) error {
 		return a.recorder(pool).Record(ctx, record, func() (ledger.Outcome, error) { return do(ctx) })
 	})
-	var held *ledger.HeldError
+	var held *lease.HeldError
 	if errors.As(err, &held) {
 		return tag(errElsewhere, fmt.Errorf("%s is running elsewhere: by %s, since %s", record.Kind, held.Lease.Holder,
 			held.Lease.Acquired.UTC().Format(time.RFC3339)))

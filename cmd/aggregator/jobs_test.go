@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/config"
+	"aggregator/internal/lease"
 	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
 	"aggregator/internal/schedule"
@@ -215,14 +216,14 @@ func TestJobIsTakenOver(t *testing.T) {
 	pool, err := pgxpool.New(t.Context(), database)
 	require.NoError(t, err)
 	defer pool.Close()
-	_, err = ledger.Acquire(t.Context(), pool, leaseOf("job"), "dead", time.Second)
+	_, err = lease.Acquire(t.Context(), pool, leaseOf("job"), "dead", time.Second)
 	require.NoError(t, err)
 	b := newBench(t, database, "a", done)
 	due := b.schedule.Next(b.time)
 	b.pass(due)
 	b.waitsFor(b.schedule.Next(due))
 	require.Len(t, b.runs(), 1)
-	leases, err := ledger.Leases(t.Context(), pool)
+	leases, err := lease.All(t.Context(), pool)
 	require.NoError(t, err)
 	require.Empty(t, leases)
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/postgres"
 )
 
 // The kinds of runs that drain. Other jobs have kinds of their own.
@@ -65,10 +67,6 @@ type Run struct {
 	Error   string
 	Note    string // what it did, for a person; empty: the counts say it
 }
-
-// ClockSlack is how far clocks may be apart. A time further in the future than that is of a clock
-// that was ahead when it was recorded.
-const ClockSlack = time.Minute
 
 // unseen is after how long without a sign of life a run counts as interrupted. While
 // PostgreSQL cannot be reached nothing is seen: one that lives on then looks interrupted
@@ -144,7 +142,7 @@ func LastEnds(ctx context.Context, pool *pgxpool.Pool) ([]Ends, error) {
 	rows, _ := pool.Query(ctx, `SELECT kind, max(finished_at) FILTER (WHERE outcome IN ('done', 'limited')) AS well,
     max(finished_at) FILTER (WHERE outcome = 'failed') AS failed
 FROM aggregator.run WHERE kind <> '`+KindService+`' AND (finished_at <= now() + $1::interval OR finished_at IS NULL)
-GROUP BY kind ORDER BY kind`, ClockSlack) // its error is also that of the rows
+GROUP BY kind ORDER BY kind`, postgres.ClockSlack) // its error is also that of the rows
 	ends, err := pgx.CollectRows(rows, pgx.RowToStructByName[Ends])
 	if err != nil {
 		return nil, fmt.Errorf("reading how jobs ended: %w", err)
@@ -187,7 +185,7 @@ FROM (
     SELECT due_at, started_at, coalesce(outcome IN ('done', 'limited', 'failed'), false) AS ended, coalesce(due_at > $2, false) AS due_ahead,
         started_at > clock_timestamp() + $3::interval AS began_ahead
     FROM aggregator.run WHERE kind = $1
-) r`, kind, now.Add(ClockSlack), ClockSlack).Scan(&due, &first, &ago, &last.Ahead)
+) r`, kind, now.Add(postgres.ClockSlack), postgres.ClockSlack).Scan(&due, &first, &ago, &last.Ahead)
 	if err != nil {
 		return LastDue{}, fmt.Errorf("reading the last run of %s: %w", kind, err)
 	}
