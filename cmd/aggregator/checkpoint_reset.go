@@ -15,7 +15,7 @@ import (
 	"aggregator/internal/aggregator"
 	"aggregator/internal/events"
 	"aggregator/internal/lease"
-	"aggregator/internal/ledger"
+	"aggregator/internal/runs"
 )
 
 func newCheckpointReset(a *app) *cobra.Command {
@@ -94,10 +94,10 @@ func (a *app) reset(ctx context.Context, to *servers) (report []resetLine, err e
 		return nil, err
 	}
 	do := func(ctx context.Context) error {
-		record := ledger.Job{Kind: kindReset}
-		return a.recorder(to.pool).Record(ctx, record, func() (ledger.Outcome, error) {
+		record := runs.Job{Kind: kindReset}
+		return a.recorder(to.pool).Record(ctx, record, func() (runs.Outcome, error) {
 			report, err = resetSources(ctx, to)
-			return ledger.Done, err
+			return runs.Done, err
 		})
 	}
 	err = holding(ctx, to.pool, to.sources, do)
@@ -117,12 +117,12 @@ const kindReset = "reset"
 // noDrains fails if a drain is running, as far as anybody knows. One of which nobody knows
 // does no harm.
 func noDrains(ctx context.Context, pool *pgxpool.Pool) error {
-	drains, err := ledger.Runs(ctx, pool, ledger.KindDrain, 100)
+	drains, err := runs.Latest(ctx, pool, runs.KindDrain, 100)
 	if err != nil {
 		return err
 	}
 	for _, d := range drains {
-		if d.Outcome == ledger.Running {
+		if d.Outcome == runs.Running {
 			return tag(errElsewhere, fmt.Errorf("a drain is running on %s since %s, or was killed within this minute; wait for its end",
 				d.Host, d.Started.UTC().Format(time.RFC3339)))
 		}

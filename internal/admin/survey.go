@@ -14,6 +14,7 @@ import (
 	"aggregator/internal/lease"
 	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
+	"aggregator/internal/runs"
 )
 
 // Health is whether a server answers, and how.
@@ -34,7 +35,7 @@ type Survey struct {
 		postgres.Schema
 	}
 	Sources []SourceSurvey
-	Jobs    []ledger.Ends
+	Jobs    []runs.Ends
 	Dead    map[events.Reason]int64 // letters that nobody has settled
 	// Incidents are all that nobody has accepted, of whatever source, oldest first; those that are found
 	// just now, and nobody has recorded yet, come last.
@@ -167,7 +168,7 @@ func (s *Survey) askPostgres(ctx context.Context, pool *pgxpool.Pool) {
 	s.keep(err)
 	leases, err := lease.All(ctx, pool)
 	s.keep(err)
-	s.Jobs, err = ledger.LastEnds(ctx, pool)
+	s.Jobs, err = runs.LastEnds(ctx, pool)
 	s.keep(err)
 	s.Dead, err = ledger.Unsettled(ctx, pool)
 	s.keep(err)

@@ -1,4 +1,4 @@
-package ledger
+package runs
 
 import (
 	"context"
@@ -88,8 +88,8 @@ func scanRun(row pgx.CollectableRow) (r Run, err error) {
 	return r, err
 }
 
-// Runs returns the latest runs of a kind, or of all if it is empty, newest first.
-func Runs(ctx context.Context, pool *pgxpool.Pool, kind string, limit int) ([]Run, error) {
+// Latest returns the latest runs of a kind, or of all if it is empty, newest first.
+func Latest(ctx context.Context, pool *pgxpool.Pool, kind string, limit int) ([]Run, error) {
 	query, args := `SELECT `+selectRuns, []any{unseen, limit}
 	if kind != "" {
 		query += `WHERE kind = $3 `
@@ -98,16 +98,16 @@ func Runs(ctx context.Context, pool *pgxpool.Pool, kind string, limit int) ([]Ru
 	return collectRuns(ctx, pool, query+`ORDER BY id DESC LIMIT $2`, args...)
 }
 
-// LiveRuns returns the runs of all kinds that have not ended, as far as anybody knows, newest
+// Live returns the runs of all kinds that have not ended, as far as anybody knows, newest
 // first. One that was killed is among them for a while.
-func LiveRuns(ctx context.Context, pool *pgxpool.Pool) ([]Run, error) {
+func Live(ctx context.Context, pool *pgxpool.Pool) ([]Run, error) {
 	return collectRuns(ctx, pool, `SELECT `+selectRuns+`WHERE finished_at IS NULL AND seen_at > now() - $1::interval
     ORDER BY id DESC`, unseen)
 }
 
-// RunsDuring returns the runs that drain and that were there at any moment from the first
+// During returns the runs that drain and that were there at any moment from the first
 // to the last: see Run.At.
-func RunsDuring(ctx context.Context, pool *pgxpool.Pool, first, last time.Time) ([]Run, error) {
+func During(ctx context.Context, pool *pgxpool.Pool, first, last time.Time) ([]Run, error) {
 	return collectRuns(ctx, pool, `SELECT `+selectRuns+`WHERE kind IN ('`+KindDrain+`', '`+KindService+`')
     AND started_at <= $3 AND coalesce(finished_at, seen_at + $1::interval) >= $2 ORDER BY id`, unseen, first, last)
 }
@@ -122,8 +122,8 @@ func (r Run) At(t time.Time) bool {
 	return !t.Before(r.Started) && !t.After(end)
 }
 
-// LatestRuns returns of each kind the latest run that runs, and then the latest that does not, by kind.
-func LatestRuns(ctx context.Context, pool *pgxpool.Pool) ([]Run, error) {
+// LatestByKind returns of each kind the latest run that runs, and then the latest that does not, by kind.
+func LatestByKind(ctx context.Context, pool *pgxpool.Pool) ([]Run, error) {
 	const ended = `outcome IS NOT NULL OR seen_at <= now() - $1::interval`
 	return collectRuns(ctx, pool, `SELECT DISTINCT ON (kind, `+ended+`) `+selectRuns+`ORDER BY kind, `+ended+`, id DESC`, unseen)
 }
@@ -155,11 +155,11 @@ func collectRuns(ctx context.Context, pool *pgxpool.Pool, query string, args ...
 	if err != nil {
 		return nil, fmt.Errorf("reading runs: %w", err)
 	}
-	runs, err := pgx.CollectRows(rows, scanRun)
+	all, err := pgx.CollectRows(rows, scanRun)
 	if err != nil {
 		return nil, fmt.Errorf("reading runs: %w", err)
 	}
-	return runs, nil
+	return all, nil
 }
 
 // LastDue is when a job was last done, as its rows say.
