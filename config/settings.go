@@ -4,7 +4,7 @@ import (
 	"strings"
 	"time"
 
-	"aggregator/internal/ledger"
+	"aggregator/internal/lease"
 	"aggregator/internal/scores"
 )
 
@@ -180,7 +180,7 @@ var settings = []setting{
 	}, {
 		Key: "lease.ttl", Default: "5s",
 		Doc:   "How long the lease of a source lasts unless run renews it: a second instance stands by, and takes over when the first is gone. 0s disables leases; exactness does not depend on them.",
-		value: func(c *Config) value { return duration{&c.Lease.TTL, 0, ledger.LongestLease} },
+		value: func(c *Config) value { return duration{&c.Lease.TTL, 0, lease.Longest} },
 	}, {
 		Key: "schedule.drain", Example: `"30 2 * * *"`, Emptiable: true,
 		Doc:   "When run drains, as a cron expression: minute, hour, day, month, weekday. If empty, run drains continuously, as events come.",

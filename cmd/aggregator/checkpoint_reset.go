@@ -14,7 +14,8 @@ import (
 
 	"aggregator/internal/aggregator"
 	"aggregator/internal/events"
-	"aggregator/internal/ledger"
+	"aggregator/internal/lease"
+	"aggregator/internal/runs"
 )
 
 func newCheckpointReset(a *app) *cobra.Command {
@@ -105,14 +106,14 @@ func (a *app) reset(ctx context.Context, to *servers) (report []resetLine, err e
 		return nil, err
 	}
 	do := func(ctx context.Context) error {
-		record := ledger.Job{Kind: kindReset}
-		return a.recorder(to.pool).Record(ctx, record, func() (ledger.Outcome, error) {
+		record := runs.Job{Kind: kindReset}
+		return a.recorder(to.pool).Record(ctx, record, func() (runs.Outcome, error) {
 			report, err = resetSources(ctx, to)
-			return ledger.Done, err
+			return runs.Done, err
 		})
 	}
 	err = holding(ctx, to.pool, to.sources, do)
-	var held *ledger.HeldError
+	var held *lease.HeldError
 	var refused *pgconn.PgError
 	switch {
 	case errors.As(err, &held):
@@ -128,12 +129,12 @@ const kindReset = "reset"
 // noDrains fails if a drain is running, as far as anybody knows. One of which nobody knows
 // does no harm.
 func noDrains(ctx context.Context, pool *pgxpool.Pool) error {
-	drains, err := ledger.Runs(ctx, pool, ledger.KindDrain, 100)
+	drains, err := runs.Latest(ctx, pool, runs.KindDrain, 100)
 	if err != nil {
 		return err
 	}
 	for _, d := range drains {
-		if d.Outcome == ledger.Running {
+		if d.Outcome == runs.Running {
 			return tag(errElsewhere, fmt.Errorf("a drain is running on %s since %s, or was killed within this minute; wait for its end",
 				d.Host, d.Started.UTC().Format(time.RFC3339)))
 		}
@@ -146,7 +147,7 @@ func holding(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source, 
 	if len(sources) == 0 {
 		return do(ctx)
 	}
-	return ledger.Alone(ctx, pool, sources[0].Name(), instanceName(), jobLease, func(ctx context.Context) error {
+	return lease.Alone(ctx, pool, sources[0].Name(), instanceName(), jobLease, func(ctx context.Context) error {
 		return holding(ctx, pool, sources[1:], do)
 	})
 }

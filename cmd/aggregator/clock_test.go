@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/config"
-	"aggregator/internal/ledger"
+	"aggregator/internal/runs"
 	"aggregator/internal/schedule"
 	"aggregator/internal/testenv"
 )
@@ -201,5 +201,5 @@ func TestJobIsCaughtUpAfterTheClockWasBehind(t *testing.T) {
 	b.waitsFor(b.schedule.Next(missed))
 	require.Len(t, b.runs(), 2)
 	require.True(t, b.runs()[0].Due.Equal(missed))
-	require.Equal(t, ledger.Done, b.runs()[0].Outcome)
+	require.Equal(t, runs.Done, b.runs()[0].Outcome)
 }

@@ -12,7 +12,7 @@ import (
 
 	"aggregator/internal/admin"
 	"aggregator/internal/aggregator"
-	"aggregator/internal/ledger"
+	"aggregator/internal/runs"
 )
 
 func newDrain(a *app) *cobra.Command {
@@ -103,8 +103,8 @@ the textfile collector of Prometheus' node_exporter.`,
 
 // drain drains, with a record of it.
 func (a *app) drain(ctx context.Context, engine *engine, limits aggregator.Limits) (left int64, err error) {
-	job := ledger.Job{Kind: ledger.KindDrain, Counts: func() ledger.Counts { return counted(engine.Stats()) }}
-	err = a.recorder(engine.pool).Record(ctx, job, func() (outcome ledger.Outcome, err error) {
+	job := runs.Job{Kind: runs.KindDrain, Counts: func() runs.Counts { return counted(engine.Stats()) }}
+	err = a.recorder(engine.pool).Record(ctx, job, func() (outcome runs.Outcome, err error) {
 		left, err = engine.Drain(ctx, limits)
 		return outcomeOf(ctx, left > 0), err
 	})
@@ -112,14 +112,14 @@ func (a *app) drain(ctx context.Context, engine *engine, limits aggregator.Limit
 }
 
 // outcomeOf says how a job ended that did not fail, with work left or without.
-func outcomeOf(ctx context.Context, left bool) ledger.Outcome {
+func outcomeOf(ctx context.Context, left bool) runs.Outcome {
 	switch {
 	case ctx.Err() != nil:
-		return ledger.Stopped
+		return runs.Stopped
 	case left:
-		return ledger.Limited
+		return runs.Limited
 	}
-	return ledger.Done
+	return runs.Done
 }
 
 // drainReport is the outcome of a drain. Its names are those of the JSON form.

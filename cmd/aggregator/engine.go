@@ -14,7 +14,7 @@ import (
 	"aggregator/config"
 	"aggregator/internal/aggregator"
 	"aggregator/internal/events"
-	"aggregator/internal/ledger"
+	"aggregator/internal/runs"
 	"aggregator/internal/scores"
 )
 
@@ -112,9 +112,9 @@ func (a *app) newAggregator(pool *pgxpool.Pool, sources []*events.Source, observ
 }
 
 // session is what it has done, but for drains that have a record of their own.
-func (e *engine) session() ledger.Counts {
+func (e *engine) session() runs.Counts {
 	if e.scheduled {
-		return ledger.Counts{}
+		return runs.Counts{}
 	}
 	return counted(e.Stats())
 }

@@ -9,7 +9,7 @@ import (
 
 	"aggregator/internal/aggregator"
 	"aggregator/internal/events"
-	"aggregator/internal/ledger"
+	"aggregator/internal/lease"
 )
 
 // formerEvery is how often a service looks whether entries wait in former sources: producers may
@@ -105,11 +105,11 @@ func (e *engine) drainFormerAlone(ctx context.Context, found []events.Elsewhere)
 	if !slices.ContainsFunc(found, drainable) {
 		return nil
 	}
-	err := ledger.Alone(ctx, e.pool, leaseOf("former"), instanceName(), jobLease, func(ctx context.Context) error {
+	err := lease.Alone(ctx, e.pool, leaseOf("former"), instanceName(), jobLease, func(ctx context.Context) error {
 		_, err := e.drainFormer(ctx, found, aggregator.Limits{})
 		return err
 	})
-	var held *ledger.HeldError
+	var held *lease.HeldError
 	if errors.As(err, &held) {
 		return nil
 	}

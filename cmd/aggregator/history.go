@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"aggregator/internal/history"
-	"aggregator/internal/ledger"
+	"aggregator/internal/runs"
 )
 
 func newHistory(a *app) *cobra.Command {
@@ -128,20 +128,20 @@ func withRuns(ctx context.Context, pool *pgxpool.Pool, snapshots []history.Snaps
 			last = s.Created
 		}
 	}
-	runs, err := ledger.RunsDuring(ctx, pool, first, last)
+	during, err := runs.During(ctx, pool, first, last)
 	if err != nil {
 		return nil, err
 	}
 	for i, l := range lines {
 		if l.Cause == history.Feedback {
-			lines[i].Run = onlyAt(runs, l.Created)
+			lines[i].Run = onlyAt(during, l.Created)
 		}
 	}
 	return lines, nil
 }
 
-func onlyAt(runs []ledger.Run, t time.Time) (name *runName) {
-	for _, r := range runs {
+func onlyAt(during []runs.Run, t time.Time) (name *runName) {
+	for _, r := range during {
 		if !r.At(t) {
 			continue
 		}

@@ -13,8 +13,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"aggregator/internal/aggregator"
-	"aggregator/internal/ledger"
+	"aggregator/internal/lease"
 	"aggregator/internal/postgres"
+	"aggregator/internal/runs"
 	"aggregator/internal/schedule"
 	"aggregator/internal/verdict"
 )
@@ -26,7 +27,7 @@ const jobLease = 10 * time.Second
 type job struct {
 	kind string
 	// begin prepares to do it once. do is to end soon when its context ends.
-	begin func() (do func(context.Context) (ledger.Outcome, error), counts func() ledger.Counts)
+	begin func() (do func(context.Context) (runs.Outcome, error), counts func() runs.Counts)
 	// rest, if there is one, is told before each wait until when it is.
 	rest func(until time.Time)
 	// vital says that the service ends when the job fails.
@@ -41,14 +42,14 @@ func (a *app) jobs(engine *engine) []job {
 // drainJob drains what is there.
 func drainJob(engine *engine) job {
 	return job{
-		kind: ledger.KindDrain,
-		begin: func() (func(context.Context) (ledger.Outcome, error), func() ledger.Counts) {
+		kind: runs.KindDrain,
+		begin: func() (func(context.Context) (runs.Outcome, error), func() runs.Counts) {
 			before := counted(engine.Stats()) // it counts on from one drain to the next
-			do := func(ctx context.Context) (ledger.Outcome, error) {
+			do := func(ctx context.Context) (runs.Outcome, error) {
 				left, err := engine.Drain(ctx, aggregator.Limits{})
 				return outcomeOf(ctx, left > 0), err
 			}
-			return do, func() ledger.Counts { return counted(engine.Stats()).Less(before) }
+			return do, func() runs.Counts { return counted(engine.Stats()).Less(before) }
 		},
 		rest: func(until time.Time) {
 			engine.Rest("the next drain is due at " + until.UTC().Format(time.RFC3339))
@@ -225,7 +226,7 @@ func (t *timetable) first(ctx context.Context) time.Time {
 
 // lastDue returns when the job was last done, by our clock; the zero time if it never was.
 func (t *timetable) lastDue(ctx context.Context) (time.Time, error) {
-	last, err := ledger.ReadLastDue(ctx, t.pool, t.kind, t.clock.now())
+	last, err := runs.ReadLastDue(ctx, t.pool, t.kind, t.clock.now())
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -243,7 +244,7 @@ func (t *timetable) settle(ctx context.Context, due time.Time) error {
 	came := t.clock.now()
 	for {
 		settled, err := t.attempt(ctx, due, came)
-		var held *ledger.HeldError
+		var held *lease.HeldError
 		switch {
 		case settled && err != nil:
 			t.log.Error("the job failed", "job", t.kind, "error", err)
@@ -265,7 +266,7 @@ func (t *timetable) settle(ctx context.Context, due time.Time) error {
 // attempt does the job, unless somebody else is at it or has done all that was due when we came.
 // settled says that it is done, or has failed with err.
 func (t *timetable) attempt(ctx context.Context, due, came time.Time) (settled bool, err error) {
-	err = ledger.Alone(ctx, t.pool, leaseOf(t.kind), t.holder, t.lease, func(ctx context.Context) error {
+	err = lease.Alone(ctx, t.pool, leaseOf(t.kind), t.holder, t.lease, func(ctx context.Context) error {
 		last, err := t.lastDue(ctx)
 		if err != nil {
 			return err
@@ -280,11 +281,11 @@ func (t *timetable) attempt(ctx context.Context, due, came time.Time) (settled b
 			t.due.set(t.kind, due)
 		}
 		do, counts := t.begin()
-		recorded := ledger.Job{Kind: t.kind, Due: due, Counts: counts}
-		return t.recorder(t.pool).Record(ctx, recorded, func() (ledger.Outcome, error) {
+		recorded := runs.Job{Kind: t.kind, Due: due, Counts: counts}
+		return t.recorder(t.pool).Record(ctx, recorded, func() (runs.Outcome, error) {
 			t.log.Info("starting", "job", t.kind, "due", due.UTC().Format(time.RFC3339))
 			outcome, err := t.persist(ctx, do)
-			settled = err != nil || outcome != ledger.Stopped
+			settled = err != nil || outcome != runs.Stopped
 			return outcome, err
 		})
 	})
@@ -292,11 +293,11 @@ func (t *timetable) attempt(ctx context.Context, due, came time.Time) (settled b
 }
 
 // persist does the job again when it has failed for want of a server.
-func (t *timetable) persist(ctx context.Context, do func(context.Context) (ledger.Outcome, error)) (ledger.Outcome, error) {
+func (t *timetable) persist(ctx context.Context, do func(context.Context) (runs.Outcome, error)) (runs.Outcome, error) {
 	for {
 		outcome, err := do(ctx)
 		if ctx.Err() != nil {
-			return ledger.Stopped, nil // and it says what it was stopped at
+			return runs.Stopped, nil // and it says what it was stopped at
 		}
 		if err == nil || verdict.Of(err) != verdict.Retry || errors.Is(err, postgres.ErrIndex) {
 			return outcome, err
@@ -308,11 +309,13 @@ func (t *timetable) persist(ctx context.Context, do func(context.Context) (ledge
 
 // byHand does a job as a command does, alone and with a record of it. The error has
 // errElsewhere if it is running elsewhere.
-func (a *app) byHand(ctx context.Context, pool *pgxpool.Pool, record ledger.Job, do func(context.Context) (ledger.Outcome, error)) error {
-	err := ledger.Alone(ctx, pool, leaseOf(record.Kind), instanceName(), jobLease, func(ctx context.Context) error {
-		return a.recorder(pool).Record(ctx, record, func() (ledger.Outcome, error) { return do(ctx) })
+func (a *app) byHand(
+	ctx context.Context, pool *pgxpool.Pool, record runs.Job, do func(context.Context) (runs.Outcome, error),
+) error {
+	err := lease.Alone(ctx, pool, leaseOf(record.Kind), instanceName(), jobLease, func(ctx context.Context) error {
+		return a.recorder(pool).Record(ctx, record, func() (runs.Outcome, error) { return do(ctx) })
 	})
-	var held *ledger.HeldError
+	var held *lease.HeldError
 	if errors.As(err, &held) {
 		return tag(errElsewhere, fmt.Errorf("%s is running elsewhere: by %s, since %s", record.Kind, held.Lease.Holder,
 			held.Lease.Acquired.UTC().Format(time.RFC3339)))

@@ -16,8 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/config"
-	"aggregator/internal/ledger"
+	"aggregator/internal/lease"
 	"aggregator/internal/postgres"
+	"aggregator/internal/runs"
 	"aggregator/internal/schedule"
 	"aggregator/internal/testenv"
 )
@@ -37,13 +38,15 @@ var benchTime = time.Now().UTC()
 
 const testLease = 6 * time.Second // long enough to be renewed on a busy machine
 
-func newBench(t *testing.T, database, holder string, do func(context.Context) (ledger.Outcome, error)) *bench {
+func newBench(t *testing.T, database, holder string, do func(context.Context) (runs.Outcome, error)) *bench {
 	t.Helper()
 	return newBenchAt(t, benchTime, database, holder, do)
 }
 
 // newBenchAt is one whose clock says so at first. That of PostgreSQL is right.
-func newBenchAt(t *testing.T, at time.Time, database, holder string, do func(context.Context) (ledger.Outcome, error)) *bench {
+func newBenchAt(
+	t *testing.T, at time.Time, database, holder string, do func(context.Context) (runs.Outcome, error),
+) *bench {
 	t.Helper()
 	pool, err := postgres.Open(t.Context(), postgres.Options{URL: testenv.As(t, database, "aggregator_daemon"), MaxConns: 4})
 	require.NoError(t, err)
@@ -54,8 +57,8 @@ func newBenchAt(t *testing.T, at time.Time, database, holder string, do func(con
 	log := newLog(t.Output(), slog.LevelDebug, "text")
 	b.timetable = &timetable{
 		app: &app{cfg: config.Default(), log: log}, schedule: daily, due: &dues{}, pool: pool, holder: holder, lease: testLease,
-		job: job{kind: "job", begin: func() (func(context.Context) (ledger.Outcome, error), func() ledger.Counts) {
-			return do, func() ledger.Counts { return ledger.Counts{Read: 7} }
+		job: job{kind: "job", begin: func() (func(context.Context) (runs.Outcome, error), func() runs.Counts) {
+			return do, func() runs.Counts { return runs.Counts{Read: 7} }
 		}},
 		clock: clock{
 			now: func() time.Time { return b.time },
@@ -106,14 +109,14 @@ func (b *bench) waitsFor(until time.Time) {
 	require.Equal(b.t, until.UTC(), (<-b.waits).UTC())
 }
 
-func (b *bench) runs() []ledger.Run {
+func (b *bench) runs() []runs.Run {
 	b.t.Helper()
-	all, err := ledger.Runs(b.t.Context(), b.pool, "job", 100)
+	all, err := runs.Latest(b.t.Context(), b.pool, "job", 100)
 	require.NoError(b.t, err)
 	return all
 }
 
-func done(context.Context) (ledger.Outcome, error) { return ledger.Done, nil }
+func done(context.Context) (runs.Outcome, error) { return runs.Done, nil }
 
 // addRun adds a run that began so long ago.
 func addRun(t *testing.T, database string, ago time.Duration, outcome any) time.Time {
@@ -144,7 +147,7 @@ func TestJobIsCaughtUp(t *testing.T) {
 	require.Len(t, all, 5)
 	require.True(t, all[2].Due.Equal(missed))
 	require.True(t, all[1].Due.Equal(tomorrow))
-	require.Equal(t, ledger.Done, all[0].Outcome)
+	require.Equal(t, runs.Done, all[0].Outcome)
 	require.EqualValues(t, 7, all[0].Read)
 }
 
@@ -169,7 +172,7 @@ func TestJobIsBegunAgain(t *testing.T) {
 	require.NoError(t, err)
 	b := newBench(t, database, "a", done)
 	b.waitsFor(b.schedule.Next(benchTime))
-	require.Equal(t, ledger.Done, b.runs()[0].Outcome)
+	require.Equal(t, runs.Done, b.runs()[0].Outcome)
 }
 
 // Of two instances one does the job; the other waits until it is done, and does not do it
@@ -178,11 +181,11 @@ func TestJobRunsOnce(t *testing.T) {
 	t.Parallel()
 	database := testenv.Database(t)
 	began, end := make(chan string, 10), make(chan struct{})
-	do := func(holder string) func(ctx context.Context) (ledger.Outcome, error) {
-		return func(context.Context) (ledger.Outcome, error) {
+	do := func(holder string) func(ctx context.Context) (runs.Outcome, error) {
+		return func(context.Context) (runs.Outcome, error) {
 			began <- holder
 			<-end
-			return ledger.Done, nil
+			return runs.Done, nil
 		}
 	}
 	a, b := newBench(t, database, "a", do("a")), newBench(t, database, "b", do("b"))
@@ -195,7 +198,7 @@ func TestJobRunsOnce(t *testing.T) {
 	require.Equal(t, due.Add(testLease), retry)
 
 	// A command says so, and does nothing.
-	err := (&app{cfg: config.Default(), log: a.log}).byHand(t.Context(), a.pool, ledger.Job{Kind: "job"}, do("hand"))
+	err := (&app{cfg: config.Default(), log: a.log}).byHand(t.Context(), a.pool, runs.Job{Kind: "job"}, do("hand"))
 	require.Equal(t, exitEventsLeft, exitCode(err))
 	require.Regexp(t, `^job is running elsewhere: by a, since \d{4}-\d\d-\d\dT\S+Z$`, err.Error())
 
@@ -215,14 +218,14 @@ func TestJobIsTakenOver(t *testing.T) {
 	pool, err := pgxpool.New(t.Context(), database)
 	require.NoError(t, err)
 	defer pool.Close()
-	_, err = ledger.Acquire(t.Context(), pool, leaseOf("job"), "dead", time.Second)
+	_, err = lease.Acquire(t.Context(), pool, leaseOf("job"), "dead", time.Second)
 	require.NoError(t, err)
 	b := newBench(t, database, "a", done)
 	due := b.schedule.Next(b.time)
 	b.pass(due)
 	b.waitsFor(b.schedule.Next(due))
 	require.Len(t, b.runs(), 1)
-	leases, err := ledger.Leases(t.Context(), pool)
+	leases, err := lease.All(t.Context(), pool)
 	require.NoError(t, err)
 	require.Empty(t, leases)
 }
@@ -232,10 +235,10 @@ func TestJobIsTakenOver(t *testing.T) {
 func TestJobFails(t *testing.T) {
 	t.Parallel()
 	failures := []error{errors.New("connection lost"), nil, &pgconn.PgError{Code: "42P01", Message: "no such table"}}
-	do := func(context.Context) (ledger.Outcome, error) {
+	do := func(context.Context) (runs.Outcome, error) {
 		err := failures[0]
 		failures = failures[1:]
-		return ledger.Done, err
+		return runs.Done, err
 	}
 	b := newBench(t, testenv.Database(t), "a", do)
 	due := b.schedule.Next(b.time)
@@ -244,10 +247,10 @@ func TestJobFails(t *testing.T) {
 	next := b.schedule.Next(due.Add(testLease))
 	b.waitsFor(next)
 	require.Len(t, b.runs(), 1)
-	require.Equal(t, ledger.Done, b.runs()[0].Outcome)
+	require.Equal(t, runs.Done, b.runs()[0].Outcome)
 	b.goOn <- next
 	b.waitsFor(b.schedule.Next(next))
-	require.Equal(t, ledger.Failed, b.runs()[0].Outcome)
+	require.Equal(t, runs.Failed, b.runs()[0].Outcome)
 
 	failures, b.vital = []error{&pgconn.PgError{Code: "42P01", Message: "no such table"}}, true
 	b.goOn <- b.schedule.Next(next)
@@ -275,7 +278,7 @@ func TestServiceBySchedule(t *testing.T) {
 	p.eventually("/metrics", `aggregator_job_last_success_timestamp_seconds{kind="drain"} 1`)
 	drains := s.runs("--kind", "drain")
 	require.Len(t, drains, 2)
-	require.Equal(t, ledger.Done, drains[0].Outcome)
+	require.Equal(t, runs.Done, drains[0].Outcome)
 	require.NotNil(t, drains[0].Due)
 	require.EqualValues(t, 2, drains[0].Read)
 	require.EqualValues(t, 1, drains[0].Applied)
@@ -290,7 +293,7 @@ func TestServiceBySchedule(t *testing.T) {
 	require.NoError(t, p.cmd.Wait())
 	require.Len(t, s.runs("--kind", "drain"), 2)
 	session := s.runs("--kind", "service")[0]
-	require.Equal(t, ledger.Stopped, session.Outcome)
+	require.Equal(t, runs.Stopped, session.Outcome)
 	require.EqualValues(t, 1, session.Read, "what has a record of its own does not count twice")
 }
 
@@ -320,10 +323,10 @@ func TestServiceDoesOtherJobs(t *testing.T) {
 	}
 	p := start()
 	refresh := latest("search_text", true)
-	require.Equal(t, ledger.Done, refresh.Outcome)
+	require.Equal(t, runs.Done, refresh.Outcome)
 	require.EqualValues(t, 1, refresh.Applied)
 	purge := latest("purge", true)
-	require.Equal(t, ledger.Failed, purge.Outcome)
+	require.Equal(t, runs.Failed, purge.Outcome)
 	require.Contains(t, purge.Error, "permission denied for table child_personality_history")
 	p.eventually("/metrics", `aggregator_job_last_failure_timestamp_seconds{kind="purge"} 1`)
 	s.push("1:1:LIKE")
@@ -338,7 +341,7 @@ func TestServiceDoesOtherJobs(t *testing.T) {
 	s.exec(`DELETE FROM aggregator.run WHERE due_at IS NOT NULL`)
 	p = start()
 	purge = latest("purge", true)
-	require.Equal(t, ledger.Done, purge.Outcome, purge.Error)
+	require.Equal(t, runs.Done, purge.Outcome, purge.Error)
 	require.EqualValues(t, 1, purge.Applied)
 	stop(p)
 }

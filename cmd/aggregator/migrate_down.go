@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
+	"aggregator/internal/runs"
 )
 
 func newMigrateDown(a *app) *cobra.Command {
@@ -91,11 +91,11 @@ func (a *app) noneNeeds(ctx context.Context, plan postgres.Rollback) error {
 		return err
 	}
 	defer pool.Close()
-	runs, err := ledger.LiveRuns(ctx, pool)
+	live, err := runs.Live(ctx, pool)
 	if err != nil {
 		return err
 	}
-	for _, r := range runs {
+	for _, r := range live {
 		since := r.Started.UTC().Format(time.RFC3339)
 		if r.Version == version {
 			return tag(errElsewhere, fmt.Errorf("the %s on %s since %s is of this version and needs what would be undone, "+

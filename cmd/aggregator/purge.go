@@ -12,7 +12,7 @@ import (
 
 	"aggregator/config"
 	"aggregator/internal/history"
-	"aggregator/internal/ledger"
+	"aggregator/internal/runs"
 )
 
 func newPurge(a *app) *cobra.Command {
@@ -68,7 +68,7 @@ func purgeOptions(cfg config.Config) history.PurgeOptions {
 func (a *app) purge(ctx context.Context, pool *pgxpool.Pool, o history.PurgeOptions, out *output) error {
 	r := purgeRun{pool: pool, options: o}
 	began := time.Now()
-	do := func(ctx context.Context) (ledger.Outcome, error) {
+	do := func(ctx context.Context) (runs.Outcome, error) {
 		total, err := history.CountDeleted(ctx, pool, o.OlderThan)
 		if err != nil {
 			a.log.Debug("how many rows there are to purge is not known", "error", err)
@@ -81,7 +81,7 @@ func (a *app) purge(ctx context.Context, pool *pgxpool.Pool, o history.PurgeOpti
 	if o.DryRun {
 		_, err = do(ctx)
 	} else {
-		err = a.byHand(ctx, pool, ledger.Job{Kind: kindPurge, Counts: r.counts}, do)
+		err = a.byHand(ctx, pool, runs.Job{Kind: kindPurge, Counts: r.counts}, do)
 	}
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ const kindPurge = "purge"
 
 // purgeJob purges by schedule.
 func purgeJob(pool *pgxpool.Pool, o history.PurgeOptions) job {
-	return job{kind: kindPurge, begin: func() (func(context.Context) (ledger.Outcome, error), func() ledger.Counts) {
+	return job{kind: kindPurge, begin: func() (func(context.Context) (runs.Outcome, error), func() runs.Counts) {
 		r := purgeRun{pool: pool, options: o}
 		return r.do, r.counts
 	}}
@@ -116,7 +116,7 @@ type purgeRun struct {
 	latest[history.PurgeResult]
 }
 
-func (r *purgeRun) do(ctx context.Context) (ledger.Outcome, error) {
+func (r *purgeRun) do(ctx context.Context) (runs.Outcome, error) {
 	r.options.Progress = r.set
 	done, err := history.Purge(ctx, r.pool, r.options)
 	r.set(done)
@@ -124,10 +124,10 @@ func (r *purgeRun) do(ctx context.Context) (ledger.Outcome, error) {
 }
 
 // counts are rows of history removed, and batches.
-func (r *purgeRun) counts() ledger.Counts {
+func (r *purgeRun) counts() runs.Counts {
 	done := r.result()
 	rows := done.Deleted + done.Thinned
-	return ledger.Counts{Read: rows, Applied: rows, Chunks: done.Batches}
+	return runs.Counts{Read: rows, Applied: rows, Chunks: done.Batches}
 }
 
 // purgeReport is the outcome of a purge. Its names are those of the JSON form.

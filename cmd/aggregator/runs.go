@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"aggregator/internal/aggregator"
-	"aggregator/internal/ledger"
+	"aggregator/internal/runs"
 )
 
 func newRuns(a *app) *cobra.Command {
@@ -51,12 +51,12 @@ up to ten seconds older than its end. Only this list relies on these counts.`,
 			return err
 		}
 		defer pool.Close()
-		runs, err := ledger.Runs(cmd.Context(), pool, kind, last)
+		latest, err := runs.Latest(cmd.Context(), pool, kind, last)
 		if err != nil {
 			return err
 		}
-		lines := make([]runLine, len(runs))
-		for i, r := range runs {
+		lines := make([]runLine, len(latest))
+		for i, r := range latest {
 			lines[i] = newRunLine(r)
 		}
 		if out.json() {
@@ -73,27 +73,27 @@ up to ten seconds older than its end. Only this list relies on these counts.`,
 
 // runLine is one line of the list. Its names are those of the JSON form.
 type runLine struct {
-	ID             int64          `json:"id"`
-	Kind           string         `json:"kind"`
-	Due            *time.Time     `json:"due_at"` // when the schedule wanted it
-	Started        time.Time      `json:"started_at"`
-	Seen           time.Time      `json:"seen_at"` // its last sign of life
-	Finished       *time.Time     `json:"finished_at"`
-	ElapsedSeconds float64        `json:"elapsed_seconds"`
-	Outcome        ledger.Outcome `json:"outcome"`
-	Error          string         `json:"error,omitempty"`
-	Note           string         `json:"note,omitempty"` // what it did, if the counts do not say it
-	Read           int64          `json:"read"`
-	Applied        int64          `json:"applied"`
-	Dead           int64          `json:"dead"`
-	Profiles       int64          `json:"profiles"`
-	Chunks         int64          `json:"chunks"`
-	Rate           float64        `json:"read_per_second"`
-	Host           string         `json:"host"`
-	Version        string         `json:"version"`
+	ID             int64        `json:"id"`
+	Kind           string       `json:"kind"`
+	Due            *time.Time   `json:"due_at"` // when the schedule wanted it
+	Started        time.Time    `json:"started_at"`
+	Seen           time.Time    `json:"seen_at"` // its last sign of life
+	Finished       *time.Time   `json:"finished_at"`
+	ElapsedSeconds float64      `json:"elapsed_seconds"`
+	Outcome        runs.Outcome `json:"outcome"`
+	Error          string       `json:"error,omitempty"`
+	Note           string       `json:"note,omitempty"` // what it did, if the counts do not say it
+	Read           int64        `json:"read"`
+	Applied        int64        `json:"applied"`
+	Dead           int64        `json:"dead"`
+	Profiles       int64        `json:"profiles"`
+	Chunks         int64        `json:"chunks"`
+	Rate           float64      `json:"read_per_second"`
+	Host           string       `json:"host"`
+	Version        string       `json:"version"`
 }
 
-func newRunLine(r ledger.Run) runLine {
+func newRunLine(r runs.Run) runLine {
 	line := runLine{
 		ID: r.ID, Kind: r.Kind, Due: inUTC(r.Due), Started: r.Started.UTC(), Seen: r.Seen.UTC(), Finished: inUTC(r.Ended),
 		Outcome: r.Outcome, Error: r.Error, Note: r.Note, Read: r.Read, Applied: r.Applied, Dead: r.Dead, Profiles: r.Profiles, Chunks: r.Chunks,
@@ -111,9 +111,9 @@ func newRunLine(r ledger.Run) runLine {
 func (l runLine) String() string {
 	last, word := l.Seen, "since"
 	switch l.Outcome {
-	case ledger.Running:
+	case runs.Running:
 		last = l.Started
-	case ledger.Interrupted:
+	case runs.Interrupted:
 		word = "after " + l.took() + ", last seen"
 	default:
 		last, word = *l.Finished, "after "+l.took()+" at"
@@ -145,11 +145,11 @@ func printRuns(out io.Writer, lines []runLine) error {
 }
 
 // recorder writes the rows that newRuns shows.
-func (a *app) recorder(pool *pgxpool.Pool) ledger.Recorder {
-	return ledger.Recorder{Pool: pool, Host: hostName(), Version: programVersion(), Keep: a.cfg.Runs.Keep, Log: a.log}
+func (a *app) recorder(pool *pgxpool.Pool) runs.Recorder {
+	return runs.Recorder{Pool: pool, Host: hostName(), Version: programVersion(), Keep: a.cfg.Runs.Keep, Log: a.log}
 }
 
 // counted are the counts of a drain.
-func counted(s aggregator.Stats) ledger.Counts {
-	return ledger.Counts{Read: s.Read, Applied: s.Applied, Dead: s.Dead, Profiles: s.Profiles, Chunks: s.Chunks}
+func counted(s aggregator.Stats) runs.Counts {
+	return runs.Counts{Read: s.Read, Applied: s.Applied, Dead: s.Dead, Profiles: s.Profiles, Chunks: s.Chunks}
 }

@@ -8,8 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
+	"aggregator/internal/runs"
 )
 
 func (s *pair) runs(args ...string) []runLine {
@@ -39,12 +39,12 @@ func TestRuns(t *testing.T) {
 
 	all := s.runs()
 	require.Len(t, all, 3)
-	require.Equal(t, ledger.Failed, all[0].Outcome)
+	require.Equal(t, runs.Failed, all[0].Outcome)
 	require.Contains(t, all[0].Error, "permission denied for table checkpoint")
-	require.Equal(t, ledger.Done, all[1].Outcome)
+	require.Equal(t, runs.Done, all[1].Outcome)
 	require.EqualValues(t, 1, all[1].Read)
 	require.EqualValues(t, 1, all[1].Dead)
-	require.Equal(t, ledger.Limited, all[2].Outcome)
+	require.Equal(t, runs.Limited, all[2].Outcome)
 	require.EqualValues(t, 2, all[2].Read)
 	require.EqualValues(t, 1, all[2].Applied)
 	require.EqualValues(t, 1, all[2].Chunks)
@@ -68,7 +68,7 @@ func TestRunsOfTheService(t *testing.T) {
 	require.Eventually(t, func() bool { return len(s.runs()) == 1 }, patience, time.Millisecond)
 	require.NoError(t, p.cmd.Process.Kill())
 	_ = p.cmd.Wait()
-	require.Equal(t, ledger.Running, s.runs()[0].Outcome, "nobody knows yet")
+	require.Equal(t, runs.Running, s.runs()[0].Outcome, "nobody knows yet")
 	s.exec(`UPDATE aggregator.run SET started_at = started_at - interval '2 minutes', seen_at = seen_at - interval '1 minute'`)
 
 	p = s.start()
@@ -78,9 +78,9 @@ func TestRunsOfTheService(t *testing.T) {
 	require.NoError(t, p.cmd.Wait())
 	all := s.runs("--kind", "service")
 	require.Len(t, all, 2)
-	require.Equal(t, ledger.Interrupted, all[1].Outcome)
+	require.Equal(t, runs.Interrupted, all[1].Outcome)
 	require.Nil(t, all[1].Finished)
-	require.Equal(t, ledger.Stopped, all[0].Outcome)
+	require.Equal(t, runs.Stopped, all[0].Outcome)
 	require.EqualValues(t, 2, all[0].Read)
 	require.EqualValues(t, 1, all[0].Applied)
 	require.EqualValues(t, 1, all[0].Dead)

@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
-	"aggregator/internal/ledger"
+	"aggregator/internal/runs"
 	"aggregator/internal/searchtext"
 )
 
@@ -65,7 +65,7 @@ with 1 if PostgreSQL refused a text, after it has done all the others.`,
 // searchText refreshes the texts: alone and with a record of it, if it writes.
 func (a *app) searchText(ctx context.Context, pool *pgxpool.Pool, o searchtext.Options, quiet bool) (done searchtext.Result, err error) {
 	r := textRefresh{pool: pool, options: o}
-	do := func(ctx context.Context) (ledger.Outcome, error) {
+	do := func(ctx context.Context) (runs.Outcome, error) {
 		total, err := searchtext.Count(ctx, pool)
 		if err != nil {
 			a.log.Debug("how many books there are is not known", "error", err)
@@ -76,7 +76,7 @@ func (a *app) searchText(ctx context.Context, pool *pgxpool.Pool, o searchtext.O
 	if o.DryRun {
 		_, err = do(ctx)
 	} else {
-		err = a.byHand(ctx, pool, ledger.Job{Kind: kindSearchText, Counts: r.counts}, do)
+		err = a.byHand(ctx, pool, runs.Job{Kind: kindSearchText, Counts: r.counts}, do)
 	}
 	return r.result(), err
 }
@@ -85,7 +85,7 @@ const kindSearchText = "search_text"
 
 // searchTextJob refreshes them by schedule.
 func searchTextJob(pool *pgxpool.Pool) job {
-	return job{kind: kindSearchText, begin: func() (func(context.Context) (ledger.Outcome, error), func() ledger.Counts) {
+	return job{kind: kindSearchText, begin: func() (func(context.Context) (runs.Outcome, error), func() runs.Counts) {
 		r := textRefresh{pool: pool}
 		return r.do, r.counts
 	}}
@@ -98,7 +98,7 @@ type textRefresh struct {
 	latest[searchtext.Result]
 }
 
-func (r *textRefresh) do(ctx context.Context) (ledger.Outcome, error) {
+func (r *textRefresh) do(ctx context.Context) (runs.Outcome, error) {
 	r.options.Progress = r.set
 	done, err := searchtext.Refresh(ctx, r.pool, r.options)
 	r.set(done)
@@ -106,9 +106,9 @@ func (r *textRefresh) do(ctx context.Context) (ledger.Outcome, error) {
 }
 
 // counts are books read, texts written, and texts that PostgreSQL refused.
-func (r *textRefresh) counts() ledger.Counts {
+func (r *textRefresh) counts() runs.Counts {
 	done := r.result()
-	return ledger.Counts{Read: done.Books, Applied: done.Changed, Dead: done.Refused}
+	return runs.Counts{Read: done.Books, Applied: done.Changed, Dead: done.Refused}
 }
 
 func (a *app) printSearchText(out *output, dry bool, done searchtext.Result, took time.Duration) error {

@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"aggregator/internal/ledger"
+	"aggregator/internal/runs"
 	"aggregator/internal/testenv"
 )
 
@@ -90,8 +90,10 @@ func TestSearchTextCountsMeanwhile(t *testing.T) {
 		_, err := r.do(t.Context())
 		ended <- err
 	}()
-	require.Eventually(t, func() bool { return r.counts() == ledger.Counts{Read: 1000, Applied: 1000} }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return r.counts() == runs.Counts{Read: 1000, Applied: 1000}
+	}, patience, 10*time.Millisecond)
 	require.NoError(t, holder.Commit(t.Context()))
 	require.NoError(t, <-ended)
-	require.Equal(t, ledger.Counts{Read: 1001, Applied: 1001}, r.counts())
+	require.Equal(t, runs.Counts{Read: 1001, Applied: 1001}, r.counts())
 }

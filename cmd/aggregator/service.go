@@ -15,7 +15,7 @@ import (
 	"aggregator/config"
 	"aggregator/internal/admin"
 	"aggregator/internal/aggregator"
-	"aggregator/internal/ledger"
+	"aggregator/internal/runs"
 	"aggregator/internal/scores"
 )
 
@@ -32,7 +32,7 @@ type service struct {
 	hangups  chan os.Signal // SIGHUP
 
 	mu     sync.Mutex
-	before ledger.Counts // of the engines that have ended
+	before runs.Counts // of the engines that have ended
 }
 
 // newService takes SIGHUP from now on, which would end the process before.
@@ -56,7 +56,7 @@ func (s *service) Caches() []scores.CacheUse { return s.engine.Load().Caches() }
 func (s *service) Waiting(ctx context.Context) (int64, error) { return s.engine.Load().Waiting(ctx) }
 
 // counts are those of all engines so far, but of drains that have a record of their own.
-func (s *service) counts() ledger.Counts {
+func (s *service) counts() runs.Counts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.before.Plus(s.engine.Load().session())
@@ -73,9 +73,9 @@ func (s *service) replace(next *engine) {
 // run drains until ctx ends, through every reload, with a record of it; errors as
 // Aggregator.Run.
 func (s *service) run(ctx context.Context) error {
-	job := ledger.Job{Kind: ledger.KindService, Counts: s.counts}
-	return s.recorder(s.engine.Load().pool).Record(ctx, job, func() (ledger.Outcome, error) {
-		return ledger.Stopped, s.serve(ctx)
+	job := runs.Job{Kind: runs.KindService, Counts: s.counts}
+	return s.recorder(s.engine.Load().pool).Record(ctx, job, func() (runs.Outcome, error) {
+		return runs.Stopped, s.serve(ctx)
 	})
 }
 

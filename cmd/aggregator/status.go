@@ -11,8 +11,8 @@ import (
 
 	"aggregator/internal/admin"
 	"aggregator/internal/events"
-	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
+	"aggregator/internal/runs"
 )
 
 // rateOver is how long the command looks at the checkpoints to tell a rate.
@@ -185,12 +185,12 @@ func (l *look) addRuns(ctx context.Context, report *statusReport) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	runs, err := ledger.LatestRuns(ctx, l.pool)
+	latest, err := runs.LatestByKind(ctx, l.pool)
 	if err != nil {
 		return err
 	}
-	report.Runs = make([]runLine, len(runs))
-	for i, r := range runs {
+	report.Runs = make([]runLine, len(latest))
+	for i, r := range latest {
 		report.Runs[i] = newRunLine(r)
 	}
 	return nil

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"aggregator/internal/ledger"
+	"aggregator/internal/runs"
 
 	"aggregator/config"
 	"aggregator/internal/aggregator"
@@ -185,6 +185,7 @@ func TestStatusShowsTheRunningServiceFirst(t *testing.T) {
 	r, report := s.status()
 	r.requireDone(t)
 	require.Len(t, report.Runs, 3)
-	require.Equal(t, []ledger.Outcome{ledger.Done, ledger.Running, ledger.Failed}, []ledger.Outcome{report.Runs[0].Outcome, report.Runs[1].Outcome, report.Runs[2].Outcome})
+	require.Equal(t, []runs.Outcome{runs.Done, runs.Running, runs.Failed},
+		[]runs.Outcome{report.Runs[0].Outcome, report.Runs[1].Outcome, report.Runs[2].Outcome})
 	require.Regexp(t, `(?m)^last service: running since \S+Z, read 0, dead 0\nlast service: failed after 1m0s at \S+Z, read 0, dead 0: the role may not$`, s.program("status").stdout)
 }

@@ -15,6 +15,7 @@ import (
 	"aggregator/internal/audit"
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
+	"aggregator/internal/runs"
 )
 
 // verification is the outcome for one source. Its names are those of the JSON form.
@@ -172,8 +173,8 @@ func (a *app) accept(ctx context.Context, pool *pgxpool.Pool, sources []*events.
 			}
 		}
 	}
-	job := ledger.Job{Kind: kindAccept, Note: func() string { return strings.Join(note, "; ") }}
-	return a.recorder(pool).Record(ctx, job, func() (ledger.Outcome, error) {
+	job := runs.Job{Kind: kindAccept, Note: func() string { return strings.Join(note, "; ") }}
+	return a.recorder(pool).Record(ctx, job, func() (runs.Outcome, error) {
 		for _, source := range sources {
 			of := slices.DeleteFunc(slices.Clone(open), func(i ledger.Incident) bool {
 				return i.Source != source.Name()
@@ -182,10 +183,10 @@ func (a *app) accept(ctx context.Context, pool *pgxpool.Pool, sources []*events.
 				continue
 			}
 			if err := audit.Accept(ctx, pool, source, of, instanceName()); err != nil {
-				return ledger.Failed, err
+				return runs.Failed, err
 			}
 		}
-		return ledger.Done, nil
+		return runs.Done, nil
 	})
 }
 

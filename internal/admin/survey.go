@@ -11,8 +11,10 @@ import (
 
 	"aggregator/internal/aggregator"
 	"aggregator/internal/events"
+	"aggregator/internal/lease"
 	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
+	"aggregator/internal/runs"
 )
 
 // Health is whether a server answers, and how.
@@ -33,7 +35,7 @@ type Survey struct {
 		postgres.Schema
 	}
 	Sources []SourceSurvey
-	Jobs    []ledger.Ends
+	Jobs    []runs.Ends
 	Dead    map[events.Reason]int64 // letters that nobody has settled
 	// Incidents are all that nobody has accepted, of whatever source, oldest first; those that are found
 	// just now, and nobody has recorded yet, come last.
@@ -45,8 +47,8 @@ type Survey struct {
 type SourceSurvey struct {
 	Source     *events.Source
 	Checkpoint *ledger.Checkpoint
-	Lease      *ledger.Lease // also one whose time is over
-	Waiting    *int64        // entries behind the checkpoint; see events.Source.Waiting
+	Lease      *lease.Lease // also one whose time is over
+	Waiting    *int64       // entries behind the checkpoint; see events.Source.Waiting
 	// Oldest is when the oldest of them was pushed, by the clock of Redis; nil also if none
 	// is in the stream.
 	Oldest *time.Time
@@ -164,9 +166,9 @@ func (s *Survey) askPostgres(ctx context.Context, pool *pgxpool.Pool) {
 	}
 	checkpoints, err := ledger.Checkpoints(ctx, pool)
 	s.keep(err)
-	leases, err := ledger.Leases(ctx, pool)
+	leases, err := lease.All(ctx, pool)
 	s.keep(err)
-	s.Jobs, err = ledger.LastEnds(ctx, pool)
+	s.Jobs, err = runs.LastEnds(ctx, pool)
 	s.keep(err)
 	s.Dead, err = ledger.Unsettled(ctx, pool)
 	s.keep(err)
@@ -176,7 +178,7 @@ func (s *Survey) askPostgres(ctx context.Context, pool *pgxpool.Pool) {
 	for i := range checkpoints {
 		at[checkpoints[i].Source] = &checkpoints[i]
 	}
-	held := make(map[string]*ledger.Lease, len(leases))
+	held := make(map[string]*lease.Lease, len(leases))
 	for i := range leases {
 		held[leases[i].Source] = &leases[i]
 	}

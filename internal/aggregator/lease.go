@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"aggregator/internal/ledger"
+	"aggregator/internal/lease"
 )
 
 // leased is a session under the lease of the source: it waits until no other instance
@@ -41,20 +41,20 @@ func (p *partition) standBy(ctx context.Context) error {
 	holder := ""
 	for {
 		p.turned()
-		lease, err := p.acquire(ctx)
+		held, err := p.acquire(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, pgx.ErrNoRows): // its row came or went while we looked
 		case err != nil:
 			return err
-		case lease.Holder == p.options.Holder:
-			p.log.Info("holding the lease", "holder", lease.Holder)
+		case held.Holder == p.options.Holder:
+			p.log.Info("holding the lease", "holder", held.Holder)
 			return nil
-		case lease.Holder != holder:
-			holder = lease.Holder
+		case held.Holder != holder:
+			holder = held.Holder
 			p.enter(StandingBy, "the lease is with "+holder)
-			p.log.Info("standing by: another instance holds the lease", "holder", holder, "until", lease.Expires)
+			p.log.Info("standing by: another instance holds the lease", "holder", holder, "until", held.Expires)
 		}
 		select {
 		case <-ctx.Done():
@@ -76,26 +76,26 @@ func (p *partition) renew(ctx context.Context, lose func()) {
 			return
 		case <-ticker.C:
 		}
-		lease, err := p.acquire(ctx)
-		if err == nil && lease.Holder != p.options.Holder {
-			p.log.Warn("lost the lease", "holder", lease.Holder)
+		held, err := p.acquire(ctx)
+		if err == nil && held.Holder != p.options.Holder {
+			p.log.Warn("lost the lease", "holder", held.Holder)
 			lose()
 			return
 		}
 	}
 }
 
-func (p *partition) acquire(ctx context.Context) (ledger.Lease, error) {
+func (p *partition) acquire(ctx context.Context) (lease.Lease, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.options.Lease)
 	defer cancel()
-	return ledger.Acquire(ctx, p.pool, p.source.Name(), p.options.Holder, p.options.Lease)
+	return lease.Acquire(ctx, p.pool, p.source.Name(), p.options.Holder, p.options.Lease)
 }
 
 // release is a courtesy: without it the others wait until the time is over.
 func (p *partition) release(work context.Context) {
 	ctx, cancel := context.WithTimeout(work, time.Second)
 	defer cancel()
-	if err := ledger.Release(ctx, p.pool, p.source.Name(), p.options.Holder); err != nil {
+	if err := lease.Release(ctx, p.pool, p.source.Name(), p.options.Holder); err != nil {
 		p.log.Warn("could not release the lease; it will expire", "error", err)
 	}
 }

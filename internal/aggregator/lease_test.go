@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/aggregator"
-	"aggregator/internal/ledger"
+	"aggregator/internal/lease"
 )
 
 type service struct {
@@ -60,7 +60,7 @@ func (f *fixture) start(name string, lease time.Duration) *service {
 }
 
 func (f *fixture) holder() string {
-	leases, err := ledger.Leases(f.ctx, f.pool)
+	leases, err := lease.All(f.ctx, f.pool)
 	require.NoError(f.t, err)
 	if len(leases) != 1 {
 		return ""
@@ -103,7 +103,7 @@ func TestLeaseIsHandedOver(t *testing.T) {
 func TestLeaseRunsOut(t *testing.T) {
 	f := newFixture(t, stream)
 	sources := f.source.Key
-	_, err := ledger.Acquire(f.ctx, f.pool, sources, "dead", 300*time.Millisecond)
+	_, err := lease.Acquire(f.ctx, f.pool, sources, "dead", 300*time.Millisecond)
 	require.NoError(t, err)
 	first := f.start("first", time.Second)
 	f.push("1:1:LIKE")
@@ -147,18 +147,18 @@ func TestLeaseOfAClockThatWasAhead(t *testing.T) {
 func TestLeaseCanBeRepeated(t *testing.T) {
 	f := newFixture(t, stream)
 	for range 2 {
-		lease, err := ledger.Acquire(f.ctx, f.pool, "s", "a", time.Hour)
+		held, err := lease.Acquire(f.ctx, f.pool, "s", "a", time.Hour)
 		require.NoError(t, err)
-		assert.Equal(t, "a", lease.Holder)
-		lease, err = ledger.Acquire(f.ctx, f.pool, "s", "b", time.Hour)
+		assert.Equal(t, "a", held.Holder)
+		held, err = lease.Acquire(f.ctx, f.pool, "s", "b", time.Hour)
 		require.NoError(t, err)
-		assert.Equal(t, "a", lease.Holder)
+		assert.Equal(t, "a", held.Holder)
 	}
-	require.NoError(t, ledger.Release(f.ctx, f.pool, "s", "b"))
+	require.NoError(t, lease.Release(f.ctx, f.pool, "s", "b"))
 	for range 2 {
-		require.NoError(t, ledger.Release(f.ctx, f.pool, "s", "a"))
+		require.NoError(t, lease.Release(f.ctx, f.pool, "s", "a"))
 	}
-	lease, err := ledger.Acquire(f.ctx, f.pool, "s", "b", time.Hour)
+	held, err := lease.Acquire(f.ctx, f.pool, "s", "b", time.Hour)
 	require.NoError(t, err)
-	assert.Equal(t, "b", lease.Holder)
+	assert.Equal(t, "b", held.Holder)
 }

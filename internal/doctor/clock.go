@@ -8,7 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"aggregator/internal/ledger"
+	"aggregator/internal/lease"
+	"aggregator/internal/postgres"
 )
 
 // future looks for rows of ours with times that have not come yet: those of a clock that was
@@ -20,7 +21,8 @@ func (r *report) future(ctx context.Context, pool *pgxpool.Pool) {
     ('leases', (SELECT max(expires_at) FROM aggregator.lease), $1::interval + $2::interval),
     ('checkpoints', (SELECT max(updated_at) FROM aggregator.checkpoint), $1::interval),
     ('dead letters', (SELECT max(created_at) FROM aggregator.dead_letter WHERE settled_at IS NULL), $1::interval)
-) found (place, latest, slack) WHERE latest > clock_timestamp() + slack`, ledger.ClockSlack, ledger.LongestLease) // its error is also that of the rows
+) found (place, latest, slack) WHERE latest > clock_timestamp() + slack`,
+		postgres.ClockSlack, lease.Longest) // its error is also that of the rows
 	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	switch {
 	case err != nil:

@@ -4,7 +4,7 @@
 // A mark says, for a profile and a source, which event was applied last. It moves in
 // the transaction that applies the events, as its first statement and by
 // compare-and-set: a transaction that starts from another place than the mark's fails
-// as a whole (MarkMoved), and whoever sent it reads the mark again. A mark is sound
+// as a whole (verdict.MarkMoved), and whoever sent it reads the mark again. A mark is sound
 // because every reader sees an unbroken run of events from the checkpoint on.
 //
 // A checkpoint says up to where every entry of a source is settled. The transactions of
@@ -18,9 +18,6 @@
 // A dead letter is written in the transaction that passes it: that of the profile's
 // mark, or, for what is not an event, that of the checkpoint. Hence it too is there
 // exactly once.
-//
-// A run is a row about what was done, for people: when, how much, how it ended (Recorder).
-// It is written now and then beside the work, best effort, and nothing depends on it.
 //
 // After any error whose outcome is unknown the caller forgets what it knows and starts
 // again from the checkpoint; every function here may then be repeated.

@@ -1,4 +1,4 @@
-package ledger
+package lease
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/postgres"
 )
 
 // Lease says which instance works on a source, or does a job. It saves work and nothing more: two
@@ -19,18 +21,18 @@ type Lease struct {
 	Expires  time.Time
 }
 
-// LongestLease is the longest time for which a lease can be taken.
-const LongestLease = time.Hour
+// Longest is the longest time for which a lease can be taken.
+const Longest = time.Hour
 
 // Held says whether the lease was its holder's at that moment, by PostgreSQL's clock. One that
 // ends later than any can was taken when that clock was ahead: nobody knows whether its time is
 // over, and it is free.
 func (l Lease) Held(now time.Time) bool {
-	return l.Expires.After(now) && !l.Expires.After(now.Add(LongestLease+ClockSlack))
+	return l.Expires.After(now) && !l.Expires.After(now.Add(Longest+postgres.ClockSlack))
 }
 
 // Acquire takes the lease of a source for the holder, or renews it, until ttl from now, which
-// may be up to LongestLease. It returns who holds it afterwards: the caller, or another; see
+// may be up to Longest. It returns who holds it afterwards: the caller, or another; see
 // Lease.Held. Safe to repeat, also after a lost reply.
 func Acquire(ctx context.Context, pool *pgxpool.Pool, source, holder string, ttl time.Duration) (Lease, error) {
 	rows, err := pool.Query(ctx, `
@@ -45,7 +47,7 @@ WITH taken AS (
 SELECT * FROM taken
 UNION ALL
 SELECT source, holder, acquired_at, expires_at FROM aggregator.lease
-WHERE source = $1 AND NOT EXISTS (SELECT FROM taken)`, source, holder, ttl, LongestLease+ClockSlack)
+WHERE source = $1 AND NOT EXISTS (SELECT FROM taken)`, source, holder, ttl, Longest+postgres.ClockSlack)
 	if err != nil {
 		return Lease{}, fmt.Errorf("acquiring the lease of %s: %w", source, err)
 	}
@@ -65,8 +67,8 @@ func Release(ctx context.Context, pool *pgxpool.Pool, source, holder string) err
 	return nil
 }
 
-// Leases returns the leases of all sources, by name, also those whose time is over.
-func Leases(ctx context.Context, pool *pgxpool.Pool) ([]Lease, error) {
+// All returns the leases of all sources, by name, also those whose time is over.
+func All(ctx context.Context, pool *pgxpool.Pool) ([]Lease, error) {
 	rows, err := pool.Query(ctx, `SELECT source, holder, acquired_at, expires_at FROM aggregator.lease ORDER BY source`)
 	if err != nil {
 		return nil, fmt.Errorf("reading leases: %w", err)

@@ -1,4 +1,4 @@
-package ledger
+package runs
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/postgres"
 )
 
 // The kinds of runs that drain. Other jobs have kinds of their own.
@@ -66,10 +68,6 @@ type Run struct {
 	Note    string // what it did, for a person; empty: the counts say it
 }
 
-// ClockSlack is how far clocks may be apart. A time further in the future than that is of a clock
-// that was ahead when it was recorded.
-const ClockSlack = time.Minute
-
 // unseen is after how long without a sign of life a run counts as interrupted. While
 // PostgreSQL cannot be reached nothing is seen: one that lives on then looks interrupted
 // until it writes again.
@@ -90,8 +88,8 @@ func scanRun(row pgx.CollectableRow) (r Run, err error) {
 	return r, err
 }
 
-// Runs returns the latest runs of a kind, or of all if it is empty, newest first.
-func Runs(ctx context.Context, pool *pgxpool.Pool, kind string, limit int) ([]Run, error) {
+// Latest returns the latest runs of a kind, or of all if it is empty, newest first.
+func Latest(ctx context.Context, pool *pgxpool.Pool, kind string, limit int) ([]Run, error) {
 	query, args := `SELECT `+selectRuns, []any{unseen, limit}
 	if kind != "" {
 		query += `WHERE kind = $3 `
@@ -100,16 +98,16 @@ func Runs(ctx context.Context, pool *pgxpool.Pool, kind string, limit int) ([]Ru
 	return collectRuns(ctx, pool, query+`ORDER BY id DESC LIMIT $2`, args...)
 }
 
-// LiveRuns returns the runs of all kinds that have not ended, as far as anybody knows, newest
+// Live returns the runs of all kinds that have not ended, as far as anybody knows, newest
 // first. One that was killed is among them for a while.
-func LiveRuns(ctx context.Context, pool *pgxpool.Pool) ([]Run, error) {
+func Live(ctx context.Context, pool *pgxpool.Pool) ([]Run, error) {
 	return collectRuns(ctx, pool, `SELECT `+selectRuns+`WHERE finished_at IS NULL AND seen_at > now() - $1::interval
     ORDER BY id DESC`, unseen)
 }
 
-// RunsDuring returns the runs that drain and that were there at any moment from the first
+// During returns the runs that drain and that were there at any moment from the first
 // to the last: see Run.At.
-func RunsDuring(ctx context.Context, pool *pgxpool.Pool, first, last time.Time) ([]Run, error) {
+func During(ctx context.Context, pool *pgxpool.Pool, first, last time.Time) ([]Run, error) {
 	return collectRuns(ctx, pool, `SELECT `+selectRuns+`WHERE kind IN ('`+KindDrain+`', '`+KindService+`')
     AND started_at <= $3 AND coalesce(finished_at, seen_at + $1::interval) >= $2 ORDER BY id`, unseen, first, last)
 }
@@ -124,8 +122,8 @@ func (r Run) At(t time.Time) bool {
 	return !t.Before(r.Started) && !t.After(end)
 }
 
-// LatestRuns returns of each kind the latest run that runs, and then the latest that does not, by kind.
-func LatestRuns(ctx context.Context, pool *pgxpool.Pool) ([]Run, error) {
+// LatestByKind returns of each kind the latest run that runs, and then the latest that does not, by kind.
+func LatestByKind(ctx context.Context, pool *pgxpool.Pool) ([]Run, error) {
 	const ended = `outcome IS NOT NULL OR seen_at <= now() - $1::interval`
 	return collectRuns(ctx, pool, `SELECT DISTINCT ON (kind, `+ended+`) `+selectRuns+`ORDER BY kind, `+ended+`, id DESC`, unseen)
 }
@@ -144,7 +142,7 @@ func LastEnds(ctx context.Context, pool *pgxpool.Pool) ([]Ends, error) {
 	rows, _ := pool.Query(ctx, `SELECT kind, max(finished_at) FILTER (WHERE outcome IN ('done', 'limited')) AS well,
     max(finished_at) FILTER (WHERE outcome = 'failed') AS failed
 FROM aggregator.run WHERE kind <> '`+KindService+`' AND (finished_at <= now() + $1::interval OR finished_at IS NULL)
-GROUP BY kind ORDER BY kind`, ClockSlack) // its error is also that of the rows
+GROUP BY kind ORDER BY kind`, postgres.ClockSlack) // its error is also that of the rows
 	ends, err := pgx.CollectRows(rows, pgx.RowToStructByName[Ends])
 	if err != nil {
 		return nil, fmt.Errorf("reading how jobs ended: %w", err)
@@ -157,11 +155,11 @@ func collectRuns(ctx context.Context, pool *pgxpool.Pool, query string, args ...
 	if err != nil {
 		return nil, fmt.Errorf("reading runs: %w", err)
 	}
-	runs, err := pgx.CollectRows(rows, scanRun)
+	all, err := pgx.CollectRows(rows, scanRun)
 	if err != nil {
 		return nil, fmt.Errorf("reading runs: %w", err)
 	}
-	return runs, nil
+	return all, nil
 }
 
 // LastDue is when a job was last done, as its rows say.
@@ -187,7 +185,7 @@ FROM (
     SELECT due_at, started_at, coalesce(outcome IN ('done', 'limited', 'failed'), false) AS ended, coalesce(due_at > $2, false) AS due_ahead,
         started_at > clock_timestamp() + $3::interval AS began_ahead
     FROM aggregator.run WHERE kind = $1
-) r`, kind, now.Add(ClockSlack), ClockSlack).Scan(&due, &first, &ago, &last.Ahead)
+) r`, kind, now.Add(postgres.ClockSlack), postgres.ClockSlack).Scan(&due, &first, &ago, &last.Ahead)
 	if err != nil {
 		return LastDue{}, fmt.Errorf("reading the last run of %s: %w", kind, err)
 	}

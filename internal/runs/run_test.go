@@ -1,4 +1,4 @@
-package ledger_test
+package runs_test
 
 import (
 	"bytes"
@@ -13,19 +13,31 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
+	"aggregator/internal/runs"
 	"aggregator/internal/testenv"
 )
 
-func recorder(t *testing.T, pool *pgxpool.Pool) ledger.Recorder {
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+func connect(t *testing.T) *pgxpool.Pool {
 	t.Helper()
-	return ledger.Recorder{Pool: pool, Host: "here", Version: "1.2.3", Keep: 3, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	t.Parallel()
+	pool, err := postgres.Open(t.Context(), postgres.Options{URL: testenv.Database(t), MaxConns: 4})
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	return pool
 }
 
-func runs(t *testing.T, pool *pgxpool.Pool, kind string) []ledger.Run {
+func recorder(t *testing.T, pool *pgxpool.Pool) runs.Recorder {
 	t.Helper()
-	all, err := ledger.Runs(t.Context(), pool, kind, 100)
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	return runs.Recorder{Pool: pool, Host: "here", Version: "1.2.3", Keep: 3, Log: log}
+}
+
+func listed(t *testing.T, pool *pgxpool.Pool, kind string) []runs.Run {
+	t.Helper()
+	all, err := runs.Latest(t.Context(), pool, kind, 100)
 	require.NoError(t, err)
 	return all
 }
@@ -36,28 +48,30 @@ func exec(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {
 	require.NoError(t, err)
 }
 
-func nothing() (ledger.Outcome, error) { return ledger.Done, nil }
+func nothing() (runs.Outcome, error) { return runs.Done, nil }
 
 func TestRunIsRecorded(t *testing.T) {
 	pool := connect(t)
 	r := recorder(t, pool)
 	var read atomic.Int64
-	counts := func() ledger.Counts {
+	counts := func() runs.Counts {
 		n := read.Load()
-		return ledger.Counts{Read: n, Applied: n - 1, Dead: 1, Profiles: n / 2, Chunks: 1}
+		return runs.Counts{Read: n, Applied: n - 1, Dead: 1, Profiles: n / 2, Chunks: 1}
 	}
 	due := time.Date(2026, 11, 22, 2, 30, 0, 0, time.UTC)
-	require.NoError(t, r.Record(t.Context(), ledger.Job{Kind: "drain", Due: due, Counts: counts}, func() (ledger.Outcome, error) {
-		require.Eventually(t, func() bool { return len(runs(t, pool, "")) == 1 }, time.Minute, time.Millisecond, "it is there from the beginning")
-		run := runs(t, pool, "")[0]
-		require.Equal(t, ledger.Running, run.Outcome)
+	job := runs.Job{Kind: "drain", Due: due, Counts: counts}
+	require.NoError(t, r.Record(t.Context(), job, func() (runs.Outcome, error) {
+		require.Eventually(t, func() bool { return len(listed(t, pool, "")) == 1 }, time.Minute, time.Millisecond,
+			"it is there from the beginning")
+		run := listed(t, pool, "")[0]
+		require.Equal(t, runs.Running, run.Outcome)
 		require.Nil(t, run.Ended)
 		read.Store(1000)
-		return ledger.Limited, nil
+		return runs.Limited, nil
 	}))
-	run := runs(t, pool, "drain")[0]
-	require.Equal(t, ledger.Limited, run.Outcome)
-	require.Equal(t, ledger.Counts{Read: 1000, Applied: 999, Dead: 1, Profiles: 500, Chunks: 1}, run.Counts)
+	run := listed(t, pool, "drain")[0]
+	require.Equal(t, runs.Limited, run.Outcome)
+	require.Equal(t, runs.Counts{Read: 1000, Applied: 999, Dead: 1, Profiles: 500, Chunks: 1}, run.Counts)
 	require.Equal(t, "here 1.2.3", run.Host+" "+run.Version)
 	require.True(t, run.Due.Equal(due))
 	require.False(t, run.Ended.Before(run.Started))
@@ -65,14 +79,16 @@ func TestRunIsRecorded(t *testing.T) {
 	require.Empty(t, run.Error)
 
 	failure := errors.New("nul \x00 and half a rune " + strings.Repeat("é", 1000))
-	require.Equal(t, failure, r.Record(t.Context(), ledger.Job{Kind: "purge"}, func() (ledger.Outcome, error) { return ledger.Done, failure }))
-	run = runs(t, pool, "purge")[0]
-	require.Equal(t, ledger.Failed, run.Outcome)
+	require.Equal(t, failure, r.Record(t.Context(), runs.Job{Kind: "purge"}, func() (runs.Outcome, error) {
+		return runs.Done, failure
+	}))
+	run = listed(t, pool, "purge")[0]
+	require.Equal(t, runs.Failed, run.Outcome)
 	require.Contains(t, run.Error, "nul  and half a rune éé")
 	require.Nil(t, run.Due)
 	require.Zero(t, run.Rate)
 
-	latest, err := ledger.LatestRuns(t.Context(), pool)
+	latest, err := runs.LatestByKind(t.Context(), pool)
 	require.NoError(t, err)
 	require.Len(t, latest, 2)
 	require.Equal(t, "drain", latest[0].Kind)
@@ -83,11 +99,11 @@ func TestRunIsRecorded(t *testing.T) {
 func TestRunIsRecordedWhenStopped(t *testing.T) {
 	pool := connect(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	require.NoError(t, recorder(t, pool).Record(ctx, ledger.Job{Kind: "drain"}, func() (ledger.Outcome, error) {
+	require.NoError(t, recorder(t, pool).Record(ctx, runs.Job{Kind: "drain"}, func() (runs.Outcome, error) {
 		cancel()
-		return ledger.Stopped, nil
+		return runs.Stopped, nil
 	}))
-	require.Equal(t, ledger.Stopped, runs(t, pool, "")[0].Outcome)
+	require.Equal(t, runs.Stopped, listed(t, pool, "")[0].Outcome)
 }
 
 // A run that is killed leaves its row as it was, which tells for itself after a while, and
@@ -96,12 +112,12 @@ func TestRunIsInterrupted(t *testing.T) {
 	pool := connect(t)
 	exec(t, pool, `INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, read, applied, dead, profiles, chunks)
 		SELECT 'k' || n, 'drain', 'h', 'v', now() - interval '1 hour', now() - n * interval '1 minute', 10, 10, 0, 1, 1 FROM generate_series(0, 1) n`)
-	all := runs(t, pool, "drain")
-	require.Equal(t, ledger.Interrupted, all[0].Outcome)
-	require.Equal(t, ledger.Running, all[1].Outcome)
+	all := listed(t, pool, "drain")
+	require.Equal(t, runs.Interrupted, all[0].Outcome)
+	require.Equal(t, runs.Running, all[1].Outcome)
 	require.Nil(t, all[0].Ended)
-	require.NoError(t, recorder(t, pool).Record(t.Context(), ledger.Job{Kind: "drain"}, nothing))
-	require.Len(t, runs(t, pool, "drain"), 3)
+	require.NoError(t, recorder(t, pool).Record(t.Context(), runs.Job{Kind: "drain"}, nothing))
+	require.Len(t, listed(t, pool, "drain"), 3)
 }
 
 func TestRunsArePruned(t *testing.T) {
@@ -109,14 +125,14 @@ func TestRunsArePruned(t *testing.T) {
 	r := recorder(t, pool) // keeps 3
 	exec(t, pool, `INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, read, applied, dead, profiles, chunks)
 		VALUES ('alive', 'drain', 'h', 'v', now(), now(), 0, 0, 0, 0, 0), ('gone', 'drain', 'h', 'v', now(), now() - interval '1 hour', 0, 0, 0, 0, 0)`)
-	require.NoError(t, r.Record(t.Context(), ledger.Job{Kind: "purge"}, nothing))
+	require.NoError(t, r.Record(t.Context(), runs.Job{Kind: "purge"}, nothing))
 	for range 6 {
-		require.NoError(t, r.Record(t.Context(), ledger.Job{Kind: "drain"}, nothing))
+		require.NoError(t, r.Record(t.Context(), runs.Job{Kind: "drain"}, nothing))
 	}
-	left := runs(t, pool, "drain")
+	left := listed(t, pool, "drain")
 	require.Len(t, left, 3+1+1) // the last one ended after it had looked, and one still runs
-	require.Equal(t, ledger.Running, left[4].Outcome)
-	require.Len(t, runs(t, pool, "purge"), 1, "each kind for itself")
+	require.Equal(t, runs.Running, left[4].Outcome)
+	require.Len(t, listed(t, pool, "purge"), 1, "each kind for itself")
 }
 
 // A row that was never written, or that PostgreSQL has lost in a crash, is written with the
@@ -124,14 +140,14 @@ func TestRunsArePruned(t *testing.T) {
 func TestRunIsRecordedAfterAll(t *testing.T) {
 	pool := connect(t)
 	record := func(meanwhile func()) {
-		require.NoError(t, recorder(t, pool).Record(t.Context(), ledger.Job{Kind: "drain"}, func() (ledger.Outcome, error) {
+		require.NoError(t, recorder(t, pool).Record(t.Context(), runs.Job{Kind: "drain"}, func() (runs.Outcome, error) {
 			meanwhile()
-			return ledger.Done, nil
+			return runs.Done, nil
 		}))
-		require.Equal(t, ledger.Done, runs(t, pool, "")[0].Outcome)
+		require.Equal(t, runs.Done, listed(t, pool, "")[0].Outcome)
 	}
 	record(func() {
-		require.Eventually(t, func() bool { return len(runs(t, pool, "")) == 1 }, time.Minute, time.Millisecond)
+		require.Eventually(t, func() bool { return len(listed(t, pool, "")) == 1 }, time.Minute, time.Millisecond)
 		exec(t, pool, `DELETE FROM aggregator.run`)
 	})
 	exec(t, pool, `DELETE FROM aggregator.run`)
@@ -153,9 +169,9 @@ func TestRunWithoutPostgres(t *testing.T) {
 	r := recorder(t, pool)
 	r.Log = slog.New(slog.NewTextHandler(&said, nil))
 	done := false
-	require.NoError(t, r.Record(t.Context(), ledger.Job{Kind: "drain"}, func() (ledger.Outcome, error) {
+	require.NoError(t, r.Record(t.Context(), runs.Job{Kind: "drain"}, func() (runs.Outcome, error) {
 		done = true
-		return ledger.Done, nil
+		return runs.Done, nil
 	}))
 	require.True(t, done)
 	require.Contains(t, said.String(), `msg="could not record the end of the run" kind=drain`)
@@ -171,16 +187,16 @@ func addRun(t *testing.T, pool *pgxpool.Pool, kind string, due any, started time
 }
 
 // lastDue is when the job was last due, by a clock that is ahead of PostgreSQL's.
-func lastDue(t *testing.T, pool *pgxpool.Pool, kind string, ahead time.Duration) ledger.LastDue {
+func lastDue(t *testing.T, pool *pgxpool.Pool, kind string, ahead time.Duration) runs.LastDue {
 	t.Helper()
-	last, err := ledger.ReadLastDue(t.Context(), pool, kind, time.Now().Add(ahead))
+	last, err := runs.ReadLastDue(t.Context(), pool, kind, time.Now().Add(ahead))
 	require.NoError(t, err)
 	return last
 }
 
 func TestLastDue(t *testing.T) {
 	pool := connect(t)
-	require.Equal(t, ledger.LastDue{}, lastDue(t, pool, "purge", 0))
+	require.Equal(t, runs.LastDue{}, lastDue(t, pool, "purge", 0))
 	yesterday := time.Now().Add(-24 * time.Hour).Truncate(time.Hour)
 	at := func(hour int) time.Time { return yesterday.Add(time.Duration(hour) * time.Hour) }
 	for _, tc := range []struct {
@@ -246,7 +262,7 @@ func TestLastDueByWrongClocks(t *testing.T) {
 		pool := connect(t)
 		addRun(t, pool, "drain", ago(-day), ago(-day), "done")
 		addRun(t, pool, "drain", ago(-day), ago(-day), "stopped")
-		require.Equal(t, ledger.LastDue{Ahead: true}, lastDue(t, pool, "drain", 0))
+		require.Equal(t, runs.LastDue{Ahead: true}, lastDue(t, pool, "drain", 0))
 	})
 }
 
@@ -258,7 +274,7 @@ func TestLastEndsByAWrongClock(t *testing.T) {
 		addRun(t, pool, "purge", nil, time.Now().Add(-time.Hour), outcome)
 		addRun(t, pool, "purge", nil, time.Now().Add(24*time.Hour), outcome)
 	}
-	ends, err := ledger.LastEnds(t.Context(), pool)
+	ends, err := runs.LastEnds(t.Context(), pool)
 	require.NoError(t, err)
 	require.Len(t, ends, 1)
 	require.True(t, ends[0].Well.Before(time.Now()))
@@ -271,57 +287,13 @@ func TestRunIsInterruptedByAWrongClock(t *testing.T) {
 	for _, ahead := range []time.Duration{2 * time.Minute, 365 * 24 * time.Hour} {
 		addRun(t, pool, "drain", nil, time.Now().Add(ahead), "")
 	}
-	for _, run := range runs(t, pool, "drain") {
-		require.Equal(t, ledger.Interrupted, run.Outcome)
+	for _, run := range listed(t, pool, "drain") {
+		require.Equal(t, runs.Interrupted, run.Outcome)
 	}
 	for range 4 { // of which 3 are kept
-		require.NoError(t, recorder(t, pool).Record(t.Context(), ledger.Job{Kind: "drain"}, nothing))
+		require.NoError(t, recorder(t, pool).Record(t.Context(), runs.Job{Kind: "drain"}, nothing))
 	}
-	for _, run := range runs(t, pool, "drain") {
-		require.Equal(t, ledger.Done, run.Outcome)
+	for _, run := range listed(t, pool, "drain") {
+		require.Equal(t, runs.Done, run.Outcome)
 	}
-}
-
-// Who holds a lease is told as soon as he shows that he lives; one who does not is waited
-// for until his time is over.
-func TestAlone(t *testing.T) {
-	pool := connect(t)
-	const ttl = 3 * time.Second
-	holder := func() string {
-		all, err := ledger.Leases(t.Context(), pool)
-		require.NoError(t, err)
-		if len(all) == 0 {
-			return ""
-		}
-		return all[0].Holder
-	}
-	require.NoError(t, ledger.Alone(t.Context(), pool, "job:x", "a", ttl, func(context.Context) error {
-		require.Equal(t, "a", holder())
-		err := ledger.Alone(t.Context(), pool, "job:x", "b", ttl, nil)
-		var held *ledger.HeldError
-		require.ErrorAs(t, err, &held)
-		require.Equal(t, "a", held.Lease.Holder)
-		return nil
-	}))
-	require.Empty(t, holder())
-
-	_, err := ledger.Acquire(t.Context(), pool, "job:x", "dead", time.Second)
-	require.NoError(t, err)
-	failure := errors.New("failure")
-	require.Equal(t, failure, ledger.Alone(t.Context(), pool, "job:x", "b", ttl, func(context.Context) error { return failure }))
-	require.Empty(t, holder())
-
-	// One who was away for too long is told that another has it.
-	require.NoError(t, ledger.Alone(t.Context(), pool, "job:x", "a", ttl, func(ctx context.Context) error {
-		exec(t, pool, `UPDATE aggregator.lease SET holder = 'usurper', expires_at = now() + interval '1 hour'`)
-		<-ctx.Done()
-		return nil
-	}))
-	require.Equal(t, "usurper", holder())
-
-	// A lease that nobody renews, and that is longer than it should be, is waited for no
-	// longer than ours would take.
-	var held *ledger.HeldError
-	require.ErrorAs(t, ledger.Alone(t.Context(), pool, "job:x", "b", time.Second, nil), &held)
-	require.Equal(t, "usurper", held.Lease.Holder)
 }
