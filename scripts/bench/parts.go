@@ -187,7 +187,11 @@ func (b *bench) partTables(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		contenders = append(contenders, b.drain(of, from))
+		var variables []string
+		if of == "inline" { // a copy of a database has not its settings
+			variables = []string{"AGGREGATOR_POSTGRES_SCHEMA=app", "AGGREGATOR_POSTGRES_TIME_ZONE=Asia/Seoul"}
+		}
+		contenders = append(contenders, b.drain(of, from, variables...))
 	}
 	return b.compare(ctx, "tables", contenders...)
 }
