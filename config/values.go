@@ -195,7 +195,7 @@ func (v listenAddr) Set(text string) error {
 	return nil
 }
 
-// putAside are the names that a reset gives to the dead letters of before (package ledger).
+// putAside are the names that a reset gives to the dead letters of before (deadletter.Aside).
 var putAside = regexp.MustCompile(`@[0-9]+$`)
 
 // keyName is the name of a key in Redis; empty for the one that goes with the kind.

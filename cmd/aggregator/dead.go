@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"aggregator/internal/deadletter"
 	"aggregator/internal/events"
-	"aggregator/internal/ledger"
 )
 
 func newDead(a *app) *cobra.Command {
@@ -62,9 +62,9 @@ func (f *letterFlags) chooses(cmd *cobra.Command) bool {
 
 // filter is what the flags choose of the letters that are not settled. Its error is one of
 // usage.
-func (f *letterFlags) filter(cmd *cobra.Command) (ledger.Filter, error) {
+func (f *letterFlags) filter(cmd *cobra.Command) (deadletter.Filter, error) {
 	given := cmd.Flags().Changed
-	filter := ledger.Filter{OlderThan: f.olderThan, NewerThan: f.newerThan}
+	filter := deadletter.Filter{OlderThan: f.olderThan, NewerThan: f.newerThan}
 	for _, name := range f.reasons {
 		if !slices.Contains(reasonNames(), name) {
 			return filter, usageError("--reason = %q: want one of %s", name, strings.Join(reasonNames(), ", "))
@@ -95,12 +95,13 @@ func (f *letterFlags) filter(cmd *cobra.Command) (ledger.Filter, error) {
 }
 
 // letterID reads SOURCE POSITION, as list prints them.
-func letterID(args []string) (ledger.LetterID, error) {
+func letterID(args []string) (deadletter.ID, error) {
 	position, err := events.ParsePosition(args[1])
 	if err != nil {
-		return ledger.LetterID{}, usageError("POSITION = %q: want the one that dead list shows, such as 1761985000123-0", args[1])
+		return deadletter.ID{},
+			usageError("POSITION = %q: want the one that dead list shows, such as 1761985000123-0", args[1])
 	}
-	return ledger.LetterID{Source: args[0], Position: position}, nil
+	return deadletter.ID{Source: args[0], Position: position}, nil
 }
 
 // oneOrChosen is the rule of the arguments of retry and drop: SOURCE POSITION, or none.
@@ -113,8 +114,8 @@ func oneOrChosen(_ *cobra.Command, args []string) error {
 
 // selection is what retry or drop is to work on: one letter, or those of a filter.
 type selection struct {
-	one    *ledger.LetterID
-	filter ledger.Filter
+	one    *deadletter.ID
+	filter deadletter.Filter
 	limit  int // 0: none
 }
 

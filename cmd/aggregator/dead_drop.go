@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
-	"aggregator/internal/ledger"
+	"aggregator/internal/deadletter"
 )
 
 func newDeadDrop(a *app) *cobra.Command {
@@ -54,13 +54,13 @@ func dropLetters(ctx context.Context, pool *pgxpool.Pool, chosen selection, yes 
 	if chosen.one != nil {
 		return dropOne(ctx, pool, *chosen.one)
 	}
-	pages := ledger.LetterPages(ctx, pool, chosen.filter, letterPage)
+	pages := deadletter.Pages(ctx, pool, chosen.filter, letterPage)
 	for letters, err := range limited(pages, chosen.limit) {
 		if err != nil {
 			return dropped, err
 		}
 		if len(letters) > 1 && !yes {
-			total, err := ledger.CountLetters(ctx, pool, chosen.filter)
+			total, err := deadletter.Count(ctx, pool, chosen.filter)
 			if err == nil {
 				if chosen.limit > 0 {
 					total = min(total, int64(chosen.limit))
@@ -69,11 +69,11 @@ func dropLetters(ctx context.Context, pool *pgxpool.Pool, chosen selection, yes 
 			}
 			return 0, err
 		}
-		ids := make([]ledger.LetterID, len(letters))
+		ids := make([]deadletter.ID, len(letters))
 		for i, l := range letters {
 			ids[i] = l.ID()
 		}
-		n, err := ledger.Drop(ctx, pool, ids)
+		n, err := deadletter.Drop(ctx, pool, ids)
 		dropped += n
 		if err != nil {
 			return dropped, fmt.Errorf("after %s: %w", letterCount(dropped), err)
@@ -82,13 +82,13 @@ func dropLetters(ctx context.Context, pool *pgxpool.Pool, chosen selection, yes 
 	return dropped, nil
 }
 
-func dropOne(ctx context.Context, pool *pgxpool.Pool, id ledger.LetterID) (int64, error) {
+func dropOne(ctx context.Context, pool *pgxpool.Pool, id deadletter.ID) (int64, error) {
 	if _, err := findUnsettled(ctx, pool, id); err != nil {
 		return 0, err
 	}
-	dropped, err := ledger.Drop(ctx, pool, []ledger.LetterID{id})
+	dropped, err := deadletter.Drop(ctx, pool, []deadletter.ID{id})
 	if err == nil && dropped == 0 {
-		err = fmt.Errorf("%s: %w", id, ledger.ErrLetterSettled)
+		err = fmt.Errorf("%s: %w", id, deadletter.ErrSettled)
 	}
 	return dropped, err
 }

@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"aggregator/internal/ledger"
+	"aggregator/internal/deadletter"
 )
 
 func newDeadList(a *app) *cobra.Command {
@@ -43,10 +43,10 @@ always as base64.`,
 		}
 		defer pool.Close()
 		if out.json() {
-			letters := limited(ledger.LetterPages(cmd.Context(), pool, filter, letterPage), flags.limit)
+			letters := limited(deadletter.Pages(cmd.Context(), pool, filter, letterPage), flags.limit)
 			return writeLetters(a.stdout, letters)
 		}
-		total, err := ledger.CountLetters(cmd.Context(), pool, filter)
+		total, err := deadletter.Count(cmd.Context(), pool, filter)
 		if err != nil {
 			return err
 		}
@@ -54,7 +54,7 @@ always as base64.`,
 			_, err := fmt.Fprintln(a.stdout, "no dead letters")
 			return err
 		}
-		letters := limited(ledger.LetterPages(cmd.Context(), pool, filter, letterPage), flags.limit)
+		letters := limited(deadletter.Pages(cmd.Context(), pool, filter, letterPage), flags.limit)
 		return printLetters(a.stdout, letters, total, settled)
 	})
 	return cmd
@@ -64,8 +64,8 @@ always as base64.`,
 const letterPage = 100
 
 // limited passes pages on until they had so many letters; 0: all.
-func limited(pages iter.Seq2[[]ledger.Letter, error], limit int) iter.Seq2[[]ledger.Letter, error] {
-	return func(yield func([]ledger.Letter, error) bool) {
+func limited(pages iter.Seq2[[]deadletter.Letter, error], limit int) iter.Seq2[[]deadletter.Letter, error] {
+	return func(yield func([]deadletter.Letter, error) bool) {
 		left := limit
 		for page, err := range pages {
 			if limit > 0 {
@@ -80,7 +80,7 @@ func limited(pages iter.Seq2[[]ledger.Letter, error], limit int) iter.Seq2[[]led
 }
 
 // printLetters prints a table. Its columns line up within a page.
-func printLetters(out io.Writer, pages iter.Seq2[[]ledger.Letter, error], total int64, settled bool) error {
+func printLetters(out io.Writer, pages iter.Seq2[[]deadletter.Letter, error], total int64, settled bool) error {
 	shown := int64(0)
 	for page, err := range pages {
 		if err != nil {
@@ -150,7 +150,7 @@ type letterDocument struct {
 	Base64      string     `json:"payload_base64"`
 }
 
-func newLetterDocument(l ledger.Letter) letterDocument {
+func newLetterDocument(l deadletter.Letter) letterDocument {
 	d := letterDocument{
 		Source: l.Source, Position: l.Position.String(), Pushed: l.Position.Time(), Reason: string(l.Reason), Detail: l.Detail,
 		SQLState: l.SQLState, ProfileID: l.ProfileID, BookID: l.BookID, Created: l.Created.UTC(), Attempts: l.Attempts,
@@ -176,7 +176,7 @@ func inUTC(t *time.Time) *time.Time {
 }
 
 // writeLetters writes one document, letter by letter: all of them may not fit into memory.
-func writeLetters(w io.Writer, pages iter.Seq2[[]ledger.Letter, error]) error {
+func writeLetters(w io.Writer, pages iter.Seq2[[]deadletter.Letter, error]) error {
 	between := "{\n  \"dead_letters\": ["
 	some := false
 	for page, err := range pages {

@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"aggregator/internal/apply"
+	"aggregator/internal/deadletter"
 	"aggregator/internal/events"
-	"aggregator/internal/ledger"
 	"aggregator/internal/scores"
 )
 
@@ -77,7 +77,7 @@ func (a *app) retrier(pool *pgxpool.Pool) *apply.Retrier {
 
 func (a *app) retryChosen(ctx context.Context, pool *pgxpool.Pool, chosen selection) (done apply.Retried, err error) {
 	retrier := a.retrier(pool)
-	for letters, err := range limited(ledger.LetterPages(ctx, pool, chosen.filter, apply.RetryPage), chosen.limit) {
+	for letters, err := range limited(deadletter.Pages(ctx, pool, chosen.filter, apply.RetryPage), chosen.limit) {
 		if err != nil {
 			return done, err
 		}
@@ -91,18 +91,18 @@ func (a *app) retryChosen(ctx context.Context, pool *pgxpool.Pool, chosen select
 }
 
 // retryOne fails unless it is this command that applies the letter.
-func (a *app) retryOne(ctx context.Context, pool *pgxpool.Pool, id ledger.LetterID, out *output) error {
+func (a *app) retryOne(ctx context.Context, pool *pgxpool.Pool, id deadletter.ID, out *output) error {
 	letter, err := findUnsettled(ctx, pool, id)
 	if err != nil {
 		return err
 	}
 	began := time.Now()
-	done, err := a.retrier(pool).Retry(ctx, []ledger.Letter{letter})
+	done, err := a.retrier(pool).Retry(ctx, []deadletter.Letter{letter})
 	switch {
 	case err != nil:
 		return err
 	case done.Before > 0:
-		return fmt.Errorf("%s: %w", id, ledger.ErrLetterSettled)
+		return fmt.Errorf("%s: %w", id, deadletter.ErrSettled)
 	}
 	for why := range done.Failed {
 		return fmt.Errorf("%s still cannot be applied: %s", id, why)
@@ -110,11 +110,11 @@ func (a *app) retryOne(ctx context.Context, pool *pgxpool.Pool, id ledger.Letter
 	return a.reportRetry(done, time.Since(began), out)
 }
 
-// findUnsettled is FindLetter for those who want to settle it.
-func findUnsettled(ctx context.Context, pool *pgxpool.Pool, id ledger.LetterID) (ledger.Letter, error) {
-	letter, err := ledger.FindLetter(ctx, pool, id)
+// findUnsettled is deadletter.Find for those who want to settle it.
+func findUnsettled(ctx context.Context, pool *pgxpool.Pool, id deadletter.ID) (deadletter.Letter, error) {
+	letter, err := deadletter.Find(ctx, pool, id)
 	if err == nil && letter.Settled != nil {
-		err = fmt.Errorf("%s: %w: %s", id, ledger.ErrLetterSettled, settlement(letter))
+		err = fmt.Errorf("%s: %w: %s", id, deadletter.ErrSettled, settlement(letter))
 	}
 	return letter, err
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"aggregator/internal/ledger"
+	"aggregator/internal/deadletter"
 )
 
 func newDeadShow(a *app) *cobra.Command {
@@ -31,7 +31,7 @@ func newDeadShow(a *app) *cobra.Command {
 			return err
 		}
 		defer pool.Close()
-		letter, err := ledger.FindLetter(cmd.Context(), pool, id)
+		letter, err := deadletter.Find(cmd.Context(), pool, id)
 		if err != nil {
 			return err
 		}
@@ -43,7 +43,7 @@ func newDeadShow(a *app) *cobra.Command {
 	return cmd
 }
 
-func printLetter(out io.Writer, l ledger.Letter) error {
+func printLetter(out io.Writer, l deadletter.Letter) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	line("source", "%s", l.Source)
@@ -68,7 +68,7 @@ func printLetter(out io.Writer, l ledger.Letter) error {
 	return w.Flush()
 }
 
-func settlement(l ledger.Letter) string {
+func settlement(l deadletter.Letter) string {
 	if l.Settled == nil {
 		return "no"
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/aggregator"
+	"aggregator/internal/deadletter"
 	"aggregator/internal/events"
-	"aggregator/internal/ledger"
 )
 
 // Most entries cannot be applied: the source halts, nothing of the chunk is written, and
@@ -61,7 +61,7 @@ func TestTooManyDeadLettersHalt(t *testing.T) {
 
 				c.mend(f)
 				f.drain()
-				assert.Equal(t, 20, f.retry(f.letters(ledger.Filter{})).Applied)
+				assert.Equal(t, 20, f.retry(f.letters(deadletter.Filter{})).Applied)
 				f.verify()
 			})
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/aggregator"
-	"aggregator/internal/ledger"
+	"aggregator/internal/deadletter"
 	"aggregator/internal/testenv"
 )
 
@@ -280,7 +280,7 @@ func TestPoison(t *testing.T) {
 			assert.EqualValues(t, 5, stats.Dead)
 			assert.EqualValues(t, 1, stats.Applied)
 			assert.Zero(t, stats.Restarts)
-			assert.Equal(t, 5, int(f.retry(f.letters(ledger.Filter{})).StillDead()))
+			assert.Equal(t, 5, int(f.retry(f.letters(deadletter.Filter{})).StillDead()))
 			f.requireEven()
 		}
 	})

@@ -12,6 +12,7 @@ import (
 
 	"aggregator/internal/aggregator"
 	"aggregator/internal/apply"
+	"aggregator/internal/deadletter"
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 )
@@ -132,7 +133,7 @@ func TestResetWithTheIDOfAnother(t *testing.T) {
 	f := newFixture(t, stream)
 	f.push("junk", "waste", "1:1:LIKE")
 	f.drain()
-	letters := f.letters(ledger.Filter{})
+	letters := f.letters(deadletter.Filter{})
 	require.Len(t, letters, 2)
 	require.NoError(t, f.redis.Del(f.ctx, f.source.Key).Err())
 	for i, text := range []string{"rubbish", "waste"} {
@@ -143,7 +144,7 @@ func TestResetWithTheIDOfAnother(t *testing.T) {
 	require.EqualValues(t, 1, done.Dropped)
 	f.drain()
 	var left []string
-	for _, l := range f.letters(ledger.Filter{}) {
+	for _, l := range f.letters(deadletter.Filter{}) {
 		left = append(left, strings.TrimPrefix(l.Source, f.source.Key)+" "+string(l.Payload.Bytes))
 	}
 	assert.ElementsMatch(t, []string{"@1 junk", " rubbish", " waste"}, left)
@@ -163,7 +164,7 @@ func TestLettersPutAsideAreInOrder(t *testing.T) {
 	require.NoError(t, err)
 	retried := make(chan apply.Retried, 1)
 	go func() {
-		done, err := f.retrier().Retry(f.ctx, f.letters(ledger.Filter{}))
+		done, err := f.retrier().Retry(f.ctx, f.letters(deadletter.Filter{}))
 		assert.NoError(t, err)
 		retried <- done
 	}()

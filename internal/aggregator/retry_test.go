@@ -14,8 +14,8 @@ import (
 
 	"aggregator/internal/aggregator"
 	"aggregator/internal/apply"
+	"aggregator/internal/deadletter"
 	"aggregator/internal/events"
-	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
 	"aggregator/internal/scores"
 	"aggregator/internal/testenv"
@@ -33,17 +33,17 @@ func (f *fixture) retrier() *apply.Retrier {
 }
 
 // letters reads the dead letters that the filter chooses.
-func (f *fixture) letters(filter ledger.Filter) []ledger.Letter {
+func (f *fixture) letters(filter deadletter.Filter) []deadletter.Letter {
 	f.t.Helper()
-	var all []ledger.Letter
-	for page, err := range ledger.LetterPages(f.ctx, f.daemon.pool, filter, 7) {
+	var all []deadletter.Letter
+	for page, err := range deadletter.Pages(f.ctx, f.daemon.pool, filter, 7) {
 		require.NoError(f.t, err)
 		all = append(all, page...)
 	}
 	return all
 }
 
-func (f *fixture) retry(letters []ledger.Letter) apply.Retried {
+func (f *fixture) retry(letters []deadletter.Letter) apply.Retried {
 	f.t.Helper()
 	done, err := f.retrier().Retry(f.ctx, letters)
 	require.NoError(f.t, err)
@@ -66,14 +66,14 @@ func TestRetry(t *testing.T) {
 			f.push("31:1:LIKE", "31:1:LIKE", "1:13:DISLIKE", "1:1:LIKE", "31:13:LIKE", "2:13:LIKE", "2:1:EAT", "junk\x00\xff")
 			f.drain()
 			marks := f.count(sumOfMarks)
-			letters := f.letters(ledger.Filter{})
+			letters := f.letters(deadletter.Filter{})
 			require.Len(t, letters, 7)
 
 			assert.Equal(t, map[string]int64{
 				"there is no such child profile": 3, "there is no such book": 2, `action is "EAT"`: 1,
 				"the event is not valid UTF-8": 1,
 			}, f.retry(letters).Failed)
-			for _, l := range f.letters(ledger.Filter{}) {
+			for _, l := range f.letters(deadletter.Filter{}) {
 				assert.Equal(t, 1, l.Attempts)
 				assert.NotNil(t, l.LastAttempt)
 				assert.NotEmpty(t, *l.LastError)
@@ -96,7 +96,7 @@ func TestRetry(t *testing.T) {
 			assert.Equal(t, marks, f.count(sumOfMarks), "marks count what chunks applied")
 			assert.EqualValues(t, 5, f.count(`SELECT count(*) FROM child_personality_history WHERE child_profile_id IN (2, 31)`),
 				"a row for each letter")
-			for _, l := range f.letters(ledger.Filter{Settled: true}) {
+			for _, l := range f.letters(deadletter.Filter{Settled: true}) {
 				if l.Reason == events.InvalidUTF8 {
 					assert.Equal(t, 3, l.Attempts)
 					continue
@@ -117,10 +117,10 @@ func TestRetryDataError(t *testing.T) {
 	f.exec(`ALTER TABLE genre_score ADD CONSTRAINT most CHECK (score <= 1)`)
 	f.push("1:1:LIKE", "2:12:LIKE")
 	f.drain()
-	letters := f.letters(ledger.Filter{Reasons: []events.Reason{events.DataError}})
+	letters := f.letters(deadletter.Filter{Reasons: []events.Reason{events.DataError}})
 	require.Len(t, letters, 1)
 	assert.EqualValues(t, 1, f.retry(letters).StillDead())
-	stuck := f.letters(ledger.Filter{})
+	stuck := f.letters(deadletter.Filter{})
 	assert.Contains(t, *stuck[0].LastError, "(SQLSTATE 23514)")
 	f.exec(`ALTER TABLE genre_score DROP CONSTRAINT most`)
 	assert.Equal(t, 1, f.retry(stuck).Applied)
@@ -132,7 +132,7 @@ func TestRetryProfileDeletedMeanwhile(t *testing.T) {
 	f := newFixture(t, stream)
 	f.push("1:13:LIKE", "2:13:LIKE")
 	f.drain()
-	letters := f.letters(ledger.Filter{})
+	letters := f.letters(deadletter.Filter{})
 	f.addBook(laterID, later)
 	retrier := f.retrier()
 	_, err := retrier.Catalogue.Profiles(f.ctx, []int64{1}) // remembers it
@@ -148,12 +148,14 @@ func TestDrop(t *testing.T) {
 	f := newFixture(t, stream)
 	f.push("1:13:LIKE", "2:13:LIKE", "3:1:LIKE")
 	f.drain()
-	letters := f.letters(ledger.Filter{})
-	slices.SortFunc(letters, func(a, b ledger.Letter) int { return a.Position.Compare(b.Position) })
-	n, err := ledger.Drop(f.ctx, f.daemon.pool, []ledger.LetterID{letters[0].ID(), {Source: "another", Position: letters[0].Position}})
+	letters := f.letters(deadletter.Filter{})
+	slices.SortFunc(letters, func(a, b deadletter.Letter) int { return a.Position.Compare(b.Position) })
+	n, err := deadletter.Drop(f.ctx, f.daemon.pool, []deadletter.ID{
+		letters[0].ID(), {Source: "another", Position: letters[0].Position},
+	})
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, n)
-	n, err = ledger.Drop(f.ctx, f.daemon.pool, []ledger.LetterID{letters[0].ID()})
+	n, err = deadletter.Drop(f.ctx, f.daemon.pool, []deadletter.ID{letters[0].ID()})
 	require.NoError(t, err)
 	assert.Zero(t, n, "a second time")
 	f.verify() // it is a dead letter still
@@ -170,7 +172,7 @@ func TestRetryBeforeTheFirstMark(t *testing.T) {
 	f.push("1:1:EAT", "1:2:EAT")
 	f.drain()
 	f.source.Weights = map[string]float64{"LIKE": 2, "DISLIKE": -2, "EAT": 5}
-	assert.Equal(t, 2, f.retry(f.letters(ledger.Filter{})).Applied)
+	assert.Equal(t, 2, f.retry(f.letters(deadletter.Filter{})).Applied)
 	assert.Zero(t, f.count(sumOfMarks))
 	f.push("1:1:LIKE", "1:3:EAT")
 	assert.EqualValues(t, 2, f.drain().Applied)
@@ -190,7 +192,7 @@ func TestRetriesAtOnce(t *testing.T) {
 	}
 	f.push(texts...)
 	f.drain()
-	letters := f.letters(ledger.Filter{})
+	letters := f.letters(deadletter.Filter{})
 	require.Len(t, letters, 480)
 
 	f.addBook(laterID, later)
@@ -257,7 +259,7 @@ func TestRetryThroughLostConnections(t *testing.T) {
 		cut <- n
 	}()
 	for left := int64(1); left > 0; {
-		for page, err := range ledger.LetterPages(f.ctx, f.daemon.pool, ledger.Filter{}, 50) {
+		for page, err := range deadletter.Pages(f.ctx, f.daemon.pool, deadletter.Filter{}, 50) {
 			if err == nil {
 				_, err = f.retrier().Retry(f.ctx, page)
 			}
@@ -288,7 +290,7 @@ func TestRetryThroughACrash(t *testing.T) {
 	}
 	f.drain()
 	f.addBook(laterID, later)
-	letters := f.letters(ledger.Filter{})
+	letters := f.letters(deadletter.Filter{})
 	durable := f.retrier()
 	durable.Durable = true
 	done, err := durable.Retry(f.ctx, letters[:5])
@@ -300,7 +302,7 @@ func TestRetryThroughACrash(t *testing.T) {
 	require.NoError(t, server.Start(t.Context()))
 	f.pool.Reset()
 	f.daemon.pool.Reset()
-	lost := len(f.letters(ledger.Filter{}))
+	lost := len(f.letters(deadletter.Filter{}))
 	t.Logf("the crash took back %d of 15 asynchronous retries", lost)
 	require.LessOrEqual(t, lost, 15, "what was durable is there")
 	done = f.retry(letters)

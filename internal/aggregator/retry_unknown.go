@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"aggregator/internal/apply"
-	"aggregator/internal/ledger"
+	"aggregator/internal/deadletter"
 )
 
 // keepRetrying tries unknown profiles and books again, at once and then every so often,
@@ -42,13 +42,13 @@ func (a *Aggregator) retryUnknown(ctx context.Context) {
 	retrier := apply.Retrier{
 		Pool: a.pool, Catalogue: a.catalogue, Decoder: a.sources[0].Decoder(), Preferred: a.options.Preferred,
 	}
-	known := ledger.Filter{NewerThan: a.options.RetryUnknownFor, Known: true}
+	known := deadletter.Filter{NewerThan: a.options.RetryUnknownFor, Known: true}
 	for _, source := range a.sources {
 		known.Sources = append(known.Sources, source.Name())
 	}
 	var done apply.Retried
 	err := func() error {
-		for letters, err := range ledger.LetterPages(ctx, a.pool, known, apply.RetryPage) {
+		for letters, err := range deadletter.Pages(ctx, a.pool, known, apply.RetryPage) {
 			if err != nil {
 				return err
 			}

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/aggregator"
-	"aggregator/internal/ledger"
+	"aggregator/internal/deadletter"
 )
 
 // run starts the service, and returns what stops it.
@@ -100,7 +100,7 @@ func TestDrainRetriesWhatWasUnknown(t *testing.T) {
 	assert.Zero(t, f.drain().Retried)
 
 	// What is too old is for a person.
-	stuck := f.letters(ledger.Filter{OlderThan: time.Hour})
+	stuck := f.letters(deadletter.Filter{OlderThan: time.Hour})
 	require.Len(t, stuck, 1)
 	assert.Equal(t, 1, f.retry(stuck).Applied)
 	f.verify()

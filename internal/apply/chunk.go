@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"aggregator/internal/deadletter"
 	"aggregator/internal/events"
 	"aggregator/internal/history"
 	"aggregator/internal/ledger"
@@ -113,7 +114,7 @@ func (c *Chunk) Settlement() ledger.Settlement {
 		From: c.known.from, To: c.batch.Last, Entries: c.batch.Entries, Marks: places(c.runs),
 	}
 	for _, r := range c.batch.Rejected {
-		s.Dead = append(s.Dead, ledger.Rejected(r))
+		s.Dead = append(s.Dead, deadletter.Rejected(r))
 	}
 	return s
 }
@@ -134,7 +135,7 @@ func (c *Chunk) Folded(before func(profileID int64) scores.Delta) iter.Seq2[scor
 // Folded is what a profile has due.
 type Folded struct {
 	Events int
-	Dead   []ledger.DeadLetter
+	Dead   []deadletter.Content
 }
 
 // mark notes how far runs have come. Each run is one goroutine's at a time.

@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"aggregator/internal/deadletter"
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 	"aggregator/internal/scores"
@@ -48,7 +49,7 @@ func (k known) tally(r run) Tally {
 }
 
 // change says what settles a run: what to write for its profile, and its dead letters.
-func (k known) change(r run) (change, []ledger.DeadLetter, Tally) {
+func (k known) change(r run) (change, []deadletter.Content, Tally) {
 	delta, dead := k.fold(r)
 	t := Tally{Applied: len(r.events) - len(dead), Dead: len(dead)}
 	if delta.Events > 0 {
@@ -76,7 +77,7 @@ func (k known) units(runs []run, inOne bool) []unit {
 		alone   []unit
 		shared  unit
 		changes = make([]change, 0, len(runs))
-		letters []ledger.DeadLetter
+		letters []deadletter.Content
 	)
 	for _, r := range runs {
 		ch, dead, t := k.change(r)
@@ -100,34 +101,34 @@ func (k known) units(runs []run, inOne bool) []unit {
 	return append(alone, shared)
 }
 
-func (k known) transaction(runs []run, changes []change, letters []ledger.DeadLetter, total Tally) unit {
+func (k known) transaction(runs []run, changes []change, letters []deadletter.Content, total Tally) unit {
 	batch := &pgx.Batch{}
 	queueTogether(batch, k.from, k.rules, changes)
-	ledger.Bury(batch, k.from.Source, letters)
+	deadletter.Queue(batch, k.from.Source, letters)
 	return unit{batch: batch, runs: runs, Tally: total}
 }
 
 // revival composes what applies a dead letter's event from its row. If the event still
 // cannot be applied, it returns why, and no batch. Alone with its event it is a chunk of
 // its own: events.coalesce has nothing to leave out.
-func (k known) revival(id ledger.LetterID, e events.Event) (*pgx.Batch, string) {
+func (k known) revival(id deadletter.ID, e events.Event) (*pgx.Batch, string) {
 	delta, dead := k.fold(run{profileID: e.ProfileID, events: []events.Event{e}})
 	if len(dead) > 0 {
 		return nil, dead[0].Detail
 	}
 	batch := &pgx.Batch{}
-	ledger.Revive(batch, id, e)
+	deadletter.QueueApplied(batch, id, e)
 	queueOne(batch, k.from, k.rules, change{delta: delta, careful: true})
 	return batch, ""
 }
 
 // fold adds up a run; what cannot be added up is dead.
-func (k known) fold(r run) (scores.Delta, []ledger.DeadLetter) {
+func (k known) fold(r run) (scores.Delta, []deadletter.Content) {
 	counted, weightless := weighed(r.events)
-	var dead []ledger.DeadLetter
+	var dead []deadletter.Content
 	for _, e := range weightless {
 		_, _, detail := (events.Decoder{}).Decode(e.Payload()) // which knows no actions
-		dead = append(dead, ledger.Unapplied(e, events.UnknownAction, detail))
+		dead = append(dead, deadletter.Unapplied(e, events.UnknownAction, detail))
 	}
 	if _, known := k.profiles[r.profileID]; !known {
 		return scores.Delta{ProfileID: r.profileID}, append(dead, unapplied(counted, events.UnknownProfile, profileUnknown)...)
@@ -141,7 +142,7 @@ func (k known) fold(r run) (scores.Delta, []ledger.DeadLetter) {
 
 // foldOnto adds a run up onto what there is. If that is not finite it is done event by event, as PostgreSQL
 // does it that refuses the whole: the events that it would have refused are dead.
-func (k known) foldOnto(before scores.Delta, r run) (scores.Delta, []ledger.DeadLetter) {
+func (k known) foldOnto(before scores.Delta, r run) (scores.Delta, []deadletter.Content) {
 	delta, dead := k.fold(r)
 	if delta.Merge(before); delta.Finite() || len(r.events) == 0 {
 		return delta, dead
@@ -184,20 +185,20 @@ const (
 	bookUnknown    = "there is no such book"
 )
 
-func unapplied(list []events.Event, reason events.Reason, detail string) []ledger.DeadLetter {
-	letters := make([]ledger.DeadLetter, len(list))
+func unapplied(list []events.Event, reason events.Reason, detail string) []deadletter.Content {
+	letters := make([]deadletter.Content, len(list))
 	for i, e := range list {
-		letters[i] = ledger.Unapplied(e, reason, detail)
+		letters[i] = deadletter.Unapplied(e, reason, detail)
 	}
 	return letters
 }
 
 // burial passes a single event that PostgreSQL refuses.
 func burial(from ledger.Checkpoint, r run, refusal *pgconn.PgError) *pgx.Batch {
-	letter := ledger.Unapplied(r.events[0], events.DataError, refusal.Message)
+	letter := deadletter.Unapplied(r.events[0], events.DataError, refusal.Message)
 	letter.SQLState = &refusal.Code
 	batch := &pgx.Batch{}
 	queueOne(batch, from, rules{}, change{delta: scores.Delta{ProfileID: r.profileID}, seen: r.seen, to: r.last()})
-	ledger.Bury(batch, from.Source, []ledger.DeadLetter{letter})
+	deadletter.Queue(batch, from.Source, []deadletter.Content{letter})
 	return batch
 }

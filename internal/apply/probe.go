@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"aggregator/internal/deadletter"
 	"aggregator/internal/events"
 	"aggregator/internal/history"
 	"aggregator/internal/ledger"
@@ -108,7 +109,7 @@ func try(ctx context.Context, pool *pgxpool.Pool, source string, trial int, prof
 	at := events.Position{Ms: 1}
 	next := events.Position{Ms: 2}
 	book := int64(0)
-	letter := ledger.DeadLetter{
+	letter := deadletter.Content{
 		Position: at, ProfileID: &profile, BookID: &book, Reason: events.UnknownBook,
 		Payload: events.Payload{Form: events.FormEvent},
 	}
@@ -133,8 +134,8 @@ VALUES ($1, 0, 0, 0, 0)`, name)
 		from := ledger.Checkpoint{Source: name}
 		queueOne(batch, from, rules{types: types}, change{delta: scores.Delta{ProfileID: profile}, to: at})
 		queueOne(batch, from, rules{types: types}, change{delta: delta, seen: at, to: next, careful: true})
-		ledger.Bury(batch, name, []ledger.DeadLetter{letter})
-		ledger.Revive(batch, ledger.LetterID{Source: name, Position: at}, events.Event{ProfileID: profile})
+		deadletter.Queue(batch, name, []deadletter.Content{letter})
+		deadletter.QueueApplied(batch, deadletter.ID{Source: name, Position: at}, events.Event{ProfileID: profile})
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 			return err
 		}

@@ -8,9 +8,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"aggregator/internal/deadletter"
 	"aggregator/internal/events"
 	"aggregator/internal/history"
-	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
 	"aggregator/internal/scores"
 	"aggregator/internal/verdict"
@@ -75,7 +75,7 @@ func (r *Retried) Add(other Retried) {
 // Why one still cannot be applied is recorded with it. It ends with an error if a server
 // fails or the schema does not fit, or with ctx: what is then not counted was not tried,
 // but for one letter, that may have been applied.
-func (r *Retrier) Retry(ctx context.Context, letters []ledger.Letter) (Retried, error) {
+func (r *Retrier) Retry(ctx context.Context, letters []deadletter.Letter) (Retried, error) {
 	var done Retried
 	decoded := make([]events.Event, len(letters))
 	reasons := make([]string, len(letters)) // why it is no event; empty if it is
@@ -100,14 +100,14 @@ func (r *Retrier) Retry(ctx context.Context, letters []ledger.Letter) (Retried, 
 			why, err = r.revive(ctx, letter.ID(), decoded[i], known)
 		}
 		switch {
-		case errors.Is(err, ledger.ErrLetterSettled):
+		case errors.Is(err, deadletter.ErrSettled):
 			done.Before++
 		case err != nil:
 			return done, err
 		case why == "":
 			done.Applied++
 		default:
-			if err := ledger.Attempted(ctx, r.Pool, letter.ID(), why); err != nil {
+			if err := deadletter.Attempted(ctx, r.Pool, letter.ID(), why); err != nil {
 				return done, err
 			}
 			done.fail(why)
@@ -129,14 +129,14 @@ func (r *Retrier) lookUp(ctx context.Context, profiles, books []int64) (known kn
 }
 
 // revive applies one letter, or says why it still cannot be applied. The error has
-// ledger.ErrLetterSettled if it was settled before.
-func (r *Retrier) revive(ctx context.Context, id ledger.LetterID, e events.Event, known known) (why string, err error) {
+// deadletter.ErrSettled if it was settled before.
+func (r *Retrier) revive(ctx context.Context, id deadletter.ID, e events.Event, known known) (why string, err error) {
 	batch, why := known.revival(id, e)
 	if batch == nil {
 		return why, nil
 	}
 	if r.Durable {
-		ledger.Durable(batch)
+		deadletter.QueueDurable(batch)
 	}
 	err = r.Pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
 		if err := conn.SendBatch(ctx, batch).Close(); err != nil || !r.Durable {
@@ -153,7 +153,7 @@ func (r *Retrier) revive(ctx context.Context, id ledger.LetterID, e events.Event
 	}
 	switch verdict.Of(refusal) {
 	case verdict.Settled:
-		return "", ledger.ErrLetterSettled
+		return "", deadletter.ErrSettled
 	case verdict.Gone:
 		r.Catalogue.Forget(e.ProfileID)
 		delete(known.profiles, e.ProfileID)

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"aggregator/internal/deadletter"
 	"aggregator/internal/events"
 	"aggregator/internal/postgres"
 )
@@ -109,11 +110,11 @@ RETURNING source, position_ms, position_seq, base, entries, epoch, updated_at`
 
 // Settlement is a chunk whose profiles are all settled.
 type Settlement struct {
-	From    Checkpoint      // where the chunk begins
-	To      events.Position // its last entry
-	Entries int             // in it
-	Marks   []Place         // of all its profiles: where they must be at least
-	Dead    []DeadLetter    // entries in it that are no events
+	From    Checkpoint           // where the chunk begins
+	To      events.Position      // its last entry
+	Entries int                  // in it
+	Marks   []Place              // of all its profiles: where they must be at least
+	Dead    []deadletter.Content // entries in it that are no events
 }
 
 // Place is how far a profile's mark must have come.
@@ -144,7 +145,7 @@ func TrySettle(ctx context.Context, tx pgx.Tx, s Settlement) error {
 		profiles[i], ms[i], seq[i] = m.ProfileID, m.At.Ms, m.At.Seq
 	}
 	var batch pgx.Batch
-	Bury(&batch, s.From.Source, s.Dead)
+	deadletter.Queue(&batch, s.From.Source, s.Dead)
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return err
 	}

@@ -15,9 +15,11 @@
 // (ErrRefused) and the chunk is read again. Only what is behind a checkpoint may be
 // trimmed in Redis.
 //
-// A dead letter is written in the transaction that passes it: that of the profile's
-// mark, or, for what is not an event, that of the checkpoint. Hence it too is there
-// exactly once.
+// An entry that is no event becomes a dead letter in the transaction of the checkpoint that
+// passes it: see package deadletter.
+//
+// A reset puts marks and checkpoints to zero, and an incident is evidence that these and
+// Redis do not go together any more.
 //
 // After any error whose outcome is unknown the caller forgets what it knows and starts
 // again from the checkpoint; every function here may then be repeated.

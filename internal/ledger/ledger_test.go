@@ -3,11 +3,11 @@ package ledger_test
 import (
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"aggregator/internal/deadletter"
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
@@ -27,13 +27,6 @@ func connect(t *testing.T) *pgxpool.Pool {
 
 func at(ms, seq int64) events.Position { return events.Position{Ms: ms, Seq: seq} }
 
-func effects(t *testing.T, pool *pgxpool.Pool) int {
-	t.Helper()
-	var n int
-	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM child_profile`).Scan(&n))
-	return n
-}
-
 // mark puts marks where a chunk's transactions would.
 func mark(t *testing.T, pool *pgxpool.Pool, source string, to events.Position, profiles ...int64) {
 	t.Helper()
@@ -49,7 +42,9 @@ func settle(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, to events.
 	t.Helper()
 	return ledger.Settle(t.Context(), pool, ledger.Settlement{
 		From: from, To: to, Entries: 10, Marks: marks,
-		Dead: []ledger.DeadLetter{ledger.Rejected(events.Rejection{Position: to, Reason: events.Malformed, Payload: events.Payload{Form: events.FormEvent}})},
+		Dead: []deadletter.Content{deadletter.Rejected(events.Rejection{
+			Position: to, Reason: events.Malformed, Payload: events.Payload{Form: events.FormEvent},
+		})},
 	})
 }
 
@@ -132,33 +127,4 @@ func TestCheckpointRefuses(t *testing.T) {
 			assert.Zero(t, letters(t, pool))
 		})
 	}
-}
-
-func TestBury(t *testing.T) {
-	pool := connect(t)
-	state := "23514"
-	event, _, _ := events.Decoder{}.Decode(events.Payload{Bytes: []byte("1:2:LIKE"), Form: events.FormEvent})
-	event.Position = at(2, 0)
-	refused := ledger.Unapplied(event, events.DataError, "too much")
-	refused.SQLState = &state
-	list := []ledger.DeadLetter{
-		ledger.Rejected(events.Rejection{Position: at(1, 0), Reason: events.InvalidUTF8, Detail: "junk", Payload: events.Payload{Bytes: []byte("\x00\xff'\\"), Form: events.FormEntry}}),
-		refused,
-		ledger.Rejected(events.Rejection{Position: at(3, 0), Reason: events.Malformed, Payload: events.Payload{Form: events.FormEvent}}),
-	}
-	for range 2 { // safe to repeat
-		var batch pgx.Batch
-		ledger.Bury(&batch, "s", list)
-		require.NoError(t, pool.SendBatch(t.Context(), &batch).Close())
-	}
-	require.Equal(t, 3, letters(t, pool))
-	var payload []byte
-	var reason, sqlstate string
-	require.NoError(t, pool.QueryRow(t.Context(), `SELECT payload FROM aggregator.dead_letter WHERE position_ms = 1`).Scan(&payload))
-	assert.Equal(t, []byte("\x00\xff'\\"), payload)
-	require.NoError(t, pool.QueryRow(t.Context(), `SELECT reason, sqlstate FROM aggregator.dead_letter WHERE child_profile_id = 1 AND book_id = 2`).Scan(&reason, &sqlstate))
-	assert.Equal(t, "data_error 23514", reason+" "+sqlstate)
-	var none pgx.Batch
-	ledger.Bury(&none, "s", nil)
-	assert.Zero(t, none.Len())
 }

@@ -3,11 +3,11 @@ package ledger
 import (
 	"context"
 	"fmt"
-	"regexp"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"aggregator/internal/deadletter"
 	"aggregator/internal/events"
 	"aggregator/internal/postgres"
 )
@@ -32,7 +32,7 @@ type Rewind func(ctx context.Context, source string, after, to events.Position, 
 //   - Marks are put to zero. They stay as rows, so that who retries a dead letter has
 //     something to lock.
 //   - Checkpoints are put to zero, in a new epoch, from which on the books are kept anew.
-//   - Dead letters are put aside, under another source (Aside): their positions may be given
+//   - Dead letters are put aside, under another source (deadletter.Aside): their positions may be given
 //     again, and they belong to the books of before. They can be listed, retried and dropped
 //     as ever; but those that nobody has settled and whose entries are still there become
 //     dropped, for these will be read again.
@@ -142,20 +142,11 @@ func (a *Anew) begin(ctx context.Context, tx pgx.Tx, source string, rewind Rewin
 	if a.Now, err = pgx.CollectExactlyOneRow(rows, scanCheckpoint); err != nil {
 		return err
 	}
-	a.Aside = aside(source, a.Now.Epoch)
+	a.Aside = deadletter.Aside(source, a.Now.Epoch)
 	tag, err := tx.Exec(ctx, putAside, source, a.Aside)
 	a.Letters = tag.RowsAffected()
 	return err
 }
-
-// aside is the source of the dead letters of all epochs before this one. No stream of ours has
-// such a name: see config.
-func aside(source string, epoch int64) string { return fmt.Sprintf("%s@%d", source, epoch) }
-
-var anAside = regexp.MustCompile(`@[0-9]+$`)
-
-// origin is the source that letters come from which may have been put aside.
-func origin(source string) string { return anAside.ReplaceAllString(source, "") }
 
 // Ahead returns the marks of a source that have passed its checkpoint, by profile. It reads all
 // marks, and changes nothing.

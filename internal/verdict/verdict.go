@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/redis/go-redis/v9"
 
-	"aggregator/internal/ledger"
+	"aggregator/internal/deadletter"
 	"aggregator/internal/postgres"
 )
 
@@ -109,7 +109,7 @@ func classifyPostgres(e *pgconn.PgError) Verdict {
 		return Gone
 	case RowMissing:
 		return Incomplete
-	case ledger.LetterSettled:
+	case deadletter.AlreadySettled:
 		return Settled
 	case "55000": // object not in prerequisite state, as of an UPDATE that a publication cannot send on
 		return Halt

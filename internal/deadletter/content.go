@@ -1,4 +1,4 @@
-package ledger
+package deadletter
 
 import (
 	"github.com/jackc/pgx/v5"
@@ -7,8 +7,8 @@ import (
 	"aggregator/internal/postgres"
 )
 
-// DeadLetter is an entry that could not be applied.
-type DeadLetter struct {
+// Content is what a dead letter says: which entry could not be applied, and why.
+type Content struct {
 	Position  events.Position
 	ProfileID *int64 // nil if the entry is no event
 	BookID    *int64 // nil if the entry is no event
@@ -18,23 +18,23 @@ type DeadLetter struct {
 	Payload   events.Payload
 }
 
-// Rejected makes a dead letter of an entry that is no event.
-func Rejected(r events.Rejection) DeadLetter {
-	return DeadLetter{Position: r.Position, Reason: r.Reason, Detail: r.Detail, Payload: r.Payload}
+// Rejected is the content for an entry that is no event.
+func Rejected(r events.Rejection) Content {
+	return Content{Position: r.Position, Reason: r.Reason, Detail: r.Detail, Payload: r.Payload}
 }
 
-// Unapplied makes a dead letter of an event.
-func Unapplied(e events.Event, reason events.Reason, detail string) DeadLetter {
-	return DeadLetter{
+// Unapplied is the content for an event.
+func Unapplied(e events.Event, reason events.Reason, detail string) Content {
+	return Content{
 		Position: e.Position, ProfileID: &e.ProfileID, BookID: &e.BookID,
 		Reason: reason, Detail: detail, Payload: e.Payload(),
 	}
 }
 
-// Bury puts the statement that writes dead letters onto the batch of one transaction:
+// Queue puts the statement that writes dead letters onto the batch of one transaction:
 // the one that passes their entries. No letters, no statement. One that is there
 // already is left as it is.
-func Bury(batch *pgx.Batch, source string, letters []DeadLetter) {
+func Queue(batch *pgx.Batch, source string, letters []Content) {
 	if len(letters) == 0 {
 		return
 	}

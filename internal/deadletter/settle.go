@@ -1,4 +1,4 @@
-package ledger
+package deadletter
 
 import (
 	"context"
@@ -11,21 +11,21 @@ import (
 	"aggregator/internal/postgres"
 )
 
-// LetterSettled is the SQLSTATE with which Revive fails its transaction when the dead
+// AlreadySettled is the SQLSTATE with which QueueApplied fails its transaction when the dead
 // letter was settled before, by another retry or by dropping it, or is not there.
-const LetterSettled = "LG003"
+const AlreadySettled = "LG003"
 
-// Revive puts the statements that settle a dead letter as applied onto the batch of one
+// QueueApplied puts the statements that settle a dead letter as applied onto the batch of one
 // transaction: the one that applies its event, whose profile and book they record. They
 // must be its first. They lock the marks of the profile, as Advance does, so that the
 // transaction comes before or after any other that changes the profile. Marks count what
-// chunks applied, so they stay as they are. The transaction fails with LetterSettled
+// chunks applied, so they stay as they are. The transaction fails with AlreadySettled
 // unless it is this one that settles the letter: run twice, it applies the event once.
-func Revive(batch *pgx.Batch, id LetterID, e events.Event) {
+func QueueApplied(batch *pgx.Batch, id ID, e events.Event) {
 	at := id.Position
 	batch.Queue(makeMark, e.ProfileID, origin(id.Source))
 	batch.Queue(`SELECT 1 FROM aggregator.mark WHERE child_profile_id = $1 ORDER BY source FOR UPDATE`, e.ProfileID)
-	batch.Queue(reviveLetter, id.Source, at.Ms, at.Seq, e.ProfileID, e.BookID)
+	batch.Queue(settleApplied, id.Source, at.Ms, at.Seq, e.ProfileID, e.BookID)
 }
 
 const (
@@ -34,25 +34,25 @@ const (
 	makeMark = `INSERT INTO aggregator.mark (child_profile_id, source, position_ms, position_seq, applied)
 VALUES ($1, $2, 0, 0, 0) ON CONFLICT DO NOTHING`
 
-	reviveLetter = `WITH settled AS (
+	settleApplied = `WITH settled AS (
     UPDATE aggregator.dead_letter
     SET settled_at = now(), settled_as = 'applied', attempts = attempts + 1, last_attempt_at = now(), last_error = NULL,
         child_profile_id = $4, book_id = $5
     WHERE source = $1 AND position_ms = $2 AND position_seq = $3 AND settled_at IS NULL
     RETURNING 1
 )
-SELECT aggregator.require(count(*) = 1, '` + LetterSettled + `', 'the dead letter is settled already') FROM settled`
+SELECT aggregator.require(count(*) = 1, '` + AlreadySettled + `', 'the dead letter is settled already') FROM settled`
 )
 
-// Durable puts a statement onto the batch of one transaction that makes its commit wait for
+// QueueDurable puts a statement onto the batch of one transaction that makes its commit wait for
 // the disk, for those who report the outcome to a person.
-func Durable(batch *pgx.Batch) {
+func QueueDurable(batch *pgx.Batch) {
 	batch.Queue(`SELECT set_config('synchronous_commit', 'on', true), set_config('client_min_messages', 'warning', true)`)
 }
 
 // Attempted records that a retry of a dead letter failed, and why. A letter that was
 // settled meanwhile is left as it is. Repeated, it counts another attempt.
-func Attempted(ctx context.Context, pool *pgxpool.Pool, id LetterID, why string) error {
+func Attempted(ctx context.Context, pool *pgxpool.Pool, id ID, why string) error {
 	_, err := pool.Exec(ctx, `
 UPDATE aggregator.dead_letter SET attempts = attempts + 1, last_attempt_at = now(), last_error = $4
 WHERE source = $1 AND position_ms = $2 AND position_seq = $3 AND settled_at IS NULL`,
@@ -65,7 +65,7 @@ WHERE source = $1 AND position_ms = $2 AND position_seq = $3 AND settled_at IS N
 
 // Drop settles dead letters as dropped, durably: they will never be applied. It returns
 // how many it dropped; the others were settled before or are not there. Safe to repeat.
-func Drop(ctx context.Context, pool *pgxpool.Pool, ids []LetterID) (dropped int64, err error) {
+func Drop(ctx context.Context, pool *pgxpool.Pool, ids []ID) (dropped int64, err error) {
 	sources, ms, seq := make([]string, len(ids)), make([]int64, len(ids)), make([]int64, len(ids))
 	for i, id := range ids {
 		sources[i], ms[i], seq[i] = id.Source, id.Position.Ms, id.Position.Seq

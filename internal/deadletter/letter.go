@@ -1,4 +1,4 @@
-package ledger
+package deadletter
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 // Letter is the row of a dead letter.
 type Letter struct {
 	Source string
-	DeadLetter
+	Content
 	Created     time.Time
 	Attempts    int        // retries so far
 	LastAttempt *time.Time // nil: never retried
@@ -27,15 +27,15 @@ type Letter struct {
 }
 
 // ID is the key of the letter.
-func (l Letter) ID() LetterID { return LetterID{l.Source, l.Position} }
+func (l Letter) ID() ID { return ID{l.Source, l.Position} }
 
-// LetterID is the key of a dead letter: the entry that it is made of.
-type LetterID struct {
+// ID is the key of a dead letter: the entry that it is made of.
+type ID struct {
 	Source   string
 	Position events.Position
 }
 
-func (id LetterID) String() string { return id.Source + " " + id.Position.String() }
+func (id ID) String() string { return id.Source + " " + id.Position.String() }
 
 // Filter chooses dead letters. The zero Filter chooses all that are not settled.
 type Filter struct {
@@ -51,10 +51,10 @@ type Filter struct {
 }
 
 var (
-	// ErrNoLetter says that there is no such dead letter.
-	ErrNoLetter = errors.New("no such dead letter")
-	// ErrLetterSettled says that a dead letter was applied or dropped before.
-	ErrLetterSettled = errors.New("the dead letter is settled already")
+	// ErrNone says that there is no such dead letter.
+	ErrNone = errors.New("no such dead letter")
+	// ErrSettled says that a dead letter was applied or dropped before.
+	ErrSettled = errors.New("the dead letter is settled already")
 )
 
 const selectLetters = `SELECT source, position_ms, position_seq, child_profile_id, book_id, reason, sqlstate, detail,
@@ -67,8 +67,8 @@ func scanLetter(row pgx.CollectableRow) (l Letter, err error) {
 	return l, err
 }
 
-// FindLetter returns one dead letter, or ErrNoLetter. Reads only.
-func FindLetter(ctx context.Context, pool *pgxpool.Pool, id LetterID) (Letter, error) {
+// Find returns one dead letter, or ErrNone. Reads only.
+func Find(ctx context.Context, pool *pgxpool.Pool, id ID) (Letter, error) {
 	rows, err := pool.Query(ctx, selectLetters+` WHERE source = $1 AND position_ms = $2 AND position_seq = $3`,
 		id.Source, id.Position.Ms, id.Position.Seq)
 	if err != nil {
@@ -76,7 +76,7 @@ func FindLetter(ctx context.Context, pool *pgxpool.Pool, id LetterID) (Letter, e
 	}
 	letter, err := pgx.CollectExactlyOneRow(rows, scanLetter)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return Letter{}, fmt.Errorf("%s: %w", id, ErrNoLetter)
+		return Letter{}, fmt.Errorf("%s: %w", id, ErrNone)
 	}
 	if err != nil {
 		return Letter{}, fmt.Errorf("reading the dead letter %s: %w", id, err)
@@ -84,8 +84,8 @@ func FindLetter(ctx context.Context, pool *pgxpool.Pool, id LetterID) (Letter, e
 	return letter, nil
 }
 
-// CountLetters returns how many letters the filter chooses. Reads only.
-func CountLetters(ctx context.Context, pool *pgxpool.Pool, f Filter) (int64, error) {
+// Count returns how many letters the filter chooses. Reads only.
+func Count(ctx context.Context, pool *pgxpool.Pool, f Filter) (int64, error) {
 	at, err := f.clock(ctx, pool)
 	if err != nil {
 		return 0, fmt.Errorf("counting dead letters: %w", err)
@@ -98,11 +98,11 @@ func CountLetters(ctx context.Context, pool *pgxpool.Pool, f Filter) (int64, err
 	return n, nil
 }
 
-// LetterPages returns the letters that the filter chooses, oldest first or by position, at most so
-// many at a time: a payload may be a megabyte. Each page goes on in an index where the one before ended. What is written after the first page was read
-// is left out, so that it comes to an end while a daemon writes more; what is settled
-// meanwhile may be left out too. An error ends it. Reads only.
-func LetterPages(ctx context.Context, pool *pgxpool.Pool, f Filter, page int) iter.Seq2[[]Letter, error] {
+// Pages returns the letters that the filter chooses, oldest first or by position, at most so
+// many at a time: a payload may be a megabyte. Each page goes on in an index where the one before
+// ended. What is written after the first page was read is left out, so that it comes to an end
+// while a daemon writes more; what is settled meanwhile may be left out too. An error ends it. Reads only.
+func Pages(ctx context.Context, pool *pgxpool.Pool, f Filter, page int) iter.Seq2[[]Letter, error] {
 	return func(yield func([]Letter, error) bool) {
 		at, err := f.clock(ctx, pool)
 		if err != nil {

@@ -1,0 +1,15 @@
+package deadletter
+
+import (
+	"fmt"
+	"regexp"
+)
+
+// Aside is the source of the dead letters of all epochs before this one. No stream of ours has
+// such a name: see config.
+func Aside(source string, epoch int64) string { return fmt.Sprintf("%s@%d", source, epoch) }
+
+var anAside = regexp.MustCompile(`@[0-9]+$`)
+
+// origin is the source that letters come from which may have been put aside.
+func origin(source string) string { return anAside.ReplaceAllString(source, "") }
