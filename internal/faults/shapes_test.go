@@ -102,7 +102,10 @@ func TestShapes(t *testing.T) {
 			require.Greater(t, stop(), 20)
 			w.exact()
 			for _, command := range [][]string{
-				{"verify", "--scores"}, {"history", "1"}, {"search-text"}, {"doctor"},
+				{"verify", "--scores"},
+				{"history", "1"},
+				{"search-text"},
+				{"doctor"},
 				{"history", "9223372036854775807", "exit=1"},
 			} {
 				want := 0

@@ -1,5 +1,5 @@
 -- Which instance works on a source, so that the others need not. Correctness never
--- depends on it: see package ledger.
+-- depends on it: see packages lease and runs.
 
 -- +goose Up
 CREATE TABLE aggregator.lease (

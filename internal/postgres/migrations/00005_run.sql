@@ -1,5 +1,5 @@
 -- What was done: a row for each drain, service session and other job. Nothing depends on
--- it, see package ledger.
+-- it, see packages lease and runs.
 
 -- +goose Up
 CREATE TABLE aggregator.run (
