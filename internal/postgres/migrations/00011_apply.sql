@@ -532,5 +532,5 @@ DROP PROCEDURE aggregator.apply_each;
 DROP FUNCTION aggregator.apply;
 DROP FUNCTION aggregator.add_topics;
 DROP FUNCTION aggregator.add_genres;
-DROP FUNCTION aggregator.as_stored;
+DROP FUNCTION IF EXISTS aggregator.as_stored; -- builds before 0.2.0 had none
 DROP FUNCTION aggregator.refuse;
