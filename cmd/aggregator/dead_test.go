@@ -227,7 +227,7 @@ func TestDeadWrongUsage(t *testing.T) {
 		"dead list --profile -1":                    "--profile = -1: want the id of a child profile",
 		"dead list --limit -1":                      "--limit = -1: want 0 or more",
 		"dead list s 1-0":                           `unexpected argument "s"`,
-		"dead show s":                               "accepts 2 arg(s), received 1",
+		"dead show s":                               "want POSITION",
 		"dead retry":                                "which dead letters? Want SOURCE POSITION, or --reason",
 		"dead retry --limit 5":                      "which dead letters?",
 		"dead retry s":                              "want SOURCE POSITION, or flags that choose dead letters; got 1 arguments",
