@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -16,6 +17,8 @@ import (
 // Grant runs config/roles.sql in a database. Roles belong to the whole server, and nobody
 // else may run it there at the same time. Databases from Database have been through it.
 func Grant(ctx context.Context, databaseURL string) error {
+	granting.Lock()
+	defer granting.Unlock()
 	conn, err := pgx.Connect(ctx, databaseURL)
 	if err != nil {
 		return err
@@ -23,6 +26,9 @@ func Grant(ctx context.Context, databaseURL string) error {
 	_, err = conn.Exec(ctx, config.Roles())
 	return errors.Join(err, conn.Close(ctx))
 }
+
+// granting lets one in at a time: roles are those of the whole server, and PostgreSQL refuses to change one twice at once.
+var granting sync.Mutex
 
 // As returns the URL of a database for one of the roles of config/roles.sql, such as
 // aggregator_daemon. Our servers ask for no password.
