@@ -133,28 +133,20 @@ func (d Description) viewStatements() (all []string) {
 	return all
 }
 
-// Unowned are the statements that only the owners of the tables may run, where the role of the session is none of
-// them. There are none if what is missing are indexes without which it works, only slower.
-func (a Adaptation) Unowned() (statements []string) {
+// Unowned is what only the owners of the tables may add, where the role of the session is none of them. It is
+// empty if what is missing are indexes without which it works, only slower.
+func (a Adaptation) Unowned() (rest Adaptation) {
 	for _, c := range a.Columns {
 		if !c.Table.Owned {
-			statements = append(statements, c.Statement)
+			rest.Columns = append(rest.Columns, c)
 		}
 	}
 	for _, i := range a.Indexes { // unique ones first
-		if !i.Table.Owned && (i.Unique || len(statements) > 0) {
-			statements = append(statements, i.create())
+		if !i.Table.Owned && (i.Unique || len(rest.Columns)+len(rest.Indexes) > 0) {
+			rest.Indexes = append(rest.Indexes, i)
 		}
 	}
-	return statements
-}
-
-func (i Index) create() string {
-	unique := ""
-	if i.Unique {
-		unique = "UNIQUE "
-	}
-	return fmt.Sprintf("CREATE %sINDEX CONCURRENTLY ON %s (%s)", unique, i.Table.SQL(), i.List())
+	return rest
 }
 
 // List are the columns as SQL writes them.

@@ -251,9 +251,6 @@ func (d Description) CheckMigration(applied int64) error {
 		"the role may not create tables in schema %s: GRANT CREATE ON SCHEMA, or config/roles.sql", d.Schema)
 	deny(!d.HasViews && !d.MayCreateSchema && len(d.views()) > 0,
 		"the role may not create the schema %s: GRANT CREATE ON DATABASE, or config/roles.sql", ViewSchema)
-	if statements := d.Adaptation().Unowned(); len(statements) > 0 {
-		all = append(all, "the owners of the tables must run this before: "+strings.Join(statements, "; "))
-	}
 	for _, name := range []string{"mbti", "book", "book_topic", "book_mbti", "child_profile"} {
 		t, found := d.Tables[name]
 		if name == "mbti" {

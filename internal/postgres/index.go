@@ -55,8 +55,17 @@ func (i Index) kind() string {
 // Advice is what the owner of the table is to run, statement by statement; empty if the index is
 // there and whole.
 func (i Index) Advice(ctx context.Context, pool *pgxpool.Pool) ([]string, error) {
-	var statements []string
-	err := pool.QueryRow(ctx, makeIndex, i.table, i.name, i.definition, i.kind()).Scan(&statements)
+	return i.missing(ctx, pool)
+}
+
+// rower is a pool or a connection.
+type rower interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// missing are the statements that are left to run until the index is there and whole.
+func (i Index) missing(ctx context.Context, db rower) (statements []string, err error) {
+	err = db.QueryRow(ctx, makeIndex, i.table, i.name, i.definition, i.kind()).Scan(&statements)
 	if err != nil {
 		return nil, fmt.Errorf("looking for the index %s: %w", i.name, err)
 	}
@@ -200,8 +209,8 @@ func (i Index) create(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil || !ours {
 		return err
 	}
-	var missing []string
-	if err := conn.QueryRow(ctx, makeIndex, i.table, i.name, i.definition, i.kind()).Scan(&missing); err != nil {
+	missing, err := i.missing(ctx, conn)
+	if err != nil {
 		return err
 	}
 	for _, statement := range missing {

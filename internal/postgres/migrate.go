@@ -244,7 +244,30 @@ func checkTables(ctx context.Context, conn *pgx.Conn, names appschema.Names) (ap
 	if err := d.CheckMigration(int64(len(applied))); err != nil {
 		return d, err
 	}
+	statements, err := ofOwners(ctx, conn, a.Unowned())
+	if err != nil {
+		return d, err
+	}
+	if len(statements) > 0 {
+		return d, fmt.Errorf("%w (schema %s): the owners of the tables must run this before: %s",
+			appschema.ErrTables, d.Schema, strings.Join(statements, "; "))
+	}
 	return d, CheckDuplicates(ctx, conn, d)
+}
+
+// ofOwners are the statements, in their order, that add what only the owners of the tables may add.
+func ofOwners(ctx context.Context, conn *pgx.Conn, a appschema.Adaptation) (statements []string, err error) {
+	for _, c := range a.Columns {
+		statements = append(statements, c.Statement)
+	}
+	for _, i := range a.Indexes {
+		missing, err := IndexOn(i).missing(ctx, conn)
+		if err != nil {
+			return nil, err
+		}
+		statements = append(statements, missing...)
+	}
+	return statements, nil
 }
 
 // CheckDuplicates looks for rows that are in the way of the unique indexes that a migration is to make. The error has

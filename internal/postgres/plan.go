@@ -144,8 +144,8 @@ func (p *Plan) addIndexes(ctx context.Context, conn *pgx.Conn, names appschema.N
 				return err
 			}
 			if missing = nil; ours {
-				if err := conn.QueryRow(ctx, makeIndex, i.table, i.name, i.definition, i.kind()).Scan(&missing); err != nil {
-					return fmt.Errorf("looking for the index %s: %w", i.name, err)
+				if missing, err = i.missing(ctx, conn); err != nil {
+					return err
 				}
 			}
 		}
