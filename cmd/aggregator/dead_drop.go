@@ -31,7 +31,7 @@ without it, it says how many it would drop.`,
 		if err != nil {
 			return err
 		}
-		pool, err := a.openPostgres(cmd.Context(), 1)
+		pool, err := a.OpenPostgres(cmd.Context(), 1)
 		if err != nil {
 			return err
 		}

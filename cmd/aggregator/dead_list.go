@@ -37,7 +37,7 @@ always as base64.`,
 			return err
 		}
 		filter.Settled, filter.ByPosition = settled, true
-		pool, err := a.openPostgres(cmd.Context(), 1)
+		pool, err := a.OpenPostgres(cmd.Context(), 1)
 		if err != nil {
 			return err
 		}

@@ -8,10 +8,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
-	"aggregator/internal/aggregator"
 	"aggregator/internal/runs"
 )
 
@@ -46,7 +44,7 @@ up to ten seconds older than its end. Only this list relies on these counts.`,
 		if kind != "" && !slices.Contains(kinds, kind) {
 			return usageError("--kind = %q: want one of %s", kind, strings.Join(kinds, ", "))
 		}
-		pool, err := a.openPostgres(cmd.Context(), 1)
+		pool, err := a.OpenPostgres(cmd.Context(), 1)
 		if err != nil {
 			return err
 		}
@@ -83,20 +81,16 @@ type runLine struct {
 	Outcome        runs.Outcome `json:"outcome"`
 	Error          string       `json:"error,omitempty"`
 	Note           string       `json:"note,omitempty"` // what it did, if the counts do not say it
-	Read           int64        `json:"read"`
-	Applied        int64        `json:"applied"`
-	Dead           int64        `json:"dead"`
-	Profiles       int64        `json:"profiles"`
-	Chunks         int64        `json:"chunks"`
-	Rate           float64      `json:"read_per_second"`
-	Host           string       `json:"host"`
-	Version        string       `json:"version"`
+	runs.Counts
+	Rate    float64 `json:"read_per_second"`
+	Host    string  `json:"host"`
+	Version string  `json:"version"`
 }
 
 func newRunLine(r runs.Run) runLine {
 	line := runLine{
 		ID: r.ID, Kind: r.Kind, Due: inUTC(r.Due), Started: r.Started.UTC(), Seen: r.Seen.UTC(), Finished: inUTC(r.Ended),
-		Outcome: r.Outcome, Error: r.Error, Note: r.Note, Read: r.Read, Applied: r.Applied, Dead: r.Dead, Profiles: r.Profiles, Chunks: r.Chunks,
+		Outcome: r.Outcome, Error: r.Error, Note: r.Note, Counts: r.Counts,
 		Rate: r.Rate, Host: r.Host, Version: r.Version,
 	}
 	last := r.Seen
@@ -142,14 +136,4 @@ func printRuns(out io.Writer, lines []runLine) error {
 			grouped(l.Chunks), grouped(int64(l.Rate+0.5)), l.Host, l.Version, orDash(strings.Join(strings.Fields(l.Error+" "+l.Note), " ")))
 	}
 	return w.Flush()
-}
-
-// recorder writes the rows that newRuns shows.
-func (a *app) recorder(pool *pgxpool.Pool) runs.Recorder {
-	return runs.Recorder{Pool: pool, Host: hostName(), Version: programVersion(), Keep: a.cfg.Runs.Keep, Log: a.log}
-}
-
-// counted are the counts of a drain.
-func counted(s aggregator.Stats) runs.Counts {
-	return runs.Counts{Read: s.Read, Applied: s.Applied, Dead: s.Dead, Profiles: s.Profiles, Chunks: s.Chunks}
 }

@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"context"
@@ -66,19 +66,6 @@ func (m manager) keepTelling(ctx context.Context, l loop) {
 		before = read
 		m.tell("STATUS=" + describeService(ctx, l, rate))
 	})
-}
-
-func every(ctx context.Context, interval time.Duration, do func()) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			do()
-		}
-	}
 }
 
 // feedWatchdog says that we live, unless a loop hangs. A loop that waits for events, or for
