@@ -12,9 +12,6 @@ import (
 	"aggregator/internal/testenv"
 )
 
-// patience bounds every wait for something that must happen.
-const patience = time.Minute
-
 // While it works, it can be asked how far it is.
 func TestSearchTextCountsMeanwhile(t *testing.T) {
 	t.Parallel()

@@ -27,15 +27,22 @@ func (l *still) Status() []aggregator.Status            { return l.all }
 func (l *still) Stats() aggregator.Stats                { return aggregator.Stats{} }
 func (l *still) Waiting(context.Context) (int64, error) { return 1234, l.waiting }
 
-func TestWatchdogIsFedByTheLoops(t *testing.T) {
-	dir, err := os.MkdirTemp("", "notify")
+// notified is where the service manager of this process listens.
+func notified(t *testing.T) *net.UnixConn {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "notify") // the path of a socket must be short
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	address := &net.UnixAddr{Name: filepath.Join(dir, "s"), Net: "unixgram"}
 	socket, err := net.ListenUnixgram("unixgram", address)
 	require.NoError(t, err)
-	defer socket.Close()
+	t.Cleanup(func() { _ = socket.Close() })
 	t.Setenv("NOTIFY_SOCKET", address.Name)
+	return socket
+}
+
+func TestWatchdogIsFedByTheLoops(t *testing.T) {
+	socket := notified(t)
 	sources, err := events.Sources(nil, events.Options{Kind: events.KindStream, Key: "k", Partitions: 2, Weights: map[string]float64{"LIKE": 2}})
 	require.NoError(t, err)
 	var said bytes.Buffer
@@ -74,6 +81,35 @@ func TestWatchdogIsFedByTheLoops(t *testing.T) {
 		require.Equal(t, "END=1", string(buffer[:n]), name)
 		require.Contains(t, said.String(), `msg="the loop hangs; not notifying the systemd watchdog" source=k:{1}`, name)
 	}
+}
+
+// The manager hears what the service does, and that it is alive, until ctx ends.
+func TestKeepTelling(t *testing.T) {
+	socket := notified(t)
+	t.Setenv("WATCHDOG_USEC", "2000")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		manager{slog.New(slog.DiscardHandler)}.keepTelling(ctx, &still{all: []aggregator.Status{{State: aggregator.Working, LastTurn: time.Now()}}})
+	}()
+	buffer := make([]byte, 100)
+	for said := map[string]bool{}; !said["WATCHDOG=1"] || !said["STATUS=working: 0 events a second, 1,234 waiting"]; {
+		n, err := socket.Read(buffer)
+		require.NoError(t, err)
+		if len(said) == 0 {
+			require.Equal(t, "STATUS=starting", string(buffer[:n]))
+		}
+		said[string(buffer[:n])] = true
+	}
+	cancel()
+	<-ended
+}
+
+// Without a manager nothing is asked of the service.
+func TestKeepTellingNobody(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "")
+	manager{slog.New(slog.DiscardHandler)}.keepTelling(t.Context(), nil)
 }
 
 func TestDescribeService(t *testing.T) {
