@@ -92,7 +92,7 @@ func (a *app) postgresOptions(conns int) postgres.Options {
 	return postgres.Options{
 		URL: string(a.cfg.Postgres.URL), Schema: a.cfg.Postgres.Schema, Tables: a.cfg.Postgres.Tables,
 		MaxConns: conns, ApplicationName: "aggregator",
-		TimeZone: a.cfg.Postgres.TimeZone, Pooled: a.cfg.Postgres.Pooler == "transaction",
+		TimeZone: a.cfg.Postgres.TimeZone, Pooled: a.cfg.Postgres.Pooler == "transaction", Log: a.log,
 	}
 }
 
@@ -109,5 +109,5 @@ func wentAway(ctx context.Context, err error) error {
 // openRedis opens a client with so many connections. Errors have errRedisUnreachable. The
 // caller closes the client.
 func (a *app) openRedis(ctx context.Context, conns int) (*redisServer, error) {
-	return dialRedis(ctx, a.cfg, conns)
+	return dialRedis(ctx, a.cfg, conns, a.log)
 }

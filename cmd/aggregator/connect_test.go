@@ -15,7 +15,7 @@ import (
 )
 
 func TestOpenRedis(t *testing.T) {
-	server, err := dialRedis(t.Context(), withRedis(testenv.Redis(t)+"?max_retries=5"), 2)
+	server, err := dialRedis(t.Context(), withRedis(testenv.Redis(t)+"?max_retries=5"), 2, nil)
 	require.NoError(t, err)
 	client := server.client.(*redis.Client)
 	defer client.Close()
@@ -38,7 +38,7 @@ func TestOpenRedisUnreachable(t *testing.T) {
 		"too few answers": {"redis://" + answering(t, "?") + "?read_timeout=100ms", "is not reachable: "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			client, err := dialRedis(t.Context(), withRedis(tc.url), 1)
+			client, err := dialRedis(t.Context(), withRedis(tc.url), 1, nil)
 			require.Nil(t, client)
 			want := exitUnreachable
 			if name == "wrong password" {
@@ -69,7 +69,7 @@ func TestOpenTopologyUnreachable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg := withRedis(tc.url)
 			cfg.Redis.Mode = tc.mode
-			client, err := dialRedis(t.Context(), cfg, 1)
+			client, err := dialRedis(t.Context(), cfg, 1, nil)
 			require.Nil(t, client)
 			require.Equal(t, tc.code, exitCode(err))
 			require.ErrorContains(t, err, tc.want)

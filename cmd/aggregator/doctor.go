@@ -87,7 +87,7 @@ func (a *app) examineBoth(ctx context.Context) []doctor.Finding {
 }
 
 func (a *app) examineRedis(ctx context.Context) ([]doctor.Finding, error) {
-	server, err := newRedis(a.cfg, 2)
+	server, err := newRedis(a.cfg, 2, a.log)
 	if err != nil {
 		return nil, err
 	}

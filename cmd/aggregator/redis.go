@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"aggregator/config"
+	"aggregator/internal/certs"
 )
 
 // redisServer is a client that connects when it is asked, and where to. It is no client itself: what
@@ -27,8 +28,8 @@ type redisServer struct {
 
 // dialRedis returns a client whose server has answered PING. Its errors, with
 // errRedisUnreachable, name the server and never the password.
-func dialRedis(ctx context.Context, cfg config.Config, conns int) (*redisServer, error) {
-	server, err := newRedis(cfg, conns)
+func dialRedis(ctx context.Context, cfg config.Config, conns int, log *slog.Logger) (*redisServer, error) {
+	server, err := newRedis(cfg, conns, log)
 	if err != nil {
 		return nil, err
 	}
@@ -51,8 +52,9 @@ func (s *redisServer) closeAt(ctx context.Context) (keep func() bool) {
 
 // newRedis returns a client for the server, Sentinels or cluster that the settings name, with
 // so many connections to each server. Errors have config.ErrInvalid. Whoever it leads to, it
-// sends commands to masters only.
-func newRedis(cfg config.Config, conns int) (*redisServer, error) {
+// sends commands to masters only. Each new connection uses the certificates as their files are at
+// that moment; the log is told when they change.
+func newRedis(cfg config.Config, conns int, log *slog.Logger) (*redisServer, error) {
 	secure, err := cfg.RedisTLS()
 	if err != nil {
 		return nil, err
@@ -69,6 +71,7 @@ func newRedis(cfg config.Config, conns int) (*redisServer, error) {
 			return invalid()
 		}
 		redisSettings{&o.TLSConfig, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.ContextTimeoutEnabled, &o.DisableIdentity, &o.ReadTimeout}.set(secure, conns)
+		o.Dialer = tlsDialer(cfg, o.TLSConfig, o.DialTimeout, log)
 		where := fmt.Sprintf("%s by the Sentinels at %s", o.MasterName, strings.Join(o.SentinelAddrs, ","))
 		return &redisServer{redis.NewFailoverClient(o), where}, nil
 	case config.RedisCluster:
@@ -77,6 +80,7 @@ func newRedis(cfg config.Config, conns int) (*redisServer, error) {
 			return invalid()
 		}
 		redisSettings{&o.TLSConfig, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.ContextTimeoutEnabled, &o.DisableIdentity, &o.ReadTimeout}.set(secure, conns)
+		o.Dialer = tlsDialer(cfg, o.TLSConfig, o.DialTimeout, log)
 		o.MaintNotificationsConfig = disabled
 		// The client follows MOVED and ASK, for which the server has refused the command. By
 		// the same counter it also repeats, up to three times, what got no answer. That is
@@ -98,6 +102,7 @@ func newRedis(cfg config.Config, conns int) (*redisServer, error) {
 		secure.ServerName = o.TLSConfig.ServerName
 	}
 	redisSettings{&o.TLSConfig, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.ContextTimeoutEnabled, &o.DisableIdentity, &o.ReadTimeout}.set(secure, conns)
+	o.Dialer = tlsDialer(cfg, o.TLSConfig, o.DialTimeout, log)
 	o.MaintNotificationsConfig = disabled
 	where := o.Addr
 	if o.DB != 0 {
@@ -156,7 +161,7 @@ func networkReason(err error) string {
 	var certErr *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &certErr):
-		return fmt.Sprintf("its certificate is not trusted: %s", certErr.Err)
+		return certs.Untrusted(certErr)
 	case errors.As(err, &errno):
 		return errno.Error()
 	case errors.As(err, &dnsErr):

@@ -79,7 +79,7 @@ type look struct {
 }
 
 func (a *app) newLook() (*look, error) {
-	server, err := newRedis(a.cfg, 2) // it connects when it is asked
+	server, err := newRedis(a.cfg, 2, a.log) // it connects when it is asked
 	if err != nil {
 		return nil, err
 	}

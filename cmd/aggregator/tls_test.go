@@ -34,7 +34,7 @@ func newSecured(t *testing.T, cert func(*testenv.Authority) testenv.Certificate)
 	s.redisURL = withUser(t, redisServer.URL(), "aggregator_stream", testenv.RedisPassword)
 	cfg := withRedis(redisServer.URL() + "?skip_verify=true")
 	cfg.Redis.TLSCertFile, cfg.Redis.TLSKeyFile = s.clientFiles(t)
-	to, err := newRedis(cfg, 1)
+	to, err := newRedis(cfg, 1, nil)
 	require.NoError(t, err)
 	s.redis = to.client
 	t.Cleanup(func() { _ = s.redis.Close() })

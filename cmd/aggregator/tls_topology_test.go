@@ -35,7 +35,7 @@ func newInTLS(t *testing.T, mode string, start func(...testenv.RedisOption) (adm
 	cfg := withRedis(admin)
 	cfg.Redis.Mode, cfg.Redis.TLSServerName, cfg.Redis.TLSCAFile = mode, "redis.internal", authority.File()
 	cfg.Redis.TLSCertFile, cfg.Redis.TLSKeyFile = cert, key
-	to, err := newRedis(cfg, 1)
+	to, err := newRedis(cfg, 1, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = to.client.Close() })
 	s := &inTLS{&pair{t: t, db: db, env: []string{
