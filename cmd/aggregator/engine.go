@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"aggregator/config"
 	"aggregator/internal/aggregator"
 	"aggregator/internal/events"
+	"aggregator/internal/limits"
 	"aggregator/internal/runs"
 	"aggregator/internal/scores"
 )
@@ -25,16 +25,6 @@ const serverTimeout = 45 * time.Second
 // trimEvery is how long a settled entry may stay in Redis after the last other consumer
 // group has let go of it.
 const trimEvery = 10 * time.Second
-
-// memoryGoal is how much memory the collector tries to keep us below when chunks are as large
-// as they can be; it works harder then, and is not noticed otherwise. GOMEMLIMIT overrides it.
-const memoryGoal = 110 << 20
-
-func limitMemory() {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryGoal)
-	}
-}
 
 // engine is an aggregator with its connections.
 type engine struct {
@@ -48,7 +38,6 @@ type engine struct {
 // openEngine connects to both servers; errors as connect and checkTables. It tells observe, if there is one,
 // of each chunk that is settled. The caller closes the engine.
 func (a *app) openEngine(ctx context.Context, observe func(aggregator.Chunk)) (*engine, error) {
-	limitMemory()
 	cfg := a.cfg
 	to, err := a.connect(ctx, postgresConns(cfg),
 		2*cfg.Source.Partitions+2) // each partition waits and trims
@@ -85,11 +74,13 @@ func (a *app) newEngine(to *servers, observe func(aggregator.Chunk)) (*engine, e
 // newAggregator is one for the sources by the settings in force.
 func (a *app) newAggregator(pool *pgxpool.Pool, sources []*events.Source, observe func(aggregator.Chunk)) *aggregator.Aggregator {
 	cfg := a.cfg
+	memory := limits.Set(a.log)
 	catalogue := scores.NewCatalogue(pool, a.log, scores.CatalogueOptions{
-		Books: cfg.Cache.Books, Profiles: cfg.Cache.Profiles, TTL: cfg.Cache.TTL,
+		Books: memory.Books(cfg.Cache.Books), Profiles: memory.Profiles(cfg.Cache.Profiles), TTL: cfg.Cache.TTL,
 	})
 	options := aggregator.Options{
 		ChunkMaxEvents:         cfg.Chunk.MaxEvents,
+		ChunkMaxBytes:          memory.Chunk(len(sources)),
 		ChunkMaxWait:           cfg.Chunk.MaxWait,
 		Workers:                cfg.Apply.Workers,
 		ProfilesPerTransaction: cfg.Apply.ProfilesPerTransaction,
