@@ -17,7 +17,8 @@ drains; another takes over if that one dies.
 
 From time to time it retries the recent dead letters (dead.retry_unknown_for) whose profile
 and book exist now. When most events cannot be applied (dead.max_share), it ends with an error
-and leaves them in Redis.
+and leaves them in Redis. With run.on_halt: stay it answers at http.addr instead, and says why
+there, until a reload; a signal then ends it with exit code 1.
 
 On SIGHUP it reads the settings again. It logs which ones it has applied, after the chunk in
 flight, and which ones need a restart: those of the servers, the source, the listener and the

@@ -86,6 +86,9 @@ func (s *service) serve(ctx context.Context) error {
 	s.manager.ready()
 	for {
 		next, err := s.drain(ctx)
+		if next == nil && err != nil && s.cfg.Run.OnHalt == config.Stay {
+			next = s.stay(ctx, err)
+		}
 		if next == nil {
 			return err
 		}
@@ -123,7 +126,7 @@ func (s *service) drain(ctx context.Context) (next *engine, err error) {
 		}
 		grace := s.cfg.Shutdown.Grace // which is that of the engine that runs
 		s.manager.reloading()
-		if next = s.reload(); next == nil {
+		if next = s.reload(false); next == nil {
 			s.manager.ready()
 			continue
 		}
@@ -142,9 +145,9 @@ func (s *service) drain(ctx context.Context) (next *engine, err error) {
 }
 
 // reload reads the settings again and puts those in force that need no restart. It returns
-// an engine for them if the one that runs does not have them. With wrong settings nothing
-// changes.
-func (s *service) reload() *engine {
+// an engine for them if the one that runs does not have them, or anew is true. With wrong settings
+// nothing changes.
+func (s *service) reload(anew bool) *engine {
 	read, err := config.Load(s.flags)
 	if err != nil {
 		return s.notReloaded(err)
@@ -153,7 +156,7 @@ func (s *service) reload() *engine {
 	now, applied, pending := before.Reload(read)
 	s.cfg = now
 	var next *engine
-	if slices.ContainsFunc(applied, func(key string) bool { return key != "log.level" }) {
+	if anew || slices.ContainsFunc(applied, func(key string) bool { return key != "log.level" }) {
 		if next, err = s.newEngine(s.engine.Load().servers, s.meter.Observe); err != nil {
 			s.cfg = before
 			return s.notReloaded(err)
