@@ -23,6 +23,7 @@ test: ## run all tests against private servers, installing these first if need b
 	scripts/provision
 	go test -race -timeout 30m ./...
 	cd scripts/bench && go test -race -timeout 30m ./...
+	cd scripts/manifests && go test -timeout 30m ./...
 
 .PHONY: lint
 lint: $(GOLANGCI) ## check form and look for mistakes
@@ -31,6 +32,7 @@ lint: $(GOLANGCI) ## check form and look for mistakes
 	go test -run 'TestWords' ./docs
 	$(GOLANGCI) run ./...
 	cd scripts/bench && go vet ./... && ../../$(GOLANGCI) run ./...
+	cd scripts/manifests && go vet ./... && ../../$(GOLANGCI) run ./...
 
 # The installed linter if it is the right one, else one of our own.
 $(GOLANGCI): Makefile
@@ -64,6 +66,15 @@ dist-test: build $(NFPM) ## install, upgrade and purge the Debian package, in an
 .PHONY: systemd-test
 systemd-test: $(NFPM) ## try that package and its units under a real systemd, in a container; root, debootstrap, five minutes
 	scripts/systemd-test
+
+.PHONY: image
+image: ## build the image localhost/aggregator with podman or docker: static binary, CA certificates, time zones; the same each time
+	scripts/image
+
+.PHONY: image-test
+image-test: ## try the image and the compose file in containers of podman and runc; root
+	scripts/provision --containers
+	scripts/image-test
 
 $(NFPM): Makefile
 	@echo 'dist: building the packager, nfpm $(NFPM_VERSION): once, a minute of processor time' >&2

@@ -15,6 +15,9 @@ import (
 // ErrInvalid is in every error about a setting, an unknown setting or the file.
 var ErrInvalid = errors.New("invalid configuration")
 
+// Stay is the value of run.on_halt with which a service that has halted does not exit.
+const Stay = "stay"
+
 // Config is what Load returns: every setting, within its limits.
 type Config struct {
 	Redis struct {
@@ -76,7 +79,8 @@ type Config struct {
 	}
 	Shutdown struct{ Grace time.Duration }
 	Lease    struct{ TTL time.Duration }
-	Runs     struct{ Keep int } // of each kind
+	Run      struct{ OnHalt string } // exit or stay
+	Runs     struct{ Keep int }      // of each kind
 	Schedule struct {
 		// Cron expressions, of jobs that run does by itself at these times; empty: never.
 		Drain      string // empty: all the time

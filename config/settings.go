@@ -198,6 +198,10 @@ var settings = []setting{
 		Doc:   "The time zone of the schedules, such as Europe/Berlin; Local is that of the machine. CRON_TZ=Europe/Berlin before an expression applies to that expression alone.",
 		value: func(c *Config) value { return timeZone{&c.Schedule.TimeZone} },
 	}, {
+		Key: "run.on_halt", Default: "exit",
+		Doc:   "What run does when a source has halted: it ends with exit code 1 (exit), or works on no source and answers at http.addr, /readyz with 503 and the reason, until it is reloaded or restarted (stay).",
+		value: func(c *Config) value { return choice{&c.Run.OnHalt, []string{"exit", Stay}} },
+	}, {
 		Key: "runs.keep", Default: "1000",
 		Doc:   "How many runs of each kind are kept for aggregator runs.",
 		value: func(c *Config) value { return integer{&c.Runs.Keep, 1, 100_000} },

@@ -56,7 +56,6 @@ the textfile collector of Prometheus' node_exporter.`,
 		if limits.MaxEvents < 0 || limits.MaxDuration < 0 {
 			return usageError("--max-events and --max-duration cannot be negative")
 		}
-		limitMemory()
 		engine, err := a.OpenEngine(cmd.Context(), nil)
 		if err != nil {
 			return err

@@ -26,7 +26,8 @@ drains; another takes over if that one dies.
 
 From time to time it retries the recent dead letters (dead.retry_unknown_for) whose profile
 and book exist now. When most events cannot be applied (dead.max_share), it ends with an error
-and leaves them in Redis.
+and leaves them in Redis. With run.on_halt: stay it answers at http.addr instead, and says why
+there, until a reload; a signal then ends it with exit code 1.
 
 On SIGHUP it reads the settings again. It logs which ones it has applied, after the chunk in
 flight, and which ones need a restart: those of the servers, the source, the listener and the
@@ -45,7 +46,6 @@ if not, a second instance on the machine runs without.`,
 		RunE: a.resumable(func(cmd *cobra.Command, _ []string) error {
 			hangups := make(chan os.Signal, 1) // from now on: it would end the process before
 			signal.Notify(hangups, syscall.SIGHUP)
-			limitMemory()
 			s, err := service.Open(cmd.Context(), a.Instance, service.Options{
 				Next:  func() (config.Config, error) { return config.Load(cmd.Flags()) },
 				Level: &a.level,

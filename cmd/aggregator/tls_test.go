@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -37,7 +38,7 @@ func newSecured(t *testing.T, cert func(*testenv.Authority) testenv.Certificate)
 	cfg := config.Default()
 	cfg.Redis.URL = config.URL(redisServer.URL() + "?skip_verify=true")
 	cfg.Redis.TLSCertFile, cfg.Redis.TLSKeyFile = s.clientFiles(t)
-	to, err := service.New(cfg, nil, "").NewRedis(1)
+	to, err := service.New(cfg, slog.New(slog.DiscardHandler), "").NewRedis(1)
 	require.NoError(t, err)
 	s.redis = to.Client
 	t.Cleanup(func() { _ = s.redis.Close() })

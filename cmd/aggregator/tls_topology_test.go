@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"net/url"
 	"strings"
 	"syscall"
@@ -38,7 +39,7 @@ func newInTLS(t *testing.T, mode string, start func(...testenv.RedisOption) (adm
 	cfg.Redis.URL = config.URL(admin)
 	cfg.Redis.Mode, cfg.Redis.TLSServerName, cfg.Redis.TLSCAFile = mode, "redis.internal", authority.File()
 	cfg.Redis.TLSCertFile, cfg.Redis.TLSKeyFile = cert, key
-	to, err := service.New(cfg, nil, "").NewRedis(1)
+	to, err := service.New(cfg, slog.New(slog.DiscardHandler), "").NewRedis(1)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = to.Client.Close() })
 	s := &inTLS{&pair{t: t, db: db, env: []string{

@@ -24,6 +24,7 @@ import (
 // Options say how to work. All fields are required but those that say so.
 type Options struct {
 	ChunkMaxEvents         int                   // entries in a chunk, at most
+	ChunkMaxBytes          int                   // of memory that the chunk in flight and the one that is read hold, of a source
 	ChunkMaxWait           time.Duration         // how long a chunk that is not full waits for more
 	Workers                int                   // connections that apply a chunk
 	ProfilesPerTransaction int                   // see apply.Options

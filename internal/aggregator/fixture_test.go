@@ -80,7 +80,7 @@ func newFixtureAt(t *testing.T, source events.Options, postgresURL, redisURL str
 	f := &fixture{
 		t: t, ctx: ctx, pool: openPool(t, postgresURL), redis: openRedis(t, redisURL), daemon: own, source: source, books: map[int64]book{}, known: profiles,
 		options: aggregator.Options{
-			ChunkMaxEvents: 50_000, ChunkMaxWait: 5 * time.Millisecond, Workers: 3, ProfilesPerTransaction: 1,
+			ChunkMaxEvents: 50_000, ChunkMaxBytes: 64 << 20, ChunkMaxWait: 5 * time.Millisecond, Workers: 3, ProfilesPerTransaction: 1,
 			TrimEvery: 50 * time.Millisecond, Grace: 10 * time.Second, Timeout: 20 * time.Second,
 		},
 	}

@@ -2,21 +2,15 @@ package aggregator
 
 import "time"
 
-const (
-	// chunkBytes bounds what the chunk in flight and the one that is read meanwhile hold in
-	// memory together: 1.3 million events, fewer if payloads are unusual or large. The
-	// one that is read gets at least an eighth.
-	chunkBytes = 64 << 20
-	// apartFactor times maxWait is how far apart waiting makes the hand-overs of two chunks.
-	apartFactor = 5
-)
+// apartFactor times maxWait is how far apart waiting makes the hand-overs of two chunks.
+const apartFactor = 5
 
 // batchPolicy decides how large a chunk becomes and when it is handed over to the applier,
 // which applies one chunk at a time. It is a value: it has no clock and no timer, waits for
 // nothing, and knows neither Redis nor PostgreSQL. The reader tells it what happens and asks
 // what to do next.
 //
-// A chunk takes all that is there, up to maxEvents entries and its share of chunkBytes. When
+// A chunk takes all that is there, up to maxEvents entries and its share of maxBytes. When
 // it is full, or a drain finds nothing more, it is handed over as soon as the applier is
 // free. One that could take more waits besides until maxWait after the applier became free,
 // so that more events share its cost, but not beyond apartFactor*maxWait after the hand-over
@@ -35,6 +29,7 @@ const (
 // it: with 10 ms and a c0 of 6 ms 54 ms, and below 100 ms for every c0 below 25 ms.
 type batchPolicy struct {
 	maxEvents int
+	maxBytes  int // of the chunk in flight and the one that is read; that one gets at least an eighth
 	maxWait   time.Duration
 	once      bool // a chunk is complete when nothing more is there: nothing is waited for
 	limit     int  // entries that a chunk may have after a time-out; 0: maxEvents
@@ -110,7 +105,7 @@ func (p *batchPolicy) mostEntries() int {
 }
 
 // mostBytes is how much memory the chunk may hold.
-func (p *batchPolicy) mostBytes() int { return max(chunkBytes/8, chunkBytes-p.inFlight) }
+func (p *batchPolicy) mostBytes() int { return max(p.maxBytes/8, p.maxBytes-p.inFlight) }
 
 // add says that of the entries that a read asked for so many came, of so many bytes.
 func (p *batchPolicy) add(asked, came, bytes int) {

@@ -11,6 +11,8 @@ import (
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
+const chunkBytes = 64 << 20
+
 // after is a moment so many milliseconds after the start.
 func after(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 
@@ -22,10 +24,10 @@ func TestBatchPolicy(t *testing.T) {
 	handed := func(at int) step { return func(p *batchPolicy) { p.handed(after(at)) } }
 	freed := func(at, limit int) step { return func(p *batchPolicy) { p.freed(after(at), limit) } }
 	spent := (*batchPolicy).spent
-	service := batchPolicy{maxEvents: 1000, maxWait: 10 * ms}
-	drain := batchPolicy{maxEvents: 1000, maxWait: 10 * ms, once: true}
-	hasty := batchPolicy{maxEvents: 1000}
-	patient := batchPolicy{maxEvents: 1000, maxWait: time.Minute}
+	service := batchPolicy{maxEvents: 1000, maxBytes: chunkBytes, maxWait: 10 * ms}
+	drain := batchPolicy{maxEvents: 1000, maxBytes: chunkBytes, maxWait: 10 * ms, once: true}
+	hasty := batchPolicy{maxEvents: 1000, maxBytes: chunkBytes}
+	patient := batchPolicy{maxEvents: 1000, maxBytes: chunkBytes, maxWait: time.Minute}
 
 	for _, c := range []struct {
 		name  string
@@ -140,14 +142,14 @@ func TestBatchPolicy(t *testing.T) {
 			7, readOn, 0,
 		},
 
-		{"after a time-out", batchPolicy{maxEvents: 1000, limit: 3}, []step{came(3, 3)}, 0, handOver, 0},
+		{"after a time-out", batchPolicy{maxEvents: 1000, maxBytes: chunkBytes, limit: 3}, []step{came(3, 3)}, 0, handOver, 0},
 		{
 			"and the chunk after that",
-			batchPolicy{maxEvents: 1000, limit: 3},
+			batchPolicy{maxEvents: 1000, maxBytes: chunkBytes, limit: 3},
 			[]step{came(3, 3), handed(0), freed(1, 6), came(3, 3)},
 			1, readOn, 0,
 		},
-		{"the limit is no more than all", batchPolicy{maxEvents: 4, limit: 6}, []step{came(4, 4)}, 0, handOver, 0},
+		{"the limit is no more than all", batchPolicy{maxEvents: 4, maxBytes: chunkBytes, limit: 6}, []step{came(4, 4)}, 0, handOver, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := c.from
@@ -167,6 +169,7 @@ func TestBatchPolicyKeepsItsPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := batchPolicy{
 			maxEvents: rapid.IntRange(1, 500).Draw(t, "max events"),
+			maxBytes:  rapid.SampledFrom([]int{chunkBytes, 10_000}).Draw(t, "max bytes"),
 			maxWait:   time.Duration(rapid.IntRange(0, 100).Draw(t, "max wait")) * time.Millisecond,
 			once:      rapid.Bool().Draw(t, "once"),
 			limit:     rapid.IntRange(0, 500).Draw(t, "limit"),
@@ -182,7 +185,7 @@ func TestBatchPolicyKeepsItsPromises(t *testing.T) {
 				asked := min(p.room(), 100)
 				require.Positive(t, asked)
 				came := rapid.IntRange(0, asked).Draw(t, "came")
-				p.add(asked, came, came*rapid.IntRange(1, chunkBytes/200).Draw(t, "bytes"))
+				p.add(asked, came, came*rapid.IntRange(1, p.maxBytes/200).Draw(t, "bytes"))
 				entries, drained = entries+came, came == 0 || came < asked && !p.once
 				require.LessOrEqual(t, entries, p.maxEvents)
 				continue

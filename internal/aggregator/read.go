@@ -56,7 +56,8 @@ func (p *partition) reader(source stream, m mode) *reader {
 		budget: m.budget, timeout: p.options.Timeout,
 		ahead: &prefetcher{catalogue: p.catalogue, timeout: p.options.Timeout, log: p.log},
 		policy: batchPolicy{
-			maxEvents: p.options.ChunkMaxEvents, maxWait: p.options.ChunkMaxWait, once: m.once, limit: limit(),
+			maxEvents: p.options.ChunkMaxEvents, maxBytes: p.options.ChunkMaxBytes, maxWait: p.options.ChunkMaxWait,
+			once: m.once, limit: limit(),
 		},
 	}
 }

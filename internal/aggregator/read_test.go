@@ -116,7 +116,7 @@ func replay(t *testing.T, pushes *pushes, cost func(*events.Batch) time.Duration
 		station: newStation(&worked, slog.New(slog.DiscardHandler)), source: pushes,
 		limit: func() int { return 0 }, smaller: func(_ int, err error) error { return err },
 		timeout: time.Minute, ahead: &prefetcher{},
-		policy: batchPolicy{maxEvents: 1_000_000, maxWait: 10 * time.Millisecond},
+		policy: batchPolicy{maxEvents: 1_000_000, maxBytes: chunkBytes, maxWait: 10 * time.Millisecond},
 	}
 	if set != nil {
 		set(r)
@@ -246,7 +246,7 @@ func TestReadEnds(t *testing.T) {
 			r := &reader{
 				station: newStation(&worked, slog.New(slog.DiscardHandler)), source: every(0, n),
 				limit: func() int { return 0 }, timeout: time.Minute, ahead: &prefetcher{},
-				policy: batchPolicy{maxEvents: 100},
+				policy: batchPolicy{maxEvents: 100, maxBytes: chunkBytes},
 			}
 			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 			to := newExchange()

@@ -12,6 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"aggregator/internal/certs"
 )
 
 // ErrUnreachable is in every error of a server that does not answer or does not let us in.
@@ -66,7 +68,7 @@ func reason(err error) string {
 	var opErr *net.OpError
 	switch {
 	case errors.As(err, &certErr):
-		return fmt.Sprintf("its certificate is not trusted: %s", certErr.Err)
+		return certs.Untrusted(certErr)
 	case errors.As(err, &errno):
 		return errno.Error()
 	case errors.As(err, &dnsErr):

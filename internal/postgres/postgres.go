@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"strings"
 	"time"
@@ -45,6 +46,8 @@ type Options struct {
 	// server: a session is ours for one transaction only. Its settings are then those of
 	// the role (config/roles.sql), and statements are not kept prepared.
 	Pooled bool
+	// Log is told of certificates that have changed while the pool is open; nil: nobody is.
+	Log *slog.Logger
 }
 
 // The session settings of every connection in a pool.
@@ -78,7 +81,8 @@ var ErrPooler = errors.New("a transaction-mode pooler was detected")
 // Open opens a pool and pings the server once, within 5 seconds per host unless the URL
 // sets connect_timeout. Session settings in the URL win over ours, but for the search path:
 // the schema of the application's tables is found once, and is the first in which every
-// session looks for a name. Behind a pooler the role's search path has to begin with it.
+// session looks for a name. Behind a pooler the role's search path has to begin with it. Each new
+// connection uses certificates and authorities as their files are at that moment.
 //
 // Errors: one with ErrUnreachable when the server does not let us in, one with ErrURL when
 // the URL makes no sense, one with ErrPooler when a pooler shows that it is there and
@@ -119,6 +123,7 @@ func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 		cfg.MaxConns = int32(o.MaxConns)
 		cfg.MinConns = min(cfg.MinConns, cfg.MaxConns)
 	}
+	renewCertificates(cfg, o.URL, o.Log)
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, reachable(cfg.ConnConfig, err)

@@ -155,7 +155,7 @@ func (c *Catalogue) Watch(ctx context.Context) {
 }
 
 func (c *Catalogue) listen(ctx context.Context) error {
-	conn, err := pgx.ConnectConfig(ctx, c.pool.Config().ConnConfig)
+	conn, err := postgres.Connect(ctx, c.pool)
 	if err != nil {
 		return err
 	}

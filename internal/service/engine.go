@@ -8,6 +8,7 @@ import (
 
 	"aggregator/internal/aggregator"
 	"aggregator/internal/events"
+	"aggregator/internal/limits"
 	"aggregator/internal/runs"
 	"aggregator/internal/scores"
 )
@@ -66,11 +67,13 @@ func (i *Instance) newEngine(to *Servers, observe func(aggregator.Chunk)) (*Engi
 // newAggregator is one for the sources.
 func (i *Instance) newAggregator(pool *pgxpool.Pool, sources []*events.Source, observe func(aggregator.Chunk)) *aggregator.Aggregator {
 	cfg := i.config
+	memory := limits.Set(i.log)
 	catalogue := scores.NewCatalogue(pool, i.log, scores.CatalogueOptions{
-		Books: cfg.Cache.Books, Profiles: cfg.Cache.Profiles, TTL: cfg.Cache.TTL,
+		Books: memory.Books(cfg.Cache.Books), Profiles: memory.Profiles(cfg.Cache.Profiles), TTL: cfg.Cache.TTL,
 	})
 	options := aggregator.Options{
 		ChunkMaxEvents:         cfg.Chunk.MaxEvents,
+		ChunkMaxBytes:          memory.Chunk(len(sources)),
 		ChunkMaxWait:           cfg.Chunk.MaxWait,
 		Workers:                cfg.Apply.Workers,
 		ProfilesPerTransaction: cfg.Apply.ProfilesPerTransaction,

@@ -123,7 +123,7 @@ func (i *Instance) PostgresOptions(conns int) postgres.Options {
 	return postgres.Options{
 		URL: string(of.URL), Schema: of.Schema, Tables: of.Tables,
 		MaxConns: conns, ApplicationName: "aggregator",
-		TimeZone: of.TimeZone, Pooled: of.Pooler == "transaction",
+		TimeZone: of.TimeZone, Pooled: of.Pooler == "transaction", Log: i.log,
 	}
 }
 

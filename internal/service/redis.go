@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"aggregator/config"
+	"aggregator/internal/certs"
 	"aggregator/internal/verdict"
 )
 
@@ -55,7 +56,8 @@ func (s *Redis) CloseAt(ctx context.Context) (keep func() bool) {
 
 // NewRedis returns a client for the server, Sentinels or cluster that the settings name, with
 // so many connections to each server. Errors have config.ErrInvalid. Whoever it leads to, it
-// sends commands to masters only.
+// sends commands to masters only. Each new connection uses the certificates as their files are at
+// that moment; the log is told when they change.
 func (i *Instance) NewRedis(conns int) (*Redis, error) {
 	cfg := i.config
 	secure, err := cfg.RedisTLS()
@@ -74,6 +76,7 @@ func (i *Instance) NewRedis(conns int) (*Redis, error) {
 			return invalid()
 		}
 		redisSettings{&o.TLSConfig, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.ContextTimeoutEnabled, &o.DisableIdentity, &o.ReadTimeout}.set(secure, conns)
+		o.Dialer = tlsDialer(cfg, o.TLSConfig, o.DialTimeout, i.log)
 		where := fmt.Sprintf("%s by the Sentinels at %s", o.MasterName, strings.Join(o.SentinelAddrs, ","))
 		return &Redis{redis.NewFailoverClient(o), where}, nil
 	case config.RedisCluster:
@@ -82,6 +85,7 @@ func (i *Instance) NewRedis(conns int) (*Redis, error) {
 			return invalid()
 		}
 		redisSettings{&o.TLSConfig, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.ContextTimeoutEnabled, &o.DisableIdentity, &o.ReadTimeout}.set(secure, conns)
+		o.Dialer = tlsDialer(cfg, o.TLSConfig, o.DialTimeout, i.log)
 		o.MaintNotificationsConfig = disabled
 		// The client follows MOVED and ASK, for which the server has refused the command. By
 		// the same counter it also repeats, up to three times, what got no answer. That is
@@ -103,6 +107,7 @@ func (i *Instance) NewRedis(conns int) (*Redis, error) {
 		secure.ServerName = o.TLSConfig.ServerName
 	}
 	redisSettings{&o.TLSConfig, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.ContextTimeoutEnabled, &o.DisableIdentity, &o.ReadTimeout}.set(secure, conns)
+	o.Dialer = tlsDialer(cfg, o.TLSConfig, o.DialTimeout, i.log)
 	o.MaintNotificationsConfig = disabled
 	where := o.Addr
 	if o.DB != 0 {
@@ -161,7 +166,7 @@ func networkReason(err error) string {
 	var certErr *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &certErr):
-		return fmt.Sprintf("its certificate is not trusted: %s", certErr.Err)
+		return certs.Untrusted(certErr)
 	case errors.As(err, &errno):
 		return errno.Error()
 	case errors.As(err, &dnsErr):

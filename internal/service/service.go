@@ -125,8 +125,8 @@ func (s *Service) replace(next *Engine) {
 // waits out.
 //
 // When ctx ends it finishes the chunk in hand within shutdown.grace, and returns nil. An error is
-// one that needs a person: a source has halted, or a scheduled drain has failed. Run may be called
-// once.
+// one that needs a person: a source has halted, or a scheduled drain has failed. With run.on_halt:
+// stay it returns that error only when ctx ends. Run may be called once.
 func (s *Service) Run(ctx context.Context) error {
 	job := runs.Job{Kind: runs.KindService, Counts: s.counts}
 	return s.instance.Recorder(s.engine.Load().Pool).Record(ctx, job, func() (runs.Outcome, error) {
@@ -141,6 +141,9 @@ func (s *Service) serve(ctx context.Context) error {
 	s.manager.ready()
 	for {
 		next, err := s.drain(ctx)
+		if next == nil && err != nil && s.instance.config.Run.OnHalt == config.Stay {
+			next = s.stay(ctx, err)
+		}
 		if next == nil {
 			return err
 		}
@@ -178,7 +181,7 @@ func (s *Service) drain(ctx context.Context) (next *Engine, err error) {
 		}
 		grace := s.instance.config.Shutdown.Grace // which is that of the engine that runs
 		s.manager.reloading()
-		if next = s.renew(); next == nil {
+		if next = s.renew(false); next == nil {
 			s.manager.ready()
 			continue
 		}
@@ -226,9 +229,9 @@ func (s *Service) work(engine *Engine) func(ctx context.Context) error {
 }
 
 // renew reads the settings again and puts those in force that need no restart. It returns
-// an engine for them if the one that runs does not have them. With wrong settings nothing
-// changes.
-func (s *Service) renew() *Engine {
+// an engine for them if the one that runs does not have them, or anew is true. With wrong settings
+// nothing changes.
+func (s *Service) renew(anew bool) *Engine {
 	if s.options.Next == nil {
 		return s.notReloaded(errors.New("there is nothing to read them from"))
 	}
@@ -239,7 +242,7 @@ func (s *Service) renew() *Engine {
 	settings, applied, pending := s.instance.config.Reload(read)
 	instance := s.instance.with(settings)
 	var next *Engine
-	if slices.ContainsFunc(applied, func(key string) bool { return key != "log.level" }) {
+	if anew || slices.ContainsFunc(applied, func(key string) bool { return key != "log.level" }) {
 		if next, err = instance.newEngine(s.engine.Load().Servers, s.meter.Observe); err != nil {
 			return s.notReloaded(err)
 		}
