@@ -86,7 +86,7 @@ func (s *service) serve(ctx context.Context) error {
 	s.manager.ready()
 	for {
 		next, err := s.drain(ctx)
-		if next == nil && err != nil && s.cfg.Run.OnHalt == config.Stay {
+		if next == nil && err != nil && ctx.Err() == nil && s.cfg.Run.OnHalt == config.Stay {
 			next = s.stay(ctx, err)
 		}
 		if next == nil {
