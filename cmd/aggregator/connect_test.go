@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"net/url"
 	"strings"
@@ -50,6 +51,32 @@ func TestOpenRedisUnreachable(t *testing.T) {
 			require.NotContains(t, err.Error(), "\n")
 		})
 	}
+}
+
+// The URL of a PostgreSQL in place of one of Redis is a mistake, and no outage.
+func TestOpenRedisAtPostgres(t *testing.T) {
+	u, err := url.Parse(testenv.EmptyDatabase(t))
+	require.NoError(t, err)
+	for _, scheme := range []string{"redis", "rediss"} {
+		client, err := dialRedis(t.Context(), withRedis(scheme+"://u:hunter2@"+u.Host+"/1"), 1)
+		require.Nil(t, client)
+		require.ErrorContains(t, err, "the server at "+u.Host+"/1 answers, but does not speak Redis: it is a PostgreSQL; have redis.url and postgres.url been swapped?")
+		require.NotContains(t, err.Error(), "hunter2")
+		require.Equal(t, exitConfig, exitCode(err))
+	}
+}
+
+// Where the URLs are swapped, each command ends as with any other wrong setting.
+func TestSwappedURLs(t *testing.T) {
+	s := newPair(t)
+	swapped := []string{
+		"AGGREGATOR_POSTGRES_URL=postgres://u:hunter2@" + s.redis.Options().Addr + "/app?connect_timeout=1",
+		fmt.Sprintf("AGGREGATOR_REDIS_URL=redis://u:hunter2@%s:%d", s.db.Config().Host, s.db.Config().Port),
+	}
+	for _, command := range []string{"run --http-addr=", "drain", "status", "verify", "migrate up", "runs"} {
+		program(t, swapped, strings.Fields(command)...).requireFailure(t, exitConfig, "answers, but does not speak PostgreSQL: it is a Redis")
+	}
+	program(t, []string{s.env[0], swapped[1]}, "drain").requireFailure(t, exitConfig, "answers, but does not speak Redis: it is a PostgreSQL")
 }
 
 func TestOpenTopologyUnreachable(t *testing.T) {

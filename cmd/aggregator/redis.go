@@ -143,6 +143,8 @@ func (s *redisServer) failed(err error) error {
 		err = tag(err, fmt.Errorf("Redis at %s refused the connection: %s; see redis.url and redis.mode", s.where, strings.TrimSuffix(answer.Error(), ".")))
 	case ours:
 		err = tag(err, fmt.Errorf("Redis at %s refused the client certificate: %s; see redis.tls_cert_file", s.where, reason))
+	case s.isPostgres(err):
+		return tag(config.ErrInvalid, fmt.Errorf("the server at %s answers, but does not speak Redis: it is a PostgreSQL; have redis.url and postgres.url been swapped?", s.where))
 	default:
 		err = tag(err, fmt.Errorf("Redis at %s is not reachable: %s", s.where, networkReason(err)))
 	}
