@@ -1,6 +1,10 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"aggregator/internal/postgres"
+)
 
 func newRun(a *app) *cobra.Command {
 	return &cobra.Command{
@@ -45,6 +49,7 @@ if not, a second instance on the machine runs without.`,
 			}
 			defer engine.close()
 			s.engine.Store(engine)
+			a.logStart(engine.redis.where)
 			if listening {
 				stop, err := s.serveAdmin(cmd.Context(), listener)
 				if err != nil {
@@ -55,4 +60,15 @@ if not, a second instance on the machine runs without.`,
 			return s.run(cmd.Context())
 		}),
 	}
+}
+
+// logStart says what has started, and on which servers: whoever reads the log sees the program only
+// through it.
+func (a *app) logStart(redis string) {
+	file := a.cfg.File()
+	if file == "" {
+		file = "none"
+	}
+	a.log.Info("started", "version", programVersion(), "instance", instanceName(), "redis", redis,
+		"postgres", postgres.Describe(string(a.cfg.Postgres.URL)), "config", file)
 }
