@@ -142,7 +142,7 @@ func newElsewhereLines(all []events.Elsewhere) []elsewhereLine {
 func (l elsewhereLine) String() string {
 	waiting, what := "it is not known whether entries wait", "which the settings do not name"
 	if l.Waiting != nil {
-		waiting = grouped(*l.Waiting) + " entries wait"
+		waiting = entriesWait(*l.Waiting)
 	}
 	if l.Former {
 		what = "a former source of the same key"

@@ -16,6 +16,7 @@ import (
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 	"aggregator/internal/runs"
+	"aggregator/internal/terminal"
 )
 
 // verification is the outcome for one source. Its names are those of the JSON form.
@@ -122,13 +123,13 @@ recorded in the list of runs.`,
 			err = compared.print(a.stdout)
 		}
 		if err == nil && bad > 0 {
-			err = fmt.Errorf("reconciliation failed for %d of %d sources", bad, len(all))
+			err = fmt.Errorf("reconciliation failed for %d of %s", bad, terminal.Count(int64(len(all)), "source"))
 		} else if err == nil && open > 0 {
 			err = fmt.Errorf("open incidents: %d; verify --accept ends them", open)
 		}
 		if compared.Different > 0 {
-			err = errors.Join(err, fmt.Errorf("the scores of %s of %s profiles differ from their history",
-				grouped(compared.Different), grouped(compared.Compared)))
+			err = errors.Join(err, fmt.Errorf("the scores of %s of %s differ from their history",
+				grouped(compared.Different), terminal.Count(compared.Compared, "profile")))
 		}
 		return err
 	})
