@@ -58,11 +58,11 @@ func (a *app) checkServers(ctx context.Context) error {
 		}
 		fmt.Fprintf(a.stdout, "%s  %-10s  %s\n", to.Paint("ok", terminal.Green), what, text)
 	}
-	file := a.cfg.File()
-	if file == "" {
-		file = "no file"
+	file := "no settings file is used"
+	if name := a.cfg.File(); name != "" {
+		file = "the settings file is " + name
 	}
-	say("settings", "valid: "+file+", and aggregator config print --show-origin says what else", nil)
+	say("settings", "valid; "+file, nil)
 	text, err := a.checkRedis(ctx)
 	say("Redis", text, err)
 	text, err = a.checkPostgres(ctx)

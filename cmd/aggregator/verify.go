@@ -219,17 +219,18 @@ func verify(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (ver
 
 // listVerifications writes one line a source.
 func (a *app) listVerifications(all []verification) error {
+	to := a.terminal()
 	for _, v := range all {
 		text := v.Reason
 		if v.State == "balanced" {
 			text = fmt.Sprintf("%s applied + %s = %s processed + %s in flight; %s added = %s read + %s left",
 				grouped(v.Applied), letterCount(v.Dead), grouped(v.Settled), grouped(v.InHand), grouped(v.Added), grouped(v.Passed), grouped(v.Left))
 		}
-		if _, err := fmt.Fprintf(a.stdout, "%s: %s: %s\n", v.Source, v.State, text); err != nil {
+		if _, err := fmt.Fprintln(a.stdout, to.Wrap(fmt.Sprintf("%s: %s: %s", v.Source, v.State, text), "  ")); err != nil {
 			return err
 		}
 		for _, one := range v.Incidents {
-			fmt.Fprintf(a.stdout, "  %s\n", one)
+			fmt.Fprintln(a.stdout, to.Wrap(fmt.Sprintf("  %s", one), "    "))
 		}
 	}
 	return nil
