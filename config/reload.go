@@ -19,7 +19,9 @@ func (s setting) fixed() bool {
 // what has changed by that, and of what would after a restart.
 func (c Config) Reload(next Config) (now Config, applied, pending []string) {
 	now = next
-	now.origin = maps.Clone(next.origin)
+	if now.origin = maps.Clone(next.origin); now.origin == nil { // it was built by hand
+		now.origin = map[string]string{}
+	}
 	for _, s := range settings {
 		old := s.value(&c).String()
 		switch {

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"aggregator/config"
 )
 
 func TestReload(t *testing.T) {
@@ -49,4 +51,15 @@ log: {level: debug, format: text}
 	_, applied, pending = now.Reload(next)
 	require.Empty(t, applied)
 	require.Len(t, pending, 9)
+}
+
+// Settings may be built by hand, and reloaded.
+func TestReloadOfDefaults(t *testing.T) {
+	next := config.Default()
+	next.Chunk.MaxEvents, next.Apply.Workers = 20, 8
+	now, applied, pending := config.Default().Reload(next)
+	require.Equal(t, []string{"chunk.max_events"}, applied)
+	require.Equal(t, []string{"apply.workers"}, pending)
+	require.Equal(t, 20, now.Chunk.MaxEvents)
+	require.Equal(t, config.Default().Apply, now.Apply)
 }

@@ -40,7 +40,7 @@ func newCheckpointShow(a *app) *cobra.Command {
 	}
 	out := addTableOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
-		pool, err := a.openPostgres(cmd.Context(), 1)
+		pool, err := a.OpenPostgres(cmd.Context(), 1)
 		if err != nil {
 			return err
 		}

@@ -14,8 +14,8 @@ import (
 
 	"aggregator/internal/aggregator"
 	"aggregator/internal/events"
-	"aggregator/internal/lease"
 	"aggregator/internal/runs"
+	"aggregator/internal/service"
 )
 
 func newCheckpointReset(a *app) *cobra.Command {
@@ -47,11 +47,11 @@ again are dropped. The reset is atomic, also with kill -9.`,
 		if yes && dryRun {
 			return usageError("want --yes or --dry-run, not both")
 		}
-		to, err := a.connect(cmd.Context(), 3, 2)
+		to, err := a.Connect(cmd.Context(), 3, 2)
 		if err != nil {
 			return err
 		}
-		defer to.close()
+		defer to.Close()
 		if !yes {
 			what, err := foreseeReset(cmd.Context(), to)
 			if err != nil {
@@ -81,11 +81,11 @@ again are dropped. The reset is atomic, also with kill -9.`,
 }
 
 // foreseeReset says what a reset would do, as in "reset book-like-events: ...".
-func foreseeReset(ctx context.Context, to *servers) (string, error) {
+func foreseeReset(ctx context.Context, to *service.Servers) (string, error) {
 	var total aggregator.Foresight
 	var names []string
-	for _, source := range to.sources {
-		f, err := aggregator.ForeseeReset(ctx, to.pool, source)
+	for _, source := range to.Sources {
+		f, err := aggregator.ForeseeReset(ctx, to.Pool, source)
 		if err != nil {
 			return "", err
 		}
@@ -112,25 +112,25 @@ func foreseeReset(ctx context.Context, to *servers) (string, error) {
 }
 
 // reset resets the sources, if nobody works on them.
-func (a *app) reset(ctx context.Context, to *servers) (report []resetLine, err error) {
-	if err := noDrains(ctx, to.pool); err != nil {
+func (a *app) reset(ctx context.Context, to *service.Servers) (report []resetLine, err error) {
+	if err := noDrains(ctx, to.Pool); err != nil {
 		return nil, err
 	}
 	do := func(ctx context.Context) error {
 		record := runs.Job{Kind: kindReset}
-		return a.recorder(to.pool).Record(ctx, record, func() (runs.Outcome, error) {
+		return a.Recorder(to.Pool).Record(ctx, record, func() (runs.Outcome, error) {
 			report, err = resetSources(ctx, to)
 			return runs.Done, err
 		})
 	}
-	err = holding(ctx, to.pool, to.sources, do)
-	var held *lease.HeldError
+	err = a.holding(ctx, to.Pool, to.Sources, do)
+	var held *service.HeldError
 	var refused *pgconn.PgError
 	switch {
 	case errors.As(err, &held):
-		err = tag(errElsewhere, fmt.Errorf("%w; stop the service first", err))
+		err = tag(service.ErrElsewhere, fmt.Errorf("%w; stop the service first", err))
 	case errors.As(err, &refused) && (refused.Code == "55P03" || refused.Code == "40P01"): // a lock was not to be had
-		err = tag(errElsewhere, fmt.Errorf("another session is at work: %w; nothing was changed", err))
+		err = tag(service.ErrElsewhere, fmt.Errorf("another session is at work: %w; nothing was changed", err))
 	}
 	return report, err
 }
@@ -146,7 +146,7 @@ func noDrains(ctx context.Context, pool *pgxpool.Pool) error {
 	}
 	for _, d := range drains {
 		if d.Outcome == runs.Running {
-			return tag(errElsewhere, fmt.Errorf("a drain is running on %s since %s, or was killed within this minute; wait for its end",
+			return tag(service.ErrElsewhere, fmt.Errorf("a drain is running on %s since %s, or was killed within this minute; wait for its end",
 				d.Host, d.Started.UTC().Format(time.RFC3339)))
 		}
 	}
@@ -154,25 +154,25 @@ func noDrains(ctx context.Context, pool *pgxpool.Pool) error {
 }
 
 // holding does something while it holds the leases of all sources, so that no service begins.
-func holding(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source, do func(context.Context) error) error {
+func (a *app) holding(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source, do func(context.Context) error) error {
 	if len(sources) == 0 {
 		return do(ctx)
 	}
-	return lease.Alone(ctx, pool, sources[0].Name(), instanceName(), jobLease, func(ctx context.Context) error {
-		return holding(ctx, pool, sources[1:], do)
+	return a.Alone(ctx, pool, sources[0].Name(), func(ctx context.Context) error {
+		return a.holding(ctx, pool, sources[1:], do)
 	})
 }
 
-func resetSources(ctx context.Context, to *servers) ([]resetLine, error) {
-	lines := make([]resetLine, len(to.sources))
-	for i, source := range to.sources {
-		f, err := aggregator.ForeseeReset(ctx, to.pool, source)
+func resetSources(ctx context.Context, to *service.Servers) ([]resetLine, error) {
+	lines := make([]resetLine, len(to.Sources))
+	for i, source := range to.Sources {
+		f, err := aggregator.ForeseeReset(ctx, to.Pool, source)
 		if err != nil {
 			return nil, err
 		}
 		lines[i] = resetLine{Source: source.Name(), Held: f.Held, Again: f.Again}
 	}
-	done, err := aggregator.Reset(ctx, to.pool, to.sources)
+	done, err := aggregator.Reset(ctx, to.Pool, to.Sources)
 	if err != nil {
 		return nil, err
 	}

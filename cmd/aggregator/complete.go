@@ -15,6 +15,7 @@ import (
 	"aggregator/internal/deadletter"
 	"aggregator/internal/ledger"
 	"aggregator/internal/runs"
+	"aggregator/internal/service"
 )
 
 // completeFlags offers files only for the flags below cmd that name one. Without a completion of
@@ -41,10 +42,11 @@ func (a *app) completeFrom(list func(context.Context, *pgxpool.Pool, []string) (
 		if err != nil {
 			return nil, nothing
 		}
-		a.cfg, a.log = cfg, slog.New(slog.DiscardHandler)
+		a.cfg = cfg
+		a.Instance = service.New(cfg, slog.New(slog.DiscardHandler), programVersion())
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 		defer cancel()
-		pool, err := a.openPostgres(ctx, 1)
+		pool, err := a.OpenPostgres(ctx, 1)
 		if err != nil {
 			return nil, nothing
 		}

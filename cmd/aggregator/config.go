@@ -71,42 +71,42 @@ func (a *app) checkServers(ctx context.Context) error {
 }
 
 func (a *app) checkRedis(ctx context.Context) (string, error) {
-	server, err := a.openRedis(ctx, 1)
+	server, err := a.OpenRedis(ctx, 1)
 	if err != nil {
 		return "", err
 	}
-	defer server.client.Close()
-	defer server.closeAt(ctx)()
-	sources, err := a.sources(server)
+	defer server.Client.Close()
+	defer server.CloseAt(ctx)()
+	sources, err := a.Sources(server)
 	if err != nil {
 		return "", err
 	}
-	health := admin.AskRedis(ctx, server.client)
+	health := admin.AskRedis(ctx, server.Client)
 	if health.Err != nil {
-		return "", server.failed(health.Err)
+		return "", server.Failed(health.Err)
 	}
 	keys := sources[0].Key()
 	if len(sources) > 1 {
 		keys += " to " + sources[len(sources)-1].Key()
 	}
-	return fmt.Sprintf("%s at %s; %s %s", health.Version, server.where, a.cfg.Source.Kind, keys), nil
+	return fmt.Sprintf("%s at %s; %s %s", health.Version, server.Where(), a.cfg.Source.Kind, keys), nil
 }
 
 func (a *app) checkPostgres(ctx context.Context) (string, error) {
-	pool, err := a.openPostgres(ctx, 1)
+	pool, err := a.OpenPostgres(ctx, 1)
 	if err != nil {
 		return "", err
 	}
 	defer pool.Close()
 	var version string
 	if err := pool.QueryRow(ctx, `SELECT split_part(current_setting('server_version'), ' ', 1)`).Scan(&version); err != nil {
-		return "", wentAway(ctx, err)
+		return "", err
 	}
 	schema, err := postgres.CheckSchema(ctx, pool)
 	if err != nil {
-		return "", wentAway(ctx, err)
+		return "", err
 	}
-	if err := a.checkTables(ctx, pool); err != nil {
+	if err := a.CheckTables(ctx, pool); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%s at %s; schema: %s", version, postgres.Describe(string(a.cfg.Postgres.URL)), schema), nil

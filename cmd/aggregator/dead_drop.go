@@ -32,7 +32,7 @@ without it, it says how many these are, and exits with 64.`,
 		if err != nil {
 			return err
 		}
-		pool, err := a.openPostgres(cmd.Context(), 1)
+		pool, err := a.OpenPostgres(cmd.Context(), 1)
 		if err != nil {
 			return err
 		}

@@ -38,7 +38,7 @@ it is there: there as text if it is valid UTF-8, and always as base64.`,
 			return err
 		}
 		filter.Settled, filter.ByPosition = settled, true
-		pool, err := a.openPostgres(cmd.Context(), 1)
+		pool, err := a.OpenPostgres(cmd.Context(), 1)
 		if err != nil {
 			return err
 		}

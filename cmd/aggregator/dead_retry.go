@@ -40,12 +40,12 @@ once. Those that still cannot be applied stay, with the error, and make the comm
 		if err != nil {
 			return err
 		}
-		pool, err := a.openPostgres(cmd.Context(), 2)
+		pool, err := a.OpenPostgres(cmd.Context(), 2)
 		if err != nil {
 			return err
 		}
 		defer pool.Close()
-		if err := a.checkTables(cmd.Context(), pool); err != nil {
+		if err := a.CheckTables(cmd.Context(), pool); err != nil {
 			return err
 		}
 		if chosen.one != nil {

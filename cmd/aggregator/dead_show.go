@@ -27,7 +27,7 @@ func newDeadShow(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		pool, err := a.openPostgres(cmd.Context(), 1)
+		pool, err := a.OpenPostgres(cmd.Context(), 1)
 		if err != nil {
 			return err
 		}

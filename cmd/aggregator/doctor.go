@@ -74,39 +74,39 @@ func (a *app) examine(ctx context.Context) ([]doctor.Finding, error) {
 
 // examineBoth compares the two, if we get to know of both. Why we do not, the others have said.
 func (a *app) examineBoth(ctx context.Context) []doctor.Finding {
-	to, err := a.connect(ctx, 1, 2)
+	to, err := a.Connect(ctx, 1, 2)
 	if err != nil {
 		return nil
 	}
-	defer to.close()
-	elsewhere, err := a.findElsewhere(ctx, to)
+	defer to.Close()
+	elsewhere, err := a.FindElsewhere(ctx, to)
 	if err != nil {
 		return nil
 	}
-	return doctor.Incidents(ctx, to.pool, to.sources, elsewhere)
+	return doctor.Incidents(ctx, to.Pool, to.Sources, elsewhere)
 }
 
 func (a *app) examineRedis(ctx context.Context) ([]doctor.Finding, error) {
-	server, err := newRedis(a.cfg, 2)
+	server, err := a.NewRedis(2)
 	if err != nil {
 		return nil, err
 	}
-	defer server.client.Close()
-	defer server.closeAt(ctx)()
-	sources, err := a.sources(server)
+	defer server.Client.Close()
+	defer server.CloseAt(ctx)()
+	sources, err := a.Sources(server)
 	if err != nil {
 		return nil, err
 	}
 	options := events.Options{Kind: a.cfg.Source.Kind, PushSide: a.cfg.Source.PushSide}
-	found, err := doctor.Redis(ctx, server.client, options, sources)
+	found, err := doctor.Redis(ctx, server.Client, options, sources)
 	if err != nil {
-		err = server.failed(err)
+		err = server.Failed(err)
 	}
 	return found, err
 }
 
 func (a *app) examinePostgres(ctx context.Context) ([]doctor.Finding, error) {
-	pool, err := postgres.Open(ctx, a.postgresOptions(2))
+	pool, err := postgres.Open(ctx, a.PostgresOptions(2))
 	if err != nil {
 		if finding, is := doctor.Refused(err); is {
 			return []doctor.Finding{finding}, nil
@@ -114,7 +114,7 @@ func (a *app) examinePostgres(ctx context.Context) ([]doctor.Finding, error) {
 		return nil, err
 	}
 	defer pool.Close()
-	return doctor.Postgres(ctx, pool, postgresConns(a.cfg)+adminConnections, a.cfg.Postgres.Tables)
+	return doctor.Postgres(ctx, pool, a.EngineConnections()+adminConnections, a.cfg.Postgres.Tables)
 }
 
 // printFindings writes a line for each, one more for what to do, and the counts at the end. Texts that

@@ -13,6 +13,7 @@ import (
 	"aggregator/internal/admin"
 	"aggregator/internal/aggregator"
 	"aggregator/internal/runs"
+	"aggregator/internal/service"
 	"aggregator/internal/terminal"
 )
 
@@ -59,16 +60,17 @@ the textfile collector of Prometheus' node_exporter.`,
 		if err := notBelow0("max-duration", limits.MaxDuration); err != nil {
 			return err
 		}
-		engine, err := a.openEngine(cmd.Context(), nil)
+		limitMemory()
+		engine, err := a.OpenEngine(cmd.Context(), nil)
 		if err != nil {
 			return err
 		}
-		defer engine.close()
+		defer engine.Close()
 		defer func() { ended.Stats = engine.Stats() }()
 		if dryRun {
 			return a.preview(cmd.Context(), engine, limits.MaxEvents, out)
 		}
-		waiting, err := engine.waitingEverywhere(cmd.Context())
+		waiting, err := engine.WaitingEverywhere(cmd.Context())
 		if err != nil {
 			return err
 		}
@@ -87,7 +89,7 @@ the textfile collector of Prometheus' node_exporter.`,
 		}
 		ended.Left = &left
 		report := newDrainReport(engine.Stats(), left, time.Since(began))
-		open, trouble := a.lookBack(cmd.Context(), engine)
+		open, trouble := engine.LookBack(cmd.Context())
 		report.Sources, report.Incidents = newSourceTimes(engine.Timelines(), began), newIncidentLines(open)
 		if out.json() {
 			err = writeJSON(a.stdout, report)
@@ -106,24 +108,13 @@ the textfile collector of Prometheus' node_exporter.`,
 }
 
 // drain drains, with a record of it.
-func (a *app) drain(ctx context.Context, engine *engine, limits aggregator.Limits) (left int64, err error) {
-	job := runs.Job{Kind: runs.KindDrain, Counts: func() runs.Counts { return counted(engine.Stats()) }}
-	err = a.recorder(engine.pool).Record(ctx, job, func() (outcome runs.Outcome, err error) {
+func (a *app) drain(ctx context.Context, engine *service.Engine, limits aggregator.Limits) (left int64, err error) {
+	job := runs.Job{Kind: runs.KindDrain, Counts: func() runs.Counts { return engine.Stats().Counts }}
+	err = a.Recorder(engine.Pool).Record(ctx, job, func() (outcome runs.Outcome, err error) {
 		left, err = engine.Drain(ctx, limits)
-		return outcomeOf(ctx, left > 0), err
+		return runs.OutcomeOf(ctx, left > 0), err
 	})
 	return left, err
-}
-
-// outcomeOf says how a job ended that did not fail, with work left or without.
-func outcomeOf(ctx context.Context, left bool) runs.Outcome {
-	switch {
-	case ctx.Err() != nil:
-		return runs.Stopped
-	case left:
-		return runs.Limited
-	}
-	return runs.Done
 }
 
 // drainReport is the outcome of a drain. Its names are those of the JSON form.

@@ -59,7 +59,7 @@ unless --deleted is given. A profile that does not exist is an error (exit code 
 				chosen.Limit = 1
 			}
 		}
-		pool, err := a.openPostgres(cmd.Context(), 1)
+		pool, err := a.OpenPostgres(cmd.Context(), 1)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -62,4 +63,12 @@ func behind(w io.Writer) io.Writer {
 		return out.Writer
 	}
 	return w
+}
+
+// redisLog takes what the client would print on its own. It repeats what it also returns
+// as an error.
+type redisLog struct{ log *slog.Logger }
+
+func (l redisLog) Printf(ctx context.Context, format string, args ...any) {
+	l.log.DebugContext(ctx, "redis client: "+fmt.Sprintf(format, args...))
 }

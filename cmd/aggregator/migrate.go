@@ -67,7 +67,7 @@ himself; migrate up then finds nothing left to do.`,
 			return err
 		}
 		if dryRun || script {
-			plan, err := postgres.PlanUp(cmd.Context(), a.postgresOptions(0))
+			plan, err := postgres.PlanUp(cmd.Context(), a.PostgresOptions(0))
 			if err != nil {
 				return err
 			}
@@ -76,7 +76,7 @@ himself; migrate up then finds nothing left to do.`,
 			}
 			return plan.Print(a.stdout)
 		}
-		o := a.postgresOptions(0)
+		o := a.PostgresOptions(0)
 		before, err := postgres.MigrationStatus(cmd.Context(), o)
 		if err != nil {
 			return err
@@ -124,7 +124,7 @@ as they are, or the role may not create what is missing.`,
 	}
 	out := addTableOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
-		migrations, err := postgres.MigrationStatus(cmd.Context(), a.postgresOptions(0))
+		migrations, err := postgres.MigrationStatus(cmd.Context(), a.PostgresOptions(0))
 		if err != nil {
 			return err
 		}
@@ -137,7 +137,7 @@ as they are, or the role may not create what is missing.`,
 				return err
 			}
 		}
-		found, err := postgres.DescribeTables(cmd.Context(), a.postgresOptions(0))
+		found, err := postgres.DescribeTables(cmd.Context(), a.PostgresOptions(0))
 		if err != nil {
 			return err
 		}
@@ -151,7 +151,7 @@ as they are, or the role may not create what is missing.`,
 			return err
 		}
 		if slices.ContainsFunc(states, func(s migrationState) bool { return s.State == "pending" }) {
-			_, err := postgres.PlanUp(cmd.Context(), a.postgresOptions(0)) // what migrate up would say
+			_, err := postgres.PlanUp(cmd.Context(), a.PostgresOptions(0)) // what migrate up would say
 			return err
 		}
 		return found.Check(true)

@@ -11,6 +11,7 @@ import (
 
 	"aggregator/internal/postgres"
 	"aggregator/internal/runs"
+	"aggregator/internal/service"
 )
 
 func newMigrateDown(a *app) *cobra.Command {
@@ -46,7 +47,7 @@ again. It needs a connection to PostgreSQL itself, not through a pooler.`,
 		if err := a.direct(); err != nil {
 			return err
 		}
-		o := a.postgresOptions(0)
+		o := a.PostgresOptions(0)
 		plan, err := postgres.PlanDown(cmd.Context(), o, to)
 		if err != nil {
 			return err
@@ -86,7 +87,7 @@ func (a *app) noneNeeds(ctx context.Context, plan postgres.Rollback) error {
 	if len(plan.Migrations) == 0 {
 		return nil
 	}
-	pool, err := postgres.Open(ctx, a.postgresOptions(2))
+	pool, err := postgres.Open(ctx, a.PostgresOptions(2))
 	if err != nil {
 		return err
 	}
@@ -98,7 +99,7 @@ func (a *app) noneNeeds(ctx context.Context, plan postgres.Rollback) error {
 	for _, r := range live {
 		since := r.Started.UTC().Format(time.RFC3339)
 		if r.Version == version {
-			return tag(errElsewhere, fmt.Errorf("the %s on %s since %s is of this version and needs what would be undone, "+
+			return tag(service.ErrElsewhere, fmt.Errorf("the %s on %s since %s is of this version and needs what would be undone, "+
 				"or was killed within this minute; stop it first, and wait for its end", r.Kind, r.Host, since))
 		}
 		a.log.Warn("a run of another version is live: it halts if it needs what is undone", "kind", r.Kind, "host", r.Host,

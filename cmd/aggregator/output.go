@@ -66,14 +66,6 @@ func grouped(n int64) string { return terminal.Grouped(n) }
 // letterCount is as in "1 dead letter", "2 dead letters".
 func letterCount(n int64) string { return terminal.Count(n, "dead letter") }
 
-// entriesWait is as in "1 entry waits", "2 entries wait".
-func entriesWait(n int64) string {
-	if n == 1 {
-		return "1 entry waits"
-	}
-	return grouped(n) + " entries wait"
-}
-
 // writeJSON writes one indented document.
 func writeJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)

@@ -12,6 +12,7 @@ import (
 	"aggregator/internal/aggregator"
 	"aggregator/internal/events"
 	"aggregator/internal/scores"
+	"aggregator/internal/service"
 	"aggregator/internal/terminal"
 )
 
@@ -33,7 +34,7 @@ type profileDelta struct {
 	MBTI      map[string]float64 `json:"mbti"`
 }
 
-func (a *app) preview(ctx context.Context, engine *engine, maxEvents int64, out *output) error {
+func (a *app) preview(ctx context.Context, engine *service.Engine, maxEvents int64, out *output) error {
 	p, err := engine.Preview(ctx, maxEvents)
 	if err != nil {
 		return err

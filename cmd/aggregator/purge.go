@@ -10,9 +10,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
-	"aggregator/config"
 	"aggregator/internal/history"
 	"aggregator/internal/runs"
+	"aggregator/internal/service"
 	"aggregator/internal/terminal"
 )
 
@@ -43,12 +43,12 @@ aggregator_purge. With --dry-run it counts and removes nothing.`,
 		if err := errors.Join(notBelow0("older-than", o.OlderThan), notBelow0("max-duration", o.MaxDuration)); err != nil {
 			return err
 		}
-		configured := purgeOptions(a.cfg)
+		configured := a.PurgeOptions()
 		o.Retention = configured.Retention
 		if !cmd.Flags().Changed("older-than") {
 			o.OlderThan = configured.OlderThan
 		}
-		pool, err := a.openPostgres(cmd.Context(), 3)
+		pool, err := a.OpenPostgres(cmd.Context(), 3)
 		if err != nil {
 			return err
 		}
@@ -58,36 +58,28 @@ aggregator_purge. With --dry-run it counts and removes nothing.`,
 	return cmd
 }
 
-// purgeOptions are those that the settings name.
-func purgeOptions(cfg config.Config) history.PurgeOptions {
-	return history.PurgeOptions{
-		OlderThan: cfg.Purge.OlderThan,
-		Retention: history.Retention{AllDays: cfg.Retention.AllDays, DailyDays: cfg.Retention.DailyDays},
-	}
-}
-
 func (a *app) purge(ctx context.Context, pool *pgxpool.Pool, o history.PurgeOptions, out *output) error {
-	r := purgeRun{pool: pool, options: o}
+	r := service.NewPurge(pool, o)
 	began := time.Now()
 	do := func(ctx context.Context) (runs.Outcome, error) {
 		total, err := history.CountDeleted(ctx, pool, o.OlderThan)
 		if err != nil {
 			a.log.Debug("how many rows there are to purge is not known", "error", err)
 		}
-		defer a.showProgress("purging", "rows", total, func() int64 { return r.counts().Applied }, out.json()).end()
+		defer a.showProgress("purging", "rows", total, func() int64 { return r.Counts().Applied }, out.json()).end()
 		began = time.Now()
-		return r.do(ctx)
+		return r.Do(ctx)
 	}
 	var err error
 	if o.DryRun {
 		_, err = do(ctx)
 	} else {
-		err = a.byHand(ctx, pool, runs.Job{Kind: kindPurge, Counts: r.counts}, do)
+		err = a.ByHand(ctx, pool, runs.Job{Kind: service.KindPurge, Counts: r.Counts}, do)
 	}
 	if err != nil {
 		return err
 	}
-	result := r.result()
+	result := r.Result()
 	report := newPurgeReport(o, result, time.Since(began))
 	if out.json() {
 		err = writeJSON(a.stdout, report)
@@ -98,37 +90,6 @@ func (a *app) purge(ctx context.Context, pool *pgxpool.Pool, o history.PurgeOpti
 		err = errors.Join(tag(errEventsLeft, fmt.Errorf("stopped after %s, before the end", o.MaxDuration)), err)
 	}
 	return err
-}
-
-const kindPurge = "purge"
-
-// purgeJob purges by schedule.
-func purgeJob(pool *pgxpool.Pool, o history.PurgeOptions) job {
-	return job{kind: kindPurge, begin: func() (func(context.Context) (runs.Outcome, error), func() runs.Counts) {
-		r := purgeRun{pool: pool, options: o}
-		return r.do, r.counts
-	}}
-}
-
-// purgeRun is one run, and what it has done so far.
-type purgeRun struct {
-	pool    *pgxpool.Pool
-	options history.PurgeOptions
-	latest[history.PurgeResult]
-}
-
-func (r *purgeRun) do(ctx context.Context) (runs.Outcome, error) {
-	r.options.Progress = r.set
-	done, err := history.Purge(ctx, r.pool, r.options)
-	r.set(done)
-	return outcomeOf(ctx, done.Left), err
-}
-
-// counts are rows of history removed, and batches.
-func (r *purgeRun) counts() runs.Counts {
-	done := r.result()
-	rows := done.Deleted + done.Thinned
-	return runs.Counts{Read: rows, Applied: rows, Chunks: done.Batches}
 }
 
 // purgeReport is the outcome of a purge. Its names are those of the JSON form.

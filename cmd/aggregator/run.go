@@ -1,9 +1,14 @@
 package main
 
 import (
+	"os"
+	"os/signal"
+	"syscall"
+
 	"github.com/spf13/cobra"
 
-	"aggregator/internal/postgres"
+	"aggregator/config"
+	"aggregator/internal/service"
 )
 
 func newRun(a *app) *cobra.Command {
@@ -38,37 +43,23 @@ if not, a second instance on the machine runs without.`,
   aggregator run --schedule-drain "30 2 * * *" --schedule-time-zone Europe/Berlin`,
 		Annotations: logsFailure,
 		RunE: a.resumable(func(cmd *cobra.Command, _ []string) error {
-			s := a.newService(cmd.Flags())
-			listener, listening, err := a.listen(cmd.Context())
+			hangups := make(chan os.Signal, 1) // from now on: it would end the process before
+			signal.Notify(hangups, syscall.SIGHUP)
+			limitMemory()
+			s, err := service.Open(cmd.Context(), a.Instance, service.Options{
+				Next:  func() (config.Config, error) { return config.Load(cmd.Flags()) },
+				Level: &a.level,
+			})
 			if err != nil {
 				return err
 			}
-			engine, err := a.openEngine(cmd.Context(), s.meter.Observe)
-			if err != nil {
-				return err
-			}
-			defer engine.close()
-			s.engine.Store(engine)
-			a.logStart(engine.redis.where)
-			if listening {
-				stop, err := s.serveAdmin(cmd.Context(), listener)
-				if err != nil {
-					return err
+			defer s.Close()
+			go func() {
+				for range hangups {
+					s.Reload()
 				}
-				defer stop()
-			}
-			return s.run(cmd.Context())
+			}()
+			return s.Run(cmd.Context())
 		}),
 	}
-}
-
-// logStart says what has started, and on which servers: whoever reads the log sees the program only
-// through it.
-func (a *app) logStart(redis string) {
-	file := a.cfg.File()
-	if file == "" {
-		file = "none"
-	}
-	a.log.Info("started", "version", programVersion(), "instance", instanceName(), "redis", redis,
-		"postgres", postgres.Describe(string(a.cfg.Postgres.URL)), "config", file)
 }

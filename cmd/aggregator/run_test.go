@@ -2,10 +2,8 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -17,8 +15,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"aggregator/config"
 )
 
 // process is a run that goes on until it is stopped.
@@ -135,27 +131,4 @@ func TestRunPortInUse(t *testing.T) {
 	program(t, nil, "run", "--http-addr", taken.Addr().String()).
 		requireFailure(t, exitFailed, `http.addr = "`+taken.Addr().String()+`": bind: address already in use`)
 	program(t, []string{"AGGREGATOR_HTTP_ADDR=x"}, "run").requireFailure(t, exitConfig, "http.addr")
-}
-
-// A second instance on a machine goes without a listener if nobody gave it an address.
-func TestDefaultAddressTaken(t *testing.T) {
-	var said bytes.Buffer
-	a := &app{cfg: config.Default(), log: newLog(&said, slog.LevelInfo, "text")}
-	first, listening, err := a.listen(t.Context())
-	require.NoError(t, err)
-	if listening { // else somebody else has it, which is as good
-		defer first.Close()
-	}
-	_, listening, err = a.listen(t.Context())
-	require.NoError(t, err)
-	require.False(t, listening)
-	require.Contains(t, said.String(), "http.addr=127.0.0.1:9464")
-
-	// The same address, if it was set, is one that somebody relies on.
-	t.Setenv("AGGREGATOR_HTTP_ADDR", "127.0.0.1:9464")
-	a.cfg, err = config.Load(nil)
-	require.NoError(t, err)
-	_, _, err = a.listen(t.Context())
-	require.ErrorContains(t, err, `http.addr = "127.0.0.1:9464": bind: address already in use; give it an address that is free, or none`)
-	require.Equal(t, exitFailed, exitCode(err))
 }

@@ -6,10 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
-	"aggregator/internal/aggregator"
 	"aggregator/internal/runs"
 	"aggregator/internal/terminal"
 )
@@ -51,7 +49,7 @@ whole error, and -o wide all columns of the list.`,
 		if kind != "" && !slices.Contains(kinds, kind) {
 			return usageError("--kind = %q: want one of %s", kind, strings.Join(kinds, ", "))
 		}
-		pool, err := a.openPostgres(cmd.Context(), 1)
+		pool, err := a.OpenPostgres(cmd.Context(), 1)
 		if err != nil {
 			return err
 		}
@@ -95,20 +93,16 @@ type runLine struct {
 	Outcome        runs.Outcome `json:"outcome"`
 	Error          string       `json:"error,omitempty"`
 	Note           string       `json:"note,omitempty"` // what it did, if the counts do not say it
-	Read           int64        `json:"read"`
-	Applied        int64        `json:"applied"`
-	Dead           int64        `json:"dead"`
-	Profiles       int64        `json:"profiles"`
-	Chunks         int64        `json:"chunks"`
-	Rate           float64      `json:"read_per_second"`
-	Host           string       `json:"host"`
-	Version        string       `json:"version"`
+	runs.Counts
+	Rate    float64 `json:"read_per_second"`
+	Host    string  `json:"host"`
+	Version string  `json:"version"`
 }
 
 func newRunLine(r runs.Run) runLine {
 	line := runLine{
 		ID: r.ID, Kind: r.Kind, Due: inUTC(r.Due), Started: r.Started.UTC(), Seen: r.Seen.UTC(), Finished: inUTC(r.Ended),
-		Outcome: r.Outcome, Error: r.Error, Note: r.Note, Read: r.Read, Applied: r.Applied, Dead: r.Dead, Profiles: r.Profiles, Chunks: r.Chunks,
+		Outcome: r.Outcome, Error: r.Error, Note: r.Note, Counts: r.Counts,
 		Rate: r.Rate, Host: r.Host, Version: r.Version,
 	}
 	last := r.Seen
@@ -181,18 +175,4 @@ func outcomeColor(outcome string) terminal.Color {
 		return terminal.Green
 	}
 	return terminal.Plain
-}
-
-// recorder writes the rows that newRuns shows.
-func (a *app) recorder(pool *pgxpool.Pool) runs.Recorder {
-	source := "source " + a.cfg.Source.Key
-	if n := a.cfg.Source.Partitions; n > 1 {
-		source += fmt.Sprintf(", %d partitions", n)
-	}
-	return runs.Recorder{Pool: pool, Host: hostName(), Version: programVersion(), Source: source, Keep: a.cfg.Runs.Keep, Log: a.log}
-}
-
-// counted are the counts of a drain.
-func counted(s aggregator.Stats) runs.Counts {
-	return runs.Counts{Read: s.Read, Applied: s.Applied, Dead: s.Dead, Profiles: s.Profiles, Chunks: s.Chunks}
 }

@@ -29,7 +29,7 @@ version, and its whole error or note. The JSON form is that of the list.`,
 		if err != nil {
 			return usageError("ID = %q: want the one that aggregator runs shows, a whole number", args[0])
 		}
-		pool, err := a.openPostgres(cmd.Context(), 1)
+		pool, err := a.OpenPostgres(cmd.Context(), 1)
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 
 	"aggregator/internal/runs"
 	"aggregator/internal/searchtext"
+	"aggregator/internal/service"
 	"aggregator/internal/terminal"
 )
 
@@ -37,7 +38,7 @@ with 1 if PostgreSQL refused a text, after it has done all the others.`,
 		if err := notBelow0("max-duration", o.MaxDuration); err != nil {
 			return err
 		}
-		pool, err := a.openPostgres(cmd.Context(), 2)
+		pool, err := a.OpenPostgres(cmd.Context(), 2)
 		if err != nil {
 			return err
 		}
@@ -65,51 +66,21 @@ with 1 if PostgreSQL refused a text, after it has done all the others.`,
 
 // searchText refreshes the texts: alone and with a record of it, if it writes.
 func (a *app) searchText(ctx context.Context, pool *pgxpool.Pool, o searchtext.Options, quiet bool) (done searchtext.Result, err error) {
-	r := textRefresh{pool: pool, options: o}
+	r := service.NewTextRefresh(pool, o)
 	do := func(ctx context.Context) (runs.Outcome, error) {
 		total, err := searchtext.Count(ctx, pool)
 		if err != nil {
 			a.log.Debug("how many books there are is not known", "error", err)
 		}
-		defer a.showProgress("refreshing search texts", "books", total, func() int64 { return r.counts().Read }, quiet).end()
-		return r.do(ctx)
+		defer a.showProgress("refreshing search texts", "books", total, func() int64 { return r.Counts().Read }, quiet).end()
+		return r.Do(ctx)
 	}
 	if o.DryRun {
 		_, err = do(ctx)
 	} else {
-		err = a.byHand(ctx, pool, runs.Job{Kind: kindSearchText, Counts: r.counts}, do)
+		err = a.ByHand(ctx, pool, runs.Job{Kind: service.KindSearchText, Counts: r.Counts}, do)
 	}
-	return r.result(), err
-}
-
-const kindSearchText = "search_text"
-
-// searchTextJob refreshes them by schedule.
-func searchTextJob(pool *pgxpool.Pool) job {
-	return job{kind: kindSearchText, begin: func() (func(context.Context) (runs.Outcome, error), func() runs.Counts) {
-		r := textRefresh{pool: pool}
-		return r.do, r.counts
-	}}
-}
-
-// textRefresh is one run, and what it has done so far.
-type textRefresh struct {
-	pool    *pgxpool.Pool
-	options searchtext.Options
-	latest[searchtext.Result]
-}
-
-func (r *textRefresh) do(ctx context.Context) (runs.Outcome, error) {
-	r.options.Progress = r.set
-	done, err := searchtext.Refresh(ctx, r.pool, r.options)
-	r.set(done)
-	return outcomeOf(ctx, done.Left || done.Busy > 0), err
-}
-
-// counts are books read, texts written, and texts that PostgreSQL refused.
-func (r *textRefresh) counts() runs.Counts {
-	done := r.result()
-	return runs.Counts{Read: done.Books, Applied: done.Changed, Dead: done.Refused}
+	return r.Result(), err
 }
 
 func (a *app) printSearchText(out *output, dry bool, done searchtext.Result, took time.Duration) error {

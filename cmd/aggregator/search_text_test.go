@@ -2,13 +2,10 @@ package main
 
 import (
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"aggregator/internal/runs"
 	"aggregator/internal/testenv"
 )
 
@@ -65,35 +62,4 @@ func TestSearchText(t *testing.T) {
 	exec(`UPDATE book SET search_text = NULL`)
 	program(t, reader, "search-text").requireFailure(t, exitFailed, "permission denied for table lease (SQLSTATE 42501)")
 	program(t, []string{"AGGREGATOR_POSTGRES_URL=postgres://127.0.0.1:1/x"}, "search-text").requireFailure(t, exitUnreachable, "is not reachable")
-}
-
-// While it works, it can be asked how far it is.
-func TestSearchTextCountsMeanwhile(t *testing.T) {
-	t.Parallel()
-	pool, err := pgxpool.New(t.Context(), testenv.Database(t))
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	_, err = pool.Exec(t.Context(), `INSERT INTO book (id, title) SELECT i, 'Moon' FROM generate_series(1, 1001) i`)
-	require.NoError(t, err)
-	_, err = pool.Exec(t.Context(), `CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END'`)
-	require.NoError(t, err)
-	_, err = pool.Exec(t.Context(), `CREATE TRIGGER wait BEFORE UPDATE ON book FOR EACH ROW WHEN (new.id = 1001) EXECUTE FUNCTION wait()`)
-	require.NoError(t, err)
-	holder, err := pool.Begin(t.Context())
-	require.NoError(t, err)
-	_, err = holder.Exec(t.Context(), `SELECT pg_advisory_xact_lock(1)`)
-	require.NoError(t, err)
-
-	r := textRefresh{pool: pool}
-	ended := make(chan error)
-	go func() {
-		_, err := r.do(t.Context())
-		ended <- err
-	}()
-	require.Eventually(t, func() bool {
-		return r.counts() == runs.Counts{Read: 1000, Applied: 1000}
-	}, patience, 10*time.Millisecond)
-	require.NoError(t, holder.Commit(t.Context()))
-	require.NoError(t, <-ended)
-	require.Equal(t, runs.Counts{Read: 1001, Applied: 1001}, r.counts())
 }

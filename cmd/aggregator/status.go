@@ -12,6 +12,7 @@ import (
 	"aggregator/internal/events"
 	"aggregator/internal/postgres"
 	"aggregator/internal/runs"
+	"aggregator/internal/service"
 )
 
 // rateOver is how long the command looks at the checkpoints to tell a rate.
@@ -54,7 +55,7 @@ wide shows all.`,
 			return err
 		}
 		defer look.close()
-		defer look.redis.closeAt(cmd.Context())()
+		defer look.redis.CloseAt(cmd.Context())()
 		inJSON := func(report *statusReport) error { return writeJSON(a.stdout, report) }
 		switch {
 		case every > 0 && out.json():
@@ -77,26 +78,26 @@ wide shows all.`,
 // look is what is needed to look at both servers, again and again.
 type look struct {
 	*app
-	redis   *redisServer
+	redis   *service.Redis
 	sources []*events.Source
 	pool    *pgxpool.Pool // nil while PostgreSQL was never reached
 }
 
 func (a *app) newLook() (*look, error) {
-	server, err := newRedis(a.cfg, 2) // it connects when it is asked
+	server, err := a.NewRedis(2) // it connects when it is asked
 	if err != nil {
 		return nil, err
 	}
-	sources, err := a.sources(server)
+	sources, err := a.Sources(server)
 	if err != nil {
-		_ = server.client.Close()
+		_ = server.Client.Close()
 		return nil, err
 	}
 	return &look{app: a, redis: server, sources: sources}, nil
 }
 
 func (l *look) close() {
-	_ = l.redis.client.Close()
+	_ = l.redis.Client.Close()
 	if l.pool != nil {
 		l.pool.Close()
 	}
@@ -140,19 +141,19 @@ func rest(ctx context.Context, d time.Duration) bool {
 func (l *look) survey(ctx context.Context) (admin.Survey, error) {
 	var postgresErr error
 	if l.pool == nil {
-		l.pool, postgresErr = postgres.Open(ctx, l.postgresOptions(2))
+		l.pool, postgresErr = postgres.Open(ctx, l.PostgresOptions(2))
 		if postgresErr != nil && !errors.Is(postgresErr, postgres.ErrUnreachable) {
 			return admin.Survey{}, postgresErr
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	s := admin.Look(ctx, l.pool, l.redis.client, l.sources)
+	s := admin.Look(ctx, l.pool, l.redis.Client, l.sources)
 	if postgresErr != nil {
 		s.Postgres.Err, s.Schema.Err = postgresErr, errors.New("not known")
 	}
 	if s.Redis.Err != nil {
-		s.Redis.Err = l.redis.failed(s.Redis.Err)
+		s.Redis.Err = l.redis.Failed(s.Redis.Err)
 	}
 	return s, nil
 }
@@ -182,7 +183,7 @@ func (l *look) addElsewhere(ctx context.Context, report *statusReport) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	found, err := l.findElsewhere(ctx, &servers{l.pool, l.redis, l.sources})
+	found, err := l.FindElsewhere(ctx, &service.Servers{Pool: l.pool, Redis: l.redis, Sources: l.sources})
 	if err == nil {
 		report.Elsewhere = newElsewhereLines(found)
 	}

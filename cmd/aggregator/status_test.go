@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"strings"
 	"syscall"
 	"testing"
@@ -11,10 +12,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"aggregator/internal/runs"
-
 	"aggregator/config"
 	"aggregator/internal/aggregator"
+	"aggregator/internal/runs"
+	"aggregator/internal/service"
 )
 
 func (s *pair) status(env ...string) (result, statusReport) {
@@ -152,6 +153,7 @@ func TestStatusWatch(t *testing.T) {
 		}
 	}
 	a.cfg.HTTP.Addr = ""
+	a.Instance = service.New(a.cfg, slog.New(slog.DiscardHandler), "")
 	look, err := a.newLook()
 	require.NoError(t, err)
 	defer look.close()

@@ -13,7 +13,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"aggregator/config"
 	"aggregator/internal/postgres"
+	"aggregator/internal/service"
 	"aggregator/internal/testenv"
 )
 
@@ -32,11 +34,12 @@ func newSecured(t *testing.T, cert func(*testenv.Authority) testenv.Certificate)
 	issued := cert(s.authority)
 	redisServer := testenv.NewRedis(t, testenv.RedisTLS(s.authority, issued), testenv.Users("book-like-events"))
 	s.redisURL = withUser(t, redisServer.URL(), "aggregator_stream", testenv.RedisPassword)
-	cfg := withRedis(redisServer.URL() + "?skip_verify=true")
+	cfg := config.Default()
+	cfg.Redis.URL = config.URL(redisServer.URL() + "?skip_verify=true")
 	cfg.Redis.TLSCertFile, cfg.Redis.TLSKeyFile = s.clientFiles(t)
-	to, err := newRedis(cfg, 1)
+	to, err := service.New(cfg, nil, "").NewRedis(1)
 	require.NoError(t, err)
-	s.redis = to.client
+	s.redis = to.Client
 	t.Cleanup(func() { _ = s.redis.Close() })
 
 	server := testenv.NewPostgres(t, testenv.PostgresTLS(s.authority, issued))

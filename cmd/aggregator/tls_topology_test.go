@@ -11,6 +11,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"aggregator/config"
+	"aggregator/internal/service"
 	"aggregator/internal/testenv"
 )
 
@@ -32,18 +34,19 @@ func newInTLS(t *testing.T, mode string, start func(...testenv.RedisOption) (adm
 	t.Cleanup(func() { _ = db.Close(t.Context()) })
 	cert, key := authority.Issue("aggregator", time.Now().Add(time.Hour)).Files(t)
 	admin, daemon := start(testenv.RedisTLS(authority, authority.IssueNamed("redis.internal")), testenv.Users("book-like-events"))
-	cfg := withRedis(admin)
+	cfg := config.Default()
+	cfg.Redis.URL = config.URL(admin)
 	cfg.Redis.Mode, cfg.Redis.TLSServerName, cfg.Redis.TLSCAFile = mode, "redis.internal", authority.File()
 	cfg.Redis.TLSCertFile, cfg.Redis.TLSKeyFile = cert, key
-	to, err := newRedis(cfg, 1)
+	to, err := service.New(cfg, nil, "").NewRedis(1)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = to.client.Close() })
+	t.Cleanup(func() { _ = to.Client.Close() })
 	s := &inTLS{&pair{t: t, db: db, env: []string{
 		"AGGREGATOR_POSTGRES_URL=" + testenv.As(t, database, "aggregator_daemon"),
 		"AGGREGATOR_REDIS_URL=" + daemon, "AGGREGATOR_REDIS_MODE=" + mode, "AGGREGATOR_REDIS_TLS_SERVER_NAME=redis.internal",
 		"AGGREGATOR_REDIS_TLS_CA_FILE=" + cfg.Redis.TLSCAFile, "AGGREGATOR_REDIS_TLS_CERT_FILE=" + cert, "AGGREGATOR_REDIS_TLS_KEY_FILE=" + key,
 		"AGGREGATOR_LOG_FORMAT=text",
-	}}, authority, to.client}
+	}}, authority, to.Client}
 	s.exec(`INSERT INTO child_profile (id, name) SELECT n, n FROM generate_series(1, 4) n`)
 	s.exec(`INSERT INTO book (id, title) VALUES (1, 'b')`)
 	return s

@@ -16,6 +16,7 @@ import (
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 	"aggregator/internal/runs"
+	"aggregator/internal/service"
 	"aggregator/internal/terminal"
 )
 
@@ -76,25 +77,25 @@ recorded in the list of runs.`,
 		if accept && withScores {
 			return usageError("--accept and --scores: one at a time")
 		}
-		to, err := a.connect(cmd.Context(), 2, 2)
+		to, err := a.Connect(cmd.Context(), 2, 2)
 		if err != nil {
 			return err
 		}
-		defer to.close()
-		found, err := a.findElsewhere(cmd.Context(), to)
+		defer to.Close()
+		found, err := a.FindElsewhere(cmd.Context(), to)
 		if err != nil {
 			return err
 		}
-		sources := slices.Concat(to.sources, formerOnes(found))
+		sources := slices.Concat(to.Sources, service.Former(found))
 		if accept {
-			if err := a.accept(cmd.Context(), to.pool, sources, out); err != nil || out.json() {
+			if err := a.accept(cmd.Context(), to.Pool, sources, out); err != nil || out.json() {
 				return err
 			}
 		}
 		var all []verification
 		bad, open := 0, 0
 		for _, source := range sources {
-			v, err := verify(cmd.Context(), to.pool, source)
+			v, err := verify(cmd.Context(), to.Pool, source)
 			if err != nil {
 				return err
 			}
@@ -112,7 +113,7 @@ recorded in the list of runs.`,
 		}
 		var compared scoresVerification
 		if withScores {
-			if compared, err = a.compareScores(cmd.Context(), to.pool, out); err != nil {
+			if compared, err = a.compareScores(cmd.Context(), to.Pool, out); err != nil {
 				return err
 			}
 			document["scores"] = compared
@@ -149,7 +150,7 @@ func (a *app) accept(ctx context.Context, pool *pgxpool.Pool, sources []*events.
 			return err
 		}
 	}
-	open, err := openIncidents(ctx, pool, sources)
+	open, err := service.OpenIncidents(ctx, pool, sources)
 	if err != nil {
 		return err
 	}
@@ -175,7 +176,7 @@ func (a *app) accept(ctx context.Context, pool *pgxpool.Pool, sources []*events.
 		}
 	}
 	job := runs.Job{Kind: kindAccept, Note: func() string { return strings.Join(note, "; ") }}
-	return a.recorder(pool).Record(ctx, job, func() (runs.Outcome, error) {
+	return a.Recorder(pool).Record(ctx, job, func() (runs.Outcome, error) {
 		for _, source := range sources {
 			of := slices.DeleteFunc(slices.Clone(open), func(i ledger.Incident) bool {
 				return i.Source != source.Name()
@@ -183,7 +184,7 @@ func (a *app) accept(ctx context.Context, pool *pgxpool.Pool, sources []*events.
 			if len(of) == 0 {
 				continue
 			}
-			if err := audit.Accept(ctx, pool, source, of, instanceName()); err != nil {
+			if err := audit.Accept(ctx, pool, source, of, a.Name()); err != nil {
 				return runs.Failed, err
 			}
 		}
@@ -195,7 +196,7 @@ func verify(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (ver
 	b, err := audit.Take(ctx, pool, source)
 	switch {
 	case errors.Is(err, ledger.ErrNoCheckpoint):
-		open, err := openIncidents(ctx, pool, []*events.Source{source})
+		open, err := service.OpenIncidents(ctx, pool, []*events.Source{source})
 		return verification{
 			Source: source.Name(), State: "no checkpoint", Reason: "nothing has been drained yet: nothing to verify",
 			Incidents: newIncidentLines(open),

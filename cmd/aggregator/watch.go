@@ -77,7 +77,7 @@ func (l *look) watchText(ctx context.Context, every time.Duration, wide bool) er
 	return l.watch(ctx, every, again, func(r *statusReport) error {
 		p := picture{Terminal: l.terminal(), wide: wide}
 		var text strings.Builder
-		head := fmt.Sprintf("%s  %s  every %s", r.at.UTC().Format(time.RFC3339), hostName(), every)
+		head := fmt.Sprintf("%s  %s  every %s", r.at.UTC().Format(time.RFC3339), l.Host(), every)
 		if p.Width > 0 {
 			seen.add(r)
 			p.trends, p.cut = seen, !wide

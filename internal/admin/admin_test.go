@@ -23,6 +23,7 @@ import (
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
+	"aggregator/internal/runs"
 	"aggregator/internal/scores"
 	"aggregator/internal/testenv"
 )
@@ -77,7 +78,7 @@ func setup(t *testing.T) *bundle {
 	for _, source := range sources {
 		b.loop.all = append(b.loop.all, aggregator.Status{
 			Source: source, State: aggregator.Working, Since: time.Now(), LastTurn: time.Now(),
-			Applied: 3, Restarts: map[string]int64{"timeout": 2},
+			Stats: aggregator.Stats{Counts: runs.Counts{Applied: 3}}, Causes: map[string]int64{"timeout": 2},
 		})
 	}
 	_, err = ledger.Create(t.Context(), b.database, sources[0].Name(), events.Position{}, 0)

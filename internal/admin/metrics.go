@@ -141,7 +141,7 @@ func (c collector) ofLoop(to sink) {
 		to.counter(trimmed, float64(s.Trimmed), name)
 		to.gauge(inflight, float64(s.InHand), name)
 		to.counter(conflicts, float64(s.Conflicts), name)
-		for reason, n := range s.Restarts {
+		for reason, n := range s.Causes {
 			to.counter(retries, float64(n), name, reason)
 		}
 		for _, one := range states {

@@ -16,6 +16,7 @@ import (
 	"aggregator/internal/apply"
 	"aggregator/internal/events"
 	"aggregator/internal/postgres"
+	"aggregator/internal/runs"
 	"aggregator/internal/scores"
 	"aggregator/internal/verdict"
 )
@@ -76,12 +77,9 @@ func New(pool *pgxpool.Pool, sources []*events.Source, catalogue *scores.Catalog
 // Stats count what became of entries, since New. Read is the sum of Applied, Dead and
 // Skipped.
 type Stats struct {
-	Read      int64 // entries in settled chunks
-	Applied   int64 // events applied
-	Dead      int64 // dead letters written
+	runs.Counts // of settled chunks; Profiles are those of a chunk that changed their scores
+
 	Skipped   int64 // events that were settled before: by an earlier try or another instance
-	Profiles  int64 // updates of a profile's scores: one for each profile of a chunk that changed it
-	Chunks    int64
 	Conflicts int64 // transactions folded anew because a mark had moved
 	Restarts  int64 // times that a loop began again from the checkpoint
 	InHand    int64 // events of chunks in hand whose transactions are committed
@@ -89,25 +87,32 @@ type Stats struct {
 	Retried   int64 // dead letters applied after all; Applied does not count them
 }
 
+// Plus returns the sums.
+func (s Stats) Plus(t Stats) Stats {
+	return Stats{
+		Counts: s.Counts.Plus(t.Counts), Skipped: s.Skipped + t.Skipped, Conflicts: s.Conflicts + t.Conflicts,
+		Restarts: s.Restarts + t.Restarts, InHand: s.InHand + t.InHand, Trimmed: s.Trimmed + t.Trimmed, Retried: s.Retried + t.Retried,
+	}
+}
+
 type counters struct {
 	read, applied, dead, skipped, profiles, chunks, conflicts, restarts, inHand, trimmed atomic.Int64
+}
+
+func (c *counters) stats() Stats {
+	return Stats{
+		Counts: runs.Counts{
+			Read: c.read.Load(), Applied: c.applied.Load(), Dead: c.dead.Load(), Profiles: c.profiles.Load(), Chunks: c.chunks.Load(),
+		},
+		Skipped: c.skipped.Load(), Conflicts: c.conflicts.Load(), Restarts: c.restarts.Load(), InHand: c.inHand.Load(), Trimmed: c.trimmed.Load(),
+	}
 }
 
 // Stats may be called at any time.
 func (a *Aggregator) Stats() Stats {
 	sum := Stats{Retried: a.retried.Load()}
 	for _, s := range a.stations {
-		c := &s.count
-		sum.Read += c.read.Load()
-		sum.Applied += c.applied.Load()
-		sum.Dead += c.dead.Load()
-		sum.Skipped += c.skipped.Load()
-		sum.Profiles += c.profiles.Load()
-		sum.Chunks += c.chunks.Load()
-		sum.Conflicts += c.conflicts.Load()
-		sum.Restarts += c.restarts.Load()
-		sum.InHand += c.inHand.Load()
-		sum.Trimmed += c.trimmed.Load()
+		sum = sum.Plus(s.count.stats())
 	}
 	return sum
 }

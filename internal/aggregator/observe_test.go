@@ -27,7 +27,7 @@ func TestObserve(t *testing.T) {
 	f.push(random(rand.New(rand.NewPCG(1, 1)), 1000)...)
 	f.stick(400)
 	s := f.start("me", 0)
-	eventually(t, func() bool { return s.Status()[0].Restarts["postgres_error"] >= 2 })
+	eventually(t, func() bool { return s.Status()[0].Causes["postgres_error"] >= 2 })
 	f.unstick()
 	eventually(t, func() bool { return s.Stats().Read == 1000 })
 	s.stop()

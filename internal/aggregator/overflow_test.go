@@ -8,6 +8,7 @@ import (
 
 	"aggregator/internal/aggregator"
 	"aggregator/internal/events"
+	"aggregator/internal/runs"
 )
 
 // A sum that is too large for a number is never stored: the event that makes it so is a dead letter, in a
@@ -54,7 +55,7 @@ func TestSumsThatAreTooLarge(t *testing.T) {
 
 				f.source.Weights["HUGE"] = 1
 				f.push(text(1)) // which is too little to matter
-				require.Equal(t, aggregator.Stats{Read: 1, Applied: 1, Profiles: 1, Chunks: 1}, withoutTimes(f.drain()))
+				require.Equal(t, aggregator.Stats{Counts: runs.Counts{Read: 1, Applied: 1, Profiles: 1, Chunks: 1}}, withoutTimes(f.drain()))
 			})
 		}
 	}

@@ -24,7 +24,7 @@ func TestReportOfAFailedAttempt(t *testing.T) {
 			f.push(random(rand.New(rand.NewPCG(1, 1)), 500)...)
 			f.stick(100)
 			s := f.start("me", 0)
-			eventually(t, func() bool { return s.Status()[0].Restarts["postgres_error"] >= 3 })
+			eventually(t, func() bool { return s.Status()[0].Causes["postgres_error"] >= 3 })
 			assert.Positive(t, s.Stats().Applied, "although no checkpoint was made")
 			f.unstick()
 			eventually(t, func() bool { return f.left() == 0 })

@@ -42,15 +42,8 @@ type Status struct {
 	Rest     time.Duration // for how long it may rest between two turns, beyond a minute
 	Leased   bool          // this instance holds the lease
 
-	Applied   int64 // these count as in Stats
-	Dead      int64
-	Skipped   int64
-	Profiles  int64
-	Chunks    int64
-	Conflicts int64
-	Trimmed   int64
-	InHand    int64
-	Restarts  map[string]int64 // by cause: see cause
+	Stats                   // of this source; Retried is not known by source
+	Causes map[string]int64 // how many Restarts had each cause: see cause
 }
 
 // lifeSign is longer than each wait of a loop, but for that of a chunk to fill up.
@@ -106,16 +99,16 @@ type station struct {
 	spans        *timeline
 	log          *slog.Logger
 
-	mu       sync.Mutex
-	state    State
-	since    time.Time
-	reason   string
-	leased   bool
-	restarts map[string]int64
+	mu     sync.Mutex
+	state  State
+	since  time.Time
+	reason string
+	leased bool
+	causes map[string]int64 // how many restarts had each
 }
 
 func newStation(worked *moment, log *slog.Logger) *station {
-	s := &station{worked: worked, spans: newTimeline(), log: log, state: Starting, since: time.Now(), restarts: make(map[string]int64)}
+	s := &station{worked: worked, spans: newTimeline(), log: log, state: Starting, since: time.Now(), causes: make(map[string]int64)}
 	s.turned()
 	return s
 }
@@ -127,12 +120,9 @@ func (s *station) status() Status {
 	if s.busy() {
 		idle = max(idle, s.worked.ago())
 	}
-	c := &s.count
 	return Status{
 		State: s.state, Since: s.since, Reason: s.reason, LastTurn: time.Now().Add(-idle), Leased: s.leased,
-		Applied: c.applied.Load(), Dead: c.dead.Load(), Skipped: c.skipped.Load(), Profiles: c.profiles.Load(),
-		Chunks: c.chunks.Load(), Conflicts: c.conflicts.Load(), Trimmed: c.trimmed.Load(), InHand: c.inHand.Load(),
-		Restarts: maps.Clone(s.restarts),
+		Stats: s.count.stats(), Causes: maps.Clone(s.causes),
 	}
 }
 
@@ -173,7 +163,7 @@ func (s *station) fail(err error) {
 	s.enter(BackingOff, err.Error())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.restarts[cause(err)]++
+	s.causes[cause(err)]++
 }
 
 func (s *station) lease(held bool) {

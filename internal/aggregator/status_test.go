@@ -39,7 +39,7 @@ func TestStatusOfALife(t *testing.T) {
 	since := s.Status()[0].Since
 	eventually(t, func() bool {
 		require.Equal(t, aggregator.BackingOff, s.state())
-		return s.Status()[0].Restarts["postgres_error"] >= 3
+		return s.Status()[0].Causes["postgres_error"] >= 3
 	})
 	assert.Equal(t, since, s.Status()[0].Since)
 	assert.Contains(t, s.Status()[0].Reason, "stuck")

@@ -122,7 +122,7 @@ var weakenings = []weakening{
 		name: "a client that sends commands again, with a cursor",
 		changes: []change{
 			sharedCursor, useSharedCursor, recoverPending,
-			{"cmd/aggregator/redis.go", "*s.retries = -1", "*s.retries = 3"},
+			{"internal/service/redis.go", "*s.retries = -1", "*s.retries = 3"},
 		},
 		reveal: loseReads,
 	},

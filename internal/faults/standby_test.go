@@ -25,7 +25,7 @@ import (
 // impatience makes the daemon give a server up after 3 s in place of 45 s, so that a test sees many
 // of its attempts. The limits of its sessions are as much shorter.
 var impatience = change{
-	"cmd/aggregator/engine.go",
+	"internal/service/engine.go",
 	"const serverTimeout = 45 * time.Second", "const serverTimeout = 3 * time.Second",
 }
 

@@ -111,7 +111,7 @@ func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 	}
 	setParams(cfg, params)
 	neverCancel(cfg)
-	escapeTexts(cfg)
+	encodeValues(cfg)
 	if !o.Pooled && !given(cfg, idleLimit) {
 		stayIdle(cfg)
 	}

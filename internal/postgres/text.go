@@ -23,9 +23,10 @@ func Texts[T ~string](all []T) []Text {
 	return texts
 }
 
-// escapeTexts makes connections to a server with another encoding write Text so.
-func escapeTexts(cfg *pgxpool.Config) {
+// encodeValues makes connections encode arrays at once, and, to a server with another encoding, Text as escapes.
+func encodeValues(cfg *pgxpool.Config) {
 	cfg.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		encodeArraysAtOnce(conn.TypeMap())
 		if conn.PgConn().ParameterStatus("server_encoding") == "UTF8" {
 			return nil
 		}

@@ -32,14 +32,26 @@ const (
 	Interrupted Outcome = "interrupted" // it is gone without a word
 )
 
+// OutcomeOf says how a job ended that did not fail, with work left or without. ctx is the one that
+// tells the job to stop.
+func OutcomeOf(ctx context.Context, left bool) Outcome {
+	switch {
+	case ctx.Err() != nil:
+		return Stopped
+	case left:
+		return Limited
+	}
+	return Done
+}
+
 // Counts are what a run has done so far. What they count is entries and events for those
 // that drain; another job says what it is that it reads and applies.
 type Counts struct {
-	Read     int64
-	Applied  int64
-	Dead     int64
-	Profiles int64
-	Chunks   int64
+	Read     int64 `json:"read"`
+	Applied  int64 `json:"applied"`
+	Dead     int64 `json:"dead"`
+	Profiles int64 `json:"profiles"`
+	Chunks   int64 `json:"chunks"`
 }
 
 // Plus returns the sums.

@@ -15,6 +15,8 @@ import (
 
 	"github.com/mattn/go-runewidth"
 	"golang.org/x/term"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
 )
 
 // Terminal is what a text is written to. The zero value is a file or a pipe.
@@ -164,12 +166,4 @@ func Count(n int64, singular string, plural ...string) string {
 }
 
 // Grouped writes 1234567 as 1,234,567.
-func Grouped(n int64) string {
-	if n < 0 {
-		return "-" + Grouped(-n)
-	}
-	if n < 1000 {
-		return fmt.Sprint(n)
-	}
-	return fmt.Sprintf("%s,%03d", Grouped(n/1000), n%1000)
-}
+func Grouped(n int64) string { return message.NewPrinter(language.English).Sprint(n) }

@@ -59,7 +59,9 @@ func TestCount(t *testing.T) {
 	require.Equal(t, "0 entries", Count(0, "entry", "entries"))
 	require.Equal(t, "1 entry", Count(1, "entry", "entries"))
 	require.Equal(t, "1,234,567 events", Count(1234567, "event"))
-	require.Equal(t, "-1,234", Grouped(-1234))
+	for n, want := range map[int64]string{0: "0", 7: "7", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "-1,234"} {
+		require.Equal(t, want, Grouped(n))
+	}
 }
 
 func example() *Table {

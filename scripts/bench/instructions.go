@@ -19,9 +19,9 @@ import (
 	"aggregator/scripts/bench/rig"
 )
 
-// partInstructions counts the instructions that PostgreSQL's backends spend on a transaction of a profile: those of a
-// drain of many profiles, less those of a drain of few, so that what comes once is left out. The database is that of A,
-// drained: all marks and scores are there.
+// partInstructions counts the instructions that PostgreSQL's backends spend on a transaction of a profile, within
+// CALL aggregator.apply_each: those of a drain of many profiles, less those of a drain of few, so that what comes once
+// is left out. The database is that of A, drained: all marks and scores are there.
 func (b *bench) partInstructions(ctx context.Context) error {
 	if _, err := exec.LookPath("valgrind"); err != nil {
 		b.log("  left out: valgrind is not installed")
@@ -33,44 +33,41 @@ func (b *bench) partInstructions(ctx context.Context) error {
 	}
 	p := report.Part{When: time.Now().UTC().Truncate(time.Second)}
 	for _, events := range []int64{10, 1} {
-		few, fewOfAll, err := b.instructions(ctx, from, b.few, events)
+		few, err := b.instructions(ctx, from, b.few, events)
 		if err != nil {
 			return err
 		}
-		lots, lotsOfAll, err := b.instructions(ctx, from, b.lots, events)
+		lots, err := b.instructions(ctx, from, b.lots, events)
 		if err != nil {
 			return err
 		}
-		thousand := 1000 * float64(b.lots-b.few)
-		f := rig.Figures{
-			"kilo_instructions_per_tx": (lots - few) / thousand, "kilo_of_all_per_tx": (lotsOfAll - fewOfAll) / thousand,
-		}
+		f := rig.Figures{"kilo_instructions_per_tx": (lots - few) / float64(1000*(b.lots-b.few))}
 		p.Series = append(p.Series, report.Series{Contender: report.Each(events), Runs: []rig.Figures{f}})
 	}
 	b.keep("instructions", p)
 	return nil
 }
 
-// instructions counts those of a drain of so many profiles with so many events each: of the backend that applies, of
-// which there is one, and of all.
-func (b *bench) instructions(ctx context.Context, from rig.State, profiles, each int64) (applying, all float64, err error) {
+// instructions counts those of a drain of so many profiles with so many events each.
+func (b *bench) instructions(ctx context.Context, from rig.State, profiles, each int64) (float64, error) {
 	s := ofProfiles(each*profiles, profiles)
-	if from, err = from.With(ctx, s, oneEach{0, s.Count, profiles, s.Books}); err != nil {
-		return 0, 0, err
+	from, err := from.With(ctx, s, oneEach{0, s.Count, profiles, s.Books})
+	if err != nil {
+		return 0, err
 	}
 	url, err := from.Restore(ctx)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	var server [3]string // the folders of its programs and its data, and its port
 	for i, query := range []string{bindir, `SHOW data_directory`, `SHOW port`} {
 		if server[i], err = b.servers.Ask(ctx, query); err != nil {
-			return 0, 0, err
+			return 0, err
 		}
 	}
 	dir, err := os.MkdirTemp("", "callgrind")
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	defer os.RemoveAll(dir)
 	err = b.servers.Apart(ctx, func() error {
@@ -82,7 +79,7 @@ func (b *bench) instructions(ctx context.Context, from rig.State, profiles, each
 		})
 	})
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	return counted(dir)
 }
@@ -100,7 +97,8 @@ func withCallgrind(ctx context.Context, dir, bin, data, port string, do func() e
 	if err := os.Chown(dir, int(owner.Uid), int(owner.Gid)); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "valgrind", "--tool=callgrind", "--callgrind-out-file="+filepath.Join(dir, "%p"),
+	cmd := exec.CommandContext(ctx, "valgrind", "--tool=callgrind", "--toggle-collect=ExecuteCallStmt",
+		"--callgrind-out-file="+filepath.Join(dir, "%p"),
 		filepath.Join(bin, "postgres"), "-D", data, "-h", "127.0.0.1", "-p", port, "-c", "unix_socket_directories=",
 		"-c", "dynamic_shared_memory_type=mmap", "-c", "fsync=off", "-c", "autovacuum=off")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGQUIT, Setpgid: true}
@@ -132,30 +130,27 @@ func withCallgrind(ctx context.Context, dir, bin, data, port string, do func() e
 
 var total = regexp.MustCompile(`(?m)^(?:summary|totals): (\d+)`)
 
-// counted takes from a folder of callgrind's, of all processes, what the backends of clients used: the one that did most,
-// which is the one that applies, and all.
-func counted(dir string) (most, sum float64, err error) {
+// counted is the sum of what callgrind counted in all processes, a file each.
+func counted(dir string) (sum float64, err error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*"))
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			return 0, 0, err
+			return 0, err
 		}
-		found := total.FindSubmatch(text)
-		if found == nil || !bytes.Contains(text, []byte("PostgresMain")) {
-			continue
+		if found := total.FindSubmatch(text); found != nil {
+			n, err := strconv.ParseFloat(string(found[1]), 64)
+			if err != nil {
+				return 0, err
+			}
+			sum += n
 		}
-		n, err := strconv.ParseFloat(string(found[1]), 64)
-		if err != nil {
-			return 0, 0, err
-		}
-		most, sum = max(most, n), sum+n
 	}
 	if sum == 0 {
 		err = errors.New("callgrind counted nothing in any backend")
 	}
-	return most, sum, err
+	return sum, err
 }

@@ -33,7 +33,6 @@ var columns = [][2]string{
 	{"wal_mib", "WAL MiB"},
 	{"heap_only_percent", "heap-only %"},
 	{"kilo_instructions_per_tx", "thousand instructions per transaction"},
-	{"kilo_of_all_per_tx", "with look-ups and checkpoint"},
 	{"ns/op", "ns/op*"},
 	{"B/op", "B/op"},
 	{"allocs/op", "allocs/op"},

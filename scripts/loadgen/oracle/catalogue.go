@@ -3,6 +3,7 @@ package oracle
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -41,6 +42,8 @@ func readCatalogue(ctx context.Context, tx pgx.Tx, k tables.Kind) (*catalogue, e
 	return c, c.readBooks(ctx, tx, k)
 }
 
+var aType = regexp.MustCompile(`^[IE][NS][TF][JP]$`)
+
 // readBooks leaves out what joins a book to nothing: the application's columns may be NULL.
 func (c *catalogue) readBooks(ctx context.Context, tx pgx.Tx, k tables.Kind) error {
 	var id, other int64
@@ -71,11 +74,14 @@ func (c *catalogue) readBooks(ctx context.Context, tx pgx.Tx, k tables.Kind) err
 	if err != nil {
 		return fmt.Errorf("reading book_topic: %w", err)
 	}
-	// Of several types of a book the one with the smallest id counts.
-	query = "SELECT book_id, min(mbti_id) FROM " + k.From("book_mbti") +
-		" WHERE book_id IS NOT NULL AND mbti_id IS NOT NULL GROUP BY book_id"
+	// Of several types of a book the first that is one counts.
+	query = "SELECT book_id, mbti_id FROM " + k.From("book_mbti") +
+		" WHERE book_id IS NOT NULL AND mbti_id IS NOT NULL ORDER BY book_id, mbti_id"
 	err = each(ctx, tx, query, []any{&id, &other}, func() {
 		b := c.books[id]
+		if len(b.letters) > 0 || !aType.MatchString(c.types[other]) {
+			return
+		}
 		for _, letter := range c.types[other] {
 			b.letters = append(b.letters, strings.IndexRune(letters, letter))
 		}

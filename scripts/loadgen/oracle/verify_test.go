@@ -49,6 +49,23 @@ func TestSeveralPushesAddUp(t *testing.T) {
 	require.Equal(t, int64(1_500), verify(t, db, runs[:2]...).Doubled)
 }
 
+// Of several types of a book the first that is one counts.
+func TestTypesThatAreNone(t *testing.T) {
+	db := fill(t)
+	reference(t, db, settings(1), everything)
+	for _, statement := range []string{
+		`ALTER TABLE book_mbti DROP CONSTRAINT book_mbti_pkey`,
+		`INSERT INTO mbti (id, mbti) VALUES (-1, 'NONE')`,
+		`INSERT INTO book_mbti (book_id, mbti_id) SELECT id, -1 FROM book`,
+		`INSERT INTO book_mbti (book_id, mbti_id) SELECT book_id, max(mbti_id) + 1 FROM book_mbti
+			WHERE mbti_id > 0 GROUP BY 1 HAVING max(mbti_id) < (SELECT max(id) FROM mbti)`,
+	} {
+		_, err := db.Exec(t.Context(), statement)
+		require.NoError(t, err)
+	}
+	require.Empty(t, verify(t, db, journal.Complete(settings(1))).First)
+}
+
 func TestNothingPushed(t *testing.T) {
 	s := settings(1)
 	s.Count = 0

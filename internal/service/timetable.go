@@ -1,120 +1,19 @@
-package main
+package service
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"golang.org/x/sync/errgroup"
 
-	"aggregator/internal/aggregator"
-	"aggregator/internal/lease"
 	"aggregator/internal/postgres"
 	"aggregator/internal/runs"
 	"aggregator/internal/schedule"
 	"aggregator/internal/verdict"
 )
-
-// jobLease is how long a job is still taken to run after whoever runs it was last seen.
-const jobLease = 10 * time.Second
-
-// job is what run does when its schedule says so.
-type job struct {
-	kind string
-	// begin prepares to do it once. do is to end soon when its context ends.
-	begin func() (do func(context.Context) (runs.Outcome, error), counts func() runs.Counts)
-	// rest, if there is one, is told before each wait until when it is.
-	rest func(until time.Time)
-	// vital says that the service ends when the job fails.
-	vital bool
-}
-
-// jobs are all that may have a schedule.
-func (a *app) jobs(engine *engine) []job {
-	return []job{drainJob(engine), purgeJob(engine.pool, purgeOptions(a.cfg)), searchTextJob(engine.pool)}
-}
-
-// drainJob drains what is there.
-func drainJob(engine *engine) job {
-	return job{
-		kind: runs.KindDrain,
-		begin: func() (func(context.Context) (runs.Outcome, error), func() runs.Counts) {
-			before := counted(engine.Stats()) // it counts on from one drain to the next
-			do := func(ctx context.Context) (runs.Outcome, error) {
-				left, err := engine.Drain(ctx, aggregator.Limits{})
-				return outcomeOf(ctx, left > 0), err
-			}
-			return do, func() runs.Counts { return counted(engine.Stats()).Less(before) }
-		},
-		rest: func(until time.Time) {
-			engine.Rest("the next drain is due at " + until.UTC().Format(time.RFC3339))
-		},
-		vital: true,
-	}
-}
-
-// work returns what the settings of the moment say: to drain all the time, unless there is a
-// schedule for that, and to do the jobs that have one, until ctx ends or something fails for
-// good.
-func (s *service) work(engine *engine) func(ctx context.Context) error {
-	schedules, err := s.cfg.Schedules()
-	if err != nil {
-		return func(context.Context) error { return err }
-	}
-	var all []func(ctx context.Context) error
-	if engine.scheduled {
-		engine.Rest("its schedule is being looked up")
-	} else {
-		all = append(all, engine.Run)
-	}
-	for _, job := range s.jobs(engine) {
-		if when, scheduled := schedules[job.kind]; scheduled {
-			t := &timetable{app: s.app, job: job, schedule: when, due: &s.due, pool: engine.pool, clock: machineClock, holder: instanceName(), lease: jobLease}
-			all = append(all, t.keep)
-		}
-	}
-	return func(ctx context.Context) error {
-		group, ctx := errgroup.WithContext(ctx)
-		for _, do := range all {
-			group.Go(func() error { return do(ctx) })
-		}
-		return group.Wait()
-	}
-}
-
-// clock is how a timetable knows what time it is.
-type clock struct {
-	now func() time.Time
-	// wait waits until then, but for a minute at most: the clock may be set meanwhile. false:
-	// ctx has ended.
-	wait func(ctx context.Context, until time.Time) bool
-}
-
-var machineClock = clockBy(time.Now)
-
-// clockBy goes by what now says. How long it waits is told by the monotonic clock.
-func clockBy(now func() time.Time) clock {
-	return clock{now, func(ctx context.Context, until time.Time) bool {
-		return rest(ctx, min(until.Sub(now()), time.Minute)) && ctx.Err() == nil
-	}}
-}
-
-// latest is what a job has done so far, which others may ask for meanwhile; the zero value at first.
-type latest[T any] struct{ last atomic.Pointer[T] }
-
-func (l *latest[T]) set(done T) { l.last.Store(&done) }
-
-func (l *latest[T]) result() (done T) {
-	if last := l.last.Load(); last != nil {
-		done = *last
-	}
-	return done
-}
 
 // dues are when jobs are due, by kind: in the past while one is not done. The zero value is
 // for none; it is safe for concurrent use.
@@ -147,14 +46,12 @@ func (d *dues) all() map[string]time.Time {
 // timetable does a job whenever it is due. Of several instances one does it; the others see
 // to it that it gets done.
 type timetable struct {
-	*app
+	*Instance
 	job
 	schedule schedule.Schedule
 	due      *dues // where others see it
 	pool     *pgxpool.Pool
 	clock    clock
-	holder   string // who we are, in leases
-	lease    time.Duration
 	warned   bool // that a clock was ahead; see lastDue
 }
 
@@ -220,7 +117,7 @@ func (t *timetable) first(ctx context.Context) time.Time {
 			return t.schedule.Next(t.clock.now())
 		}
 		t.log.Warn("could not read the last run of the job; retrying", "job", t.kind, "error", err)
-		t.clock.wait(ctx, t.clock.now().Add(t.lease))
+		t.clock.wait(ctx, t.clock.now().Add(t.jobLease))
 	}
 }
 
@@ -244,7 +141,7 @@ func (t *timetable) settle(ctx context.Context, due time.Time) error {
 	came := t.clock.now()
 	for {
 		settled, err := t.attempt(ctx, due, came)
-		var held *lease.HeldError
+		var held *HeldError
 		switch {
 		case settled && err != nil:
 			t.log.Error("the job failed", "job", t.kind, "error", err)
@@ -259,14 +156,14 @@ func (t *timetable) settle(ctx context.Context, due time.Time) error {
 		case err != nil:
 			t.log.Warn("the job cannot start yet", "job", t.kind, "error", err)
 		}
-		t.clock.wait(ctx, t.clock.now().Add(t.lease))
+		t.clock.wait(ctx, t.clock.now().Add(t.jobLease))
 	}
 }
 
 // attempt does the job, unless somebody else is at it or has done all that was due when we came.
 // settled says that it is done, or has failed with err.
 func (t *timetable) attempt(ctx context.Context, due, came time.Time) (settled bool, err error) {
-	err = lease.Alone(ctx, t.pool, leaseOf(t.kind), t.holder, t.lease, func(ctx context.Context) error {
+	err = t.Alone(ctx, t.pool, leaseOf(t.kind), func(ctx context.Context) error {
 		last, err := t.lastDue(ctx)
 		if err != nil {
 			return err
@@ -280,11 +177,11 @@ func (t *timetable) attempt(ctx context.Context, due, came time.Time) (settled b
 			}
 			t.due.set(t.kind, due)
 		}
-		do, counts := t.begin()
-		recorded := runs.Job{Kind: t.kind, Due: due, Counts: counts}
-		return t.recorder(t.pool).Record(ctx, recorded, func() (runs.Outcome, error) {
+		run := t.begin()
+		recorded := runs.Job{Kind: t.kind, Due: due, Counts: run.Counts}
+		return t.Recorder(t.pool).Record(ctx, recorded, func() (runs.Outcome, error) {
 			t.log.Info("starting", "job", t.kind, "due", due.UTC().Format(time.RFC3339))
-			outcome, err := t.persist(ctx, do)
+			outcome, err := t.persist(ctx, run.Do)
 			settled = err != nil || outcome != runs.Stopped
 			return outcome, err
 		})
@@ -303,25 +200,6 @@ func (t *timetable) persist(ctx context.Context, do func(context.Context) (runs.
 			return outcome, err
 		}
 		t.log.Warn("retrying the job", "job", t.kind, "error", err)
-		t.clock.wait(ctx, t.clock.now().Add(t.lease))
+		t.clock.wait(ctx, t.clock.now().Add(t.jobLease))
 	}
 }
-
-// byHand does a job as a command does, alone and with a record of it. The error has
-// errElsewhere if it is running elsewhere.
-func (a *app) byHand(
-	ctx context.Context, pool *pgxpool.Pool, record runs.Job, do func(context.Context) (runs.Outcome, error),
-) error {
-	err := lease.Alone(ctx, pool, leaseOf(record.Kind), instanceName(), jobLease, func(ctx context.Context) error {
-		return a.recorder(pool).Record(ctx, record, func() (runs.Outcome, error) { return do(ctx) })
-	})
-	var held *lease.HeldError
-	if errors.As(err, &held) {
-		return tag(errElsewhere, fmt.Errorf("%s is running elsewhere: by %s, since %s", record.Kind, held.Lease.Holder,
-			held.Lease.Acquired.UTC().Format(time.RFC3339)))
-	}
-	return err
-}
-
-// leaseOf is what the lease of a job is called.
-func leaseOf(kind string) string { return "job:" + kind }

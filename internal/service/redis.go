@@ -1,11 +1,10 @@
-package main
+package service
 
 import (
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -16,50 +15,59 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"aggregator/config"
+	"aggregator/internal/verdict"
 )
 
-// redisServer is a client that connects when it is asked, and where to. It is no client itself: what
+// ErrRedisUnreachable says that Redis cannot be reached, or does not let us in.
+var ErrRedisUnreachable = errors.New("Redis is not reachable")
+
+// Redis is a client that connects when it is asked, and where to. It is no client itself: what
 // takes one looks which of the kinds it is.
-type redisServer struct {
-	client redis.UniversalClient
+type Redis struct {
+	Client redis.UniversalClient
 	where  string
 }
 
-// dialRedis returns a client whose server has answered PING. Its errors, with
-// errRedisUnreachable, name the server and never the password.
-func dialRedis(ctx context.Context, cfg config.Config, conns int) (*redisServer, error) {
-	server, err := newRedis(cfg, conns)
+// Where names the server, without user and password.
+func (s *Redis) Where() string { return s.where }
+
+// OpenRedis returns a client with so many connections to each server, whose server has answered
+// PING. Its errors, with ErrRedisUnreachable or config.ErrInvalid, name the server and never the
+// password. The caller closes the client.
+func (i *Instance) OpenRedis(ctx context.Context, conns int) (*Redis, error) {
+	server, err := i.NewRedis(conns)
 	if err != nil {
 		return nil, err
 	}
-	defer server.closeAt(ctx)()
-	if err := server.client.Ping(ctx).Err(); err != nil {
-		_ = server.client.Close()
+	defer server.CloseAt(ctx)()
+	if err := server.Client.Ping(ctx).Err(); err != nil {
+		_ = server.Client.Close()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, server.failed(err)
+		return nil, server.Failed(err)
 	}
 	return server, nil
 }
 
-// closeAt closes the client when ctx ends, unless the returned function is called before: the client
+// CloseAt closes the client when ctx ends, unless the returned function is called before: the client
 // waits for an answer until the time-out, whatever becomes of ctx.
-func (s *redisServer) closeAt(ctx context.Context) (keep func() bool) {
-	return context.AfterFunc(ctx, func() { _ = s.client.Close() })
+func (s *Redis) CloseAt(ctx context.Context) (keep func() bool) {
+	return context.AfterFunc(ctx, func() { _ = s.Client.Close() })
 }
 
-// newRedis returns a client for the server, Sentinels or cluster that the settings name, with
+// NewRedis returns a client for the server, Sentinels or cluster that the settings name, with
 // so many connections to each server. Errors have config.ErrInvalid. Whoever it leads to, it
 // sends commands to masters only.
-func newRedis(cfg config.Config, conns int) (*redisServer, error) {
+func (i *Instance) NewRedis(conns int) (*Redis, error) {
+	cfg := i.config
 	secure, err := cfg.RedisTLS()
 	if err != nil {
 		return nil, err
 	}
 	url := string(cfg.Redis.URL)
-	invalid := func() (*redisServer, error) { // not with the client's error: it quotes the URL
-		return nil, tag(config.ErrInvalid, fmt.Errorf("redis.url: not a valid URL for redis.mode = %q", cfg.Redis.Mode))
+	invalid := func() (*Redis, error) { // not with the client's error: it quotes the URL
+		return nil, verdict.Tag(config.ErrInvalid, fmt.Errorf("redis.url: not a valid URL for redis.mode = %q", cfg.Redis.Mode))
 	}
 	disabled := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	switch cfg.Redis.Mode {
@@ -70,7 +78,7 @@ func newRedis(cfg config.Config, conns int) (*redisServer, error) {
 		}
 		redisSettings{&o.TLSConfig, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.ContextTimeoutEnabled, &o.DisableIdentity, &o.ReadTimeout}.set(secure, conns)
 		where := fmt.Sprintf("%s by the Sentinels at %s", o.MasterName, strings.Join(o.SentinelAddrs, ","))
-		return &redisServer{redis.NewFailoverClient(o), where}, nil
+		return &Redis{redis.NewFailoverClient(o), where}, nil
 	case config.RedisCluster:
 		o, err := redis.ParseClusterURL(url)
 		if err != nil {
@@ -88,7 +96,7 @@ func newRedis(cfg config.Config, conns int) (*redisServer, error) {
 		o.DisableRoutingPolicies = true
 		// Nobody tells the client who has taken over from a master that is dead.
 		o.ClusterStateReloadInterval = 2 * time.Second
-		return &redisServer{redis.NewClusterClient(o), "cluster " + strings.Join(o.Addrs, ",")}, nil
+		return &Redis{redis.NewClusterClient(o), "cluster " + strings.Join(o.Addrs, ",")}, nil
 	}
 	o, err := redis.ParseURL(url)
 	if err != nil {
@@ -103,7 +111,7 @@ func newRedis(cfg config.Config, conns int) (*redisServer, error) {
 	if o.DB != 0 {
 		where = fmt.Sprintf("%s/%d", where, o.DB)
 	}
-	return &redisServer{redis.NewClient(o), where}, nil
+	return &Redis{redis.NewClient(o), where}, nil
 }
 
 // redisSettings are those that all three kinds of client have.
@@ -132,23 +140,24 @@ func (s redisSettings) set(secure *tls.Config, conns int) {
 	}
 }
 
-// failed is the error, with errRedisUnreachable, of a server that did not do what it must.
-func (s *redisServer) failed(err error) error {
+// Failed is the error, with ErrRedisUnreachable, of a server that did not do what it must.
+func (s *Redis) Failed(err error) error {
 	var answer redis.Error
 	reason, ours := certificateRefused(err)
 	switch {
 	case errors.Is(err, redis.Nil): // a Sentinel's answer
 		err = fmt.Errorf("Redis %s: they know no server of this name", s.where)
 	case errors.As(err, &answer) && !strings.HasPrefix(answer.Error(), "LOADING"):
-		err = tag(err, fmt.Errorf("Redis at %s refused the connection: %s; see redis.url and redis.mode", s.where, strings.TrimSuffix(answer.Error(), ".")))
+		err = verdict.Tag(err, fmt.Errorf("Redis at %s refused the connection: %s; see redis.url and redis.mode", s.where, strings.TrimSuffix(answer.Error(), ".")))
 	case ours:
-		err = tag(err, fmt.Errorf("Redis at %s refused the client certificate: %s; see redis.tls_cert_file", s.where, reason))
+		err = verdict.Tag(err, fmt.Errorf("Redis at %s refused the client certificate: %s; see redis.tls_cert_file", s.where, reason))
 	case s.isPostgres(err):
-		return tag(config.ErrInvalid, fmt.Errorf("the server at %s answers, but does not speak Redis: it is a PostgreSQL; have redis.url and postgres.url been swapped?", s.where))
+		return verdict.Tag(config.ErrInvalid, fmt.Errorf("the server at %s answers, but does not speak Redis: it is a PostgreSQL; "+
+			"have redis.url and postgres.url been swapped?", s.where))
 	default:
-		err = tag(err, fmt.Errorf("Redis at %s is not reachable: %s", s.where, networkReason(err)))
+		err = verdict.Tag(err, fmt.Errorf("Redis at %s is not reachable: %s", s.where, networkReason(err)))
 	}
-	return tag(errRedisUnreachable, err)
+	return verdict.Tag(ErrRedisUnreachable, err)
 }
 
 // networkReason leaves out what the message around it has said.
@@ -167,12 +176,4 @@ func networkReason(err error) string {
 		return "no answer in time"
 	}
 	return strings.Join(strings.Fields(err.Error()), " ")
-}
-
-// redisLog takes what the client would print on its own. It repeats what it also returns
-// as an error.
-type redisLog struct{ log *slog.Logger }
-
-func (l redisLog) Printf(ctx context.Context, format string, args ...any) {
-	l.log.DebugContext(ctx, "redis client: "+fmt.Sprintf(format, args...))
 }

@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"context"
@@ -9,7 +9,6 @@ import (
 
 	"aggregator/internal/aggregator"
 	"aggregator/internal/events"
-	"aggregator/internal/lease"
 )
 
 // formerEvery is how often a service looks whether entries wait in former sources: producers may
@@ -52,26 +51,16 @@ func (f *formerSources) news(source, text string) bool {
 }
 
 // Stats are those of the engine's own sources and of former ones.
-func (e *engine) Stats() aggregator.Stats {
+func (e *Engine) Stats() aggregator.Stats {
 	sum := e.Aggregator.Stats()
 	for _, s := range e.former.stats() {
-		sum.Read += s.Read
-		sum.Applied += s.Applied
-		sum.Dead += s.Dead
-		sum.Skipped += s.Skipped
-		sum.Profiles += s.Profiles
-		sum.Chunks += s.Chunks
-		sum.Conflicts += s.Conflicts
-		sum.Restarts += s.Restarts
-		sum.InHand += s.InHand
-		sum.Trimmed += s.Trimmed
-		sum.Retried += s.Retried
+		sum = sum.Plus(s)
 	}
 	return sum
 }
 
 // Run is Aggregator.Run; beside it, it drains former sources now and then.
-func (e *engine) Run(ctx context.Context) error {
+func (e *Engine) Run(ctx context.Context) error {
 	beside, stop := context.WithCancel(ctx)
 	stopped := make(chan struct{})
 	go func() {
@@ -85,14 +74,14 @@ func (e *engine) Run(ctx context.Context) error {
 	return e.Aggregator.Run(ctx)
 }
 
-func (e *engine) keepDrainingFormer(ctx context.Context) {
+func (e *Engine) keepDrainingFormer(ctx context.Context) {
 	for {
 		found, err := e.elsewhere(ctx)
 		if err == nil {
 			err = e.drainFormerAlone(ctx, found)
 		}
 		if err != nil && ctx.Err() == nil {
-			e.app.log.Warn("former sources are not drained yet", "error", err)
+			e.instance.log.Warn("former sources are not drained yet", "error", err)
 		}
 		if !rest(ctx, formerEvery) {
 			return
@@ -101,15 +90,15 @@ func (e *engine) keepDrainingFormer(ctx context.Context) {
 }
 
 // drainFormerAlone drains former sources, unless another instance does.
-func (e *engine) drainFormerAlone(ctx context.Context, found []events.Elsewhere) error {
+func (e *Engine) drainFormerAlone(ctx context.Context, found []events.Elsewhere) error {
 	if !slices.ContainsFunc(found, drainable) {
 		return nil
 	}
-	err := lease.Alone(ctx, e.pool, leaseOf("former"), instanceName(), jobLease, func(ctx context.Context) error {
+	err := e.instance.Alone(ctx, e.Pool, leaseOf("former"), func(ctx context.Context) error {
 		_, err := e.drainFormer(ctx, found, aggregator.Limits{})
 		return err
 	})
-	var held *lease.HeldError
+	var held *HeldError
 	if errors.As(err, &held) {
 		return nil
 	}
@@ -119,37 +108,37 @@ func (e *engine) drainFormerAlone(ctx context.Context, found []events.Elsewhere)
 func drainable(e events.Elsewhere) bool { return e.Former && e.Waiting > 0 && e.Problem == "" }
 
 // elsewhere finds what the settings do not name, and logs what has changed.
-func (e *engine) elsewhere(ctx context.Context) ([]events.Elsewhere, error) {
+func (e *Engine) elsewhere(ctx context.Context) ([]events.Elsewhere, error) {
 	ctx, cancel := context.WithTimeout(ctx, serverTimeout)
 	defer cancel()
-	found, err := e.app.findElsewhere(ctx, e.servers)
-	for i, line := range newElsewhereLines(found) {
-		said := line.Problem
+	found, err := e.instance.FindElsewhere(ctx, e.Servers)
+	for _, one := range found {
+		name, said := one.Source.Name(), one.Problem
 		switch {
-		case found[i].Waiting == 0:
-			e.former.news(line.Source, "")
+		case one.Waiting == 0:
+			e.former.news(name, "")
 			continue
-		case drainable(found[i]):
+		case drainable(one):
 			said = "drained"
 		}
-		if !e.former.news(line.Source, said) {
+		if !e.former.news(name, said) {
 			continue
 		}
-		log := e.app.log.With("source", line.Source, "waiting", found[i].Waiting)
+		log := e.instance.log.With("source", name, "waiting", one.Waiting)
 		switch {
-		case drainable(found[i]):
+		case drainable(one):
 			log.Warn("entries wait in a former source of the same key: draining it, too")
-		case line.Former && found[i].Waiting > 0:
-			log.Error("entries wait in a former source, and it cannot be drained", "problem", line.Problem)
+		case one.Former && one.Waiting > 0:
+			log.Error("entries wait in a former source, and it cannot be drained", "problem", one.Problem)
 		default:
-			log.Warn("a source that the settings do not name is not drained", "problem", line.Problem)
+			log.Warn("a source that the settings do not name is not drained", "problem", one.Problem)
 		}
 	}
 	return found, err
 }
 
 // drainFormer drains the former sources among those that were found, and returns how many entries it left.
-func (e *engine) drainFormer(
+func (e *Engine) drainFormer(
 	ctx context.Context, found []events.Elsewhere, limits aggregator.Limits,
 ) (left int64, err error) {
 	spent := false
@@ -161,14 +150,14 @@ func (e *engine) drainFormer(
 			left += one.Waiting
 			continue
 		}
-		former := e.app.newAggregator(e.pool, []*events.Source{one.Source}, nil)
+		former := e.instance.newAggregator(e.Pool, []*events.Source{one.Source}, nil)
 		e.former.begin(former)
 		rest, err := former.Drain(ctx, limits)
 		if err != nil {
 			return left, err
 		}
 		done := former.Stats()
-		e.app.log.Info("drained a former source", "source", one.Source.Name(),
+		e.instance.log.Info("drained a former source", "source", one.Source.Name(),
 			"read", done.Read, "applied", done.Applied, "dead", done.Dead, "left", rest)
 		left += rest
 		if limits.MaxEvents > 0 {
@@ -182,9 +171,9 @@ func (e *engine) drainFormer(
 	return left, nil
 }
 
-// waitingEverywhere is Aggregator.Waiting with what waits in former sources that can be drained.
+// WaitingEverywhere is Aggregator.Waiting with what waits in former sources that can be drained.
 // That nothing can be drained is an error.
-func (e *engine) waitingEverywhere(ctx context.Context) (int64, error) {
+func (e *Engine) WaitingEverywhere(ctx context.Context) (int64, error) {
 	found, err := e.elsewhere(ctx)
 	if err != nil {
 		return 0, err
@@ -214,7 +203,7 @@ var errBudgetSpent = errors.New("the limit of events is reached")
 
 // Drain is Aggregator.Drain. Before it, it drains former sources, whose entries are older. That entries
 // wait where they cannot be drained is no error, unless for the same reason nothing can: see trouble.
-func (e *engine) Drain(ctx context.Context, limits aggregator.Limits) (left int64, err error) {
+func (e *Engine) Drain(ctx context.Context, limits aggregator.Limits) (left int64, err error) {
 	found, err := e.elsewhere(ctx)
 	if err != nil {
 		return 0, err
@@ -223,11 +212,11 @@ func (e *engine) Drain(ctx context.Context, limits aggregator.Limits) (left int6
 		return 0, err
 	}
 	began, read := time.Now(), e.Stats().Read
-	behind, err := e.drainFormer(ctx, found, limits)
+	elsewhere, err := e.drainFormer(ctx, found, limits)
 	switch {
 	case errors.Is(err, errBudgetSpent):
 		left, err := e.Waiting(context.WithoutCancel(ctx))
-		return left + behind, err
+		return left + elsewhere, err
 	case err != nil:
 		return 0, err
 	}
@@ -238,15 +227,15 @@ func (e *engine) Drain(ctx context.Context, limits aggregator.Limits) (left int6
 		limits.MaxDuration = max(time.Nanosecond, limits.MaxDuration-time.Since(began))
 	}
 	left, err = e.Aggregator.Drain(ctx, limits)
-	return left + behind, err
+	return left + elsewhere, err
 }
 
 // trouble is an error if entries wait that no drain of these settings will reach. It also returns what was
 // found that they do not name.
-func (e *engine) trouble(ctx context.Context) ([]events.Elsewhere, error) {
+func (e *Engine) trouble(ctx context.Context) ([]events.Elsewhere, error) {
 	found, err := e.elsewhere(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return found, errors.Join(stranded(found), mistaken(ctx, e.servers, found))
+	return found, errors.Join(stranded(found), mistaken(ctx, e.Servers, found))
 }

@@ -1,8 +1,7 @@
-package main
+package service
 
 import (
 	"context"
-	"log/slog"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -63,7 +62,7 @@ func TestWaitingBeyondAClockThatIsSet(t *testing.T) {
 				clock := clockBy(func() time.Time { return time.Now().Add(time.Duration(off.Load())) })
 				var said time.Time
 				x := &timetable{
-					app: &app{cfg: config.Default(), log: newLog(t.Output(), slog.LevelDebug, "text")}, schedule: when, due: &dues{}, clock: clock,
+					Instance: New(config.Default(), testLog(t), "v"), schedule: when, due: &dues{}, clock: clock,
 					job: job{kind: "job", rest: func(until time.Time) { said = until }},
 				}
 				time.AfterFunc(tc.set, func() { off.Store(0) })
@@ -82,9 +81,9 @@ func TestWaitingBeyondAClockThatIsSet(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 			defer cancel()
 			for ctx.Err() == nil {
-				machineClock.wait(ctx, time.Now().Add(day))
+				clockBy(time.Now).wait(ctx, time.Now().Add(day))
 			}
-			require.False(t, machineClock.wait(ctx, time.Now()))
+			require.False(t, clockBy(time.Now).wait(ctx, time.Now()))
 		})
 	})
 	// A pause takes as long as it does, whatever becomes of the clock meanwhile.
@@ -95,8 +94,8 @@ func TestWaitingBeyondAClockThatIsSet(t *testing.T) {
 			for _, step := range []time.Duration{-day, day} {
 				began := time.Now()
 				time.AfterFunc(time.Second, func() { off.Add(int64(step)) })
-				require.True(t, clock.wait(t.Context(), clock.now().Add(jobLease)))
-				require.Equal(t, jobLease, time.Since(began))
+				require.True(t, clock.wait(t.Context(), clock.now().Add(time.Minute)))
+				require.Equal(t, time.Minute, time.Since(began))
 			}
 		})
 	})

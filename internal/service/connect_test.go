@@ -1,7 +1,6 @@
-package main
+package service
 
 import (
-	"fmt"
 	"net"
 	"net/url"
 	"strings"
@@ -16,9 +15,9 @@ import (
 )
 
 func TestOpenRedis(t *testing.T) {
-	server, err := dialRedis(t.Context(), withRedis(testenv.Redis(t)+"?max_retries=5"), 2)
+	server, err := withRedis(t, testenv.Redis(t)+"?max_retries=5", "").OpenRedis(t.Context(), 2)
 	require.NoError(t, err)
-	client := server.client.(*redis.Client)
+	client := server.Client.(*redis.Client)
 	defer client.Close()
 	options := client.Options()
 	require.Zero(t, options.MaxRetries) // -1 as the client has it: none
@@ -39,13 +38,10 @@ func TestOpenRedisUnreachable(t *testing.T) {
 		"too few answers": {"redis://" + answering(t, "?") + "?read_timeout=100ms", "is not reachable: "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			client, err := dialRedis(t.Context(), withRedis(tc.url), 1)
-			require.Nil(t, client)
-			want := exitUnreachable
-			if name == "wrong password" {
-				want = exitConfig
-			}
-			require.Equal(t, want, exitCode(err))
+			server, err := withRedis(t, tc.url, "").OpenRedis(t.Context(), 1)
+			require.Nil(t, server)
+			require.ErrorIs(t, err, ErrRedisUnreachable)
+			require.Equal(t, name == "wrong password", Refused(err))
 			require.ErrorContains(t, err, tc.want)
 			require.NotContains(t, err.Error(), "hunter2")
 			require.NotContains(t, err.Error(), "\n")
@@ -58,25 +54,13 @@ func TestOpenRedisAtPostgres(t *testing.T) {
 	u, err := url.Parse(testenv.EmptyDatabase(t))
 	require.NoError(t, err)
 	for _, scheme := range []string{"redis", "rediss"} {
-		client, err := dialRedis(t.Context(), withRedis(scheme+"://u:hunter2@"+u.Host+"/1"), 1)
-		require.Nil(t, client)
+		server, err := withRedis(t, scheme+"://u:hunter2@"+u.Host+"/1", "").OpenRedis(t.Context(), 1)
+		require.Nil(t, server)
 		require.ErrorContains(t, err, "the server at "+u.Host+"/1 answers, but does not speak Redis: it is a PostgreSQL; have redis.url and postgres.url been swapped?")
 		require.NotContains(t, err.Error(), "hunter2")
-		require.Equal(t, exitConfig, exitCode(err))
+		require.ErrorIs(t, err, config.ErrInvalid)
+		require.NotErrorIs(t, err, ErrRedisUnreachable)
 	}
-}
-
-// Where the URLs are swapped, each command ends as with any other wrong setting.
-func TestSwappedURLs(t *testing.T) {
-	s := newPair(t)
-	swapped := []string{
-		"AGGREGATOR_POSTGRES_URL=postgres://u:hunter2@" + s.redis.Options().Addr + "/app?connect_timeout=1",
-		fmt.Sprintf("AGGREGATOR_REDIS_URL=redis://u:hunter2@%s:%d", s.db.Config().Host, s.db.Config().Port),
-	}
-	for _, command := range []string{"run --http-addr=", "drain", "status", "verify", "migrate up", "runs"} {
-		program(t, swapped, strings.Fields(command)...).requireFailure(t, exitConfig, "answers, but does not speak PostgreSQL: it is a Redis")
-	}
-	program(t, []string{s.env[0], swapped[1]}, "drain").requireFailure(t, exitConfig, "answers, but does not speak Redis: it is a PostgreSQL")
 }
 
 func TestOpenTopologyUnreachable(t *testing.T) {
@@ -84,21 +68,20 @@ func TestOpenTopologyUnreachable(t *testing.T) {
 	known := sentinel.URL()
 	for name, tc := range map[string]struct {
 		mode, url string
-		code      int
+		refused   bool
 		want      string
 	}{
-		"no Sentinel":    {"sentinel", "redis://u:hunter2@127.0.0.1:1?master_name=m&addr=127.0.0.1:2", exitUnreachable, "Redis at m by the Sentinels at 127.0.0.1:1,127.0.0.1:2 is not reachable: connection refused"},
-		"wrong name":     {"sentinel", strings.Replace(known, "master_name=main", "master_name=other", 1), exitUnreachable, "they know no server of this name"},
-		"wrong password": {"sentinel", known + "&username=u&password=hunter2", exitConfig, "refused the connection: WRONGPASS"},
-		"no node":        {"cluster", "redis://u:hunter2@127.0.0.1:1?addr=127.0.0.1:2", exitUnreachable, "Redis at cluster 127.0.0.1:1,127.0.0.1:2 is not reachable: connection refused"},
-		"no cluster":     {"cluster", testenv.Redis(t), exitConfig, "cluster support disabled"},
+		"no Sentinel":    {"sentinel", "redis://u:hunter2@127.0.0.1:1?master_name=m&addr=127.0.0.1:2", false, "Redis at m by the Sentinels at 127.0.0.1:1,127.0.0.1:2 is not reachable: connection refused"},
+		"wrong name":     {"sentinel", strings.Replace(known, "master_name=main", "master_name=other", 1), false, "they know no server of this name"},
+		"wrong password": {"sentinel", known + "&username=u&password=hunter2", true, "refused the connection: WRONGPASS"},
+		"no node":        {"cluster", "redis://u:hunter2@127.0.0.1:1?addr=127.0.0.1:2", false, "Redis at cluster 127.0.0.1:1,127.0.0.1:2 is not reachable: connection refused"},
+		"no cluster":     {"cluster", testenv.Redis(t), true, "cluster support disabled"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := withRedis(tc.url)
-			cfg.Redis.Mode = tc.mode
-			client, err := dialRedis(t.Context(), cfg, 1)
-			require.Nil(t, client)
-			require.Equal(t, tc.code, exitCode(err))
+			server, err := withRedis(t, tc.url, tc.mode).OpenRedis(t.Context(), 1)
+			require.Nil(t, server)
+			require.ErrorIs(t, err, ErrRedisUnreachable)
+			require.Equal(t, tc.refused, Refused(err))
 			require.ErrorContains(t, err, tc.want)
 			require.NotContains(t, err.Error(), "hunter2")
 			require.NotContains(t, err.Error(), "\n")
@@ -106,28 +89,37 @@ func TestOpenTopologyUnreachable(t *testing.T) {
 	}
 }
 
-func withRedis(url string) config.Config {
+// withRedis is an instance that is told of a Redis only.
+func withRedis(t *testing.T, url, mode string) *Instance {
+	t.Helper()
 	cfg := config.Default()
 	cfg.Redis.URL = config.URL(url)
-	return cfg
+	if mode != "" {
+		cfg.Redis.Mode = mode
+	}
+	return New(cfg, testLog(t), "v")
+}
+
+// withPostgres is an instance that is told of a PostgreSQL only.
+func withPostgres(t *testing.T, url string) *Instance {
+	t.Helper()
+	cfg := config.Default()
+	cfg.Postgres.URL = config.URL(url)
+	return New(cfg, testLog(t), "v")
 }
 
 func TestOpenPostgres(t *testing.T) {
-	a := &app{cfg: config.Default()}
-	a.cfg.Postgres.URL = config.URL(testenv.As(t, testenv.Database(t), "aggregator_daemon"))
-	pool, err := a.openPostgres(t.Context(), 3)
+	pool, err := withPostgres(t, testenv.As(t, testenv.Database(t), "aggregator_daemon")).OpenPostgres(t.Context(), 3)
 	require.NoError(t, err)
 	defer pool.Close()
 	require.EqualValues(t, 3, pool.Config().MaxConns)
 }
 
 func TestOpenPostgresNotMigrated(t *testing.T) {
-	a := &app{cfg: config.Default()}
-	a.cfg.Postgres.URL = config.URL(testenv.EmptyDatabase(t))
-	_, err := a.openPostgres(t.Context(), 3)
+	url := testenv.EmptyDatabase(t)
+	_, err := withPostgres(t, url).OpenPostgres(t.Context(), 3)
 	require.ErrorIs(t, err, postgres.ErrSchema)
-	require.Equal(t, exitFailed, exitCode(err))
-	require.EqualError(t, err, "the database schema is incompatible: that of PostgreSQL at "+postgres.Describe(string(a.cfg.Postgres.URL))+
+	require.EqualError(t, err, "the database schema is incompatible: that of PostgreSQL at "+postgres.Describe(url)+
 		" has not been created; run: aggregator migrate up")
 }
 

@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 
 // isPostgres says whether a server that hung up on Redis' client is a PostgreSQL. It asks it, for a
 // second at most.
-func (s *redisServer) isPostgres(err error) bool {
-	client, single := s.client.(*redis.Client)
+func (s *Redis) isPostgres(err error) bool {
+	client, single := s.Client.(*redis.Client)
 	if !single || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
 		return false
 	}
