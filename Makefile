@@ -44,6 +44,12 @@ $(GOLANGCI): Makefile
 		GOBIN=$(CURDIR)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$(GOLANGCI_VERSION); \
 	fi
 
+.PHONY: servers
+servers: build ## a private Redis and PostgreSQL, until Ctrl-C; it says how another terminal finds them
+	scripts/provision
+	go build -o bin/services ./scripts/services
+	@bin/services
+
 .PHONY: demo
 demo: build ## drain 100,000 events on private servers and check every sum; REPLAY=file.csv.gz for real ones; SCHEMA=origin for an application's tables
 	scripts/provision --unless-given

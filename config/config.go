@@ -99,6 +99,7 @@ type Config struct {
 	}
 
 	origin map[string]string // by key: where the value came from
+	file   string            // that was read; empty: none
 }
 
 // Default returns the settings of a program that was told nothing.

@@ -48,7 +48,7 @@ func Load(flags *pflag.FlagSet) (Config, error) {
 	file, errs := readFile(flags)
 	all = append(all, errs...)
 	given := givenFlags(flags)
-	c := Config{origin: map[string]string{}}
+	c := Config{origin: map[string]string{}, file: file.name}
 	for _, s := range settings {
 		text, origin, err := s.find(given, file)
 		if err == nil {
@@ -87,6 +87,9 @@ func LogFormat(flags *pflag.FlagSet) string {
 
 // Given says whether a setting has a value that is not by default.
 func (c Config) Given(key string) bool { return c.origin[key] != "" && c.origin[key] != "default" }
+
+// File is the name of the settings file that was read; empty: none was.
+func (c Config) File() string { return c.file }
 
 // givenFlags are the values of the flags that were given, by name.
 func givenFlags(flags *pflag.FlagSet) map[string]string {

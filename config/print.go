@@ -42,6 +42,26 @@ func (c Config) Print(w io.Writer, origins bool) error {
 	return err
 }
 
+// Shown is a setting as it is listed. Its names are those of the JSON form.
+type Shown struct {
+	Key    string `json:"key"`
+	Value  string `json:"value"` // as a variable would have it; passwords are masked
+	Origin string `json:"origin"`
+}
+
+// List returns the settings in force, in the order of Print, without passwords.
+func (c Config) List() []Shown {
+	list := make([]Shown, len(settings))
+	for i, s := range settings {
+		text := s.value(&c).String()
+		if s.secret() {
+			text = redact(text)
+		}
+		list[i] = Shown{s.Key, text, c.originOf(s)}
+	}
+	return list
+}
+
 // shown is the value as a YAML scalar.
 func (s setting) shown(c *Config) string {
 	text := s.value(c).String()

@@ -16,6 +16,10 @@
 --                       that purges by schedule: GRANT aggregator_purge TO aggregator_daemon
 --   aggregator_reader   reads: aggregator history, runs, status, checkpoint show; Grafana
 --
+-- For a fast search in book.search_text, before aggregator migrate up:
+--   CREATE EXTENSION IF NOT EXISTS pg_trgm
+-- which the owner of the database may do, since PostgreSQL 13. Without it aggregator doctor warns.
+--
 -- No role has a password yet. Give them one each with \password aggregator_daemon, or let
 -- pg_hba.conf ask for a certificate.
 

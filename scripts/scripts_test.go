@@ -1,4 +1,4 @@
-// Package scripts_test tests the scripts that are no Go programs and need no server.
+// Package scripts_test tests the scripts that are no Go programs.
 package scripts_test
 
 import (
@@ -86,4 +86,25 @@ func TestRenameModuleRefuses(t *testing.T) {
 			require.Contains(t, string(said), "usage: scripts/rename-module")
 		})
 	}
+}
+
+// The demo ends with a verdict in words, and writes nothing into a pipe that only a terminal
+// understands.
+func TestDemo(t *testing.T) {
+	folder := t.TempDir()
+	require.NoError(t, os.Chmod(folder, 0o755)) // the servers' user must be able to enter
+	require.NoError(t, os.Mkdir(filepath.Join(folder, "bin"), 0o755))
+	require.NoError(t, os.Mkdir(filepath.Join(folder, "scripts"), 0o755))
+	command(t, "..", "go", "build", "-o", filepath.Join(folder, "bin")+"/", "./cmd/aggregator", "./scripts/loadgen", "./scripts/services")
+	script, err := os.ReadFile("demo")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "scripts", "demo"), script, 0o755))
+	t.Setenv("AGGREGATOR_REDIS_URL", "")
+	t.Setenv("EVENTS", "2000")
+	t.Setenv("PROFILES", "100")
+	t.Setenv("BOOKS", "100")
+	said := command(t, folder, "bin/services", "--durable=false", "--", "scripts/demo")
+	require.Regexp(t, `\nOK: 2,000 events, 0 lost, 0 doubled, \d[\d,]* rows compared\n$`, said)
+	require.NotContains(t, said, "\x1b")
+	require.NotContains(t, said, `{"time"`, "a log that a person cannot read")
 }

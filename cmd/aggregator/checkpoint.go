@@ -1,13 +1,12 @@
 package main
 
 import (
-	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"aggregator/internal/ledger"
+	"aggregator/internal/terminal"
 )
 
 func newCheckpoint(a *app) *cobra.Command {
@@ -39,7 +38,7 @@ func newCheckpointShow(a *app) *cobra.Command {
 		Example: `  aggregator checkpoint show
   aggregator checkpoint show -o json`,
 	}
-	out := addOutput(cmd)
+	out := addTableOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
 		pool, err := a.OpenPostgres(cmd.Context(), 1)
 		if err != nil {
@@ -57,16 +56,17 @@ func newCheckpointShow(a *app) *cobra.Command {
 		if out.json() {
 			return writeJSON(a.stdout, map[string]any{"checkpoints": states})
 		}
-		w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "SOURCE\tPOSITION\tPUSHED AT\tPROCESSED\tUPDATED AT")
+		table := &terminal.Table{Wide: out.wide(), Columns: []terminal.Column{
+			{Name: "SOURCE", Least: 10, Tail: true}, {Name: "POSITION"}, {Name: "PUSHED AT", Drop: 1}, {Name: "PROCESSED", Right: true}, {Name: "UPDATED AT"},
+		}}
 		for _, s := range states {
 			position, pushed := s.Position, s.Pushed.Format(time.RFC3339)
 			if s.Pushed.UnixMilli() == 0 { // nothing was read yet
 				position, pushed = "-", "-"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", s.Source, position, pushed, grouped(s.Settled), s.Updated.Format(time.RFC3339))
+			table.Add(s.Source, position, pushed, grouped(s.Settled), s.Updated.Format(time.RFC3339))
 		}
-		return w.Flush()
+		return table.Write(a.stdout, a.terminal())
 	})
 	return cmd
 }

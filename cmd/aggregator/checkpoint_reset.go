@@ -96,8 +96,19 @@ func foreseeReset(ctx context.Context, to *service.Servers) (string, error) {
 	if len(names) > 3 {
 		names = []string{names[0], "...", names[len(names)-1]}
 	}
-	return fmt.Sprintf("reset %s: all %s entries in Redis would be counted from the beginning, "+
-		"%s of them a second time if they were counted before", strings.Join(names, ", "), grouped(total.Held), grouped(total.Again)), nil
+	text := "reset " + strings.Join(names, ", ")
+	switch total.Held {
+	case 0:
+		return text + ": there is no entry in Redis that would be counted", nil
+	case 1:
+		text += ": the only entry in Redis would be counted from the beginning"
+	default:
+		text += fmt.Sprintf(": all %s entries in Redis would be counted from the beginning", grouped(total.Held))
+	}
+	if total.Again > 0 {
+		text += fmt.Sprintf(", %s of them a second time if they were counted before", grouped(total.Again))
+	}
+	return text, nil
 }
 
 // reset resets the sources, if nobody works on them.

@@ -1,9 +1,15 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"aggregator/internal/admin"
+	"aggregator/internal/postgres"
+	"aggregator/internal/terminal"
 )
 
 func newConfig(a *app) *cobra.Command {
@@ -18,17 +24,92 @@ func newConfig(a *app) *cobra.Command {
 }
 
 func newConfigCheck(a *app) *cobra.Command {
-	return &cobra.Command{
+	var servers bool
+	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check whether the settings are valid",
 		Long: `Prints ok, or a line for each error in the settings, and then exits with 78. It connects to
-nothing.`,
-		Example: `  aggregator config check`,
-		RunE: a.configured(func(*cobra.Command, []string) error {
+nothing, unless --servers is given: then it also connects to both servers as the service would,
+and prints a line for each. A server that is not reachable is exit code 69; one that refuses, or
+is another one than the settings say, is 78. It changes nothing. aggregator doctor checks more.`,
+		Example: `  aggregator config check
+  aggregator config check --servers`,
+	}
+	cmd.Flags().BoolVar(&servers, "servers", false, "also connect to both servers")
+	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
+		if !servers {
 			_, err := fmt.Fprintln(a.stdout, "ok")
 			return err
-		}),
+		}
+		return a.checkServers(cmd.Context())
+	})
+	return cmd
+}
+
+// checkServers connects to both servers, and prints a line for each that is as the settings say. The
+// error is of those that are not.
+func (a *app) checkServers(ctx context.Context) error {
+	to := a.terminal()
+	var failed []error
+	say := func(what, text string, err error) {
+		if err != nil {
+			failed = append(failed, err)
+			return
+		}
+		fmt.Fprintf(a.stdout, "%s  %-10s  %s\n", to.Paint("ok", terminal.Green), what, text)
 	}
+	file := "no settings file is used"
+	if name := a.cfg.File(); name != "" {
+		file = "the settings file is " + name
+	}
+	say("settings", "valid; "+file, nil)
+	text, err := a.checkRedis(ctx)
+	say("Redis", text, err)
+	text, err = a.checkPostgres(ctx)
+	say("PostgreSQL", text, err)
+	return errors.Join(failed...)
+}
+
+func (a *app) checkRedis(ctx context.Context) (string, error) {
+	server, err := a.OpenRedis(ctx, 1)
+	if err != nil {
+		return "", err
+	}
+	defer server.Client.Close()
+	defer server.CloseAt(ctx)()
+	sources, err := a.Sources(server)
+	if err != nil {
+		return "", err
+	}
+	health := admin.AskRedis(ctx, server.Client)
+	if health.Err != nil {
+		return "", server.Failed(health.Err)
+	}
+	keys := sources[0].Key()
+	if len(sources) > 1 {
+		keys += " to " + sources[len(sources)-1].Key()
+	}
+	return fmt.Sprintf("%s at %s; %s %s", health.Version, server.Where(), a.cfg.Source.Kind, keys), nil
+}
+
+func (a *app) checkPostgres(ctx context.Context) (string, error) {
+	pool, err := a.OpenPostgres(ctx, 1)
+	if err != nil {
+		return "", err
+	}
+	defer pool.Close()
+	var version string
+	if err := pool.QueryRow(ctx, `SELECT split_part(current_setting('server_version'), ' ', 1)`).Scan(&version); err != nil {
+		return "", err
+	}
+	schema, err := postgres.CheckSchema(ctx, pool)
+	if err != nil {
+		return "", err
+	}
+	if err := a.CheckTables(ctx, pool); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s at %s; schema: %s", version, postgres.Describe(string(a.cfg.Postgres.URL)), schema), nil
 }
 
 func newConfigPrint(a *app) *cobra.Command {
@@ -38,13 +119,18 @@ func newConfigPrint(a *app) *cobra.Command {
 		Short: "Show the settings in force, without passwords",
 		Long: `Shows all settings as YAML, in the form of the settings file. Passwords are shown as xxxxx.
 With --show-origin each line ends with where its value is from: a flag, a variable, the
-line of a file, a file that holds a URL, or the default.`,
+line of a file, a file that holds a URL, or the default. The JSON form always has that.`,
 		Example: `  aggregator config print
-  aggregator config print --show-origin`,
-		RunE: a.configured(func(*cobra.Command, []string) error {
-			return a.cfg.Print(a.stdout, origins)
-		}),
+  aggregator config print --show-origin
+  aggregator config print -o json`,
 	}
+	out := addOutput(cmd)
+	cmd.RunE = a.configured(func(*cobra.Command, []string) error {
+		if out.json() {
+			return writeJSON(a.stdout, map[string]any{"settings": a.cfg.List()})
+		}
+		return a.cfg.Print(a.stdout, origins)
+	})
 	cmd.Flags().BoolVar(&origins, "show-origin", false, "show where each value comes from")
 	return cmd
 }

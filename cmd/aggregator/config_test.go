@@ -1,12 +1,17 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"aggregator/config"
+	"aggregator/internal/postgres"
 )
 
 func TestConfigCheck(t *testing.T) {
@@ -30,6 +35,33 @@ func TestConfigCheck(t *testing.T) {
 			program(t, []string{tc.env}, args...).requireFailure(t, 78, tc.want)
 		})
 	}
+}
+
+// With --servers both are asked, and what is wrong with each is said.
+func TestConfigCheckServers(t *testing.T) {
+	s := newPair(t)
+	ok := s.program("config", "check", "--servers")
+	ok.requireDone(t)
+	require.Regexp(t, `^ok  settings    valid; no settings file is used
+ok  Redis       \d+\.\S+ at 127.0.0.1:\d+; stream book-like-events
+ok  PostgreSQL  \d+\.\S+ at `+regexp.QuoteMeta(postgres.Describe(s.db.Config().ConnString()))+`; schema: version \d+\n$`, ok.stdout)
+	many := program(t, append(s.env, "AGGREGATOR_SOURCE_PARTITIONS=16"), "config", "check", "--servers")
+	require.Contains(t, many.stdout, "; stream book-like-events:{0} to book-like-events:{15}\n")
+
+	half := program(t, append(s.env, "AGGREGATOR_REDIS_URL=redis://u:hunter2@127.0.0.1:1"), "config", "check", "--servers")
+	require.Equal(t, exitUnreachable, half.code)
+	require.Equal(t, "aggregator: Redis at 127.0.0.1:1 is not reachable: connection refused\n", half.stderr)
+	require.Contains(t, half.stdout, "ok  PostgreSQL  ")
+	require.NotContains(t, half.stdout, "Redis")
+
+	none := program(t, []string{"AGGREGATOR_REDIS_URL=redis://127.0.0.1:1", "AGGREGATOR_POSTGRES_URL=postgres://u:hunter2@127.0.0.1:1/d"}, "config", "check", "--servers")
+	require.Equal(t, exitUnreachable, none.code)
+	require.Equal(t, 2, strings.Count(none.stderr, "is not reachable: connection refused\n"), none.stderr)
+
+	s.exec(`ALTER TABLE genre_score RENAME TO other_scores`)
+	tables := s.program("config", "check", "--servers")
+	require.Equal(t, exitFailed, tables.code)
+	require.Contains(t, tables.stderr, "genre_score")
 }
 
 func TestConfigCheckReportsEverything(t *testing.T) {
@@ -69,4 +101,13 @@ func TestConfigPrint(t *testing.T) {
 	} {
 		require.Contains(t, r.stdout, want)
 	}
+
+	r = program(t, env, "config", "print", "-o", "json")
+	r.requireDone(t)
+	require.NotContains(t, r.stdout, "hunter2")
+	var document struct{ Settings []config.Shown }
+	require.NoError(t, json.Unmarshal([]byte(r.stdout), &document))
+	require.Contains(t, document.Settings, config.Shown{Key: "apply.workers", Value: "7", Origin: file + ":3"})
+	require.Contains(t, document.Settings, config.Shown{Key: "redis.url", Value: "redis://u:xxxxx@h:1", Origin: file + ":2"})
+	require.Contains(t, document.Settings, config.Shown{Key: "source.kind", Value: "stream", Origin: "default"})
 }

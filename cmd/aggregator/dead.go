@@ -34,7 +34,7 @@ type letterFlags struct {
 	limit                int
 }
 
-func addLetterFlags(cmd *cobra.Command, limit int) *letterFlags {
+func (a *app) addLetterFlags(cmd *cobra.Command, limit int) *letterFlags {
 	f := &letterFlags{}
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.reasons, "reason", nil, "only those with one of these reasons: "+strings.Join(reasonNames(), ", "))
@@ -43,6 +43,7 @@ func addLetterFlags(cmd *cobra.Command, limit int) *letterFlags {
 	flags.Int64Var(&f.profile, "profile", 0, "only those of this child profile; entries that are not events have none")
 	flags.StringVar(&f.source, "source", "", "only those of this stream, by the name of its key")
 	flags.IntVar(&f.limit, "limit", limit, "at most this many; 0: all")
+	_ = cmd.RegisterFlagCompletionFunc("source", a.completeFrom(offerSources))
 	_ = cmd.RegisterFlagCompletionFunc("reason", cobra.FixedCompletions(reasonNames(), cobra.ShellCompDirectiveNoFileComp))
 	return f
 }

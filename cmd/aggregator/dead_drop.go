@@ -16,15 +16,16 @@ func newDeadDrop(a *app) *cobra.Command {
 		Use:   "drop [SOURCE POSITION]",
 		Short: "Settle dead letters without applying them",
 		Long: `Marks dead letters as dropped: one, named as dead list does, or all that the flags choose.
-They are kept, but no longer listed or retried. It drops more than one only with --yes;
-without it, it says how many it would drop.`,
+They are kept, but no longer listed or retried. What flags choose it drops only with --yes;
+without it, it says how many these are, and exits with 64.`,
 		Example: `  aggregator dead drop book-like-events 1761985000123-0
   aggregator dead drop --reason malformed --older-than 720h --yes`,
-		Args: oneOrChosen,
+		Args:              oneOrChosen,
+		ValidArgsFunction: a.completeFrom(offerLetters),
 	}
-	flags := addLetterFlags(cmd, 0)
+	flags := a.addLetterFlags(cmd, 0)
 	cmd.Flags().BoolVar(&all, "all-unsettled", false, "all that are not settled")
-	cmd.Flags().BoolVar(&yes, "yes", false, "confirm that more than one may be dropped")
+	cmd.Flags().BoolVar(&yes, "yes", false, "drop what the flags choose")
 	out := addOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, args []string) error {
 		chosen, err := flags.selected(cmd, args, all)
@@ -49,25 +50,25 @@ without it, it says how many it would drop.`,
 	return cmd
 }
 
-// dropLetters drops what is chosen, a page at a time. Without a yes it drops one at most.
+// dropLetters drops what is chosen, a page at a time. Without a yes it drops only what was named.
 func dropLetters(ctx context.Context, pool *pgxpool.Pool, chosen selection, yes bool) (dropped int64, err error) {
 	if chosen.one != nil {
 		return dropOne(ctx, pool, *chosen.one)
+	}
+	if !yes {
+		total, err := deadletter.Count(ctx, pool, chosen.filter)
+		if chosen.limit > 0 {
+			total = min(total, int64(chosen.limit))
+		}
+		if err == nil && total > 0 {
+			err = usageError("this would drop %s for good; pass --yes to confirm", letterCount(total))
+		}
+		return 0, err
 	}
 	pages := deadletter.Pages(ctx, pool, chosen.filter, letterPage)
 	for letters, err := range limited(pages, chosen.limit) {
 		if err != nil {
 			return dropped, err
-		}
-		if len(letters) > 1 && !yes {
-			total, err := deadletter.Count(ctx, pool, chosen.filter)
-			if err == nil {
-				if chosen.limit > 0 {
-					total = min(total, int64(chosen.limit))
-				}
-				err = usageError("this would drop %s for good; pass --yes to confirm", letterCount(total))
-			}
-			return 0, err
 		}
 		ids := make([]deadletter.ID, len(letters))
 		for i, l := range letters {

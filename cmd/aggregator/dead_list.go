@@ -6,14 +6,15 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"strconv"
-	"text/tabwriter"
 	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"aggregator/internal/deadletter"
+	"aggregator/internal/terminal"
 )
 
 func newDeadList(a *app) *cobra.Command {
@@ -22,15 +23,15 @@ func newDeadList(a *app) *cobra.Command {
 		Use:   "list",
 		Short: "List dead letters, by source and position",
 		Long: `Lists the dead letters that are not settled, of each source in the order of its positions, with
-the beginning of what was pushed. It changes nothing. The JSON form has all of it, as text if it is valid UTF-8 and
-always as base64.`,
+the beginning of what was pushed. It changes nothing. With -o wide, and in the JSON form, all of
+it is there: there as text if it is valid UTF-8, and always as base64.`,
 		Example: `  aggregator dead list
   aggregator dead list --reason unknown_profile,unknown_book --newer-than 10m
   aggregator dead list --profile 10008 --all --limit 0 -o json`,
 	}
-	flags := addLetterFlags(cmd, 50)
+	flags := a.addLetterFlags(cmd, 50)
 	cmd.Flags().BoolVar(&settled, "all", false, "also those that are settled: applied or dropped")
-	out := addOutput(cmd)
+	out := addTableOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
 		filter, err := flags.filter(cmd)
 		if err != nil {
@@ -55,7 +56,7 @@ always as base64.`,
 			return err
 		}
 		letters := limited(deadletter.Pages(cmd.Context(), pool, filter, letterPage), flags.limit)
-		return printLetters(a.stdout, letters, total, settled)
+		return printLetters(a.stdout, a.terminal(), out.wide(), letters, total, settled)
 	})
 	return cmd
 }
@@ -80,38 +81,58 @@ func limited(pages iter.Seq2[[]deadletter.Letter, error], limit int) iter.Seq2[[
 }
 
 // printLetters prints a table. Its columns line up within a page.
-func printLetters(out io.Writer, pages iter.Seq2[[]deadletter.Letter, error], total int64, settled bool) error {
+func printLetters(out io.Writer, to terminal.Terminal, wide bool, pages iter.Seq2[[]deadletter.Letter, error], total int64, settled bool) error {
 	shown := int64(0)
 	for page, err := range pages {
 		if err != nil {
 			return err
 		}
-		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-		if shown == 0 {
-			fmt.Fprint(w, "SOURCE\tPOSITION\tREASON\tPROFILE\tBOOK\tWRITTEN AT\tRETRIES\t")
-			if settled {
-				fmt.Fprint(w, "SETTLED\t")
-			}
-			fmt.Fprintln(w, "PAYLOAD")
-		}
-		for _, l := range page {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t", l.Source, l.Position, l.Reason, idOrDash(l.ProfileID), idOrDash(l.BookID),
-				l.Created.UTC().Format(time.RFC3339), l.Attempts)
-			if settled {
-				fmt.Fprintf(w, "%s\t", orDash(l.SettledAs))
-			}
-			fmt.Fprintln(w, beginning(l.Payload.Bytes, 40))
-		}
-		if err := w.Flush(); err != nil {
+		table := letterTable(page, wide, settled)
+		table.Bare = shown > 0
+		if err := table.Write(out, to); err != nil {
 			return err
 		}
 		shown += int64(len(page))
 	}
 	if shown < total {
-		_, err := fmt.Fprintf(out, "%s of %s dead letters; see more with --limit\n", grouped(shown), grouped(total))
+		_, err := fmt.Fprintf(out, "%s of %s; see more with --limit\n", grouped(shown), letterCount(total))
 		return err
 	}
 	return nil
+}
+
+func letterTable(page []deadletter.Letter, wide, settled bool) *terminal.Table {
+	table := &terminal.Table{Wide: wide, Columns: []terminal.Column{
+		{Name: "SOURCE", Least: 10, Tail: true},
+		{Name: "POSITION"},
+		{Name: "REASON"},
+		{Name: "PROFILE", Right: true, Drop: 3},
+		{Name: "BOOK", Right: true, Drop: 2},
+		{Name: "WRITTEN AT", Drop: 1},
+		{Name: "RETRIES", Right: true, Drop: 4},
+		{Name: "SETTLED"},
+		{Name: "PAYLOAD", Least: 12},
+		{Name: "LAST ERROR", Wide: true},
+	}}
+	for _, l := range page {
+		failed := "-"
+		if l.LastError != nil {
+			failed = *l.LastError
+		}
+		most := 40
+		if wide {
+			most = len(l.Payload.Bytes)
+		}
+		table.Add(l.Source, l.Position.String(), string(l.Reason), idOrDash(l.ProfileID), idOrDash(l.BookID),
+			l.Created.UTC().Format(time.RFC3339), strconv.Itoa(l.Attempts), orDash(l.SettledAs), beginning(l.Payload.Bytes, most), failed)
+	}
+	if !settled { // then none is
+		for i, row := range table.Rows {
+			table.Rows[i] = slices.Delete(row, 7, 8)
+		}
+		table.Columns = slices.Delete(table.Columns, 7, 8)
+	}
+	return table
 }
 
 // beginning is the first bytes in printable form, and how many more there are.
@@ -119,8 +140,10 @@ func beginning(b []byte, most int) string {
 	if len(b) <= most {
 		return strconv.Quote(string(b))
 	}
-	return fmt.Sprintf("%q and %s bytes more", b[:most], grouped(int64(len(b)-most)))
+	return fmt.Sprintf("%q and %s more", b[:most], byteCount(len(b)-most))
 }
+
+func byteCount(n int) string { return terminal.Count(int64(n), "byte") }
 
 func idOrDash(id *int64) string {
 	if id == nil {

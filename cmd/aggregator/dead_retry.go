@@ -29,9 +29,10 @@ once. Those that still cannot be applied stay, with the error, and make the comm
 		Example: `  aggregator dead retry book-like-events 1761985000123-0
   aggregator dead retry --reason unknown_action --newer-than 24h
   aggregator dead retry --all-unsettled -o json`,
-		Args: oneOrChosen,
+		Args:              oneOrChosen,
+		ValidArgsFunction: a.completeFrom(offerLetters),
 	}
-	flags := addLetterFlags(cmd, 0)
+	flags := a.addLetterFlags(cmd, 0)
 	cmd.Flags().BoolVar(&all, "all-unsettled", false, "all that are not settled")
 	out := addOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, args []string) error {

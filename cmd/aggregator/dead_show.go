@@ -3,12 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"aggregator/internal/deadletter"
+	"aggregator/internal/terminal"
 )
 
 func newDeadShow(a *app) *cobra.Command {
@@ -18,7 +18,8 @@ func newDeadShow(a *app) *cobra.Command {
 		Long:  `Shows all that is known of a dead letter, named as dead list does. It changes nothing.`,
 		Example: `  aggregator dead show book-like-events 1761985000123-0
   aggregator dead show book-like-events 1761985000123-0 -o json`,
-		Args: exactly("SOURCE", "POSITION"),
+		Args:              exactly("SOURCE", "POSITION"),
+		ValidArgsFunction: a.completeFrom(offerLetters),
 	}
 	out := addOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, args []string) error {
@@ -38,14 +39,14 @@ func newDeadShow(a *app) *cobra.Command {
 		if out.json() {
 			return writeJSON(a.stdout, newLetterDocument(letter))
 		}
-		return printLetter(a.stdout, letter)
+		return printLetter(a.stdout, a.terminal(), letter)
 	})
 	return cmd
 }
 
-func printLetter(out io.Writer, l deadletter.Letter) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	line := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
+func printLetter(out io.Writer, to terminal.Terminal, l deadletter.Letter) error {
+	table := propertyTable()
+	line := func(name, format string, args ...any) { table.Add(name, fmt.Sprintf(format, args...)) }
 	line("source", "%s", l.Source)
 	line("position", "%s, pushed at %s", l.Position, l.Position.Time().Format(time.RFC3339))
 	line("reason", "%s: %s", l.Reason, orDash(l.Detail))
@@ -64,8 +65,8 @@ func printLetter(out io.Writer, l deadletter.Letter) error {
 	}
 	line("settled", "%s", settlement(l))
 	const shown = 4096
-	line("payload", "%s of %s bytes: %s", l.Payload.Form, grouped(int64(len(l.Payload.Bytes))), beginning(l.Payload.Bytes, shown))
-	return w.Flush()
+	line("payload", "%s of %s: %s", l.Payload.Form, byteCount(len(l.Payload.Bytes)), beginning(l.Payload.Bytes, shown))
+	return table.Write(out, to)
 }
 
 func settlement(l deadletter.Letter) string {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +12,7 @@ import (
 	"aggregator/internal/doctor"
 	"aggregator/internal/events"
 	"aggregator/internal/postgres"
+	"aggregator/internal/terminal"
 )
 
 // adminConnections are those of the health checks and of the watch on the catalogue.
@@ -49,7 +49,7 @@ reachable.`,
 				"ok": err == nil && summary.Problems == 0, "findings": findings, "summary": summary,
 			})
 		} else {
-			written = printFindings(a.stdout, findings, summary)
+			written = printFindings(a.stdout, a.terminal(), findings, summary)
 		}
 		if summary.Problems > 0 && err == nil {
 			err = fmt.Errorf("%d of %d checks found a problem", summary.Problems, len(findings))
@@ -117,16 +117,31 @@ func (a *app) examinePostgres(ctx context.Context) ([]doctor.Finding, error) {
 	return doctor.Postgres(ctx, pool, a.EngineConnections()+adminConnections, a.cfg.Postgres.Tables)
 }
 
-// printFindings writes a line for each, one more for what to do, and the counts at the end.
-func printFindings(w io.Writer, findings []doctor.Finding, summary doctor.Summary) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+// printFindings writes a line for each, one more for what to do, and the counts at the end. Texts that
+// are too long for the terminal are broken at words: they say what to do, and none may be cut.
+func printFindings(w io.Writer, to terminal.Terminal, findings []doctor.Finding, summary doctor.Summary) error {
+	table := &terminal.Table{Bare: true, Columns: []terminal.Column{
+		{Color: verdictColor}, {}, {Least: 12}, {Least: 30, Flow: true},
+	}}
 	for _, f := range findings {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", f.Verdict, f.Server, f.Check, f.Found)
+		table.Add(string(f.Verdict), f.Server, f.Check, f.Found)
 		if f.Advice != "" {
-			fmt.Fprintf(table, "\t\t\t-> %s\n", f.Advice)
+			table.Add("", "", "", "-> "+f.Advice)
 		}
 	}
-	err := table.Flush()
+	err := table.Write(w, to)
 	_, last := fmt.Fprintln(w, summary)
 	return errors.Join(err, last)
+}
+
+func verdictColor(verdict string) terminal.Color {
+	switch doctor.Verdict(verdict) {
+	case doctor.OK:
+		return terminal.Green
+	case doctor.Warning:
+		return terminal.Yellow
+	case doctor.Problem:
+		return terminal.Red
+	}
+	return terminal.Dim
 }

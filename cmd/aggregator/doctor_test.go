@@ -18,7 +18,7 @@ func TestDoctor(t *testing.T) {
 	require.Regexp(t, `(?m)^warning +Redis +append-only file +off: [^\n]+\n +-> CONFIG SET appendonly yes`, r.stdout)
 	require.Regexp(t, `(?m)^problem +PostgreSQL +durability +fsync is off: [^\n]+\n +-> set fsync to on`, r.stdout)
 
-	require.Regexp(t, `\n\d+ ok, \d+ warnings, 1 problems(, \d+ unknown)?\n$`, r.stdout)
+	require.Regexp(t, `\n\d+ ok, 1 warning, 1 problem(, \d+ unknown)?\n$`, r.stdout)
 
 	var document struct {
 		OK       bool
@@ -32,6 +32,19 @@ func TestDoctor(t *testing.T) {
 	require.NotEmpty(t, document.Findings)
 	require.Equal(t, doctor.Summarize(document.Findings), document.Summary)
 	require.Equal(t, 1, document.Summary.Problems)
+}
+
+// That a source has entries and no consumer group is as it has to be before the first drain, and odd
+// after it.
+func TestDoctorBeforeAndAfterTheFirstDrain(t *testing.T) {
+	s := newPair(t)
+	s.push("1:1:LIKE")
+	require.Regexp(t, `(?m)^ok +Redis +source book-like-events +entries there: 1; none was processed yet`, s.program("doctor").stdout)
+	require.Zero(t, s.program("drain").code)
+	s.push("1:1:LIKE")
+	require.NotContains(t, s.program("doctor").stdout, "bookmark of")
+	require.NoError(t, s.redis.XGroupDestroy(t.Context(), "book-like-events", "aggregator").Err())
+	require.Regexp(t, `(?m)^warning +both +bookmark of book-like-events +the source was drained, and consumer group "aggregator" does not exist`, s.program("doctor").stdout)
 }
 
 // With a server down, what the other one has is shown.

@@ -32,7 +32,8 @@ func TestCommandsDocument(t *testing.T) {
 		for _, sub := range cmd.Commands() {
 			walk(sub)
 		}
-		if cmd == root || cmd.HasSubCommands() || cmd.Parent().Name() == "completion" || cmd.IsAdditionalHelpTopicCommand() {
+		alone := cmd.Annotations["works_alone"] != ""
+		if cmd == root || cmd.HasSubCommands() && !alone || cmd.Parent().Name() == "completion" || cmd.IsAdditionalHelpTopicCommand() {
 			return
 		}
 		commands[usageOf(cmd)] = flagsOf(cmd)

@@ -14,6 +14,7 @@ import (
 	"aggregator/internal/aggregator"
 	"aggregator/internal/runs"
 	"aggregator/internal/service"
+	"aggregator/internal/terminal"
 )
 
 func newDrain(a *app) *cobra.Command {
@@ -53,8 +54,11 @@ the textfile collector of Prometheus' node_exporter.`,
 		if dryRun && textfile != "" {
 			return usageError("--metrics-textfile: not with --dry-run")
 		}
-		if limits.MaxEvents < 0 || limits.MaxDuration < 0 {
-			return usageError("--max-events and --max-duration cannot be negative")
+		if limits.MaxEvents < 0 {
+			return usageError("--max-events = %d: want 0 or more", limits.MaxEvents)
+		}
+		if err := notBelow0("max-duration", limits.MaxDuration); err != nil {
+			return err
 		}
 		engine, err := a.OpenEngine(cmd.Context(), nil)
 		if err != nil {
@@ -95,7 +99,7 @@ the textfile collector of Prometheus' node_exporter.`,
 			return errors.Join(err, trouble)
 		}
 		if left > 0 && cmd.Context().Err() == nil { // a signal is no limit
-			err = errors.Join(tag(errEventsLeft, fmt.Errorf("stopped with %s events left", grouped(left))), err)
+			err = errors.Join(tag(errEventsLeft, fmt.Errorf("stopped with %s left", terminal.Count(left, "event"))), err)
 		}
 		return err
 	}))
@@ -184,8 +188,8 @@ func (s sourceTimes) print(w io.Writer) error {
 	}
 	_, err := fmt.Fprintf(w, `time of source %s, in seconds:
   %s
-  %s transactions: p50 %.2f ms, p95 %.2f ms
-`, s.Source, strings.Join(phases, ", "), grouped(s.Transactions), 1000*s.P50, 1000*s.P95)
+  %s: p50 %.2f ms, p95 %.2f ms
+`, s.Source, strings.Join(phases, ", "), terminal.Count(s.Transactions, "transaction"), 1000*s.P50, 1000*s.P95)
 	return err
 }
 
@@ -198,42 +202,35 @@ func newDrainReport(s aggregator.Stats, left int64, took time.Duration) drainRep
 }
 
 func (r drainReport) print(w io.Writer) error {
+	if r.Read+r.Retried+r.Left == 0 {
+		_, err := fmt.Fprintln(w, "nothing to drain")
+		r.printIncidents(w)
+		return err
+	}
 	took := time.Duration(r.ElapsedSeconds * float64(time.Second))
-	_, err := fmt.Fprintf(w, `drained %s events in %s, %s a second
+	_, err := fmt.Fprintf(w, `drained %s in %s, %s a second
   applied          %12s
   dead letters     %12s
   retried          %12s
   processed before %12s
   left             %12s
-  profile updates  %12s in %s chunks
-`, grouped(r.Read), took.Round(time.Millisecond), grouped(int64(r.EventsPerSecond)), grouped(r.Applied), grouped(r.Dead),
-		grouped(r.Retried), grouped(r.SettledBefore), grouped(r.Left), grouped(r.Profiles), grouped(r.Chunks))
+  profile updates  %12s in %s
+`, terminal.Count(r.Read, "event"), took.Round(time.Millisecond), grouped(int64(r.EventsPerSecond)), grouped(r.Applied), grouped(r.Dead),
+		grouped(r.Retried), grouped(r.SettledBefore), grouped(r.Left), grouped(r.Profiles), terminal.Count(r.Chunks, "chunk"))
+	if r.Applied == 0 && r.Dead > 0 {
+		fmt.Fprintln(w, "no event could be applied: aggregator dead list shows why")
+	}
 	for _, source := range r.Sources {
 		if err := source.print(w); err != nil {
 			return err
 		}
 	}
-	for _, one := range r.Incidents {
-		fmt.Fprintln(w, one)
-	}
+	r.printIncidents(w)
 	return err
 }
 
-// grouped writes 1234567 as 1,234,567.
-func grouped(n int64) string {
-	if n < 0 {
-		return "-" + grouped(-n)
+func (r drainReport) printIncidents(w io.Writer) {
+	for _, one := range r.Incidents {
+		fmt.Fprintln(w, one)
 	}
-	if n < 1000 {
-		return fmt.Sprint(n)
-	}
-	return fmt.Sprintf("%s,%03d", grouped(n/1000), n%1000)
-}
-
-// letterCount is as in "1 dead letter", "2 dead letters".
-func letterCount(n int64) string {
-	if n == 1 {
-		return "1 dead letter"
-	}
-	return grouped(n) + " dead letters"
 }

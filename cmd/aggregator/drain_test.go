@@ -47,8 +47,18 @@ func TestDrainReportsPhases(t *testing.T) {
 	require.Equal(t, []string{"read", "look_up", "apply", "checkpoint", "trim"}, names)
 
 	require.Contains(t, s.program("drain", "-o", "json").stdout, `"sources": [],`)
+	nothing := s.program("drain")
+	nothing.requireDone(t)
+	require.Equal(t, "nothing to drain\n", nothing.stdout)
+	require.Equal(t, "nothing to drain\n", s.onTerminal(80, nil, "drain"), "no bar is left standing")
 	s.push("1:1:LIKE")
 	require.Regexp(t, `(?m)^time of source book-like-events, in seconds:
   read [0-9.]+, look up [0-9.]+, apply [0-9.]+, checkpoint [0-9.]+, trim [0-9.]+
-  1 transactions: p50 [0-9.]+ ms, p95 [0-9.]+ ms$`, s.program("drain").stdout)
+  1 transaction: p50 [0-9.]+ ms, p95 [0-9.]+ ms$`, s.program("drain").stdout)
+
+	s.push("junk")
+	junk := s.program("drain")
+	require.Zero(t, junk.code)
+	require.Regexp(t, `^drained 1 event in `, junk.stdout)
+	require.Contains(t, junk.stdout, "no event could be applied: aggregator dead list shows why\n")
 }

@@ -190,7 +190,7 @@ func TestKeptEntriesAreListed(t *testing.T) {
 	require.NoError(t, s.redis.Del(t.Context(), "book-like-events").Err())
 	s.add("1-0", "1:1:LIKE")
 	s.drained(exitFailed)
-	require.Regexp(t, `elsewhere: \{book-like-events\}:behind:\d+-\d+, which the settings do not name: 1 entries wait`, s.program("status").stdout)
+	require.Regexp(t, `elsewhere: \{book-like-events\}:behind:\d+-\d+, which the settings do not name: 1 entry waits`, s.program("status").stdout)
 
 	s.exec(`INSERT INTO aggregator.checkpoint (source, position_ms, position_seq, base, entries) VALUES ('theirs', 1, 1, 0, 1), ('book-like-events@1', 1, 1, 0, 1)`)
 	require.Contains(t, s.program("status").stdout, "elsewhere: theirs, which the settings do not name: it is not known whether entries wait: the Redis user has no right to look")

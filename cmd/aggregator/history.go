@@ -82,7 +82,7 @@ unless --deleted is given. A profile that does not exist is an error (exit code 
 			_, err := fmt.Fprintf(a.stdout, "profile %d has no history yet\n", profile)
 			return err
 		}
-		return printTimeline(a.stdout, lines, isTerminal(a.stdout))
+		return printTimeline(a.stdout, a.terminal(), lines)
 	})
 	return cmd
 }

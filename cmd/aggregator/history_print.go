@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"aggregator/internal/history"
+	"aggregator/internal/terminal"
 )
 
 // scale is two letters, and what each has scored. The first one wins a tie.
@@ -32,10 +33,11 @@ func scales(m history.Scores) [4]scale {
 }
 
 // printTimeline shows snapshots with bars that can be compared with each other, in
-// characters that any file may hold, or in better ones on a terminal.
-func printTimeline(w io.Writer, lines []snapshotLine, terminal bool) error {
+// characters that any file may hold, or in better ones on a terminal. Lists that are too long for the
+// terminal are broken between names.
+func printTimeline(w io.Writer, to terminal.Terminal, lines []snapshotLine) error {
 	full, middle := "#", "|"
-	if terminal {
+	if to.Width > 0 {
 		full, middle = "█", "│"
 	}
 	furthest := 0.0
@@ -48,7 +50,7 @@ func printTimeline(w io.Writer, lines []snapshotLine, terminal bool) error {
 	}
 	var text strings.Builder
 	for _, l := range lines {
-		fmt.Fprintln(&text, headline(l))
+		fmt.Fprintln(&text, to.Paint(to.Wrap(headline(l), "  "), terminal.Bold))
 		for _, s := range scales(l.Scores) {
 			left, right := 0, 0
 			if s.finite() {
@@ -62,8 +64,11 @@ func printTimeline(w io.Writer, lines []snapshotLine, terminal bool) error {
 		if c := l.Change; c != nil {
 			genres, topics = gainedAndLost(c.GenresGained, c.GenresLost), gainedAndLost(c.TopicsGained, c.TopicsLost)
 		}
-		fmt.Fprintf(&text, "  genres  %s%s\n", orDash(strings.Join(l.Genres, ", ")), genres)
-		fmt.Fprintf(&text, "  topics  %s%s\n", orDash(strings.Join(l.Topics, ", ")), topics)
+		list := func(what string, names []string, change string) {
+			fmt.Fprintln(&text, to.Wrap(terminal.Clean("  "+what+"  "+orDash(strings.Join(names, ", "))+change), strings.Repeat(" ", 10)))
+		}
+		list("genres", l.Genres, genres)
+		list("topics", l.Topics, topics)
 	}
 	_, err := io.WriteString(w, text.String())
 	return err

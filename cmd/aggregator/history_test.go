@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/history"
+	"aggregator/internal/terminal"
 	"aggregator/internal/testenv"
 )
 
@@ -26,7 +27,7 @@ func TestPrintTimeline(t *testing.T) {
 		{Snapshot: history.Snapshot{Created: at, Cause: "DIAGNOSIS"}},
 	}
 	var text strings.Builder
-	require.NoError(t, printTimeline(&text, lines, false))
+	require.NoError(t, printTimeline(&text, terminal.Terminal{}, lines))
 	require.Equal(t, `2026-11-22T02:13:58Z  ISTP, was INTJ  FEEDBACK  during drain 17  deleted 2026-11-22T02:13:58Z
   I       4  ############|              -4      E
   N       0              |############  8       S
@@ -43,8 +44,14 @@ func TestPrintTimeline(t *testing.T) {
   topics  -
 `, text.String())
 	text.Reset()
-	require.NoError(t, printTimeline(&text, lines, true))
+	lines[0].Topics = []string{"별주부전", "토끼와 거북이", "흥부와 놀부", "해와 달이 된 오누이", "심청전"}
+	require.NoError(t, printTimeline(&text, terminal.Terminal{Width: 60}, lines))
 	require.Contains(t, text.String(), "  I       4  ████████████│              -4      E\n")
+	require.Contains(t, text.String(), `
+  topics  별주부전, 토끼와 거북이, 흥부와 놀부, 해와 달이 된
+          오누이, 심청전 (lost Cats)
+`)
+	requireFits(t, 60, text.String())
 }
 
 // Numbers that are none are shown as such, in both forms.
@@ -57,7 +64,7 @@ func TestPrintTimelineOfInfinity(t *testing.T) {
 		},
 	}}}
 	var text strings.Builder
-	require.NoError(t, printTimeline(&text, lines, false))
+	require.NoError(t, printTimeline(&text, terminal.Terminal{}, lines))
 	require.Equal(t, `0001-01-01T00:00:00Z  -  DIAGNOSIS
   I       -              |              2       E
   N       4              |              -       S

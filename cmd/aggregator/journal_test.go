@@ -80,9 +80,13 @@ func TestServiceLogsToTheJournal(t *testing.T) {
 	require.NoError(t, cmd.Start())
 	require.NoError(t, socket.SetReadDeadline(time.Now().Add(patience)))
 	buffer := make([]byte, 65536)
-	n, err := socket.Read(buffer)
-	require.NoError(t, err)
-	lines := strings.Split(string(buffer[:n]), "\n")
+	next := func() []string {
+		n, err := socket.Read(buffer)
+		require.NoError(t, err)
+		return strings.Split(string(buffer[:n]), "\n")
+	}
+	require.Contains(t, next(), "AGGREGATOR_VERSION="+programVersion()) // it has started
+	lines := next()
 	for _, want := range []string{
 		"PRIORITY=6", "MESSAGE=draining kind=stream key=book-like-events partitions=1", "SYSLOG_IDENTIFIER=aggregator",
 		"AGGREGATOR_KIND=stream", "AGGREGATOR_KEY=book-like-events", "AGGREGATOR_PARTITIONS=1",

@@ -53,11 +53,16 @@ func logLevel(name string) (level slog.Level) {
 }
 
 func isTerminal(w io.Writer) bool {
-	if out, is := w.(pipe); is {
-		w = out.Writer
-	}
-	f, ok := w.(*os.File)
+	f, ok := behind(w).(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// behind is what a command really writes to.
+func behind(w io.Writer) io.Writer {
+	if out, is := w.(pipe); is {
+		return out.Writer
+	}
+	return w
 }
 
 // redisLog takes what the client would print on its own. It repeats what it also returns

@@ -3,13 +3,13 @@ package main
 import (
 	"fmt"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"aggregator/config"
 	"aggregator/internal/postgres"
+	"aggregator/internal/terminal"
 )
 
 func newMigrate(a *app) *cobra.Command {
@@ -122,7 +122,7 @@ as they are, or the role may not create what is missing.`,
 		Example: `  aggregator migrate status
   aggregator migrate status -o json`,
 	}
-	out := addOutput(cmd)
+	out := addTableOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
 		migrations, err := postgres.MigrationStatus(cmd.Context(), a.PostgresOptions(0))
 		if err != nil {
@@ -133,7 +133,7 @@ as they are, or the role may not create what is missing.`,
 			states[i] = stateOf(m)
 		}
 		if !out.json() {
-			if err := a.listMigrations(states); err != nil {
+			if err := a.listMigrations(states, out.wide()); err != nil {
 				return err
 			}
 		}
@@ -145,7 +145,7 @@ as they are, or the role may not create what is missing.`,
 		if out.json() {
 			err = writeJSON(a.stdout, map[string]any{"migrations": states, "schema": found.Schema, "tables": tables})
 		} else {
-			err = a.listTables(found.Schema, tables)
+			err = a.listTables(found.Schema, tables, out.wide())
 		}
 		if err != nil {
 			return err
@@ -176,9 +176,20 @@ func stateOf(m postgres.Migration) migrationState {
 	return s
 }
 
-func (a *app) listMigrations(states []migrationState) error {
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "VERSION\tNAME\tSTATE\tAPPLIED AT\tWORKS WITH\tUNDOABLE")
+func (a *app) listMigrations(states []migrationState, wide bool) error {
+	table := &terminal.Table{Wide: wide, Columns: []terminal.Column{
+		{Name: "VERSION", Right: true},
+		{Name: "NAME", Least: 10},
+		{Name: "STATE", Color: func(state string) terminal.Color {
+			if state == "applied" {
+				return terminal.Green
+			}
+			return terminal.Yellow
+		}},
+		{Name: "APPLIED AT", Drop: 1},
+		{Name: "WORKS WITH"},
+		{Name: "UNDOABLE", Drop: 2},
+	}}
 	for _, s := range states {
 		at, with, undoable := "-", "-", "-"
 		if s.AppliedAt != nil {
@@ -190,7 +201,7 @@ func (a *app) listMigrations(states []migrationState) error {
 		if s.Undoable != nil {
 			undoable = map[bool]string{true: "yes", false: "no"}[*s.Undoable]
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", s.Version, s.Name, s.State, at, with, undoable)
+		table.Add(fmt.Sprint(s.Version), s.Name, s.State, at, with, undoable)
 	}
-	return w.Flush()
+	return table.Write(a.stdout, a.terminal())
 }

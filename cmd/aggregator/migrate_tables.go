@@ -2,9 +2,9 @@ package main
 
 import (
 	"fmt"
-	"text/tabwriter"
 
 	"aggregator/internal/appschema"
+	"aggregator/internal/terminal"
 )
 
 // tableState is one table of the application in the status. Its names are those of the JSON form.
@@ -45,9 +45,10 @@ func newTableStates(d appschema.Description) (all []tableState) {
 	return all
 }
 
-func (a *app) listTables(schema string, states []tableState) error {
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "\nTABLE IN SCHEMA %s\tFOUND\tROWS\tWHAT FOLLOWS\n", schema)
+func (a *app) listTables(schema string, states []tableState, wide bool) error {
+	table := &terminal.Table{Wide: wide, Columns: []terminal.Column{
+		{Name: "TABLE IN SCHEMA " + schema, Least: 18}, {Name: "FOUND"}, {Name: "ROWS", Drop: 1}, {Name: "WHAT FOLLOWS", Least: 30, Flow: true},
+	}}
 	for _, s := range states {
 		found, rows, follows := s.Found, "-", "as needed"
 		if s.Rows != nil {
@@ -59,12 +60,15 @@ func (a *app) listTables(schema string, states []tableState) error {
 		if len(s.Findings) > 0 {
 			follows = s.Findings[0].line()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", s.Table, found, rows, follows)
+		table.Add(s.Table, found, rows, follows)
 		for _, f := range s.Findings[min(1, len(s.Findings)):] {
-			fmt.Fprintf(w, "\t\t\t%s\n", f.line())
+			table.Add("", "", "", f.line())
 		}
 	}
-	return w.Flush()
+	if _, err := fmt.Fprintln(a.stdout); err != nil {
+		return err
+	}
+	return table.Write(a.stdout, a.terminal())
 }
 
 func (f tableFinding) line() string {

@@ -13,6 +13,7 @@ import (
 	"aggregator/internal/events"
 	"aggregator/internal/scores"
 	"aggregator/internal/service"
+	"aggregator/internal/terminal"
 )
 
 // previewReport is what a drain would do. Its names are those of the JSON form.
@@ -70,15 +71,15 @@ func byID(sums []scores.Sum) map[string]float64 {
 
 func printPreview(w io.Writer, p aggregator.Preview) error {
 	for _, d := range p.Deltas {
-		fmt.Fprintf(w, "profile %d: %d events; genres %s; topics %s; mbti %s\n",
-			d.ProfileID, d.Events, sumsText(d.Genres), sumsText(d.Topics), lettersText(d))
+		fmt.Fprintf(w, "profile %d: %s; genres %s; topics %s; mbti %s\n",
+			d.ProfileID, terminal.Count(int64(d.Events), "event"), sumsText(d.Genres), sumsText(d.Topics), lettersText(d))
 	}
 	dead := int64(0)
 	for _, n := range p.Dead {
 		dead += n
 	}
-	fmt.Fprintf(w, "would apply %s of %s events to %s profiles; %s, %s processed before; nothing was written\n",
-		grouped(p.Applied), grouped(p.Read), grouped(int64(len(p.Deltas))), letterCount(dead), grouped(p.Skipped))
+	fmt.Fprintf(w, "would apply %s of %s to %s; %s, %s processed before; nothing was written\n",
+		grouped(p.Applied), terminal.Count(p.Read, "event"), terminal.Count(int64(len(p.Deltas)), "profile"), letterCount(dead), grouped(p.Skipped))
 	for _, reason := range slices.Sorted(maps.Keys(p.Dead)) {
 		fmt.Fprintf(w, "  dead: %s %s\n", grouped(p.Dead[reason]), reason)
 	}

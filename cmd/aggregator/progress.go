@@ -16,7 +16,7 @@ type progress struct{ end func() }
 func (a *app) showProgress(doing, things string, total int64, done func() int64, quiet bool) progress {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
-	if isTerminal(a.stderr) && !quiet {
+	if isTerminal(a.stderr) && !quiet && total > 0 { // a bar of nothing would stand there, empty
 		bar := newBar(a, things, total)
 		go func() {
 			defer close(ended)

@@ -13,6 +13,7 @@ import (
 	"aggregator/internal/history"
 	"aggregator/internal/runs"
 	"aggregator/internal/service"
+	"aggregator/internal/terminal"
 )
 
 func newPurge(a *app) *cobra.Command {
@@ -39,8 +40,8 @@ aggregator_purge. With --dry-run it counts and removes nothing.`,
 	cmd.Flags().DurationVar(&o.MaxDuration, "max-duration", 0, "stop after this time, when the current batch is finished; 0: no limit")
 	out := addOutput(cmd)
 	cmd.RunE = a.resumable(func(cmd *cobra.Command, _ []string) error {
-		if o.OlderThan < 0 || o.MaxDuration < 0 {
-			return usageError("--older-than and --max-duration cannot be negative")
+		if err := errors.Join(notBelow0("older-than", o.OlderThan), notBelow0("max-duration", o.MaxDuration)); err != nil {
+			return err
 		}
 		configured := a.PurgeOptions()
 		o.Retention = configured.Retention
@@ -122,10 +123,10 @@ func (r purgeReport) print(w io.Writer) error {
 		end = "; stopped before the end"
 	}
 	took := time.Duration(r.ElapsedSeconds * float64(time.Second))
-	_, err := fmt.Fprintf(w, `%s %s rows of history in %s%s
+	_, err := fmt.Fprintf(w, `%s %s of history in %s%s
   deleted before  %12s
   thinned out     %12s
   favorites       %12s
-`, verb, grouped(r.Deleted+r.Thinned), took.Round(time.Millisecond), end, grouped(r.Deleted), grouped(r.Thinned), grouped(r.FavoriteGenres+r.FavoriteTopics))
+`, verb, terminal.Count(r.Deleted+r.Thinned, "row"), took.Round(time.Millisecond), end, grouped(r.Deleted), grouped(r.Thinned), grouped(r.FavoriteGenres+r.FavoriteTopics))
 	return err
 }

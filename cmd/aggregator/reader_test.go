@@ -38,10 +38,10 @@ func TestReadersMayRead(t *testing.T) {
 		"history 1":                          "FEEDBACK",
 		"checkpoint show":                    "SOURCE",
 		"runs":                               "no runs yet",
-		"status":                             "book-like-events  1 ",
+		"status":                             "book-like-events        1 ",
 		"dead list":                          "",
-		"drain --dry-run":                    "would apply 1 of 1 events",
-		"drain --dry-run --source-kind list": "would apply 1 of 1 events",
+		"drain --dry-run":                    "would apply 1 of 1 event",
+		"drain --dry-run --source-kind list": "would apply 1 of 1 event",
 	} {
 		r := program(t, reader, strings.Fields(line)...)
 		require.Zero(t, r.code, "%s: %s", line, r.stderr)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -73,6 +74,7 @@ func newRoot(a *app) *cobra.Command {
 	root.InitDefaultCompletionCmd()
 	root.SetUsageTemplate(usageTemplate)
 	completeSettings(root)
+	completeFlags(root)
 	strictUsage(root)
 	return root
 }
@@ -115,7 +117,9 @@ func newHelp(root *cobra.Command) *cobra.Command {
 // completeSettings completes the values of the settings that have a few.
 func completeSettings(root *cobra.Command) {
 	root.PersistentFlags().VisitAll(func(f *pflag.Flag) {
-		if few := strings.Split(f.Value.Type(), "|"); len(few) > 1 && few[0] != "number" {
+		words := strings.Split(f.Value.Type(), "|")
+		few := slices.DeleteFunc(slices.Clone(words), func(word string) bool { return word == "number" })
+		if len(words) > 1 {
 			_ = root.RegisterFlagCompletionFunc(f.Name, // fails only for a flag that is not there
 				cobra.FixedCompletions(few, cobra.ShellCompDirectiveNoFileComp))
 		}
@@ -123,7 +127,8 @@ func completeSettings(root *cobra.Command) {
 }
 
 // usageTemplate is cobra's, with the flags of the settings left to "aggregator help settings".
-const usageTemplate = `Usage:{{if .HasAvailableSubCommands}}
+const usageTemplate = `Usage:{{if .HasAvailableSubCommands}}{{if .Annotations.works_alone}}
+  {{.CommandPath}} [flags]{{end}}
   {{.CommandPath}} COMMAND{{else}}
   {{.UseLine}}{{end}}{{if .HasExample}}
 

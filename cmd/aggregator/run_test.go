@@ -75,7 +75,15 @@ func TestRunShowsItself(t *testing.T) {
 	require.Equal(t, "ok\n", body)
 	_, body = p.get("/version")
 	require.Contains(t, body, `"go": "go1.`)
-	code, _ = p.get("/")
+	code, body = p.get("/")
+	require.Equal(t, http.StatusOK, code)
+	for _, path := range []string{"/readyz", "/healthz", "/metrics", "/version"} {
+		require.Contains(t, body, `<a href="`+path+`">`)
+		code, _ = p.get(path)
+		require.Equal(t, http.StatusOK, code, path)
+	}
+	require.NotContains(t, body, "pprof")
+	code, _ = p.get("/nowhere")
 	require.Equal(t, http.StatusNotFound, code)
 	code, _ = p.get("/debug/pprof/")
 	require.Equal(t, http.StatusNotFound, code)

@@ -2,15 +2,14 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"aggregator/internal/runs"
+	"aggregator/internal/terminal"
 )
 
 func newRuns(a *app) *cobra.Command {
@@ -26,17 +25,23 @@ interrupted: no heartbeat reached PostgreSQL for 45 seconds, as after kill -9. T
 of each kind (runs.keep) are kept.
 
 A run counts what it processed itself, up to its last heartbeat. That of an interrupted run is
-up to ten seconds older than its end. Only this list relies on these counts.`,
+up to ten seconds older than its end. Only this list relies on these counts.
+
+A line is cut to the width of the terminal: aggregator runs show ID has all of a run, with its
+whole error, and -o wide all columns of the list.`,
 		Example: `  aggregator runs
   aggregator runs --kind drain --last 5
-  aggregator runs -o json`,
+  aggregator runs -o wide
+  aggregator runs show 17`,
+		Annotations: worksAlone,
 	}
+	cmd.AddCommand(newRunsShow(a))
 	kinds := []string{"drain", "service", "purge", "search_text", "reset", "accept"}
 	cmd.Flags().StringVar(&kind, "kind", "", "only runs of this kind: "+strings.Join(kinds, ", "))
 	_ = cmd.RegisterFlagCompletionFunc("kind", // fails only for a flag that is not there
 		cobra.FixedCompletions(kinds, cobra.ShellCompDirectiveNoFileComp))
 	cmd.Flags().IntVar(&last, "last", 20, "show at most this many runs")
-	out := addOutput(cmd)
+	out := addTableOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
 		if last < 1 {
 			return usageError("--last = %d: want at least 1", last)
@@ -61,12 +66,19 @@ up to ten seconds older than its end. Only this list relies on these counts.`,
 			return writeJSON(a.stdout, map[string]any{"runs": lines})
 		}
 		if len(lines) == 0 {
-			_, err := fmt.Fprintln(a.stdout, "no runs yet")
+			_, err := fmt.Fprintln(a.stdout, noRuns(kind))
 			return err
 		}
-		return printRuns(a.stdout, lines)
+		return runTable(lines, out.wide()).Write(a.stdout, a.terminal())
 	})
 	return cmd
+}
+
+func noRuns(kind string) string {
+	if kind == "" {
+		return "no runs yet"
+	}
+	return "no runs of this kind yet: " + kind
 }
 
 // runLine is one line of the list. Its names are those of the JSON form.
@@ -127,13 +139,40 @@ func (l runLine) took() string {
 	return took.Round(time.Second).String()
 }
 
-func printRuns(out io.Writer, lines []runLine) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tKIND\tSTARTED\tTOOK\tOUTCOME\tREAD\tAPPLIED\tDEAD\tPROFILES\tCHUNKS\tRATE\tHOST\tVERSION\tERROR OR NOTE")
+// runTable has a row for each run, and what matters of it first.
+func runTable(lines []runLine, wide bool) *terminal.Table {
+	table := &terminal.Table{Wide: wide, Columns: []terminal.Column{
+		{Name: "ID", Right: true},
+		{Name: "KIND", Least: 7},
+		{Name: "STARTED"},
+		{Name: "TOOK", Right: true, Drop: 5},
+		{Name: "OUTCOME", Color: outcomeColor},
+		{Name: "READ", Right: true, Drop: 4},
+		{Name: "APPLIED", Right: true, Drop: 3},
+		{Name: "DEAD", Right: true, Drop: 2},
+		{Name: "PROFILES", Right: true, Wide: true},
+		{Name: "CHUNKS", Right: true, Wide: true},
+		{Name: "RATE", Right: true, Drop: 1},
+		{Name: "HOST", Wide: true},
+		{Name: "VERSION", Wide: true},
+		{Name: "ERROR OR NOTE", Least: 13},
+	}}
 	for _, l := range lines {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s/s\t%s\t%s\t%s\n", l.ID, l.Kind, l.Started.Format(time.RFC3339),
-			l.took(), l.Outcome, grouped(l.Read), grouped(l.Applied), grouped(l.Dead), grouped(l.Profiles),
-			grouped(l.Chunks), grouped(int64(l.Rate+0.5)), l.Host, l.Version, orDash(strings.Join(strings.Fields(l.Error+" "+l.Note), " ")))
+		table.Add(fmt.Sprint(l.ID), l.Kind, l.Started.Format(time.RFC3339), l.took(), string(l.Outcome), grouped(l.Read), grouped(l.Applied),
+			grouped(l.Dead), grouped(l.Profiles), grouped(l.Chunks), grouped(int64(l.Rate+0.5))+"/s", l.Host, l.Version,
+			orDash(strings.Join(strings.Fields(l.Error+" "+l.Note), " ")))
 	}
-	return w.Flush()
+	return table
+}
+
+func outcomeColor(outcome string) terminal.Color {
+	switch runs.Outcome(outcome) {
+	case runs.Failed:
+		return terminal.Red
+	case runs.Interrupted, runs.Limited:
+		return terminal.Yellow
+	case runs.Running:
+		return terminal.Green
+	}
+	return terminal.Plain
 }

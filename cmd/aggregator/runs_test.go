@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"syscall"
 	"testing"
 	"time"
@@ -53,10 +54,31 @@ func TestRuns(t *testing.T) {
 	require.Len(t, s.runs("--last", "2"), 2)
 	require.Empty(t, s.runs("--kind", "service"))
 
+	r = s.program("runs", "--kind", "service")
+	r.requireDone(t)
+	require.Equal(t, "no runs of this kind yet: service\n", r.stdout)
 	r = s.program("runs", "--kind", "drain")
 	r.requireDone(t)
+	require.Regexp(t, `(?m)^ID +KIND +STARTED +TOOK +OUTCOME +READ +APPLIED +DEAD +RATE +ERROR OR NOTE$`, r.stdout)
+	r = s.program("runs", "--kind", "drain", "-o", "wide")
+	r.requireDone(t)
 	require.Regexp(t, `(?m)^ID +KIND +STARTED +TOOK +OUTCOME +READ +APPLIED +DEAD +PROFILES +CHUNKS +RATE +HOST +VERSION +ERROR OR NOTE$`, r.stdout)
-	require.Regexp(t, `(?m)^\d+ +drain +\S+Z +\S+s +limited +2 +1 +1 +1 +1 +[\d,]+/s +\S+ +unknown +-$`, r.stdout)
+	require.Regexp(t, `(?m)^ *\d+ +drain +\S+Z +\S+s +limited +2 +1 +1 +1 +1 +[\d,]+/s +\S+ +unknown +source book-like-events$`, r.stdout)
+
+	r = s.program("runs", "show", fmt.Sprint(all[0].ID))
+	r.requireDone(t)
+	require.Regexp(t, `(?m)^outcome +failed$`, r.stdout)
+	require.Regexp(t, `(?m)^note +source book-like-events$`, r.stdout)
+	require.Regexp(t, `(?m)^error +.*permission denied for table checkpoint`, r.stdout)
+	r = s.program("runs", "show", fmt.Sprint(all[2].ID), "-o", "json")
+	r.requireDone(t)
+	var one runLine
+	require.NoError(t, json.Unmarshal([]byte(r.stdout), &one))
+	require.Equal(t, all[2], one)
+	s.program("runs", "show", "999").requireFailure(t, exitFailed, "run 999: no such run; aggregator runs lists those that are kept")
+	s.program("runs", "show", "x").requireFailure(t, exitUsage, `ID = "x": want the one that aggregator runs shows, a whole number`)
+	s.program("runs", "17").requireFailure(t, exitUsage, `unknown command "17"`)
+
 	s.program("runs", "--last", "0").requireFailure(t, exitUsage, "--last = 0: want at least 1")
 }
 

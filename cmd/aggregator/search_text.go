@@ -11,6 +11,7 @@ import (
 	"aggregator/internal/runs"
 	"aggregator/internal/searchtext"
 	"aggregator/internal/service"
+	"aggregator/internal/terminal"
 )
 
 func newSearchText(a *app) *cobra.Command {
@@ -34,8 +35,8 @@ with 1 if PostgreSQL refused a text, after it has done all the others.`,
 	cmd.Flags().DurationVar(&o.MaxDuration, "max-duration", 0, "stop after this time; 0: no limit. With a limit it starts at a random book")
 	out := addOutput(cmd)
 	cmd.RunE = a.resumable(func(cmd *cobra.Command, _ []string) error {
-		if o.MaxDuration < 0 {
-			return usageError("--max-duration cannot be negative")
+		if err := notBelow0("max-duration", o.MaxDuration); err != nil {
+			return err
 		}
 		pool, err := a.OpenPostgres(cmd.Context(), 2)
 		if err != nil {
@@ -56,7 +57,7 @@ with 1 if PostgreSQL refused a text, after it has done all the others.`,
 		case done.Left:
 			return tag(errEventsLeft, fmt.Errorf("stopped by --max-duration with books left"))
 		case done.Busy > 0:
-			return tag(errEventsLeft, fmt.Errorf("another session had %s books locked; run it again", grouped(done.Busy)))
+			return tag(errEventsLeft, fmt.Errorf("another session had %s locked; run it again", terminal.Count(done.Busy, "book")))
 		}
 		return nil
 	})
@@ -93,7 +94,7 @@ func (a *app) printSearchText(out *output, dry bool, done searchtext.Result, too
 	if dry {
 		verb = "would write"
 	}
-	_, err := fmt.Fprintf(a.stdout, "looked at %s books in %s, %s %s search texts\n",
-		grouped(done.Books), took.Round(time.Millisecond), verb, grouped(done.Changed))
+	_, err := fmt.Fprintf(a.stdout, "looked at %s in %s, %s %s\n",
+		terminal.Count(done.Books, "book"), took.Round(time.Millisecond), verb, terminal.Count(done.Changed, "search text"))
 	return err
 }

@@ -45,8 +45,8 @@ func TestSearchText(t *testing.T) {
 	exec(`COMMIT; BEGIN; SELECT FROM book WHERE id = 2 FOR UPDATE`)
 	r = program(t, env, "search-text")
 	require.Equal(t, exitEventsLeft, r.code)
-	require.Equal(t, "aggregator: another session had 1 books locked; run it again\n", r.stderr)
-	require.Contains(t, r.stdout, "wrote 1 search texts")
+	require.Equal(t, "aggregator: another session had 1 book locked; run it again\n", r.stderr)
+	require.Contains(t, r.stdout, "wrote 1 search text")
 	var outcomes []string
 	require.NoError(t, admin.QueryRow(t.Context(), `SELECT array_agg(outcome || ' ' || applied ORDER BY id) FROM aggregator.run WHERE kind = 'search_text'`).Scan(&outcomes))
 	require.Equal(t, []string{"done 2", "limited 0", "done 0", "limited 1"}, outcomes)
@@ -54,10 +54,10 @@ func TestSearchText(t *testing.T) {
 
 	r = program(t, env, "search-text")
 	require.Equal(t, exitFailed, r.code)
-	require.Contains(t, r.stderr, "aggregator: search text: PostgreSQL refuses that of 1 books, the first of them book 2: ")
+	require.Contains(t, r.stderr, "aggregator: search text: refused by PostgreSQL: 1, the first of them book 2: ")
 	require.Contains(t, r.stdout, "wrote 0 search texts")
 
-	program(t, env, "search-text", "--max-duration", "-1s").requireFailure(t, exitUsage, "--max-duration cannot be negative")
+	program(t, env, "search-text", "--max-duration", "-1s").requireFailure(t, exitUsage, "--max-duration = -1s: want 0s or more")
 	reader := []string{"AGGREGATOR_POSTGRES_URL=" + testenv.As(t, database, "aggregator_reader")}
 	exec(`UPDATE book SET search_text = NULL`)
 	program(t, reader, "search-text").requireFailure(t, exitFailed, "permission denied for table lease (SQLSTATE 42501)")

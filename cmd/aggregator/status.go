@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -33,13 +32,17 @@ applied nor dropped; and the last run of each kind. Of both servers it shows whe
 answer, their version and their latency.
 
 It only reads, and takes a second to measure the rate. When a server does not answer, it shows
-what the other one knows, and exits with 69. With --watch it repeats until it is stopped; as
-JSON, it writes a document each time.`,
+what the other one knows, and exits with 69.
+
+With --watch it repeats until it is stopped; as JSON, it writes a document each time. On a
+terminal it draws how WAITING and RATE have changed, the greatest value at full height; the key
+q ends it, and space looks at once. Where columns do not fit, CHECKPOINT and KEY go first; -o
+wide shows all.`,
 		Example: `  aggregator status
   aggregator status --watch
   aggregator status --watch=10s -o json`,
 	}
-	out := addOutput(cmd)
+	out := addTableOutput(cmd)
 	var every time.Duration
 	cmd.Flags().DurationVar(&every, "watch", 0, "look again after this time (2s if none is given), until stopped")
 	cmd.Flags().Lookup("watch").NoOptDefVal = "2s"
@@ -53,20 +56,21 @@ JSON, it writes a document each time.`,
 		}
 		defer look.close()
 		defer look.redis.CloseAt(cmd.Context())()
-		show := func(report *statusReport) error {
-			if out.json() {
-				return writeJSON(a.stdout, report)
-			}
-			return report.print(a.stdout)
-		}
-		if every > 0 {
-			return look.watch(cmd.Context(), every, !out.json() && isTerminal(a.stdout), show)
+		inJSON := func(report *statusReport) error { return writeJSON(a.stdout, report) }
+		switch {
+		case every > 0 && out.json():
+			return look.watch(cmd.Context(), every, nil, inJSON)
+		case every > 0:
+			return look.watchText(cmd.Context(), every, out.wide())
 		}
 		report, err := look.once(cmd.Context())
 		if report == nil {
 			return err
 		}
-		return errors.Join(err, show(report))
+		if out.json() {
+			return errors.Join(err, inJSON(report))
+		}
+		return errors.Join(err, report.print(a.stdout, picture{Terminal: a.terminal(), wide: out.wide()}))
 	})
 	return cmd
 }
@@ -120,31 +124,6 @@ func (l *look) once(ctx context.Context) (*statusReport, error) {
 		return report, err
 	}
 	return report, errors.Join(second.Schema.Err, second.Err, runsErr)
-}
-
-// watch shows a report each time, whatever the servers do, until ctx ends.
-func (l *look) watch(ctx context.Context, every time.Duration, wipe bool, show func(*statusReport) error) error {
-	before, err := l.survey(ctx)
-	for err == nil && rest(ctx, every) {
-		var now admin.Survey
-		if now, err = l.survey(ctx); err != nil || ctx.Err() != nil {
-			break
-		}
-		report := newStatusReport(now, before, l.ask(ctx))
-		_ = l.addElsewhere(ctx, report)
-		_ = l.addRuns(ctx, report) // it shows that they are not known
-		before = now
-		if wipe {
-			fmt.Fprint(l.stdout, "\x1b[H\x1b[2J") // to the corner, and clear
-		}
-		if err := show(report); err != nil {
-			return err
-		}
-	}
-	if ctx.Err() != nil {
-		return nil // it was told to stop
-	}
-	return err
 }
 
 // rest waits; false says that ctx has ended.

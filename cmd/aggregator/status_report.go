@@ -6,12 +6,13 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"aggregator/internal/admin"
+	"aggregator/internal/aggregator"
 	"aggregator/internal/events"
 	"aggregator/internal/postgres"
+	"aggregator/internal/terminal"
 )
 
 // statusReport is what the command found. Its names are those of the JSON form; what could
@@ -26,6 +27,8 @@ type statusReport struct {
 
 	Incidents []incidentLine  `json:"incidents"` // that nobody has accepted, of all sources in the database
 	Elsewhere []elsewhereLine `json:"elsewhere"` // sources that the settings do not name
+
+	at time.Time // when it was made, by this machine's clock
 }
 
 type serverStatus struct {
@@ -73,6 +76,7 @@ func newStatusReport(s, before admin.Survey, service map[string]admin.SourceStat
 	r := &statusReport{
 		Redis: newServerStatus(s.Redis), Postgres: newServerStatus(s.Postgres),
 		Schema: schemaStatus{OK: s.Schema.Err == nil, Version: s.Schema.Version, Known: s.Schema.Known, schema: s.Schema.Schema}, Dead: s.Dead,
+		at: time.Now(),
 	}
 	if s.Schema.Err != nil {
 		r.Schema.Error = s.Schema.Err.Error()
@@ -111,16 +115,70 @@ func newServerStatus(h admin.Health) serverStatus {
 	return serverStatus{OK: true, Version: h.Version, LatencySeconds: h.Latency.Seconds()}
 }
 
-func (r *statusReport) print(w io.Writer) error {
-	fmt.Fprintf(w, "Redis       %s\n", r.Redis)
-	fmt.Fprintf(w, "PostgreSQL  %s\n", r.Postgres)
-	if r.Schema.OK {
-		fmt.Fprintf(w, "schema      %s\n\n", r.Schema.schema)
-	} else {
-		fmt.Fprintf(w, "schema      %s\n\n", r.Schema.Error)
+// picture is how a report is shown.
+type picture struct {
+	terminal.Terminal
+	wide   bool
+	trends *trends // also as bars; nil: there are none yet
+	cut    bool    // lines that are too long are cut, not broken: the next picture takes its place
+}
+
+func (r *statusReport) print(w io.Writer, p picture) error {
+	var text strings.Builder
+	line := func(format string, args ...any) {
+		said := terminal.Clean(fmt.Sprintf(format, args...))
+		if p.cut {
+			said = terminal.Cut(said, p.Width)
+		}
+		fmt.Fprintln(&text, p.Wrap(said, "  "))
 	}
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "SOURCE\tKEY\tWAITING\tOLDEST\tRATE\tCHECKPOINT\tMOVED\tSERVICE")
+	line("Redis       %s", r.Redis)
+	line("PostgreSQL  %s", r.Postgres)
+	if r.Schema.OK {
+		line("schema      %s", r.Schema.schema)
+	} else {
+		line("schema      %s", r.Schema.Error)
+	}
+	line("")
+	if err := r.sourceTable(p).Write(&text, p.Terminal); err != nil {
+		return err
+	}
+	if len(r.Incidents)+len(r.Elsewhere) > 0 {
+		line("")
+	}
+	for _, one := range r.Incidents {
+		line("%s", one)
+	}
+	for _, one := range r.Elsewhere {
+		line("elsewhere: %s", one)
+	}
+	line("")
+	line("dead letters not settled: %s", r.deadText())
+	for _, run := range r.Runs {
+		line("last %s: %s", run.Kind, run)
+	}
+	_, err := io.WriteString(w, text.String())
+	return err
+}
+
+// sourceTable has a row for each source.
+func (r *statusReport) sourceTable(p picture) *terminal.Table {
+	name, doing := 16, 20 // the least of their columns
+	if p.trends != nil {
+		name, doing = 10, 12 // to have room for trends
+	}
+	table := &terminal.Table{Wide: p.wide, Columns: []terminal.Column{
+		{Name: "SOURCE", Least: name, Tail: true},
+		{Name: "KEY", Drop: 2},
+		{Name: "WAITING", Right: true},
+		{Right: true, Drop: 5},
+		{Name: "OLDEST", Right: true},
+		{Name: "RATE", Right: true},
+		{Right: true, Drop: 4},
+		{Name: "CHECKPOINT", Drop: 1},
+		{Name: "MOVED", Right: true, Drop: 3},
+		{Name: "SERVICE", Least: doing, Color: stateColor},
+	}}
 	for _, s := range r.Sources {
 		waiting, oldest, rate, position, age := "-", "-", "-", "-", "-"
 		if s.Waiting != nil {
@@ -135,35 +193,34 @@ func (r *statusReport) print(w io.Writer) error {
 		if c := s.Checkpoint; c != nil {
 			position, age = c.Position, shortAge(c.AgeSeconds)+" ago"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Source, s.Key, waiting, oldest, rate, position, age, s.doing())
+		waited, rated := p.trends.of(s.Source, p.Width)
+		table.Add(s.Source, s.Key, waiting, waited, oldest, rate, rated, position, age, s.doing(r.at))
 	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	if len(r.Incidents)+len(r.Elsewhere) > 0 {
-		fmt.Fprintln(w)
-	}
-	for _, one := range r.Incidents {
-		fmt.Fprintln(w, one)
-	}
-	for _, one := range r.Elsewhere {
-		fmt.Fprintln(w, "elsewhere:", one)
-	}
-	last := ""
-	for _, run := range r.Runs {
-		last += fmt.Sprintf("last %s: %s\n", run.Kind, run)
-	}
-	_, err := fmt.Fprintf(w, "\ndead letters not settled: %s\n%s", r.deadText(), last)
-	return err
+	return table
 }
 
-// doing is what the service does, as far as anybody knows.
-func (s sourceStatus) doing() string {
+// stateColor is that of what a service does.
+func stateColor(doing string) terminal.Color {
+	switch state, _, _ := strings.Cut(doing, " for "); state {
+	case string(aggregator.Working), string(aggregator.Resting):
+		return terminal.Green
+	case string(aggregator.BackingOff):
+		return terminal.Yellow
+	case string(aggregator.Halted):
+		return terminal.Red
+	}
+	return terminal.Plain
+}
+
+// doing is what the service does, as far as anything is known of it.
+func (s sourceStatus) doing(now time.Time) string {
 	switch {
-	case s.Service != nil && s.Service.Reason != "":
-		return fmt.Sprintf("%s since %s: %s", s.Service.State, s.Service.Since.Format(time.RFC3339), s.Service.Reason)
 	case s.Service != nil:
-		return fmt.Sprintf("%s since %s", s.Service.State, s.Service.Since.Format(time.RFC3339))
+		text := fmt.Sprintf("%s for %s", s.Service.State, shortAge(now.Sub(s.Service.Since).Seconds()))
+		if s.Service.Reason != "" {
+			text += ": " + s.Service.Reason
+		}
+		return text
 	case s.Lease != nil && s.Lease.Held:
 		return "lease held by " + s.Lease.Holder
 	case s.Lease != nil && s.Lease.ahead:

@@ -159,7 +159,7 @@ func TestStatusWatch(t *testing.T) {
 	defer look.close()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- look.watch(ctx, 10*time.Millisecond, false, func(r *statusReport) error { return writeJSON(written, r) })
+		ended <- look.watch(ctx, 10*time.Millisecond, nil, func(r *statusReport) error { return writeJSON(written, r) })
 	}()
 	reports := json.NewDecoder(read)
 	next := func() (r statusReport) {

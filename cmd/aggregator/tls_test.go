@@ -99,7 +99,7 @@ func TestDrainOverTLS(t *testing.T) {
 	push(t, s, "1:1:LIKE")
 	r := program(t, env(), "drain")
 	r.requireDone(t)
-	require.Regexp(t, `drained 1 events(?s:.*)applied +1\n`, r.stdout)
+	require.Regexp(t, `drained 1 event(?s:.*)applied +1\n`, r.stdout)
 
 	redisAt, postgresAt := address(t, s.redisURL), address(t, s.database)
 	other := testenv.NewAuthority(t, "the wrong one")

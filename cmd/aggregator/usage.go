@@ -4,10 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
+
+// worksAlone marks a command that has commands below it, and does something without one.
+var worksAlone = map[string]string{"works_alone": "true"}
 
 // strictUsage makes every wrong argument or flag below cmd an error with errUsage, also of
 // the commands that cobra adds. A command that only groups others wants one of them: cobra
@@ -72,6 +76,14 @@ func exactly(names ...string) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// notBelow0 is an error of usage if the value of a flag is.
+func notBelow0(name string, d time.Duration) error {
+	if d < 0 {
+		return usageError("--%s = %s: want 0s or more", name, d)
+	}
+	return nil
 }
 
 func usageError(format string, args ...any) error {

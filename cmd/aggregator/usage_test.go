@@ -20,7 +20,7 @@ func TestWrongUsage(t *testing.T) {
 		"group alone":        {"migrate", "migrate: want one of down, status, up"},
 		"group, misspelt":    {"config chek", `unknown command "chek", perhaps check`},
 		"unknown shell":      {"completion cmd", `unknown command "cmd"`},
-		"unknown form":       {"migrate status -o xml", "want text or json"},
+		"unknown form":       {"migrate status -o xml", "want text, wide or json"},
 		"no number":          {"drain --max-events abc", `--max-events = "abc": want a whole number; see aggregator drain --help`},
 		"no duration":        {"drain --max-duration soon", `--max-duration = "soon": want a duration, such as 90s or 5m`},
 		"argument missing":   {"dead show stream", "want POSITION; see aggregator dead show --help"},
@@ -55,15 +55,41 @@ func TestHelp(t *testing.T) {
 // What the shell offers after TAB.
 func TestCompletedValues(t *testing.T) {
 	for line, want := range map[string]string{
-		"drain --log-level ":         "debug\ninfo\nwarn\nerror\n",
-		"drain --history-preferred ": "mean_of_positive\nabove_mean_of_nonnegative\n",
-		"runs --kind ":               "drain\nservice\n",
-		"dead show ":                 ":4\n", // no files
-		"help ":                      "checkpoint\n",
+		"drain --log-level ":                      "debug\ninfo\nwarn\nerror\n",
+		"drain --history-preferred ":              "mean_of_positive\nabove_mean_of_nonnegative\n",
+		"runs --kind ":                            "drain\nservice\n",
+		"dead show ":                              ":36\n", // no files, and nothing is known
+		"drain --max-events ":                     ":4\n",
+		"drain --chunk-max-events ":               ":4\n",
+		"drain --config ":                         ":0\n", // files
+		"drain --redis-url-file ":                 ":0\n",
+		"drain --http-pprof ":                     "true\nfalse\n",
+		"drain --apply-profiles-per-transaction ": "auto\n",
+		"dead list --reason ":                     "malformed\n",
+		"status -o ":                              "text\nwide\njson\n",
+		"help ":                                   "checkpoint\n",
 	} {
 		offered := program(t, nil, append([]string{"__complete"}, strings.Split(line, " ")...)...)
 		require.Zero(t, offered.code)
 		require.True(t, strings.HasPrefix(offered.stdout, want), "%s: %s", line, offered.stdout)
+	}
+}
+
+// What only the database knows is asked for.
+func TestCompletedFromTheDatabase(t *testing.T) {
+	s := newPair(t)
+	ids := s.push("junk", "2:1:LIKE")
+	require.Zero(t, s.program("drain").code)
+	for line, want := range map[string]string{
+		"dead show ":                       "book-like-events\n:36\n",
+		"dead drop book-like-events ":      ids[0] + "\tmalformed\n" + ids[1] + "\tunknown_profile\n:36\n",
+		"dead retry book-like-events 1-0 ": ":36\n",
+		"dead list --source ":              "book-like-events\n:36\n",
+		"runs show ":                       "1\tdrain, done\n:36\n",
+	} {
+		offered := s.program(append([]string{"__complete"}, strings.Split(line, " ")...)...)
+		require.Zero(t, offered.code)
+		require.Equal(t, want, offered.stdout, line)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"aggregator/internal/ledger"
 	"aggregator/internal/runs"
 	"aggregator/internal/service"
+	"aggregator/internal/terminal"
 )
 
 // verification is the outcome for one source. Its names are those of the JSON form.
@@ -123,13 +124,13 @@ recorded in the list of runs.`,
 			err = compared.print(a.stdout)
 		}
 		if err == nil && bad > 0 {
-			err = fmt.Errorf("reconciliation failed for %d of %d sources", bad, len(all))
+			err = fmt.Errorf("reconciliation failed for %d of %s", bad, terminal.Count(int64(len(all)), "source"))
 		} else if err == nil && open > 0 {
 			err = fmt.Errorf("open incidents: %d; verify --accept ends them", open)
 		}
 		if compared.Different > 0 {
-			err = errors.Join(err, fmt.Errorf("the scores of %s of %s profiles differ from their history",
-				grouped(compared.Different), grouped(compared.Compared)))
+			err = errors.Join(err, fmt.Errorf("the scores of %s of %s differ from their history",
+				grouped(compared.Different), terminal.Count(compared.Compared, "profile")))
 		}
 		return err
 	})
@@ -219,17 +220,18 @@ func verify(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (ver
 
 // listVerifications writes one line a source.
 func (a *app) listVerifications(all []verification) error {
+	to := a.terminal()
 	for _, v := range all {
 		text := v.Reason
 		if v.State == "balanced" {
 			text = fmt.Sprintf("%s applied + %s = %s processed + %s in flight; %s added = %s read + %s left",
 				grouped(v.Applied), letterCount(v.Dead), grouped(v.Settled), grouped(v.InHand), grouped(v.Added), grouped(v.Passed), grouped(v.Left))
 		}
-		if _, err := fmt.Fprintf(a.stdout, "%s: %s: %s\n", v.Source, v.State, text); err != nil {
+		if _, err := fmt.Fprintln(a.stdout, to.Wrap(fmt.Sprintf("%s: %s: %s", v.Source, v.State, text), "  ")); err != nil {
 			return err
 		}
 		for _, one := range v.Incidents {
-			fmt.Fprintf(a.stdout, "  %s\n", one)
+			fmt.Fprintln(a.stdout, to.Wrap(fmt.Sprintf("  %s", one), "    "))
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"aggregator/internal/audit"
+	"aggregator/internal/terminal"
 )
 
 // scoresVerification is the outcome of verify --scores. Its names are those of the JSON form.
@@ -50,8 +51,8 @@ func (v scoresVerification) print(w io.Writer) error {
 	if v.Different > 0 {
 		state = grouped(v.Different) + " differ"
 	}
-	_, err := fmt.Fprintf(w, "scores: %s: %s of %s profiles compared with their latest row of history\n",
-		state, grouped(v.Compared), grouped(v.Profiles))
+	_, err := fmt.Fprintf(w, "scores: %s: %s of %s compared with their latest row of history\n",
+		state, grouped(v.Compared), terminal.Count(v.Profiles, "profile"))
 	if v.Unsettled > 0 {
 		fmt.Fprintf(w, "  %s more changed each time they were read, and are not compared\n", grouped(v.Unsettled))
 	}

@@ -82,7 +82,7 @@ func TestVerify(t *testing.T) {
 	require.Equal(t, exitFailed, r.code)
 	require.Equal(t, "book-like-events: not balanced: 1 too many: 3 applied + 1 dead letter, but 3 entries processed + 0 in flight: some were counted twice; "+
 		"1 removed unread: 5 entries were ever added, 1 are left and 3 were read: XDEL, XTRIM or MAXLEN was used\n", r.stdout)
-	require.Equal(t, "aggregator: reconciliation failed for 1 of 1 sources\n", r.stderr)
+	require.Equal(t, "aggregator: reconciliation failed for 1 of 1 source\n", r.stderr)
 
 	s.exec(`DELETE FROM aggregator.dead_letter`)
 	s.exec(`UPDATE aggregator.mark SET applied = applied - 1 WHERE child_profile_id = 1`)

@@ -1,6 +1,7 @@
 // Package admin lets others look at a running service: an HTTP listener for health checks
 // and metrics, and the survey of both servers that it shares with the command status.
 //
+//	/         links to the others
 //	/healthz  200 while every loop turns, whatever the servers do: 503 is a reason to kill it
 //	/readyz   200 while the service does its work, or could at once; else 503, with reasons
 //	/version  what is running
@@ -79,6 +80,7 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 func New(o Options) *Server {
 	s := &Server{Options: o}
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", s.index)
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("GET /version", s.version)

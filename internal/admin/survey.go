@@ -65,7 +65,7 @@ func Look(ctx context.Context, pool *pgxpool.Pool, client redis.UniversalClient,
 	asked := make(chan struct{})
 	go func() {
 		defer close(asked)
-		s.Redis = askRedis(ctx, client)
+		s.Redis = AskRedis(ctx, client)
 	}()
 	if pool != nil {
 		s.askPostgres(ctx, pool)
@@ -125,8 +125,8 @@ func (s *Survey) keep(err error) {
 	}
 }
 
-func askRedis(ctx context.Context, client redis.UniversalClient) (h Health) {
-	// HELLO is the one command that tells the version and needs no right.
+// AskRedis asks for the version, which needs no right, and takes the time.
+func AskRedis(ctx context.Context, client redis.UniversalClient) (h Health) {
 	reply, err := client.Do(ctx, "HELLO").Result()
 	if err != nil {
 		return Health{Err: err}

@@ -335,7 +335,7 @@ func (p *partition) loop(ctx context.Context, m mode) (err error) {
 		}
 		p.fail(err)
 		pause := wait.NextBackOff()
-		p.log.Warn("retrying from the checkpoint", "error", err, "retry_in", pause.Round(time.Millisecond))
+		p.log.Warn(headline(err)+"retrying from the checkpoint", "error", err, "retry_in", pause.Round(time.Millisecond))
 		p.pool.Reset() // its connections may be to a server that is no more
 		select {
 		case <-ctx.Done():
@@ -343,6 +343,15 @@ func (p *partition) loop(ctx context.Context, m mode) (err error) {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// headline begins a line about an error that is retried with the server that failed, as far as that
+// is known.
+func headline(err error) string {
+	if who := verdict.Blame(err); who != "" {
+		return who + "; "
+	}
+	return ""
 }
 
 // turn is a session, under a lease if Run is to have one. A drain was asked for by

@@ -55,11 +55,19 @@ func Summarize(findings []Finding) (s Summary) {
 
 // String is as in "9 ok, 2 warnings, 0 problems"; what is unknown is in it if there is any.
 func (s Summary) String() string {
-	text := fmt.Sprintf("%d ok, %d warnings, %d problems", s.OK, s.Warnings, s.Problems)
+	text := fmt.Sprintf("%d ok, %s, %s", s.OK, count(s.Warnings, "warning"), count(s.Problems, "problem"))
 	if s.Unknown > 0 {
 		text += fmt.Sprintf(", %d unknown", s.Unknown)
 	}
 	return text
+}
+
+// count is as in "1 problem", "2 problems".
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // report gathers the findings about one server.

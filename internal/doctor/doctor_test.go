@@ -122,9 +122,6 @@ func TestRedisFaults(t *testing.T) {
 		"another type": {func(ctx context.Context, c *redis.Client) error {
 			return c.LPush(ctx, "book-like-events", "1:1:LIKE").Err()
 		}, stream, "problem source book-like-events: the key exists, but is not a stream"},
-		"no group": {func(ctx context.Context, c *redis.Client) error {
-			return c.XAdd(ctx, &redis.XAddArgs{Stream: "book-like-events", Values: []any{"event", "1:1:LIKE"}}).Err()
-		}, stream, `warning source book-like-events: it has 1 entries, and consumer group "aggregator" does not exist yet`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

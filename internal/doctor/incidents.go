@@ -36,10 +36,25 @@ func Incidents(
 	if len(open) == 0 {
 		r.ok("incidents", "none is open: no bookmark is after its checkpoint, and Redis knows of all that was processed")
 	}
+	for _, source := range sources {
+		r.bookmark(ctx, pool, source)
+	}
 	for _, e := range elsewhere {
 		r.elsewhere(e)
 	}
 	return r.findings
+}
+
+// bookmark misses the bookmark of a source that was drained. Before that there is none.
+func (r *report) bookmark(ctx context.Context, pool *pgxpool.Pool, source *events.Source) {
+	at, err := ledger.Load(ctx, pool, source.Name())
+	if err != nil || at.Position.IsZero() {
+		return
+	}
+	if state, err := source.Inspect(ctx); err == nil && state.Exists && state.Bookmark == nil {
+		r.add("bookmark of "+source.Name(), Warning, fmt.Sprintf("the source was drained, and consumer group %q does not exist: exporters do not see the lag", events.Group),
+			"run or drain creates it once it has processed something; if one is running, see its log")
+	}
 }
 
 func incidentAdvice(i ledger.Incident) string {
@@ -57,8 +72,11 @@ func incidentAdvice(i ledger.Incident) string {
 func (r *report) elsewhere(e events.Elsewhere) {
 	check := "source " + e.Source.Name()
 	waiting := fmt.Sprintf("%d entries wait", e.Waiting)
-	if e.Waiting < 0 {
+	switch {
+	case e.Waiting < 0:
 		waiting = "it is not known whether entries wait"
+	case e.Waiting == 1:
+		waiting = "1 entry waits"
 	}
 	switch {
 	case e.Former && e.Waiting > 0 && e.Problem != "":

@@ -25,7 +25,7 @@ const moveAtOnce = 1000
 func (in *inlet) move(ctx context.Context) (int64, error) {
 	n, err := moveScript.Run(ctx, in.client, []string{in.list, in.stream}, in.side, moveAtOnce).Int64()
 	if err != nil {
-		return 0, fmt.Errorf("moving list %s to stream %s: %w", in.list, in.stream, err)
+		return 0, ofRedis(fmt.Errorf("moving list %s to stream %s: %w", in.list, in.stream, err))
 	}
 	return n, nil
 }
@@ -40,7 +40,7 @@ func (in *inlet) wait(ctx context.Context, d time.Duration) (bool, error) {
 	for {
 		n, err := in.client.LLen(ctx, in.list).Result()
 		if err != nil {
-			return false, fmt.Errorf("waiting for list %s: %w", in.list, err)
+			return false, ofRedis(fmt.Errorf("waiting for list %s: %w", in.list, err))
 		}
 		if n > 0 {
 			return true, nil
@@ -64,7 +64,7 @@ func (in *inlet) peek(ctx context.Context, from, n int64) ([]string, error) {
 	}
 	elements, err := in.client.LRange(ctx, in.list, first, last).Result()
 	if err != nil {
-		return nil, fmt.Errorf("reading list %s: %w", in.list, err)
+		return nil, ofRedis(fmt.Errorf("reading list %s: %w", in.list, err))
 	}
 	if in.side == PushLeft {
 		for i, j := 0, len(elements)-1; i < j; i, j = i+1, j-1 {

@@ -361,8 +361,17 @@ func (s *Source) failed(doing string, err error) error {
 	if _, follows := s.client.(*redis.ClusterClient); !follows && redis.HasErrorPrefix(err, "MOVED") {
 		err = fmt.Errorf("%w: %w", ErrCluster, err)
 	}
-	return fmt.Errorf("%s stream %s: %w", doing, s.stream, err)
+	return ofRedis(fmt.Errorf("%s stream %s: %w", doing, s.stream, err))
 }
+
+// ErrRedis is in every error of a source that is Redis' answer, or came in place of one.
+var ErrRedis = errors.New("Redis failed")
+
+func ofRedis(err error) error { return &redisError{err} }
+
+type redisError struct{ error }
+
+func (e *redisError) Unwrap() []error { return []error{ErrRedis, e.error} }
 
 // ErrCluster says that a client for one server was led to a node of a cluster, which does not have
 // the key. It is a redis.Error, like the MOVED that is wrapped with it.

@@ -86,19 +86,29 @@ func (i Incident) String() string {
 		return cause + fmt.Sprintf("its last entry was %s, and entries up to %s have been processed, "+
 			"%d more than it knows of; what it forgot unread is lost", when(i.From), when(i.To), i.Entries)
 	case SourceMissing:
-		return fmt.Sprintf("PostgreSQL has processed %d entries of this source, up to %s, and this Redis has never seen it: "+
+		return fmt.Sprintf("PostgreSQL has processed %s of this source, up to %s, and this Redis has never seen it: "+
 			"it is another Redis or another database number (redis.url), or all of it was deleted (FLUSHALL, DEL)",
-			i.Entries, when(i.To))
+			oneOr(i.Entries, "1 entry", "%d entries"), when(i.To))
 	case EntriesRemoved:
-		return fmt.Sprintf("%d entries were removed from Redis before they were read: "+
-			"XDEL, XTRIM, or XADD with MAXLEN or MINID; they are lost", i.Entries)
+		return oneOr(i.Entries, "1 entry was removed from Redis before it was read",
+			"%d entries were removed from Redis before they were read") + ": XDEL, XTRIM, or XADD with MAXLEN or MINID; what they held is lost"
 	case CountMismatch:
 		if i.Entries < 0 {
-			return fmt.Sprintf("%d events too many are applied or dead letters: some were counted twice", -i.Entries)
+			return oneOr(-i.Entries, "1 event too many is applied or a dead letter: it was counted twice",
+				"%d events too many are applied or dead letters: some were counted twice")
 		}
-		return fmt.Sprintf("%d events that the checkpoint has passed are neither applied nor dead letters: lost", i.Entries)
+		return oneOr(i.Entries, "1 event that the checkpoint has passed is neither applied nor a dead letter: lost",
+			"%d events that the checkpoint has passed are neither applied nor dead letters: lost")
 	}
 	return string(i.Kind)
+}
+
+// oneOr is the text for one, or that for another number.
+func oneOr(n int64, one, more string) string {
+	if n == 1 {
+		return one
+	}
+	return fmt.Sprintf(more, n)
 }
 
 func (i Incident) postgresSetBack() string {

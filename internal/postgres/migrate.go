@@ -324,7 +324,7 @@ func newLocker() (lock.SessionLocker, error) {
 
 // checkDirect connects once, looks for a pooler, and finds the schema of the application's tables.
 func checkDirect(ctx context.Context, cfg *pgx.ConnConfig, o Options) (appschema.Place, error) {
-	conn, err := pgx.ConnectConfig(ctx, plain(cfg))
+	conn, err := connectTo(ctx, plain(cfg))
 	if err != nil {
 		return appschema.Place{}, reachable(cfg, err)
 	}
@@ -336,7 +336,7 @@ func checkDirect(ctx context.Context, cfg *pgx.ConnConfig, o Options) (appschema
 }
 
 func checkVersion(ctx context.Context, cfg *pgx.ConnConfig) error {
-	conn, err := pgx.ConnectConfig(ctx, cfg)
+	conn, err := connectTo(ctx, cfg)
 	if err != nil {
 		return reachable(cfg, err)
 	}

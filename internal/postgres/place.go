@@ -15,7 +15,7 @@ import (
 // resolve finds the schema of the application's tables, on a connection of its own with the search path that
 // the role, the database and the URL make.
 func resolve(ctx context.Context, cfg *pgxpool.Config, o Options) (appschema.Place, error) {
-	conn, err := pgx.ConnectConfig(ctx, plain(cfg.ConnConfig))
+	conn, err := connectTo(ctx, plain(cfg.ConnConfig))
 	if err != nil {
 		return appschema.Place{}, reachable(cfg.ConnConfig, err)
 	}
@@ -47,7 +47,7 @@ func DescribeTables(ctx context.Context, o Options) (appschema.Description, erro
 	if o.TimeZone != "" {
 		setParams(cfg, map[string]string{"timezone": o.TimeZone})
 	}
-	conn, err := pgx.ConnectConfig(ctx, plain(cfg.ConnConfig))
+	conn, err := connectTo(ctx, plain(cfg.ConnConfig))
 	if err != nil {
 		return appschema.Description{}, reachable(cfg.ConnConfig, err)
 	}

@@ -49,7 +49,7 @@ func PlanUp(ctx context.Context, o Options) (Plan, error) {
 		return Plan{}, err
 	}
 	pin(cfg, place.MigrationPath())
-	conn, err := pgx.ConnectConfig(ctx, plain(cfg.ConnConfig))
+	conn, err := connectTo(ctx, plain(cfg.ConnConfig))
 	if err != nil {
 		return Plan{}, reachable(cfg.ConnConfig, err)
 	}

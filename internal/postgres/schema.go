@@ -129,7 +129,7 @@ func MigrationStatus(ctx context.Context, o Options) ([]Migration, error) {
 	}
 	setParams(cfg, map[string]string{"application_name": "aggregator migrate", "timezone": "UTC", "datestyle": "ISO"})
 	cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // it works through any pooler
-	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
+	conn, err := connectTo(ctx, cfg.ConnConfig)
 	if err != nil {
 		return nil, reachable(cfg.ConnConfig, err)
 	}

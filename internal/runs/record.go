@@ -19,7 +19,8 @@ type Recorder struct {
 	Pool    *pgxpool.Pool
 	Host    string
 	Version string
-	Keep    int // runs of a kind that have ended
+	Source  string // the note of runs that drain; empty: none
+	Keep    int    // runs of a kind that have ended
 	Log     *slog.Logger
 }
 
@@ -43,6 +44,9 @@ const (
 // and at the end, when it takes a second at most. do returns how it ended if nothing
 // failed. The error is that of do, and no other.
 func (r Recorder) Record(ctx context.Context, job Job, do func() (Outcome, error)) error {
+	if drains := job.Kind == KindDrain || job.Kind == KindService; drains && job.Note == nil && r.Source != "" {
+		job.Note = func() string { return r.Source }
+	}
 	e := &entry{Recorder: r, Job: job, key: rand.Text(), began: time.Now()}
 	signing, cancel := context.WithCancel(context.WithoutCancel(ctx)) // a run outlives the word to stop
 	defer cancel()

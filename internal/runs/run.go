@@ -2,6 +2,7 @@ package runs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -108,6 +109,21 @@ func Latest(ctx context.Context, pool *pgxpool.Pool, kind string, limit int) ([]
 		args = append(args, kind)
 	}
 	return collectRuns(ctx, pool, query+`ORDER BY id DESC LIMIT $2`, args...)
+}
+
+// ErrNoRun says that there is no run of an id, or that its row is no longer kept.
+var ErrNoRun = errors.New("no such run; aggregator runs lists those that are kept")
+
+// Find returns the run of an id. Errors: ErrNoRun, and those of PostgreSQL.
+func Find(ctx context.Context, pool *pgxpool.Pool, id int64) (Run, error) {
+	found, err := collectRuns(ctx, pool, `SELECT `+selectRuns+`WHERE id = $2`, unseen, id)
+	if err == nil && len(found) == 0 {
+		err = fmt.Errorf("run %d: %w", id, ErrNoRun)
+	}
+	if err != nil {
+		return Run{}, err
+	}
+	return found[0], nil
 }
 
 // Live returns the runs of all kinds that have not ended, as far as anybody knows, newest

@@ -69,7 +69,7 @@ func Refresh(ctx context.Context, pool *pgxpool.Pool, o Options) (Result, error)
 		err = r.again(ctx)
 	}
 	if err == nil && r.refusal != nil {
-		err = fmt.Errorf("search text: PostgreSQL refuses that of %d books, the first of them %w", r.Refused, r.refusal)
+		err = fmt.Errorf("search text: refused by PostgreSQL: %d, the first of them %w", r.Refused, r.refusal)
 	}
 	return r.Result, err
 }

@@ -49,6 +49,20 @@ func TestOpenRedisUnreachable(t *testing.T) {
 	}
 }
 
+// The URL of a PostgreSQL in place of one of Redis is a mistake, and no outage.
+func TestOpenRedisAtPostgres(t *testing.T) {
+	u, err := url.Parse(testenv.EmptyDatabase(t))
+	require.NoError(t, err)
+	for _, scheme := range []string{"redis", "rediss"} {
+		server, err := withRedis(t, scheme+"://u:hunter2@"+u.Host+"/1", "").OpenRedis(t.Context(), 1)
+		require.Nil(t, server)
+		require.ErrorContains(t, err, "the server at "+u.Host+"/1 answers, but does not speak Redis: it is a PostgreSQL; have redis.url and postgres.url been swapped?")
+		require.NotContains(t, err.Error(), "hunter2")
+		require.ErrorIs(t, err, config.ErrInvalid)
+		require.NotErrorIs(t, err, ErrRedisUnreachable)
+	}
+}
+
 func TestOpenTopologyUnreachable(t *testing.T) {
 	sentinel := testenv.NewSentinel(t)
 	known := sentinel.URL()

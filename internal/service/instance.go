@@ -60,12 +60,19 @@ func (i *Instance) with(cfg config.Config) *Instance {
 	return &next
 }
 
+// Host is the machine that it is on.
+func (i *Instance) Host() string { return i.host }
+
 // Name is what the instance is called in leases.
 func (i *Instance) Name() string { return i.name }
 
 // Recorder writes records of runs.
 func (i *Instance) Recorder(pool *pgxpool.Pool) runs.Recorder {
-	return runs.Recorder{Pool: pool, Host: i.host, Version: i.version, Keep: i.config.Runs.Keep, Log: i.log}
+	source := "source " + i.config.Source.Key
+	if n := i.config.Source.Partitions; n > 1 {
+		source += fmt.Sprintf(", %d partitions", n)
+	}
+	return runs.Recorder{Pool: pool, Host: i.host, Version: i.version, Source: source, Keep: i.config.Runs.Keep, Log: i.log}
 }
 
 // HeldError says that another instance has the lease, and is alive.

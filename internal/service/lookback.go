@@ -12,6 +12,7 @@ import (
 	"aggregator/internal/aggregator"
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
+	"aggregator/internal/terminal"
 )
 
 // OpenIncidents are those of the sources.
@@ -88,8 +89,11 @@ func (i *Instance) FindElsewhere(ctx context.Context, to *Servers) ([]events.Els
 // DescribeElsewhere is a line for a person about a source that the settings do not name.
 func DescribeElsewhere(e events.Elsewhere) string {
 	waiting, what := "it is not known whether entries wait", "which the settings do not name"
-	if e.Waiting >= 0 {
-		waiting = grouped(e.Waiting) + " entries wait"
+	switch {
+	case e.Waiting == 1:
+		waiting = "1 entry waits"
+	case e.Waiting >= 0:
+		waiting = terminal.Grouped(e.Waiting) + " entries wait"
 	}
 	if e.Former {
 		what = "a former source of the same key"

@@ -12,6 +12,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"aggregator/internal/aggregator"
+	"aggregator/internal/terminal"
 )
 
 // manager is the service manager that has started us, systemd or one that speaks its
@@ -105,7 +106,7 @@ func describeService(ctx context.Context, l loop, rate float64) string {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	if waiting, err := l.Waiting(ctx); err == nil {
-		lag = grouped(waiting)
+		lag = terminal.Grouped(waiting)
 	}
-	return fmt.Sprintf("%s: %s events a second, %s waiting%s", strings.Join(states, ", "), grouped(int64(rate)), lag, reason)
+	return fmt.Sprintf("%s: %s events a second, %s waiting%s", strings.Join(states, ", "), terminal.Grouped(int64(rate)), lag, reason)
 }

@@ -91,9 +91,3 @@ func TestClockWaits(t *testing.T) {
 		require.False(t, c.wait(ctx, c.now().Add(-time.Hour)))
 	})
 }
-
-func TestGrouped(t *testing.T) {
-	for n, want := range map[int64]string{0: "0", 7: "7", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "-1,234"} {
-		require.Equal(t, want, grouped(n))
-	}
-}

@@ -29,6 +29,9 @@ type Redis struct {
 	where  string
 }
 
+// Where names the server, without user and password.
+func (s *Redis) Where() string { return s.where }
+
 // OpenRedis returns a client with so many connections to each server, whose server has answered
 // PING. Its errors, with ErrRedisUnreachable or config.ErrInvalid, name the server and never the
 // password. The caller closes the client.
@@ -153,6 +156,9 @@ func (s *Redis) Failed(err error) error {
 		err = verdict.Tag(err, fmt.Errorf("Redis at %s refused the connection: %s; see redis.url and redis.mode", s.where, strings.TrimSuffix(answer.Error(), ".")))
 	case ours:
 		err = verdict.Tag(err, fmt.Errorf("Redis at %s refused the client certificate: %s; see redis.tls_cert_file", s.where, reason))
+	case s.isPostgres(err):
+		return verdict.Tag(config.ErrInvalid, fmt.Errorf("the server at %s answers, but does not speak Redis: it is a PostgreSQL; "+
+			"have redis.url and postgres.url been swapped?", s.where))
 	default:
 		err = verdict.Tag(err, fmt.Errorf("Redis at %s is not reachable: %s", s.where, networkReason(err)))
 	}

@@ -66,6 +66,7 @@ func Open(ctx context.Context, instance *Instance, options Options) (*Service, e
 		return nil, err
 	}
 	s.engine.Store(engine)
+	instance.logStart(engine.Redis)
 	if listener != nil {
 		if s.stop, err = s.serveAdmin(ctx, listener); err != nil {
 			_ = listener.Close()

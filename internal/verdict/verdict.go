@@ -5,6 +5,8 @@ package verdict
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -12,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"aggregator/internal/deadletter"
+	"aggregator/internal/events"
 	"aggregator/internal/postgres"
 )
 
@@ -96,6 +99,29 @@ func Advice(err error) string {
 		}
 	}
 	return "; aggregator doctor says what is missing: fix it and start again"
+}
+
+// Blame says in a few words which server failed, for the beginning of a line about an error that is
+// retried; empty if neither did, or that is not known.
+func Blame(err error) string {
+	var pg *pgconn.PgError
+	var reply redis.Error
+	var connecting *pgconn.ConnectError
+	var network net.Error
+	switch {
+	case errors.Is(err, events.ErrRedis) && errors.As(err, &reply):
+		return "Redis refused a command"
+	case errors.Is(err, events.ErrRedis):
+		return "Redis does not answer"
+	case errors.As(err, &pg) && strings.HasPrefix(pg.Code, "57P"): // admin_shutdown, crash_shutdown, cannot_connect_now
+		return "PostgreSQL is stopping or starting"
+	case errors.As(err, &pg) && !Ours(pg):
+		return "PostgreSQL refused a statement"
+	case errors.As(err, &connecting), errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		pgconn.SafeToRetry(err), pgconn.Timeout(err):
+		return "PostgreSQL does not answer"
+	}
+	return ""
 }
 
 // Ours says whether a function of ours has refused.

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 
+	"aggregator/internal/events"
 	"aggregator/internal/postgres"
 )
 
@@ -76,5 +77,21 @@ func TestOf(t *testing.T) {
 		&net.OpError{Op: "remote error", Err: tls.AlertError(45)}, // a certificate of ours has expired, or theirs of the authority
 	} {
 		t.Run(err.Error(), func(t *testing.T) { assert.Equal(t, Retry, Of(fmt.Errorf("doing: %w", err))) })
+	}
+}
+
+func TestBlame(t *testing.T) {
+	fromRedis := func(err error) error { return fmt.Errorf("reading: %w", errors.Join(events.ErrRedis, err)) }
+	for want, all := range map[string][]error{
+		"Redis does not answer":              {fromRedis(io.EOF), fromRedis(&net.OpError{Op: "dial", Err: errors.New("refused")}), fromRedis(context.DeadlineExceeded)},
+		"Redis refused a command":            {fromRedis(reply("LOADING Redis is loading the dataset in memory"))},
+		"PostgreSQL does not answer":         {&net.OpError{Op: "read", Err: errors.New("reset")}, fmt.Errorf("applying: %w", io.ErrUnexpectedEOF), &pgconn.ConnectError{}},
+		"PostgreSQL is stopping or starting": {&pgconn.PgError{Code: "57P01"}, fmt.Errorf("applying: %w", &pgconn.PgError{Code: "57P03"})},
+		"PostgreSQL refused a statement":     {&pgconn.PgError{Code: "55P03"}},
+		"":                                   {errors.New("anything"), &pgconn.PgError{Code: MarkMoved}},
+	} {
+		for _, err := range all {
+			assert.Equal(t, want, Blame(err), "%#v", err)
+		}
 	}
 }

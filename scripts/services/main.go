@@ -6,7 +6,8 @@
 // The command finds the servers in AGGREGATOR_REDIS_URL and AGGREGATOR_POSTGRES_URL, the
 // latter naming an empty database; if both are set already, it is given those and nothing
 // is started. Without a command the two are printed for a shell to read, and the servers
-// run until interrupted. The servers flush to disk as in production unless --durable=false.
+// run until interrupted, which stderr says. The servers flush to disk as in production unless
+// --durable=false.
 //
 // Services ends with the exit code of the command, 128 plus the signal's number if a
 // signal ended it, 69 if the servers do not start and 64 for wrong usage.
@@ -24,6 +25,23 @@ import (
 	"aggregator/internal/testenv"
 )
 
+const usage = `usage: services [--durable=false] [-- command [argument...]]
+
+Runs a command with a private Redis and PostgreSQL beside it, and removes both when it ends:
+
+    bin/services -- bash
+
+The command finds them in AGGREGATOR_REDIS_URL and AGGREGATOR_POSTGRES_URL. If both are set
+already, it is given those and nothing is started. Without a command, services prints the two
+variables, and the servers run until Ctrl-C.
+
+  --durable=false  do not flush to disk: faster, and a crash of the machine loses data
+`
+
+const running = `services: a private Redis and PostgreSQL are running, with an empty database.
+In another terminal, enter the two lines that follow. Ctrl-C here stops both servers and removes their data.
+`
+
 const (
 	redisVariable    = "AGGREGATOR_REDIS_URL"
 	postgresVariable = "AGGREGATOR_POSTGRES_URL"
@@ -37,6 +55,7 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	flags := flag.NewFlagSet("services", flag.ContinueOnError)
+	flags.Usage = func() { fmt.Fprint(os.Stderr, usage) }
 	durable := flags.Bool("durable", true, "flush to disk as in production")
 	switch err := flags.Parse(os.Args[1:]); {
 	case errors.Is(err, flag.ErrHelp):
@@ -51,14 +70,15 @@ func run() int {
 	if os.Getenv(redisVariable) != "" && os.Getenv(postgresVariable) != "" {
 		fmt.Fprintf(os.Stderr, "services: using the servers of %s and %s\n", redisVariable, postgresVariable)
 		if flags.NArg() == 0 {
+			fmt.Fprintln(os.Stderr, "services: nothing to start, and no command to run; unset the two variables for private servers")
 			return 0
 		}
 		return command(flags.Args(), os.Environ(), signals)
 	}
 
-	var running servers
-	defer running.close()
-	urls, got, err := startServers(&running, *durable, signals)
+	var started servers
+	defer started.close()
+	urls, got, err := startServers(&started, *durable, signals)
 	switch {
 	case got != nil:
 		return 128 + int(got.(syscall.Signal))
@@ -67,10 +87,12 @@ func run() int {
 		return exitUnavailable
 	}
 	if flags.NArg() == 0 {
+		fmt.Fprint(os.Stderr, running)
 		for _, url := range urls {
 			fmt.Println("export " + url)
 		}
 		<-signals
+		fmt.Fprintln(os.Stderr, "services: stopping both servers, and removing their data")
 		return 0
 	}
 	return command(flags.Args(), append(os.Environ(), urls...), signals)

@@ -86,11 +86,16 @@ func TestWithoutCommandItPrintsTheVariables(t *testing.T) {
 
 	require.Zero(t, s.wait())
 	require.Regexp(t, `^export AGGREGATOR_REDIS_URL=\S+\nexport AGGREGATOR_POSTGRES_URL=\S+\n$`, s.stdout.String())
+	require.Contains(t, s.stderr.String(), "a private Redis and PostgreSQL are running")
+	require.Contains(t, s.stderr.String(), "Ctrl-C here stops both servers and removes their data.\n")
 	s.requireNothingLeft()
 }
 
 func TestWrongUsage(t *testing.T) {
 	t.Parallel()
+	help := start(t, nil, "--help")
+	require.Zero(t, help.wait())
+	require.Contains(t, help.stderr.String(), "bin/services -- bash")
 	require.Equal(t, exitUsage, start(t, nil, "--no-such-flag").wait())
 	require.Equal(t, 127, start(t, []string{"AGGREGATOR_REDIS_URL=r", "AGGREGATOR_POSTGRES_URL=p"}, "no-such-command").wait())
 }
