@@ -142,7 +142,7 @@ func (s *Service) serve(ctx context.Context) error {
 	s.manager.ready()
 	for {
 		next, err := s.drain(ctx)
-		if next == nil && err != nil && s.instance.config.Run.OnHalt == config.Stay {
+		if next == nil && err != nil && ctx.Err() == nil && s.instance.config.Run.OnHalt == config.Stay {
 			next = s.stay(ctx, err)
 		}
 		if next == nil {
