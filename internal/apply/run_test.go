@@ -33,7 +33,7 @@ func TestGroup(t *testing.T) {
 			}
 			joined = append(joined, r.events...)
 		}
-		require.Equal(t, len(sorted), len(joined))
+		require.Len(t, joined, len(sorted))
 		if len(sorted) > 0 {
 			require.Equal(t, sorted, joined)
 			require.Equal(t, sorted, all, "the slice is in their order, too")
