@@ -54,7 +54,7 @@ func TestSearchText(t *testing.T) {
 
 	r = program(t, env, "search-text")
 	require.Equal(t, exitFailed, r.code)
-	require.Contains(t, r.stderr, "aggregator: search text: refused by PostgreSQL: 1, the first of them book 2: ")
+	require.Contains(t, r.stderr, "aggregator: search text: PostgreSQL refuses that of book 2: ")
 	require.Contains(t, r.stdout, "wrote 0 search texts")
 
 	program(t, env, "search-text", "--max-duration", "-1s").requireFailure(t, exitUsage, "--max-duration = -1s: want 0s or more")

@@ -69,7 +69,11 @@ func Refresh(ctx context.Context, pool *pgxpool.Pool, o Options) (Result, error)
 		err = r.again(ctx)
 	}
 	if err == nil && r.refusal != nil {
-		err = fmt.Errorf("search text: refused by PostgreSQL: %d, the first of them %w", r.Refused, r.refusal)
+		which := ""
+		if r.Refused > 1 {
+			which = fmt.Sprintf("%d books, the first of them ", r.Refused)
+		}
+		err = fmt.Errorf("search text: PostgreSQL refuses that of %s%w", which, r.refusal)
 	}
 	return r.Result, err
 }
