@@ -109,7 +109,7 @@ func requireFits(t *testing.T, columns int, text string) {
 
 // longRuns are rows of runs that no terminal is wide enough for.
 const longRuns = `INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, error, note, read, applied, dead, profiles, chunks) VALUES
-	('a', 'service', 'a-host-with-a-long-name', 'v1.2.3-45-gabcdef0', now() - interval '3 hours', now(), NULL, NULL, NULL, NULL, 1234567, 1234567, 12, 1, 1),
+	('a', 'service', 'a-host-with-a-long-name', 'v1.2.3-45-gabcdef0', now() - interval '3 hours', now(), now(), 'stopped', NULL, NULL, 1234567, 1234567, 12, 1, 1),
 	('b', 'drain', 'a-host-with-a-long-name', 'v1.2.3-45-gabcdef0', now() - interval '2 hours', now() - interval '1 hour', now() - interval '1 hour', 'failed',
 		E'the role may not: 별주부전\nand the next line', NULL, 1234567, 0, 12, 1, 1),
 	('c', 'search_text', 'h', 'v', now() - interval '2 hours', now() - interval '1 hour', now() - interval '1 hour', 'done', NULL, NULL, 1, 1, 0, 0, 0)`
