@@ -67,7 +67,8 @@ func TestRenameModule(t *testing.T) {
 		for mod := range strings.FieldsSeq(command(t, folder, "git", "ls-files", "go.mod", "*/go.mod")) {
 			packages := command(t, filepath.Join(folder, filepath.Dir(mod)),
 				"go", "list", "-deps", "-test", "-tags", "faults,man", "./...")
-			require.Contains(t, packages, name+"/internal/")
+			require.Contains(t, packages, name+"/")
+			require.NotRegexp(t, `(?m)^aggregator(/|$)`, packages)
 		}
 		linter, err := os.ReadFile(filepath.Join(folder, ".golangci.yml"))
 		require.NoError(t, err)

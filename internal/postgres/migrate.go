@@ -94,8 +94,10 @@ func (m migrator) createSchema(ctx context.Context) error {
 	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('aggregator.schema', 0))`); err != nil {
 		return err
 	}
+	// Of the catalog itself: to_regnamespace may answer from a cache that is older than the lock.
 	var exists bool
-	if err := tx.QueryRowContext(ctx, `SELECT to_regnamespace('aggregator') IS NOT NULL`).Scan(&exists); err != nil {
+	const find = `SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'aggregator')`
+	if err := tx.QueryRowContext(ctx, find).Scan(&exists); err != nil {
 		return err
 	}
 	if !exists {

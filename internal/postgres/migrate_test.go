@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -31,6 +32,32 @@ func TestMigrateRacing(t *testing.T) {
 	var types int
 	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM mbti`).Scan(&types))
 	require.Equal(t, 16, types)
+}
+
+// One that waited finds the schema that the other one has made meanwhile.
+func TestMigrateWaitsForAnother(t *testing.T) {
+	t.Parallel()
+	u := testenv.EmptyDatabase(t)
+	pool := openPool(t, u)
+	first, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	for _, sql := range []string{
+		`SELECT pg_advisory_xact_lock(hashtextextended('aggregator.schema', 0))`, `CREATE SCHEMA aggregator`,
+	} {
+		_, err = first.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
+
+	second := make(chan error, 1)
+	go func() { second <- postgres.Migrate(t.Context(), postgres.Options{URL: u}) }()
+	require.Eventually(t, func() bool {
+		var waits bool
+		const find = `SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+			WHERE d.datname = current_database() AND locktype = 'advisory' AND NOT granted)`
+		return pool.QueryRow(t.Context(), find).Scan(&waits) == nil && waits
+	}, time.Minute, time.Millisecond)
+	require.NoError(t, first.Commit(t.Context()))
+	require.NoError(t, <-second)
 }
 
 func TestMigrateKeepsWhatIsThere(t *testing.T) {
