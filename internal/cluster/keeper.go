@@ -556,11 +556,12 @@ func (k *Keeper) rest(ctx context.Context, until time.Time, listen bool) {
 		case err != nil: // the connection broke, or there is something to do
 			return
 		case k.concerns(said):
-			// Not all at the same time: of a thousand, each within a second.
-			until = time.Now().Add(mathrand.N(time.Duration(members)*time.Millisecond + 1))
-			ctx, cancel := context.WithDeadline(ctx, until)
-			defer cancel()
-			<-ctx.Done()
+			if strings.HasPrefix(said, wordMember) { // not all at the same time: of a thousand, each within a second
+				until = time.Now().Add(mathrand.N(time.Duration(members)*time.Millisecond + 1))
+				ctx, cancel := context.WithDeadline(ctx, until)
+				defer cancel()
+				<-ctx.Done()
+			}
 			return
 		}
 	}
