@@ -183,7 +183,7 @@ func (s *server) leave(ctx context.Context, me Member, sources []string, say str
 }
 
 // errSilent says that there is no word to be had: whoever waits has to be content with its turns.
-var errSilent = errors.New("nobody can listen behind a pooler, or without a connection")
+var errSilent = errors.New("no words are heard behind a pooler, or without a connection")
 
 func (s *server) word(ctx context.Context) (string, error) {
 	if s.conn == nil || s.conn.IsClosed() || postgres.Pooled(s.config) {
