@@ -78,7 +78,10 @@ type Config struct {
 		DailyDays int
 	}
 	Shutdown struct{ Grace time.Duration }
-	Lease    struct{ TTL time.Duration }
+	Lease    struct {
+		TTL  time.Duration // 0: none
+		Name string        // of the instance; empty: one that is made up
+	}
 	Run      struct{ OnHalt string } // exit or stay
 	Runs     struct{ Keep int }      // of each kind
 	Schedule struct {

@@ -37,7 +37,7 @@ func TestSampleLoads(t *testing.T) {
 			writeFile(t, "aggregator.yaml", text)
 			c, err := load(t)
 			require.NoError(t, err)
-			c.Postgres.URL, c.Postgres.Schema, c.Postgres.Tables, c.Postgres.TimeZone = "", "", nil, "" // have an example, not a default
+			c.Postgres.URL, c.Postgres.Schema, c.Postgres.Tables, c.Postgres.TimeZone, c.Lease.Name = "", "", nil, "", "" // have an example, not a default
 			var got, want strings.Builder
 			require.NoError(t, c.Print(&got, false))
 			require.NoError(t, config.Default().Print(&want, false))

@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// fixed says that a running service keeps the setting: its connections, its source, where
-// it listens and how it writes. A change needs a restart.
+// fixed says that a running service keeps the setting: its connections, its source, its leases,
+// where it listens and how it writes. A change needs a restart.
 func (s setting) fixed() bool {
 	section, _, _ := strings.Cut(s.Key, ".")
-	return slices.Contains([]string{"redis", "postgres", "source", "http"}, section) ||
+	return slices.Contains([]string{"redis", "postgres", "source", "lease", "http"}, section) ||
 		s.Key == "apply.workers" || s.Key == "log.format"
 }
 

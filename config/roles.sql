@@ -208,9 +208,9 @@ DECLARE
         -- To lock a row, so that nobody restores it meanwhile, takes the right to update a column.
         'child_personality_history: UPDATE (deleted_at): aggregator_purge',
         'aggregator.thinning: INSERT, UPDATE: aggregator_purge',
-        -- Giving a lease up removes it, and so does time an old run; everything else of ours
-        -- is there to stay.
-        'aggregator.lease, aggregator.run: DELETE: aggregator_daemon',
+        -- Giving a lease up removes it, an instance that leaves its row, and time an old run; everything
+        -- else of ours is there to stay.
+        'aggregator.lease, aggregator.member, aggregator.run: DELETE: aggregator_daemon',
         'aggregator.lease, aggregator.run: INSERT, UPDATE, DELETE: aggregator_purge',
         -- For the migration: its triggers tell the daemon of changes in the catalogue, and
         -- it sees to it that the sixteen types are there. Nothing needs these two rights

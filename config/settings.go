@@ -4,7 +4,7 @@ import (
 	"strings"
 	"time"
 
-	"aggregator/internal/lease"
+	"aggregator/internal/cluster"
 	"aggregator/internal/scores"
 )
 
@@ -179,8 +179,12 @@ var settings = []setting{
 		value: func(c *Config) value { return duration{&c.Shutdown.Grace, 0, time.Hour} },
 	}, {
 		Key: "lease.ttl", Default: "5s",
-		Doc:   "How long the lease of a source lasts unless run renews it: a second instance stands by, and takes over when the first is gone. 0s disables leases; exactness does not depend on them.",
-		value: func(c *Config) value { return duration{&c.Lease.TTL, 0, lease.Longest} },
+		Doc:   "How long the lease of a source lasts unless run renews it. Instances share the sources, and take over those of an instance that is gone. 0s disables leases: the instance drains all sources, also beside others, which is exact but double work.",
+		value: func(c *Config) value { return duration{&c.Lease.TTL, 0, cluster.Longest} },
+	}, {
+		Key: "lease.name", Example: "aggregator-0", Emptiable: true,
+		Doc:   "The name of this instance among those that share the sources. One that is started again within lease.ttl under the same name takes its own sources back. No two that run may have the same. If empty, a new one of host, process and a random number.",
+		value: func(c *Config) value { return instanceName{&c.Lease.Name} },
 	}, {
 		Key: "schedule.drain", Example: `"30 2 * * *"`, Emptiable: true,
 		Doc:   "When run drains, as a cron expression: minute, hour, day, month, weekday. If empty, run drains continuously, as events come.",

@@ -215,6 +215,20 @@ func (v keyName) Set(text string) error {
 	return nil
 }
 
+// instanceName is the name of an instance; empty for one that is made up.
+type instanceName struct{ p *string }
+
+func (v instanceName) String() string  { return *v.p }
+func (v instanceName) Allowed() string { return "up to 200 letters, digits and signs, without spaces" }
+
+func (v instanceName) Set(text string) error {
+	if !utf8.ValidString(text) || len(text) > 200 || strings.ContainsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsGraphic(r) }) {
+		return errors.New("want " + v.Allowed())
+	}
+	*v.p = text
+	return nil
+}
+
 // fileName is the name of a file, which is read elsewhere; empty for none.
 type fileName struct{ p *string }
 

@@ -15,8 +15,8 @@ import (
 	"aggregator/internal/terminal"
 )
 
-// adminConnections are those of the health checks and of the watch on the catalogue.
-const adminConnections = 2 + 1
+// adminConnections are those of the health checks, of the watch on the catalogue and of the leases.
+const adminConnections = 2 + 1 + 1
 
 func newDoctor(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -83,7 +83,7 @@ func (a *app) examineBoth(ctx context.Context) []doctor.Finding {
 	if err != nil {
 		return nil
 	}
-	return doctor.Incidents(ctx, to.Pool, to.Sources, elsewhere)
+	return append(doctor.Incidents(ctx, to.Pool, to.Sources, elsewhere), doctor.Instances(ctx, to.Pool, a.Group(), a.cfg.Lease.TTL)...)
 }
 
 func (a *app) examineRedis(ctx context.Context) ([]doctor.Finding, error) {

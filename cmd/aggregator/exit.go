@@ -6,6 +6,7 @@ import (
 
 	"aggregator/config"
 	"aggregator/internal/appschema"
+	"aggregator/internal/cluster"
 	"aggregator/internal/postgres"
 	"aggregator/internal/service"
 	"aggregator/internal/verdict"
@@ -30,7 +31,8 @@ const exitCodesHelp = `Exit codes:
   64  invalid usage
   69  Redis or PostgreSQL is not reachable
   75  stopped by a limit with events left, or rows to purge; or the job is running elsewhere
-  78  invalid configuration; also a password or a certificate that is refused
+  78  invalid configuration; also a password or a certificate that is refused, or a
+      lease.name that another instance has
   130, 143  ended by SIGINT or SIGTERM before it was done. run, drain, purge and
       search-text, which continue the next time where they stopped, then exit with 0`
 
@@ -53,7 +55,7 @@ func exitCode(err error) int {
 	case errors.Is(err, errUsage):
 		return exitUsage
 	case errors.Is(err, config.ErrInvalid), errors.Is(err, postgres.ErrURL), errors.Is(err, postgres.ErrPooler),
-		errors.Is(err, appschema.ErrChoice):
+		errors.Is(err, appschema.ErrChoice), errors.Is(err, cluster.ErrNameTaken):
 		return exitConfig
 	case errors.Is(err, service.ErrRedisUnreachable), errors.Is(err, postgres.ErrUnreachable):
 		if service.Refused(err) {

@@ -24,14 +24,18 @@ With schedule.drain set, a cron expression, it drains at these times and is idle
 drain that was missed while it was down is done once when it starts. Of several instances one
 drains; another takes over if that one dies.
 
+Without a schedule, several instances share the sources (lease.ttl): a source is one stream, or
+one partition. Each takes its part; when one joins, leaves or dies, the others hand over to it,
+or take over from it. See: aggregator members.
+
 From time to time it retries the recent dead letters (dead.retry_unknown_for) whose profile
 and book exist now. When most events cannot be applied (dead.max_share), it ends with an error
 and leaves them in Redis. With run.on_halt: stay it answers at http.addr instead, and says why
 there, until a reload; a signal then ends it with exit code 1.
 
 On SIGHUP it reads the settings again. It logs which ones it has applied, after the chunk in
-flight, and which ones need a restart: those of the servers, the source, the listener and the
-form of the log, and apply.workers. Invalid settings change nothing.
+flight, and which ones need a restart: those of the servers, the source, the leases, the
+listener and the form of the log, and apply.workers. Invalid settings change nothing.
 
 Started by systemd, it notifies systemd when it is ready, what it is doing, and that it is
 alive: as long as each loop turns, also when it waits for events or for a server to come back.

@@ -24,7 +24,8 @@ func newStatus(a *app) *cobra.Command {
 		Short: "Show the lag and the state of each source, and the health of both servers",
 		Long: `Shows for each source how many entries wait, how long the oldest has waited, how many are
 processed a second, the position of the checkpoint and when it last moved, and what the
-service does: from the service itself if it runs here (http.addr), else from the lease.
+service does: from the service itself if it runs here (http.addr), else from the lease. Then it
+shows the instances that share the sources, and which ones each has.
 
 Then it shows the open incidents (a server went back in time, or events are missing); sources
 that the settings do not name, and what waits in them; the dead letters that are neither
@@ -118,7 +119,7 @@ func (l *look) once(ctx context.Context) (*statusReport, error) {
 			return nil, err
 		}
 	}
-	report := newStatusReport(second, first, l.ask(ctx))
+	report := newStatusReport(second, first, l.ask(ctx), l.Group())
 	runsErr := errors.Join(l.addRuns(ctx, report), l.addElsewhere(ctx, report))
 	if err := errors.Join(second.Redis.Err, second.Postgres.Err); err != nil {
 		return report, err

@@ -10,6 +10,7 @@ import (
 
 	"aggregator/internal/admin"
 	"aggregator/internal/aggregator"
+	"aggregator/internal/cluster"
 	"aggregator/internal/events"
 	"aggregator/internal/postgres"
 	"aggregator/internal/terminal"
@@ -22,8 +23,9 @@ type statusReport struct {
 	Postgres serverStatus            `json:"postgres"`
 	Schema   schemaStatus            `json:"schema"`
 	Sources  []sourceStatus          `json:"sources"`
-	Dead     map[events.Reason]int64 `json:"dead"` // letters that nobody has settled, by reason
-	Runs     []runLine               `json:"runs"` // of each kind the one that runs, then the last one that ended
+	Dead     map[events.Reason]int64 `json:"dead"`    // letters that nobody has settled, by reason
+	Members  []memberLine            `json:"members"` // the instances that share sources
+	Runs     []runLine               `json:"runs"`    // of each kind the one that runs, then the last one that ended
 
 	Incidents []incidentLine  `json:"incidents"` // that nobody has accepted, of all sources in the database
 	Elsewhere []elsewhereLine `json:"elsewhere"` // sources that the settings do not name
@@ -72,7 +74,7 @@ type leaseLine struct {
 	ahead   bool      // it is not held, for it ends later than any can
 }
 
-func newStatusReport(s, before admin.Survey, service map[string]admin.SourceState) *statusReport {
+func newStatusReport(s, before admin.Survey, service map[string]admin.SourceState, group cluster.Group) *statusReport {
 	r := &statusReport{
 		Redis: newServerStatus(s.Redis), Postgres: newServerStatus(s.Postgres),
 		Schema: schemaStatus{OK: s.Schema.Err == nil, Version: s.Schema.Version, Known: s.Schema.Known, schema: s.Schema.Schema}, Dead: s.Dead,
@@ -84,7 +86,9 @@ func newStatusReport(s, before admin.Survey, service map[string]admin.SourceStat
 	if s.Incidents != nil {
 		r.Incidents = newIncidentLines(s.Incidents)
 	}
+	var sources []*events.Source
 	for _, source := range s.Sources {
+		sources = append(sources, source.Source)
 		name := source.Source.Name()
 		line := sourceStatus{Source: name, Key: source.Source.Key(), Waiting: source.Waiting}
 		if source.Oldest != nil {
@@ -104,6 +108,9 @@ func newStatusReport(s, before admin.Survey, service map[string]admin.SourceStat
 			line.Service = &state
 		}
 		r.Sources = append(r.Sources, line)
+	}
+	if r.Schema.OK {
+		r.Members = memberLines(s.Members, s.Leases, s.At, group, sources)
 	}
 	return r
 }
@@ -142,6 +149,12 @@ func (r *statusReport) print(w io.Writer, p picture) error {
 	line("")
 	if err := r.sourceTable(p).Write(&text, p.Terminal); err != nil {
 		return err
+	}
+	if len(r.Members) > 0 {
+		line("")
+		if err := memberTable(r.Members, p.wide).Write(&text, p.Terminal); err != nil {
+			return err
+		}
 	}
 	if len(r.Incidents)+len(r.Elsewhere) > 0 {
 		line("")

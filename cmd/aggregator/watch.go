@@ -25,7 +25,7 @@ func (l *look) watch(ctx context.Context, every time.Duration, again <-chan stru
 		if now, err = l.survey(ctx); err != nil || ctx.Err() != nil {
 			break
 		}
-		report := newStatusReport(now, before, l.ask(ctx))
+		report := newStatusReport(now, before, l.ask(ctx), l.Group())
 		_ = l.addElsewhere(ctx, report)
 		_ = l.addRuns(ctx, report) // it shows that they are not known
 		before = now

@@ -26,6 +26,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"aggregator/internal/aggregator"
+	"aggregator/internal/cluster"
 	"aggregator/internal/events"
 	"aggregator/internal/scores"
 )
@@ -47,9 +48,11 @@ type Options struct {
 	Reloaded func() bool // whether the latest reload of the settings succeeded; nil: there are none
 	// Due says when the jobs are due that have a schedule, by kind: in the past if one is not
 	// done yet.
-	Due   func() map[string]time.Time
-	Pprof bool // also answer /debug/pprof/, to this machine alone; may be false
-	Log   *slog.Logger
+	Due func() map[string]time.Time
+	// Leases are the figures of those who share the sources; false: it shares none. nil: never.
+	Leases func() (cluster.Figures, bool)
+	Pprof  bool // also answer /debug/pprof/, to this machine alone; may be false
+	Log    *slog.Logger
 
 	// What the loop works with, to look at.
 	LoopPool  *pgxpool.Pool

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/aggregator"
+	"aggregator/internal/cluster"
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
@@ -85,6 +86,12 @@ func setup(t *testing.T) *bundle {
 	require.NoError(t, err)
 	b.Server = New(Options{
 		Loop: b.loop, Pool: pool(t, testenv.As(t, database, "aggregator_daemon")), Redis: own, Sources: sources,
+		Leases: func() (cluster.Figures, bool) {
+			return cluster.Figures{
+				Held: 2, Target: 3, Members: 4, Moves: map[string]int64{cluster.MoveFree: 5},
+				Unowned: []uint64{1, 2}, UnownedCount: 3, UnownedSeconds: 1.5,
+			}, true
+		},
 		Version: "v1", Reloaded: func() bool { return true },
 		Due: func() map[string]time.Time { return map[string]time.Time{"purge": time.Unix(1.8e9, 0)} }, Log: slog.New(slog.NewTextHandler(b.log, nil)),
 		LoopPool: b.database, LoopRedis: b.client, Meter: NewMeter(),

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"aggregator/internal/aggregator"
+	"aggregator/internal/cluster"
 	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
 )
@@ -61,6 +62,11 @@ var (
 	revived      = describe("dead_letters_retried_total", "Dead letters that this instance retried successfully because their profile and book exist now.")
 	state        = describe("source_state", "1 for the state that the source is in, 0 for the others.", "source", "state")
 	leaseHeld    = describe("lease_held", "Whether this instance holds the lease of the source.", "source")
+	leaseMoves   = describe("lease_moves_total", "Sources that came to this instance or went, by reason.", "reason")
+	heldSources  = describe("held_sources", "Sources whose lease this instance holds.")
+	targetOf     = describe("target_sources", "Sources that this instance is to have: all of them divided by the instances that share them.")
+	membersSeen  = describe("members", "Instances that share the sources, as this one sees it.")
+	unowned      = describe("source_unowned_seconds", "For how long, at most, a source that this instance took had been without an owner: since it was given up, or since its last owner, which is gone, renewed it.")
 	lastTurn     = describe("last_turn_timestamp_seconds", "When the loop of the source was last seen alive.", "source")
 	reloaded     = describe("config_last_reload_successful", "Whether the settings in force are the latest ones: 0 after a SIGHUP with invalid settings.")
 	cacheUse     = describe("cache_requests_total", "Look-ups of books and profiles: hit if remembered, miss if looked for in PostgreSQL.", "cache", "result")
@@ -104,6 +110,7 @@ type collector struct{ *Server }
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		buildInfo, eventsTotal, chunksTotal, profiles, trimmed, inflight, conflicts, retries, revived, state, leaseHeld, lastTurn,
+		leaseMoves, heldSources, targetOf, membersSeen, unowned,
 		reloaded, cacheUse, cacheEntries, cacheMax,
 		dependencyUp, latency, schemaAt, schemaKnown, queueLag, queueAge, lastApply, jobDue, jobEnded, jobFailed, deadLetters, openIncident,
 		difference, vanished,
@@ -123,6 +130,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		to.gauge(jobDue, seconds(at), kind)
 	}
 	c.ofLoop(to)
+	c.ofLeases(to)
 	c.ofServers(to)
 	for name, b := range c.books.latest() {
 		to.gauge(difference, float64(b.Difference()), name)
@@ -157,6 +165,28 @@ func (c collector) ofLoop(to sink) {
 		to.gauge(cacheEntries, float64(use.Entries), use.Name)
 		to.gauge(cacheMax, float64(use.Capacity), use.Name)
 	}
+}
+
+// ofLeases is silent without leases.
+func (c collector) ofLeases(to sink) {
+	if c.Leases == nil {
+		return
+	}
+	f, shares := c.Leases()
+	if !shares {
+		return
+	}
+	for reason, n := range f.Moves {
+		to.counter(leaseMoves, float64(n), reason)
+	}
+	to.gauge(heldSources, float64(f.Held))
+	to.gauge(targetOf, float64(f.Target))
+	to.gauge(membersSeen, float64(f.Members))
+	buckets := make(map[float64]uint64, len(f.Unowned))
+	for i, n := range f.Unowned {
+		buckets[cluster.UnownedBounds[i]] = n
+	}
+	to <- prometheus.MustNewConstHistogram(unowned, f.UnownedCount, f.UnownedSeconds, buckets)
 }
 
 func (c collector) ofServers(to sink) {

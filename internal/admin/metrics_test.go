@@ -68,6 +68,8 @@ func TestMetrics(t *testing.T) {
 		`aggregator_dead_letters_retried_total 4`,
 		`aggregator_source_state{source="likes:{0}",state="working"} 1`,
 		`aggregator_source_state{source="likes:{0}",state="halted"} 0`,
+		`aggregator_lease_moves_total{reason="free"} 5`, `aggregator_held_sources 2`, `aggregator_target_sources 3`, `aggregator_members 4`,
+		`aggregator_source_unowned_seconds_bucket{le="0.025"} 2`, `aggregator_source_unowned_seconds_count 3`,
 		`aggregator_dependency_up{dependency="postgres"} 1`,
 		`aggregator_queue_lag_events{source="likes:{0}"} 1`,
 		`aggregator_queue_lag_events{source="likes:{1}"} 0`,

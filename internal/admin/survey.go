@@ -10,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"aggregator/internal/aggregator"
+	"aggregator/internal/cluster"
 	"aggregator/internal/events"
-	"aggregator/internal/lease"
 	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
 	"aggregator/internal/runs"
@@ -35,6 +35,8 @@ type Survey struct {
 		postgres.Schema
 	}
 	Sources []SourceSurvey
+	Members []cluster.Member // that live
+	Leases  []cluster.Lease  // of whatever, also those whose time is over
 	Jobs    []runs.Ends
 	Dead    map[events.Reason]int64 // letters that nobody has settled
 	// Incidents are all that nobody has accepted, of whatever source, oldest first; those that are found
@@ -47,8 +49,8 @@ type Survey struct {
 type SourceSurvey struct {
 	Source     *events.Source
 	Checkpoint *ledger.Checkpoint
-	Lease      *lease.Lease // also one whose time is over
-	Waiting    *int64       // entries behind the checkpoint; see events.Source.Waiting
+	Lease      *cluster.Lease // also one whose time is over
+	Waiting    *int64         // entries behind the checkpoint; see events.Source.Waiting
 	// Oldest is when the oldest of them was pushed, by the clock of Redis; nil also if none
 	// is in the stream.
 	Oldest *time.Time
@@ -166,8 +168,12 @@ func (s *Survey) askPostgres(ctx context.Context, pool *pgxpool.Pool) {
 	}
 	checkpoints, err := ledger.Checkpoints(ctx, pool)
 	s.keep(err)
-	leases, err := lease.All(ctx, pool)
+	leases, err := cluster.Leases(ctx, pool)
 	s.keep(err)
+	s.Leases = leases
+	members, now, err := cluster.Members(ctx, pool)
+	s.keep(err)
+	s.Members = slices.DeleteFunc(members, func(m cluster.Member) bool { return !m.Lives(now) })
 	s.Jobs, err = runs.LastEnds(ctx, pool)
 	s.keep(err)
 	s.Dead, err = ledger.Unsettled(ctx, pool)
@@ -178,7 +184,7 @@ func (s *Survey) askPostgres(ctx context.Context, pool *pgxpool.Pool) {
 	for i := range checkpoints {
 		at[checkpoints[i].Source] = &checkpoints[i]
 	}
-	held := make(map[string]*lease.Lease, len(leases))
+	held := make(map[string]*cluster.Lease, len(leases))
 	for i := range leases {
 		held[leases[i].Source] = &leases[i]
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"aggregator/internal/apply"
+	"aggregator/internal/cluster"
 	"aggregator/internal/events"
 	"aggregator/internal/postgres"
 	"aggregator/internal/runs"
@@ -38,8 +39,6 @@ type Options struct {
 	DeadMaxShare           float64               // no more than this share may be dead letters, or it halts; 1, or a window of 0: never
 	RetryUnknownFor        time.Duration         // how long events on unknown profiles and books are tried again; 0: not at all
 	RetryEvery             time.Duration         // how often, while Run works; unused if they are not
-	Lease                  time.Duration         // of a source, to one instance of Run; 0: no leases
-	Holder                 string                // the name of this instance in leases
 	Observe                func(Chunk)           // called with each chunk that was settled; optional, and must not wait
 	Schema                 func(postgres.Schema) // called with the schema of each attempt and chunk; optional, and must not wait
 }
@@ -51,8 +50,9 @@ type Aggregator struct {
 	catalogue *scores.Catalogue
 	options   Options
 	log       *slog.Logger
-	stations  []*station // one a source
-	worked    moment     // see station
+	stations  []*station      // one a source
+	keeper    *cluster.Keeper // see Share
+	worked    moment          // see station
 	retried   atomic.Int64
 	refused   sync.Map // run ids of the servers that it was said of, see partition.rewrite
 
@@ -74,6 +74,10 @@ func New(pool *pgxpool.Pool, sources []*events.Source, catalogue *scores.Catalog
 	}
 	return a
 }
+
+// Share has Run work on a source only while the keeper says that it is this instance's. It must
+// be called before Run. Drain works on all sources, whoever has them.
+func (a *Aggregator) Share(keeper *cluster.Keeper) { a.keeper = keeper }
 
 // Stats count what became of entries, since New. Read is the sum of Applied, Dead and
 // Skipped.
@@ -320,7 +324,7 @@ func (p *partition) loop(ctx context.Context, m mode) (err error) {
 			if m.once || ctx.Err() != nil {
 				return nil
 			}
-			continue // the lease was lost
+			continue // the lease has ended
 		}
 		if ctx.Err() != nil {
 			p.log.Warn("stopped before the chunk in flight was processed; it will be read again", "error", err)
@@ -357,7 +361,7 @@ func headline(err error) string {
 // turn is a session, under a lease if Run is to have one. A drain was asked for by
 // somebody: it does not stand by.
 func (p *partition) turn(ctx, work context.Context, m mode) error {
-	if m.once || p.options.Lease == 0 {
+	if m.once || p.keeper == nil {
 		return p.session(ctx, work, m)
 	}
 	return p.leased(ctx, work, m)

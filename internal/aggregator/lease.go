@@ -5,97 +5,59 @@ import (
 	"errors"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
-	"aggregator/internal/lease"
+	"aggregator/internal/cluster"
 )
 
-// leased is a session under the lease of the source: it waits until no other instance
-// holds it, renews it at a third of its time, and gives it up at the end, which it also
-// does when it finds that another has it. It returns nil when ctx or the lease ended.
+// leased is a session under the lease of the source: it waits until the keeper says that the
+// source is this instance's, and works until it is to be given up. It returns nil when ctx or the
+// lease ended. After an error the lease stays: the next attempt is this instance's, too.
 func (p *partition) leased(ctx, work context.Context, m mode) error {
-	if err := p.standBy(ctx); err != nil || ctx.Err() != nil {
+	hold, err := p.standBy(ctx)
+	if hold == nil {
 		return err
 	}
 	p.lease(true)
-	defer func() {
-		p.lease(false)
-		p.release(work)
-	}()
-	held, lose := context.WithCancel(ctx)
-	defer lose()
-	renewed := make(chan struct{})
-	go func() {
-		defer close(renewed)
-		p.renew(held, lose)
-	}()
-	err := p.session(held, work, m)
-	lose()
-	<-renewed
+	p.log.Info("holding the lease")
+	err = p.session(hold.Context(), work, m)
+	p.lease(false)
+	why := context.Cause(hold.Context())
+	hold.Done()
+	switch {
+	case why == nil:
+	case ctx.Err() != nil:
+		p.log.Info("gave up the lease", "because", cluster.ErrLeaving)
+	case errors.Is(why, cluster.ErrSurplus), errors.Is(why, cluster.ErrLeaving), errors.Is(why, cluster.ErrUnable):
+		p.enter(StandingBy, why.Error())
+		p.log.Info("gave up the lease", "because", why)
+	default:
+		p.enter(StandingBy, why.Error())
+		p.log.Warn("lost the lease", "because", why)
+	}
 	return err
 }
 
-// standBy waits for the lease. Its error is one of PostgreSQL's; it returns nil without
-// the lease if ctx ends.
-func (p *partition) standBy(ctx context.Context) error {
-	holder := ""
-	for {
+// standBy waits for the lease. Its error says why it is not known who has it; without either, ctx
+// has ended.
+func (p *partition) standBy(ctx context.Context) (*cluster.Hold, error) {
+	told := ""
+	for ctx.Err() == nil {
 		p.turned()
-		held, err := p.acquire(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, pgx.ErrNoRows): // its row came or went while we looked
-		case err != nil:
-			return err
-		case held.Holder == p.options.Holder:
-			p.log.Info("holding the lease", "holder", held.Holder)
-			return nil
-		case held.Holder != holder:
-			holder = held.Holder
+		now := p.keeper.Ask(ctx, p.source.Name())
+		switch holder := now.Holder; {
+		case now.Hold != nil:
+			return now.Hold, nil
+		case now.Err != nil:
+			return nil, now.Err
+		case holder != "" && holder != told:
+			told = holder
 			p.enter(StandingBy, "the lease is with "+holder)
-			p.log.Info("standing by: another instance holds the lease", "holder", holder, "until", held.Expires)
+			p.log.Info("standing by: another instance holds the lease", "holder", holder)
 		}
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-time.After(min(p.options.Lease/4, time.Second)):
+		case <-now.Changed:
+		case <-time.After(time.Second): // it lives
 		}
 	}
-}
-
-// renew keeps the lease until ctx ends or another has it; then it calls lose. While
-// PostgreSQL does not answer it keeps trying: whether the lease is lost, the next answer
-// says, and nothing depends on it.
-func (p *partition) renew(ctx context.Context, lose func()) {
-	ticker := time.NewTicker(p.options.Lease / 3)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		held, err := p.acquire(ctx)
-		if err == nil && held.Holder != p.options.Holder {
-			p.log.Warn("lost the lease", "holder", held.Holder)
-			lose()
-			return
-		}
-	}
-}
-
-func (p *partition) acquire(ctx context.Context) (lease.Lease, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.options.Lease)
-	defer cancel()
-	return lease.Acquire(ctx, p.pool, p.source.Name(), p.options.Holder, p.options.Lease)
-}
-
-// release is a courtesy: without it the others wait until the time is over.
-func (p *partition) release(work context.Context) {
-	ctx, cancel := context.WithTimeout(work, time.Second)
-	defer cancel()
-	if err := lease.Release(ctx, p.pool, p.source.Name(), p.options.Holder); err != nil {
-		p.log.Warn("could not release the lease; it will expire", "error", err)
-	}
+	return nil, nil
 }

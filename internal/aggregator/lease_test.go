@@ -3,6 +3,7 @@ package aggregator_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -15,7 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/aggregator"
-	"aggregator/internal/lease"
+	"aggregator/internal/cluster"
+	"aggregator/internal/events"
 )
 
 type service struct {
@@ -49,18 +51,43 @@ func (l *logbook) String() string {
 // start runs an instance of the service by this name.
 func (f *fixture) start(name string, lease time.Duration) *service {
 	f.t.Helper()
-	f.options.Holder, f.options.Lease = name, lease
 	ctx, stop := context.WithCancel(f.ctx)
 	log := &logbook{}
 	logger := slog.New(slog.NewTextHandler(io.MultiWriter(log, f.t.Output()), nil))
 	s := &service{f.newWith(logger), stop, make(chan error, 1), log}
-	go func() { s.ended <- s.Run(ctx) }()
+	kept := make(chan error, 1)
+	if lease > 0 {
+		keeper := f.keeper(name, lease, logger)
+		s.Share(keeper)
+		go func() { kept <- keeper.Run(ctx) }()
+	} else {
+		kept <- nil
+	}
+	go func() {
+		err := s.Run(ctx)
+		stop() // as when the service ends
+		s.ended <- errors.Join(err, <-kept)
+	}()
 	f.t.Cleanup(stop)
 	return s
 }
 
+func (f *fixture) keeper(name string, ttl time.Duration, log *slog.Logger) *cluster.Keeper {
+	f.t.Helper()
+	sources, err := events.Sources(f.redis, f.source)
+	require.NoError(f.t, err)
+	o := cluster.Options{
+		Name: name, Version: "v", TTL: ttl, Log: log,
+		Group: cluster.Group{Kind: f.source.Kind, Key: f.source.Key, Partitions: f.source.Partitions},
+	}
+	for _, source := range sources {
+		o.Sources = append(o.Sources, source.Name())
+	}
+	return cluster.New(f.daemon.pool.Config().ConnConfig, o)
+}
+
 func (f *fixture) holder() string {
-	leases, err := lease.All(f.ctx, f.pool)
+	leases, err := cluster.Leases(f.ctx, f.pool)
 	require.NoError(f.t, err)
 	if len(leases) != 1 {
 		return ""
@@ -103,7 +130,7 @@ func TestLeaseIsHandedOver(t *testing.T) {
 func TestLeaseRunsOut(t *testing.T) {
 	f := newFixture(t, stream)
 	sources := f.source.Key
-	_, err := lease.Acquire(f.ctx, f.pool, sources, "dead", 300*time.Millisecond)
+	_, err := cluster.Acquire(f.ctx, f.pool, sources, "dead", 300*time.Millisecond)
 	require.NoError(t, err)
 	first := f.start("first", time.Second)
 	f.push("1:1:LIKE")
@@ -147,18 +174,18 @@ func TestLeaseOfAClockThatWasAhead(t *testing.T) {
 func TestLeaseCanBeRepeated(t *testing.T) {
 	f := newFixture(t, stream)
 	for range 2 {
-		held, err := lease.Acquire(f.ctx, f.pool, "s", "a", time.Hour)
+		held, err := cluster.Acquire(f.ctx, f.pool, "s", "a", time.Hour)
 		require.NoError(t, err)
 		assert.Equal(t, "a", held.Holder)
-		held, err = lease.Acquire(f.ctx, f.pool, "s", "b", time.Hour)
+		held, err = cluster.Acquire(f.ctx, f.pool, "s", "b", time.Hour)
 		require.NoError(t, err)
 		assert.Equal(t, "a", held.Holder)
 	}
-	require.NoError(t, lease.Release(f.ctx, f.pool, "s", "b"))
+	require.NoError(t, cluster.Release(f.ctx, f.pool, "s", "b"))
 	for range 2 {
-		require.NoError(t, lease.Release(f.ctx, f.pool, "s", "a"))
+		require.NoError(t, cluster.Release(f.ctx, f.pool, "s", "a"))
 	}
-	held, err := lease.Acquire(f.ctx, f.pool, "s", "b", time.Hour)
+	held, err := cluster.Acquire(f.ctx, f.pool, "s", "b", time.Hour)
 	require.NoError(t, err)
 	assert.Equal(t, "b", held.Holder)
 }

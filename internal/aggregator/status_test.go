@@ -8,14 +8,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/aggregator"
-	"aggregator/internal/lease"
+	"aggregator/internal/cluster"
 )
 
 func (s *service) state() aggregator.State { return s.Status()[0].State }
 
 func TestStatusOfALife(t *testing.T) {
 	f := newFixture(t, stream)
-	_, err := lease.Acquire(f.ctx, f.pool, f.source.Key, "another", time.Hour)
+	_, err := cluster.Acquire(f.ctx, f.pool, f.source.Key, "another", time.Hour)
 	require.NoError(t, err)
 	s := f.start("me", time.Hour)
 	eventually(t, func() bool { return s.state() == aggregator.StandingBy })

@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"aggregator/internal/lease"
+	"aggregator/internal/cluster"
 	"aggregator/internal/postgres"
 )
 
@@ -19,10 +19,11 @@ func (r *report) future(ctx context.Context, pool *pgxpool.Pool) {
 	rows, _ := pool.Query(ctx, `SELECT place || ' up to ' || to_char(latest AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') FROM (VALUES
     ('runs', (SELECT max(greatest(due_at, started_at, seen_at)) FROM aggregator.run), $1::interval),
     ('leases', (SELECT max(expires_at) FROM aggregator.lease), $1::interval + $2::interval),
+    ('members', (SELECT max(expires_at) FROM aggregator.member), $1::interval + $2::interval),
     ('checkpoints', (SELECT max(updated_at) FROM aggregator.checkpoint), $1::interval),
     ('dead letters', (SELECT max(created_at) FROM aggregator.dead_letter WHERE settled_at IS NULL), $1::interval)
 ) found (place, latest, slack) WHERE latest > clock_timestamp() + slack`,
-		postgres.ClockSlack, lease.Longest) // its error is also that of the rows
+		postgres.ClockSlack, cluster.Longest) // its error is also that of the rows
 	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	switch {
 	case err != nil:

@@ -24,7 +24,7 @@ var touched = []string{
 	"child_profile", "genre", "topic", "mbti", "book", "book_topic", "book_mbti", "genre_score", "topic_score",
 	"cumulative_mbti_score",
 	"child_personality_history", "favorite_genre", "favorite_topic", "aggregator.mark", "aggregator.checkpoint",
-	"aggregator.dead_letter", "aggregator.lease", "aggregator.run",
+	"aggregator.dead_letter", "aggregator.lease", "aggregator.member", "aggregator.run",
 }
 
 // locks names each session and prepared transaction that holds a lock for which the service waits, or would wait.

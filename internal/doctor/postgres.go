@@ -186,7 +186,7 @@ var rights = []struct{ tables, privileges string }{
 	{"genre_score, topic_score, cumulative_mbti_score", "SELECT, INSERT, UPDATE"},
 	{"child_personality_history, favorite_genre, favorite_topic", "SELECT, INSERT"},
 	{"aggregator.mark, aggregator.checkpoint, aggregator.dead_letter", "SELECT, INSERT, UPDATE"},
-	{"aggregator.lease", "SELECT, INSERT, UPDATE, DELETE"},
+	{"aggregator.lease, aggregator.member", "SELECT, INSERT, UPDATE, DELETE"},
 	{"aggregator.schema_migrations, aggregator.schema_compatibility", "SELECT"},
 }
 

@@ -39,7 +39,7 @@ func TestRoles(t *testing.T) {
 				`SELECT id FROM child_profile`,
 				`SELECT aggregator.require(true, '', '')`,
 				`LISTEN aggregator_catalogue`,
-				`DELETE FROM aggregator.lease`, writeRun,
+				`DELETE FROM aggregator.lease`, `DELETE FROM aggregator.member`, writeRun,
 				`UPDATE book SET search_text = 'x'`,
 			},
 			mayNot: []string{
@@ -82,7 +82,7 @@ func TestRoles(t *testing.T) {
 				`UPDATE book SET search_text = 'x'`,
 				`` + writeScore,
 				`` + writeHistory,
-				`DELETE FROM aggregator.dead_letter`, `DELETE FROM aggregator.run`, `UPDATE aggregator.run SET read = 0`,
+				`DELETE FROM aggregator.dead_letter`, `DELETE FROM aggregator.run`, `UPDATE aggregator.run SET read = 0`, `DELETE FROM aggregator.member`,
 				`SELECT aggregator.require(true, '', '')`,
 				`SET ROLE aggregator_daemon`,
 			},

@@ -87,8 +87,6 @@ func (i *Instance) newAggregator(pool *pgxpool.Pool, sources []*events.Source, o
 		DeadMaxShare:           cfg.Dead.MaxShare,
 		RetryUnknownFor:        cfg.Dead.RetryUnknownFor,
 		RetryEvery:             cfg.Dead.RetryEvery,
-		Lease:                  cfg.Lease.TTL,
-		Holder:                 i.name,
 		Observe:                observe,
 		Schema:                 i.noteSchema,
 	}

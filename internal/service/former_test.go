@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/aggregator"
-	"aggregator/internal/lease"
+	"aggregator/internal/cluster"
 )
 
 // engine is one of a new instance, and what it has logged.
@@ -94,7 +94,7 @@ func TestServiceDrainsFormerSources(t *testing.T) {
 	pool, err := instance.OpenPostgres(t.Context(), 1)
 	require.NoError(t, err)
 	defer pool.Close()
-	_, err = lease.Acquire(t.Context(), pool, leaseOf("former"), "another", time.Minute)
+	_, err = cluster.Acquire(t.Context(), pool, leaseOf("former"), "another", time.Minute)
 	require.NoError(t, err)
 	engine, err := instance.OpenEngine(t.Context(), nil)
 	require.NoError(t, err)
@@ -106,7 +106,7 @@ func TestServiceDrainsFormerSources(t *testing.T) {
 	go func() { // it does
 		defer close(stay)
 		for range 20 {
-			_, _ = lease.Acquire(t.Context(), pool, leaseOf("former"), "another", time.Minute)
+			_, _ = cluster.Acquire(t.Context(), pool, leaseOf("former"), "another", time.Minute)
 			time.Sleep(10 * time.Millisecond)
 		}
 	}()
@@ -114,7 +114,7 @@ func TestServiceDrainsFormerSources(t *testing.T) {
 	<-stay
 	require.Zero(t, w.score(1))
 	require.Zero(t, log.times("drained a former source"))
-	require.NoError(t, lease.Release(t.Context(), pool, leaseOf("former"), "another"))
+	require.NoError(t, cluster.Release(t.Context(), pool, leaseOf("former"), "another"))
 
 	r := w.open(w.instance())
 	r.start()

@@ -14,7 +14,7 @@ import (
 
 	"aggregator/config"
 	"aggregator/internal/appschema"
-	"aggregator/internal/lease"
+	"aggregator/internal/cluster"
 	"aggregator/internal/postgres"
 	"aggregator/internal/runs"
 	"aggregator/internal/verdict"
@@ -76,14 +76,14 @@ func (i *Instance) Recorder(pool *pgxpool.Pool) runs.Recorder {
 }
 
 // HeldError says that another instance has the lease, and is alive.
-type HeldError = lease.HeldError
+type HeldError = cluster.HeldError
 
 // Alone does something under the lease of a source or a job, so that no other instance does it at
 // the same time. It renews the lease, and gives it up at the end. The context of do ends with ctx,
 // or when another instance turns out to have the lease. The error is a *HeldError while another
 // instance has it; one of PostgreSQL, if do was not begun; or that of do.
 func (i *Instance) Alone(ctx context.Context, pool *pgxpool.Pool, name string, do func(context.Context) error) error {
-	return lease.Alone(ctx, pool, name, i.name, i.jobLease, do)
+	return cluster.Alone(ctx, pool, name, i.name, i.jobLease, do)
 }
 
 // leaseOf is what the lease of a job is called.

@@ -11,8 +11,8 @@ import (
 
 	"aggregator/config"
 	"aggregator/internal/appschema"
+	"aggregator/internal/cluster"
 	"aggregator/internal/history"
-	"aggregator/internal/lease"
 	"aggregator/internal/postgres"
 	"aggregator/internal/runs"
 )
@@ -44,7 +44,7 @@ func TestByHand(t *testing.T) {
 	} {
 		record := runs.Job{Kind: kind, Counts: func() runs.Counts { return runs.Counts{Read: 3, Dead: 1} }}
 		err := instance.ByHand(t.Context(), pool, record, func(ctx context.Context) (runs.Outcome, error) {
-			held, err := lease.All(ctx, pool)
+			held, err := cluster.Leases(ctx, pool)
 			require.NoError(t, err)
 			require.Len(t, held, 1)
 			require.Equal(t, "job:"+kind, held[0].Source)
@@ -57,7 +57,7 @@ func TestByHand(t *testing.T) {
 		require.Equal(t, tc.outcome, last.Outcome)
 		require.Equal(t, runs.Counts{Read: 3, Dead: 1}, last.Counts)
 		require.Equal(t, "v", last.Version)
-		held, err := lease.All(t.Context(), pool)
+		held, err := cluster.Leases(t.Context(), pool)
 		require.NoError(t, err)
 		require.Empty(t, held)
 	}

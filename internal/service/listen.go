@@ -38,7 +38,7 @@ func (s *Service) serveAdmin(ctx context.Context, listener net.Listener) (stop f
 	}
 	server := admin.New(admin.Options{
 		Loop: s, Pool: to.Pool, Redis: to.Redis.Client, Sources: to.Sources,
-		Version: instance.version, Reloaded: s.reloaded.Load, Due: s.due.all, Pprof: instance.config.HTTP.Pprof, Log: instance.log,
+		Version: instance.version, Reloaded: s.reloaded.Load, Due: s.due.all, Leases: s.leases, Pprof: instance.config.HTTP.Pprof, Log: instance.log,
 		LoopPool: engine.Pool, LoopRedis: engine.Redis.Client, Meter: s.meter,
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))

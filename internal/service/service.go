@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"aggregator/config"
 	"aggregator/internal/admin"
 	"aggregator/internal/aggregator"
+	"aggregator/internal/cluster"
 	"aggregator/internal/runs"
 	"aggregator/internal/scores"
 )
@@ -28,8 +30,8 @@ type Options struct {
 }
 
 // Service is an engine that is kept running, and after each reload of the settings another one on
-// the same connections. Of several services on one source, also in one process, one works and the
-// others stand by.
+// the same connections. Several services, also in one process, share the sources: of each source
+// one works and the others stand by.
 type Service struct {
 	options  Options
 	instance *Instance // with the settings in force; only Run changes it
@@ -41,6 +43,9 @@ type Service struct {
 	due      dues          // of the jobs that have a schedule
 	reload   chan struct{} // has one while a reload is wanted
 	stop     func()        // ends the health checks; nil: there are none
+
+	sharing *sharing                       // nil: it shares nothing; only Run changes it
+	keeper  atomic.Pointer[cluster.Keeper] // that of sharing, for those who look
 
 	mu     sync.Mutex
 	before runs.Counts // of the engines that have ended
@@ -126,8 +131,9 @@ func (s *Service) replace(next *Engine) {
 // waits out.
 //
 // When ctx ends it finishes the chunk in hand within shutdown.grace, and returns nil. An error is
-// one that needs a person: a source has halted, or a scheduled drain has failed. With run.on_halt:
-// stay it returns that error only when ctx ends. Run may be called once.
+// one that needs a person: a source has halted, a scheduled drain has failed, or another instance has
+// its name (cluster.ErrNameTaken). With run.on_halt: stay it returns the first two only when ctx ends.
+// Run may be called once.
 func (s *Service) Run(ctx context.Context) error {
 	job := runs.Job{Kind: runs.KindService, Counts: s.counts}
 	return s.instance.Recorder(s.engine.Load().Pool).Record(ctx, job, func() (runs.Outcome, error) {
@@ -135,14 +141,16 @@ func (s *Service) Run(ctx context.Context) error {
 	})
 }
 
-func (s *Service) serve(ctx context.Context) error {
+func (s *Service) serve(ctx context.Context) (err error) {
 	telling, stop := context.WithCancel(ctx)
 	defer stop()
 	go s.manager.keepTelling(telling, s)
 	s.manager.ready()
+	defer func() { err = cmp.Or(err, s.part()) }()
 	for {
 		next, err := s.drain(ctx)
-		if next == nil && err != nil && ctx.Err() == nil && s.instance.config.Run.OnHalt == config.Stay {
+		if next == nil && err != nil && ctx.Err() == nil && s.instance.config.Run.OnHalt == config.Stay && !errors.Is(err, cluster.ErrNameTaken) {
+			_ = s.part() // others may do what this one cannot
 			next = s.stay(ctx, err)
 		}
 		if next == nil {
@@ -165,6 +173,7 @@ func (s *Service) drain(ctx context.Context) (next *Engine, err error) {
 	}
 	go logProgress(running, engine.Stats, log)
 	ended := make(chan error, 1)
+	s.share(ctx, engine)
 	work := s.work(engine)
 	go func() { ended <- work(running) }()
 	defer func() {
@@ -178,6 +187,13 @@ func (s *Service) drain(ctx context.Context) (next *Engine, err error) {
 			return nil, <-ended
 		case err := <-ended:
 			return nil, err
+		case err := <-s.keeperEnded():
+			s.sharing = nil
+			if ctx.Err() != nil { // it was told to end, as we are
+				s.manager.stopping(s.instance.config.Shutdown.Grace)
+			}
+			end()
+			return nil, cmp.Or(err, <-ended)
 		case <-s.reload:
 		}
 		grace := s.instance.config.Shutdown.Grace // which is that of the engine that runs

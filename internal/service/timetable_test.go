@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/config"
-	"aggregator/internal/lease"
+	"aggregator/internal/cluster"
 	"aggregator/internal/postgres"
 	"aggregator/internal/runs"
 	"aggregator/internal/schedule"
@@ -219,14 +219,14 @@ func TestJobIsTakenOver(t *testing.T) {
 	pool, err := pgxpool.New(t.Context(), database)
 	require.NoError(t, err)
 	defer pool.Close()
-	_, err = lease.Acquire(t.Context(), pool, leaseOf("job"), "dead", time.Second)
+	_, err = cluster.Acquire(t.Context(), pool, leaseOf("job"), "dead", time.Second)
 	require.NoError(t, err)
 	b := newBench(t, database, "a", done)
 	due := b.schedule.Next(b.time)
 	b.pass(due)
 	b.waitsFor(b.schedule.Next(due))
 	require.Len(t, b.runs(), 1)
-	leases, err := lease.All(t.Context(), pool)
+	leases, err := cluster.Leases(t.Context(), pool)
 	require.NoError(t, err)
 	require.Empty(t, leases)
 }

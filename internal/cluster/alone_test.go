@@ -1,4 +1,4 @@
-package lease_test
+package cluster_test
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"aggregator/internal/lease"
+	"aggregator/internal/cluster"
 	"aggregator/internal/postgres"
 	"aggregator/internal/testenv"
 )
@@ -51,24 +51,24 @@ func TestLeaseOfAWrongClock(t *testing.T) {
 		exec(t, pool, `DELETE FROM aggregator.lease`)
 		exec(t, pool, `INSERT INTO aggregator.lease (source, holder, acquired_at, expires_at)
 			SELECT 's', 'dead', now(), now() + $1::interval`, tc.ends)
-		leases, err := lease.All(t.Context(), pool)
+		leases, err := cluster.Leases(t.Context(), pool)
 		require.NoError(t, err)
 		require.Equal(t, tc.holder == "dead", leases[0].Held(time.Now()), tc.ends)
 		for range 2 { // safe to repeat
-			held, err := lease.Acquire(t.Context(), pool, "s", "other", 30*time.Second)
+			held, err := cluster.Acquire(t.Context(), pool, "s", "other", 30*time.Second)
 			require.NoError(t, err)
 			require.Equal(t, tc.holder, held.Holder, tc.ends)
 		}
 	}
 
 	// The holder who was taken for dead finds out when it renews, and does not take it back.
-	held, err := lease.Acquire(t.Context(), pool, "s", "dead", 30*time.Second)
+	held, err := cluster.Acquire(t.Context(), pool, "s", "dead", 30*time.Second)
 	require.NoError(t, err)
 	require.Equal(t, "other", held.Holder)
 	// The longest lease that there is can be renewed, and holds.
-	_, err = lease.Acquire(t.Context(), pool, "s", "other", lease.Longest)
+	_, err = cluster.Acquire(t.Context(), pool, "s", "other", cluster.Longest)
 	require.NoError(t, err)
-	held, err = lease.Acquire(t.Context(), pool, "s", "dead", lease.Longest)
+	held, err = cluster.Acquire(t.Context(), pool, "s", "dead", cluster.Longest)
 	require.NoError(t, err)
 	require.Equal(t, "other", held.Holder)
 }
@@ -78,7 +78,7 @@ func TestAloneAfterAWrongClock(t *testing.T) {
 	pool := connect(t)
 	exec(t, pool, `INSERT INTO aggregator.lease (source, holder, acquired_at, expires_at) VALUES ('job:x', 'dead', now(), now() + interval '1 day')`)
 	done := false
-	require.NoError(t, lease.Alone(t.Context(), pool, "job:x", "a", 3*time.Second, func(context.Context) error {
+	require.NoError(t, cluster.Alone(t.Context(), pool, "job:x", "a", 3*time.Second, func(context.Context) error {
 		done = true
 		return nil
 	}))
@@ -91,33 +91,33 @@ func TestAlone(t *testing.T) {
 	pool := connect(t)
 	const ttl = 3 * time.Second
 	holder := func() string {
-		all, err := lease.All(t.Context(), pool)
+		all, err := cluster.Leases(t.Context(), pool)
 		require.NoError(t, err)
 		if len(all) == 0 {
 			return ""
 		}
 		return all[0].Holder
 	}
-	require.NoError(t, lease.Alone(t.Context(), pool, "job:x", "a", ttl, func(context.Context) error {
+	require.NoError(t, cluster.Alone(t.Context(), pool, "job:x", "a", ttl, func(context.Context) error {
 		require.Equal(t, "a", holder())
-		err := lease.Alone(t.Context(), pool, "job:x", "b", ttl, nil)
-		var held *lease.HeldError
+		err := cluster.Alone(t.Context(), pool, "job:x", "b", ttl, nil)
+		var held *cluster.HeldError
 		require.ErrorAs(t, err, &held)
 		require.Equal(t, "a", held.Lease.Holder)
 		return nil
 	}))
 	require.Empty(t, holder())
 
-	_, err := lease.Acquire(t.Context(), pool, "job:x", "dead", time.Second)
+	_, err := cluster.Acquire(t.Context(), pool, "job:x", "dead", time.Second)
 	require.NoError(t, err)
 	failure := errors.New("failure")
-	require.Equal(t, failure, lease.Alone(t.Context(), pool, "job:x", "b", ttl, func(context.Context) error {
+	require.Equal(t, failure, cluster.Alone(t.Context(), pool, "job:x", "b", ttl, func(context.Context) error {
 		return failure
 	}))
 	require.Empty(t, holder())
 
 	// One who was away for too long is told that another has it.
-	require.NoError(t, lease.Alone(t.Context(), pool, "job:x", "a", ttl, func(ctx context.Context) error {
+	require.NoError(t, cluster.Alone(t.Context(), pool, "job:x", "a", ttl, func(ctx context.Context) error {
 		exec(t, pool, `UPDATE aggregator.lease SET holder = 'usurper', expires_at = now() + interval '1 hour'`)
 		<-ctx.Done()
 		return nil
@@ -126,7 +126,7 @@ func TestAlone(t *testing.T) {
 
 	// A lease that nobody renews, and that is longer than it should be, is waited for no
 	// longer than ours would take.
-	var held *lease.HeldError
-	require.ErrorAs(t, lease.Alone(t.Context(), pool, "job:x", "b", time.Second, nil), &held)
+	var held *cluster.HeldError
+	require.ErrorAs(t, cluster.Alone(t.Context(), pool, "job:x", "b", time.Second, nil), &held)
 	require.Equal(t, "usurper", held.Lease.Holder)
 }

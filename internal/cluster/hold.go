@@ -1,0 +1,53 @@
+package cluster
+
+import (
+	"context"
+	"time"
+)
+
+// Standing is what a source is to this instance at one moment.
+type Standing struct {
+	Hold    *Hold           // it is ours to work on; nil: it is not
+	Holder  string          // who has it; empty if nobody has, or that is not known
+	Err     error           // why it is not known: PostgreSQL does not answer, or see ErrNameTaken
+	Changed <-chan struct{} // closed when it may have changed
+}
+
+// Hold is the right to work on a source.
+type Hold struct {
+	ctx  context.Context
+	done func()
+}
+
+// Context ends when the source is to be given up or is no longer ours, for the reason that
+// context.Cause tells, and with the context that was given to Ask.
+func (h *Hold) Context() context.Context { return h.ctx }
+
+// Done says that nobody works on the source any more, so that another instance may have it. It
+// must be called once.
+func (h *Hold) Done() { h.done() }
+
+// Ask says what a source is to this instance. It waits for nothing. Whoever gets a Hold has to
+// call its Done; until then nobody else gets one.
+func (k *Keeper) Ask(ctx context.Context, source string) Standing {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c := k.own[source]
+	if c == nil || c.giveUp || c.stop != nil || !time.Now().Before(k.deadline) {
+		return Standing{Holder: k.now.holder[source], Err: k.err, Changed: k.changed}
+	}
+	held, stop := context.WithCancelCause(ctx)
+	c.stop = stop
+	return Standing{Hold: &Hold{held, func() { k.done(c) }}}
+}
+
+func (k *Keeper) done(c *claim) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c.stop(nil)
+	c.stop = nil
+	if c.giveUp {
+		k.wake()
+	}
+	k.signal()
+}
