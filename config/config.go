@@ -149,7 +149,8 @@ func (c Config) conflicts() []error {
 		all = append(all, invalidf("source.key = %q: braces are allowed only with one partition", c.Source.Key))
 	}
 	if c.Retention.DailyDays < c.Retention.AllDays {
-		all = append(all, invalidf("retention.daily_days = \"%d\": want at least retention.all_days, %d", c.Retention.DailyDays, c.Retention.AllDays))
+		all = append(all, invalidf(
+			"retention.daily_days = \"%d\": want at least retention.all_days, %d", c.Retention.DailyDays, c.Retention.AllDays))
 	}
 	if _, err := c.Schedules(); err != nil {
 		all = append(all, err)

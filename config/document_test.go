@@ -12,7 +12,8 @@ import (
 	"aggregator/config"
 )
 
-var update = flag.Bool("update", false, "write aggregator.yaml, and the table in docs/settings.md, from the table of settings")
+var update = flag.Bool("update", false,
+	"write aggregator.yaml, and the table in docs/settings.md, from the table of settings")
 
 func TestSampleIsUpToDate(t *testing.T) {
 	if *update {
@@ -25,19 +26,21 @@ func TestSampleIsUpToDate(t *testing.T) {
 
 func TestSampleLoads(t *testing.T) {
 	commented := config.Sample()
-	uncommented := regexp.MustCompile(`(?m)^  # (  [A-Z]+: .*|[a-z_]+:( \S+)?)$`).ReplaceAllStringFunc(commented, func(line string) string {
-		if strings.Contains(line, "_file: ") || strings.Contains(line, "tls_") {
-			return line // examples of files that are not there, in place of other settings
-		}
-		return "  " + strings.TrimPrefix(line, "  # ")
-	})
+	uncommented := regexp.MustCompile(`(?m)^  # (  [A-Z]+: .*|[a-z_]+:( \S+)?)$`).ReplaceAllStringFunc(
+		commented, func(line string) string {
+			if strings.Contains(line, "_file: ") || strings.Contains(line, "tls_") {
+				return line // examples of files that are not there, in place of other settings
+			}
+			return "  " + strings.TrimPrefix(line, "  # ")
+		})
 	for name, text := range map[string]string{"as it is": commented, "without the comments": uncommented} {
 		t.Run(name, func(t *testing.T) {
 			isolate(t)
 			writeFile(t, "aggregator.yaml", text)
 			c, err := load(t)
 			require.NoError(t, err)
-			c.Postgres.URL, c.Postgres.Schema, c.Postgres.Tables, c.Postgres.TimeZone, c.Lease.Name = "", "", nil, "", "" // have an example, not a default
+			// have an example, not a default
+			c.Postgres.URL, c.Postgres.Schema, c.Postgres.Tables, c.Postgres.TimeZone, c.Lease.Name = "", "", nil, "", ""
 			var got, want strings.Builder
 			require.NoError(t, c.Print(&got, false))
 			require.NoError(t, config.Default().Print(&want, false))

@@ -8,11 +8,13 @@ import (
 
 func TestFileHasTextAsWritten(t *testing.T) {
 	for written, want := range map[string]string{
-		"0123": "0123", "0x1F": "0x1F", "0o17": "0o17", "0b1": "0b1", "1_000": "1_000", "1e3": "1e3", "1.0": "1.0", "+1": "+1", ".5": ".5", ".inf": ".inf",
+		"0123": "0123", "0x1F": "0x1F", "0o17": "0o17", "0b1": "0b1", "1_000": "1_000", "1e3": "1e3", "1.0": "1.0",
+		"+1": "+1", ".5": ".5", ".inf": ".inf",
 		"123456789012345678901234567890": "123456789012345678901234567890", "190:20:30": "190:20:30",
 		"yes": "yes", "no": "no", "on": "on", "OFF": "OFF", "True": "True", "y": "y",
 		"2024-01-01": "2024-01-01", "2024-01-01T00:00:00Z": "2024-01-01T00:00:00Z",
-		`"0123"`: "0123", "'0x1F'": "0x1F", "!!str 0123": "0123", `"null"`: "null", `"a\u0062"`: "ab", "'it''s'": "it's", "plain # not this": "plain",
+		`"0123"`: "0123", "'0x1F'": "0x1F", "!!str 0123": "0123", `"null"`: "null", `"a\u0062"`: "ab", "'it''s'": "it's",
+		"plain # not this": "plain",
 		// as YAML has it, nothing
 		"null": "book-like-events", "~": "book-like-events", "": "book-like-events",
 	} {
@@ -29,7 +31,10 @@ func TestFileHasTextAsWritten(t *testing.T) {
 func TestFileHasNumbersAsVariablesHave(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
 		"hexadecimal": {"apply: {workers: 0x1F}", `apply.workers = "0x1F" (aggregator.yaml:1): want a whole number, 1 to 64`},
-		"underscores": {"chunk: {max_events: 1_000}", `chunk.max_events = "1_000" (aggregator.yaml:1): want a whole number, 1 to 1000000`},
+		"underscores": {
+			"chunk: {max_events: 1_000}",
+			`chunk.max_events = "1_000" (aggregator.yaml:1): want a whole number, 1 to 1000000`,
+		},
 		"exponent":    {"apply: {workers: 1e1}", "want a whole number, 1 to 64"},
 		"fraction":    {"apply: {workers: 4.0}", "want a whole number, 1 to 64"},
 		"yes":         {"http: {pprof: yes}", `http.pprof = "yes" (aggregator.yaml:1): want one of true, false`},
@@ -76,7 +81,8 @@ redis.mode: cluster
 	_, err = load(t)
 	require.ErrorContains(t, err, "cache2.books (aggregator.yaml:1): no such setting")
 
-	writeFile(t, "aggregator.yaml", "<<: [{apply: {workers: 5}}, {runs: {keep: 6}, apply: {workers: 8}}]\nruns: {keep: 3}\n")
+	writeFile(t, "aggregator.yaml",
+		"<<: [{apply: {workers: 5}}, {runs: {keep: 6}, apply: {workers: 8}}]\nruns: {keep: 3}\n")
 	c, err = load(t)
 	require.NoError(t, err)
 	require.Equal(t, []int{5, 3}, []int{c.Apply.Workers, c.Runs.Keep})

@@ -19,7 +19,8 @@ func isolate(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
-		if strings.HasPrefix(name, "AGGREGATOR_") || strings.HasPrefix(name, "PG") || name == "REDIS_URL" || name == "DATABASE_URL" || name == "CREDENTIALS_DIRECTORY" {
+		if strings.HasPrefix(name, "AGGREGATOR_") || strings.HasPrefix(name, "PG") || name == "REDIS_URL" ||
+			name == "DATABASE_URL" || name == "CREDENTIALS_DIRECTORY" {
 			t.Setenv(name, "") // so that it comes back
 			require.NoError(t, os.Unsetenv(name))
 		}
@@ -120,11 +121,14 @@ func TestWeights(t *testing.T) {
 		file, env string
 		want      map[string]float64
 	}{
-		"the file adds":     {file: "FINISHED: 3.5", want: map[string]float64{"LIKE": 2, "DISLIKE": -2, "FINISHED": 3.5}},
-		"the file changes":  {file: "LIKE: 1", want: map[string]float64{"LIKE": 1, "DISLIKE": -2}},
-		"text in the file":  {file: `LIKE: "1"`, want: map[string]float64{"LIKE": 1, "DISLIKE": -2}},
-		"an empty mapping":  {file: "{}", want: map[string]float64{"LIKE": 2, "DISLIKE": -2}},
-		"variable":          {env: "LIKE=2, DISLIKE=-1 ,READ_1=1e2", want: map[string]float64{"LIKE": 2, "DISLIKE": -1, "READ_1": 100}},
+		"the file adds":    {file: "FINISHED: 3.5", want: map[string]float64{"LIKE": 2, "DISLIKE": -2, "FINISHED": 3.5}},
+		"the file changes": {file: "LIKE: 1", want: map[string]float64{"LIKE": 1, "DISLIKE": -2}},
+		"text in the file": {file: `LIKE: "1"`, want: map[string]float64{"LIKE": 1, "DISLIKE": -2}},
+		"an empty mapping": {file: "{}", want: map[string]float64{"LIKE": 2, "DISLIKE": -2}},
+		"variable": {
+			env:  "LIKE=2, DISLIKE=-1 ,READ_1=1e2",
+			want: map[string]float64{"LIKE": 2, "DISLIKE": -1, "READ_1": 100},
+		},
 		"variable over all": {file: "READ: 5", env: "LIKE=4", want: map[string]float64{"LIKE": 4, "DISLIKE": -2}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -25,7 +25,8 @@ func (v redisURL) Allowed() string { return "a redis://, rediss:// or unix:// UR
 
 // redisForm is what a URL must look like before the client may read it. The client takes redis:h:1
 // for the default server, and h:1,i:1 or a quote at the end for the name of a host.
-var redisForm = regexp.MustCompile(`(?i)^(rediss?://([^/?#]*@)?[^/?#@,"'\x60\s]*([/?]([^#]*[^#"'\x60\s])?)?|unix://[^#]*[^#"'\x60\s])$`)
+var redisForm = regexp.MustCompile(
+	`(?i)^(rediss?://([^/?#]*@)?[^/?#@,"'\x60\s]*([/?]([^#]*[^#"'\x60\s])?)?|unix://[^#]*[^#"'\x60\s])$`)
 
 func (v redisURL) Set(text string) error {
 	// The client's own errors quote the URL, password and all; and an unescaped # in a
@@ -56,7 +57,10 @@ func parsesAs(mode, text string) bool {
 }
 
 // Parameters that make the client read from replicas, which may be behind.
-var replicaParameters = []string{"read_only", "replica_only", "route_by_latency", "route_by_latency_tolerance", "route_randomly", "use_disconnected_replicas"}
+var replicaParameters = []string{
+	"read_only", "replica_only", "route_by_latency", "route_by_latency_tolerance", "route_randomly",
+	"use_disconnected_replicas",
+}
 
 // checkRedisURL says whether the URL fits the mode.
 func (c Config) checkRedisURL() error {
@@ -83,5 +87,6 @@ func (c Config) checkRedisURL() error {
 	case c.Redis.Mode == RedisStandalone:
 		return wrong("?addr= is for redis.mode = \"sentinel\" or \"cluster\"")
 	}
-	return wrong("not a URL for redis.mode = \"" + c.Redis.Mode + "\": want redis:// or rediss:// and parameters that this mode has")
+	return wrong("not a URL for redis.mode = \"" + c.Redis.Mode +
+		"\": want redis:// or rediss:// and parameters that this mode has")
 }

@@ -33,9 +33,12 @@ log: {level: debug, format: text}
 	next, err := load(t)
 	require.NoError(t, err)
 	now, applied, pending := before.Reload(next)
-	require.Equal(t, []string{"events.weights", "chunk.max_events", "apply.profiles_per_transaction", "history.preferred", "log.level"}, applied)
 	require.Equal(t, []string{
-		"redis.url", "postgres.url", "postgres.time_zone", "source.kind", "source.key", "source.partitions", "apply.workers", "http.addr", "log.format",
+		"events.weights", "chunk.max_events", "apply.profiles_per_transaction", "history.preferred", "log.level",
+	}, applied)
+	require.Equal(t, []string{
+		"redis.url", "postgres.url", "postgres.time_zone", "source.kind", "source.key", "source.partitions", "apply.workers",
+		"http.addr", "log.format",
 	}, pending)
 	require.NoError(t, now.Validate())
 	require.Equal(t, map[string]float64{"LIKE": 3, "DISLIKE": -2, "READ": 1}, now.Events.Weights)

@@ -51,7 +51,9 @@ func TestURLsFromFiles(t *testing.T) {
 
 func TestURLsFromCredentials(t *testing.T) {
 	isolate(t)
-	dir := credentials(t, map[string]string{"redis-url": secretRedis + "\n", "postgres-url": secretPostgres, "other": "hunter2"})
+	dir := credentials(t, map[string]string{
+		"redis-url": secretRedis + "\n", "postgres-url": secretPostgres, "other": "hunter2",
+	})
 	c, err := load(t)
 	require.NoError(t, err)
 	require.EqualValues(t, secretRedis, c.Redis.URL)
@@ -91,10 +93,19 @@ func TestWrongSecretFiles(t *testing.T) {
 		env  map[string]string
 		want string
 	}{
-		"missing":   {map[string]string{"AGGREGATOR_REDIS_URL_FILE": "nowhere"}, `redis.url_file = "nowhere": no such file or directory`},
-		"empty":     {map[string]string{"AGGREGATOR_REDIS_URL_FILE": "empty"}, `redis.url_file = "empty": is empty: want a URL`},
+		"missing": {
+			map[string]string{"AGGREGATOR_REDIS_URL_FILE": "nowhere"},
+			`redis.url_file = "nowhere": no such file or directory`,
+		},
+		"empty": {
+			map[string]string{"AGGREGATOR_REDIS_URL_FILE": "empty"},
+			`redis.url_file = "empty": is empty: want a URL`,
+		},
 		"directory": {map[string]string{"AGGREGATOR_POSTGRES_URL_FILE": "."}, `postgres.url_file = ".": is a directory`},
-		"endless":   {map[string]string{"AGGREGATOR_POSTGRES_URL_FILE": "/dev/zero"}, `postgres.url_file = "/dev/zero": too long`},
+		"endless": {
+			map[string]string{"AGGREGATOR_POSTGRES_URL_FILE": "/dev/zero"},
+			`postgres.url_file = "/dev/zero": too long`,
+		},
 		"no Redis URL": {
 			map[string]string{"AGGREGATOR_REDIS_URL_FILE": "password"},
 			`redis.url (file password): not a valid Redis URL`,

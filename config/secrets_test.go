@@ -15,13 +15,16 @@ import (
 
 func TestURLShowsNoPassword(t *testing.T) {
 	for name, tc := range map[string]struct{ url, want string }{
-		"user and password":   {"redis://u:hunter2@h:1/0", "redis://u:xxxxx@h:1/0"},
-		"password only":       {"redis://:hunter2@h:1/0", "redis://:xxxxx@h:1/0"},
-		"password as user":    {"redis://hunter2@h:1/0", "redis://xxxxx@h:1/0"},
-		"nothing to hide":     {"redis://h:1/0?dial_timeout=3s", "redis://h:1/0?dial_timeout=3s"},
-		"percent form":        {"postgres://u:hunter2%40@h/db", "postgres://u:xxxxx@h/db"},
-		"user stays":          {"postgres://u@h/db", "postgres://u@h/db"},
-		"parameter":           {"postgres://h/db?password=hunter2&sslmode=require", "postgres://h/db?password=xxxxx&sslmode=require"},
+		"user and password": {"redis://u:hunter2@h:1/0", "redis://u:xxxxx@h:1/0"},
+		"password only":     {"redis://:hunter2@h:1/0", "redis://:xxxxx@h:1/0"},
+		"password as user":  {"redis://hunter2@h:1/0", "redis://xxxxx@h:1/0"},
+		"nothing to hide":   {"redis://h:1/0?dial_timeout=3s", "redis://h:1/0?dial_timeout=3s"},
+		"percent form":      {"postgres://u:hunter2%40@h/db", "postgres://u:xxxxx@h/db"},
+		"user stays":        {"postgres://u@h/db", "postgres://u@h/db"},
+		"parameter": {
+			"postgres://h/db?password=hunter2&sslmode=require",
+			"postgres://h/db?password=xxxxx&sslmode=require",
+		},
 		"encoded parameter":   {"postgres://h/db?pass%77ord=hunter2", "postgres://h/db?password=xxxxx"},
 		"key password":        {"postgres://h/db?sslpassword=hunter2", "postgres://h/db?sslpassword=xxxxx"},
 		"broken query":        {"postgres://h/db?a=1;password=hunter2", "postgres://h/db?xxxxx"},
@@ -46,7 +49,9 @@ func TestURLShowsNoPassword(t *testing.T) {
 			slog.New(slog.NewJSONHandler(&log, nil)).Info("m", "url", u)
 			encoded, err := json.Marshal(u)
 			require.NoError(t, err)
-			for _, shown := range []string{fmt.Sprint(u), fmt.Sprintf("%v %+v %#v %s %q", u, u, u, u, u), log.String(), string(encoded)} {
+			for _, shown := range []string{
+				fmt.Sprint(u), fmt.Sprintf("%v %+v %#v %s %q", u, u, u, u, u), log.String(), string(encoded),
+			} {
 				require.NotContains(t, shown, "hunter2")
 			}
 		})

@@ -51,14 +51,34 @@ func TestWrongRedisTLS(t *testing.T) {
 			[]string{"--redis-tls-server-name=h"},
 			`redis.tls_server_name = "h": only for TLS`,
 		},
-		"no such file":      {"", []string{"--redis-tls-ca-file=nowhere"}, `redis.tls_ca_file = "nowhere": no such file or directory`},
-		"no certificate":    {"", []string{"--redis-tls-ca-file=" + key}, `there is no certificate in PEM form in it`},
-		"no key":            {"", []string{"--redis-tls-cert-file=" + cert}, `redis.tls_key_file is missing`},
-		"no cert":           {"", []string{"--redis-tls-key-file=" + key}, `redis.tls_cert_file is missing`},
-		"cert not there":    {"", []string{"--redis-tls-cert-file=nowhere", "--redis-tls-key-file=" + key}, `redis.tls_cert_file = "nowhere": no such file`},
-		"key not there":     {"", []string{"--redis-tls-cert-file=" + cert, "--redis-tls-key-file=nowhere"}, `redis.tls_key_file = "nowhere": no such file`},
-		"not a pair":        {"", []string{"--redis-tls-cert-file=" + cert, "--redis-tls-key-file=" + foreign}, `private key does not match`},
-		"name with a slash": {"", []string{"--redis-tls-server-name=a/b"}, `redis.tls_server_name = "a/b" (flag --redis-tls-server-name): want the name or address of a host`},
+		"no such file": {
+			"",
+			[]string{"--redis-tls-ca-file=nowhere"},
+			`redis.tls_ca_file = "nowhere": no such file or directory`,
+		},
+		"no certificate": {"", []string{"--redis-tls-ca-file=" + key}, `there is no certificate in PEM form in it`},
+		"no key":         {"", []string{"--redis-tls-cert-file=" + cert}, `redis.tls_key_file is missing`},
+		"no cert":        {"", []string{"--redis-tls-key-file=" + key}, `redis.tls_cert_file is missing`},
+		"cert not there": {
+			"",
+			[]string{"--redis-tls-cert-file=nowhere", "--redis-tls-key-file=" + key},
+			`redis.tls_cert_file = "nowhere": no such file`,
+		},
+		"key not there": {
+			"",
+			[]string{"--redis-tls-cert-file=" + cert, "--redis-tls-key-file=nowhere"},
+			`redis.tls_key_file = "nowhere": no such file`,
+		},
+		"not a pair": {
+			"",
+			[]string{"--redis-tls-cert-file=" + cert, "--redis-tls-key-file=" + foreign},
+			`private key does not match`,
+		},
+		"name with a slash": {
+			"",
+			[]string{"--redis-tls-server-name=a/b"},
+			`redis.tls_server_name = "a/b" (flag --redis-tls-server-name): want the name or address of a host`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			isolate(t)

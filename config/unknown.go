@@ -27,8 +27,10 @@ func unknownVariables(environ []string) []error {
 // aggregator, or aggregator-redis: AGGREGATOR_SERVICE_HOST, AGGREGATOR_SERVICE_PORT_HTTP,
 // AGGREGATOR_REDIS_PORT_6379_TCP_ADDR, and AGGREGATOR_PORT=tcp://10.0.0.1:80.
 var (
-	serviceVariable = regexp.MustCompile(`^AGGREGATOR_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)$`)
-	serviceAddress  = regexp.MustCompile(`^AGGREGATOR_([A-Z0-9_]+_)?PORT=(tcp|udp|sctp)://`)
+	serviceVariable = regexp.MustCompile(
+		`^AGGREGATOR_([A-Z0-9_]+_)?` +
+			`(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)$`)
+	serviceAddress = regexp.MustCompile(`^AGGREGATOR_([A-Z0-9_]+_)?PORT=(tcp|udp|sctp)://`)
 )
 
 // ofService says whether a variable is one of these.

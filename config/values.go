@@ -209,7 +209,8 @@ func (v keyName) Set(text string) error {
 		return errors.New("want a key without control characters")
 	}
 	if putAside.MatchString(text) {
-		return errors.New("want a key that does not end with @ and a number: such names are for dead letters that a reset archived")
+		return errors.New("want a key that does not end with @ and a number: such names are for dead letters that a reset " +
+			"archived")
 	}
 	*v.p = text
 	return nil
@@ -222,7 +223,8 @@ func (v instanceName) String() string  { return *v.p }
 func (v instanceName) Allowed() string { return "up to 200 letters, digits and signs, without spaces" }
 
 func (v instanceName) Set(text string) error {
-	if !utf8.ValidString(text) || len(text) > 200 || strings.ContainsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsGraphic(r) }) {
+	if !utf8.ValidString(text) || len(text) > 200 ||
+		strings.ContainsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsGraphic(r) }) {
 		return errors.New("want " + v.Allowed())
 	}
 	*v.p = text
@@ -251,7 +253,8 @@ func (v schemaName) Allowed() string { return "the name of a schema" }
 
 func (v schemaName) Set(text string) error {
 	switch {
-	case text == appschema.Ours, text == appschema.ViewSchema, strings.HasPrefix(text, "pg_"), text == "information_schema":
+	case text == appschema.Ours, text == appschema.ViewSchema, strings.HasPrefix(text, "pg_"),
+		text == "information_schema":
 		return fmt.Errorf("want %s of the application's", v.Allowed())
 	case len(text) > 63, !utf8.ValidString(text), strings.ContainsFunc(text, unicode.IsControl):
 		return fmt.Errorf("want %s, up to 63 bytes, without quotes around it", v.Allowed())
@@ -283,7 +286,8 @@ func (v tableNames) Set(text string) error {
 		case !paired || own == "":
 			return fmt.Errorf("want %s, not %q", v.Allowed(), pair)
 		case !slices.Contains(appschema.Known(), ours):
-			return fmt.Errorf("there is no table %q; want one of %s before the equals sign", ours, strings.Join(appschema.Known(), ", "))
+			return fmt.Errorf("there is no table %q; want one of %s before the equals sign", ours,
+				strings.Join(appschema.Known(), ", "))
 		case names[ours] != "":
 			return fmt.Errorf("%s is there twice", ours)
 		case len(own) > 63, !utf8.ValidString(own), strings.ContainsFunc(own, unicode.IsControl):

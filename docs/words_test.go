@@ -17,8 +17,9 @@ import (
 )
 
 // banned are words for which the glossary has others.
-var banned = regexp.MustCompile(`(?i)\b(anew|anybody|for ever|from the begin|in hand|nobody|passed over|somebody|stations?|` +
-	`the books balance|wrong deployment|favourites?|behaviour|cancelled)\b`)
+var banned = regexp.MustCompile(
+	`(?i)\b(anew|anybody|for ever|from the begin|in hand|nobody|passed over|somebody|stations?|` +
+		`the books balance|wrong deployment|favourites?|behaviour|cancelled)\b`)
 
 // asWritten are places where one of them is right.
 var asWritten = []string{
@@ -42,7 +43,8 @@ func TestWords(t *testing.T) {
 			return err
 		}
 		switch {
-		case entry.IsDir() && (strings.HasPrefix(entry.Name(), ".") && name != "." || name == "bin" || name == "dist" || name == "scripts"):
+		case entry.IsDir() && (strings.HasPrefix(entry.Name(), ".") && name != "." || name == "bin" || name == "dist" ||
+			name == "scripts"):
 			return filepath.SkipDir
 		case slices.ContainsFunc(asWritten, func(of string) bool { return strings.HasPrefix(name, of) }):
 		case strings.HasSuffix(name, ".md"):

@@ -51,13 +51,19 @@ func newCheckpointShow(a *app) *cobra.Command {
 		}
 		states := make([]checkpointState, len(checkpoints))
 		for i, c := range checkpoints {
-			states[i] = checkpointState{c.Source, c.Position.String(), c.Position.Time(), c.Entries - c.Base, c.Epoch, c.Updated.UTC()}
+			states[i] = checkpointState{
+				c.Source, c.Position.String(), c.Position.Time(), c.Entries - c.Base, c.Epoch, c.Updated.UTC(),
+			}
 		}
 		if out.json() {
 			return writeJSON(a.stdout, map[string]any{"checkpoints": states})
 		}
 		table := &terminal.Table{Wide: out.wide(), Columns: []terminal.Column{
-			{Name: "SOURCE", Least: 10, Tail: true}, {Name: "POSITION"}, {Name: "PUSHED AT", Drop: 1}, {Name: "PROCESSED", Right: true}, {Name: "UPDATED AT"},
+			{Name: "SOURCE", Least: 10, Tail: true},
+			{Name: "POSITION"},
+			{Name: "PUSHED AT", Drop: 1},
+			{Name: "PROCESSED", Right: true},
+			{Name: "UPDATED AT"},
 		}}
 		for _, s := range states {
 			position, pushed := s.Position, s.Pushed.Format(time.RFC3339)

@@ -146,15 +146,18 @@ func noDrains(ctx context.Context, pool *pgxpool.Pool) error {
 	}
 	for _, d := range drains {
 		if d.Outcome == runs.Running {
-			return tag(service.ErrElsewhere, fmt.Errorf("a drain is running on %s since %s, or was killed within this minute; wait for its end",
-				d.Host, d.Started.UTC().Format(time.RFC3339)))
+			return tag(service.ErrElsewhere,
+				fmt.Errorf("a drain is running on %s since %s, or was killed within this minute; wait for its end",
+					d.Host, d.Started.UTC().Format(time.RFC3339)))
 		}
 	}
 	return nil
 }
 
 // holding does something while it holds the leases of all sources, so that no service begins.
-func (a *app) holding(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source, do func(context.Context) error) error {
+func (a *app) holding(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source,
+	do func(context.Context) error,
+) error {
 	if len(sources) == 0 {
 		return do(ctx)
 	}

@@ -36,7 +36,8 @@ func (s *pair) requireBalanced(want string) {
 // add pushes an entry with an id of its own.
 func (s *pair) add(id, event string) {
 	s.t.Helper()
-	require.NoError(s.t, s.redis.XAdd(s.t.Context(), &redis.XAddArgs{Stream: "book-like-events", ID: id, Values: []any{"event", event}}).Err())
+	require.NoError(s.t, s.redis.XAdd(
+		s.t.Context(), &redis.XAddArgs{Stream: "book-like-events", ID: id, Values: []any{"event", event}}).Err())
 }
 
 // adminURL is that of the Redis for one who may do anything.
@@ -69,12 +70,14 @@ func TestResetOfAStreamMadeAnew(t *testing.T) {
 
 	before := s.program("checkpoint", "show").stdout
 	s.program("checkpoint", "reset").requireFailure(t, exitUsage, "this would reset book-like-events: "+
-		"all 4 entries in Redis would be counted from the beginning, 4 of them a second time if they were counted before; pass --yes to confirm")
+		"all 4 entries in Redis would be counted from the beginning, 4 of them a second time if they were counted before; "+
+		"pass --yes to confirm")
 	dry := s.program("checkpoint", "reset", "--dry-run")
 	dry.requireDone(t)
 	require.Equal(t, "would reset book-like-events: all 4 entries in Redis would be counted from the beginning, "+
 		"4 of them a second time if they were counted before\n", dry.stdout)
-	s.program("checkpoint", "reset", "--dry-run", "--yes").requireFailure(t, exitUsage, "want --yes or --dry-run, not both")
+	s.program("checkpoint", "reset", "--dry-run", "--yes").requireFailure(
+		t, exitUsage, "want --yes or --dry-run, not both")
 	require.Equal(t, before, s.program("checkpoint", "show").stdout)
 	require.EqualValues(t, 4, s.number(scoreOfBori))
 
@@ -140,7 +143,8 @@ func TestResetOfWhatIsRetained(t *testing.T) {
 	require.NoError(t, s.redis.XDel(t.Context(), "book-like-events", ids[3]).Err()) // only its letter is left
 	s.exec(`UPDATE genre_score SET score = 0`)
 	s.exec(`INSERT INTO child_profile (id, name) VALUES (2, 'late'), (4, 'late')`)
-	s.program("checkpoint", "reset").requireFailure(t, exitUsage, "all 4 entries in Redis would be counted from the beginning, 4 of them a second time")
+	s.program("checkpoint", "reset").requireFailure(
+		t, exitUsage, "all 4 entries in Redis would be counted from the beginning, 4 of them a second time")
 	text := s.program("checkpoint", "reset", "--yes")
 	text.requireDone(t)
 	require.Regexp(t, `(?s)^reset book-like-events, which was processed up to `+ids[4]+`
@@ -191,8 +195,9 @@ func TestResetOfPartitions(t *testing.T) {
 	push()
 	require.Zero(t, s.program("drain").code)
 	push()
-	s.program("checkpoint", "reset").requireFailure(t, exitUsage, "this would reset BookLikeEventList:{0}:stream, ..., BookLikeEventList:{4}:stream: "+
-		"all 20 entries in Redis would be counted from the beginning, 10 of them a second time")
+	s.program("checkpoint", "reset").requireFailure(
+		t, exitUsage, "this would reset BookLikeEventList:{0}:stream, ..., BookLikeEventList:{4}:stream: "+
+			"all 20 entries in Redis would be counted from the beginning, 10 of them a second time")
 	s.program("checkpoint", "reset", "--yes").requireDone(t)
 	require.Contains(t, s.program("drain", "-o", "json").stdout, `"applied": 10`)
 	s.requireBalanced("2 applied + 2 dead letters = 4 processed")
@@ -206,11 +211,14 @@ func TestResetIsRefused(t *testing.T) {
 	require.Zero(t, s.program("drain").code)
 	before := s.program("checkpoint", "show").stdout
 
-	s.exec(`INSERT INTO aggregator.lease VALUES ('book-like-events', 'elsewhere/7/abcd', now(), now() + interval '1 hour')`)
-	s.program("checkpoint", "reset", "--yes").requireFailure(t, exitEventsLeft, "book-like-events is held by elsewhere/7/abcd since ")
+	s.exec(`INSERT INTO aggregator.lease VALUES ('book-like-events', 'elsewhere/7/abcd', now(), now() + interval ` +
+		`'1 hour')`)
+	s.program("checkpoint", "reset", "--yes").requireFailure(
+		t, exitEventsLeft, "book-like-events is held by elsewhere/7/abcd since ")
 	s.exec(`DELETE FROM aggregator.lease`)
 
-	s.exec(`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, read, applied, dead, profiles, chunks)
+	s.exec(
+		`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, read, applied, dead, profiles, chunks)
 		VALUES ('k', 'drain', 'elsewhere', 'v', now(), now(), 0, 0, 0, 0, 0)`)
 	s.program("checkpoint", "reset", "--yes").requireFailure(t, exitEventsLeft, "a drain is running on elsewhere since ")
 	s.exec(`UPDATE aggregator.run SET outcome = 'done', finished_at = now() WHERE key = 'k'`)
@@ -220,7 +228,8 @@ func TestResetIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	_, err = tx.Exec(t.Context(), `UPDATE aggregator.mark SET applied = applied`)
 	require.NoError(t, err)
-	s.program("checkpoint", "reset", "--yes").requireFailure(t, exitEventsLeft, "another session is at work: resetting: ERROR: canceling statement due to lock timeout")
+	s.program("checkpoint", "reset", "--yes").requireFailure(
+		t, exitEventsLeft, "another session is at work: resetting: ERROR: canceling statement due to lock timeout")
 	require.NoError(t, tx.Rollback(t.Context()))
 
 	require.Equal(t, before, s.program("checkpoint", "show").stdout)
@@ -233,7 +242,8 @@ func TestResetBesideAService(t *testing.T) {
 	s := newPair(t)
 	s.push("1:1:LIKE")
 	p := s.start()
-	require.Eventually(t, func() bool { return s.number(`SELECT count(*) FROM aggregator.mark`) == 1 }, 3*time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return s.number(`SELECT count(*) FROM aggregator.mark`) == 1 }, 3*time.Minute,
+		10*time.Millisecond)
 	s.program("checkpoint", "reset", "--yes").requireFailure(t, exitEventsLeft, "; stop the service first")
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, p.cmd.Wait())
@@ -248,7 +258,8 @@ func TestResetNeedsTheRightsOfTheDaemon(t *testing.T) {
 	require.Zero(t, s.program("drain").code)
 	daemon, daemonsRedis := s.env[0], s.env[1]
 	s.env[0] = strings.Replace(daemon, "aggregator_daemon", "aggregator_reader", 1)
-	s.program("checkpoint", "reset", "--yes").requireFailure(t, exitFailed, "permission denied for table lease (SQLSTATE 42501)")
+	s.program("checkpoint", "reset", "--yes").requireFailure(
+		t, exitFailed, "permission denied for table lease (SQLSTATE 42501)")
 	s.env[0], s.env[1] = daemon, "AGGREGATOR_REDIS_URL="+testenv.RedisAs(t, s.adminURL(), "aggregator_reader", "")
 	r := s.program("checkpoint", "reset", "--yes")
 	require.Equal(t, exitFailed, r.code)

@@ -23,7 +23,8 @@ import (
 func completeFlags(cmd *cobra.Command) {
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 		placeholder, _ := pflag.UnquoteUsage(f)
-		if _, known := cmd.GetFlagCompletionFunc(f.Name); known || placeholder == "file" || strings.HasSuffix(f.Name, "-file") {
+		if _, known := cmd.GetFlagCompletionFunc(f.Name); known || placeholder == "file" ||
+			strings.HasSuffix(f.Name, "-file") {
 			return
 		}
 		_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.NoFileCompletions) // fails only for a flag that is not there

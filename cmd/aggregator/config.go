@@ -99,7 +99,8 @@ func (a *app) checkPostgres(ctx context.Context) (string, error) {
 	}
 	defer pool.Close()
 	var version string
-	if err := pool.QueryRow(ctx, `SELECT split_part(current_setting('server_version'), ' ', 1)`).Scan(&version); err != nil {
+	const sql = `SELECT split_part(current_setting('server_version'), ' ', 1)`
+	if err := pool.QueryRow(ctx, sql).Scan(&version); err != nil {
 		return "", err
 	}
 	schema, err := postgres.CheckSchema(ctx, pool)

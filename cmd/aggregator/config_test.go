@@ -23,12 +23,21 @@ func TestConfigCheck(t *testing.T) {
 		env, args string
 		want      string
 	}{
-		"wrong setting":    {"AGGREGATOR_APPLY_WORKERS=0", "", `apply.workers = "0" (env AGGREGATOR_APPLY_WORKERS): want a whole number, 1 to 64`},
-		"unknown variable": {"AGGREGATOR_APPLY_WORKER=4", "", "AGGREGATOR_APPLY_WORKER: no such setting; did you mean AGGREGATOR_APPLY_WORKERS?"},
-		"wrong flag":       {"", "--chunk-max-wait=5", "has no unit: write 5s"},
-		"missing file":     {"", "--config=nowhere.yaml", `--config = "nowhere.yaml": no such file or directory`},
-		"wrong Redis":      {"REDIS_URL=redis://u:hunter2@h:port", "", "redis.url (env REDIS_URL): not a valid Redis URL"},
-		"wrong PostgreSQL": {"DATABASE_URL=postgres://u:hunter2@h:port", "", "postgres.url (env DATABASE_URL): not a valid PostgreSQL URL: invalid port"},
+		"wrong setting": {
+			"AGGREGATOR_APPLY_WORKERS=0", "",
+			`apply.workers = "0" (env AGGREGATOR_APPLY_WORKERS): want a whole number, 1 to 64`,
+		},
+		"unknown variable": {
+			"AGGREGATOR_APPLY_WORKER=4", "",
+			"AGGREGATOR_APPLY_WORKER: no such setting; did you mean AGGREGATOR_APPLY_WORKERS?",
+		},
+		"wrong flag":   {"", "--chunk-max-wait=5", "has no unit: write 5s"},
+		"missing file": {"", "--config=nowhere.yaml", `--config = "nowhere.yaml": no such file or directory`},
+		"wrong Redis":  {"REDIS_URL=redis://u:hunter2@h:port", "", "redis.url (env REDIS_URL): not a valid Redis URL"},
+		"wrong PostgreSQL": {
+			"DATABASE_URL=postgres://u:hunter2@h:port", "",
+			"postgres.url (env DATABASE_URL): not a valid PostgreSQL URL: invalid port",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := append([]string{"config", "check"}, strings.Fields(tc.args)...)
@@ -44,7 +53,8 @@ func TestConfigCheckServers(t *testing.T) {
 	ok.requireDone(t)
 	require.Regexp(t, `^ok  settings    valid; no settings file is used
 ok  Redis       \d+\.\S+ at 127.0.0.1:\d+; stream book-like-events
-ok  PostgreSQL  \d+\.\S+ at `+regexp.QuoteMeta(postgres.Describe(s.db.Config().ConnString()))+`; schema: version \d+\n$`, ok.stdout)
+ok  PostgreSQL  \d+\.\S+ at `+regexp.QuoteMeta(postgres.Describe(s.db.Config().ConnString()))+
+		`; schema: version \d+\n$`, ok.stdout)
 	many := program(t, append(s.env, "AGGREGATOR_SOURCE_PARTITIONS=16"), "config", "check", "--servers")
 	require.Contains(t, many.stdout, "; stream book-like-events:{0} to book-like-events:{15}\n")
 
@@ -54,7 +64,10 @@ ok  PostgreSQL  \d+\.\S+ at `+regexp.QuoteMeta(postgres.Describe(s.db.Config().C
 	require.Contains(t, half.stdout, "ok  PostgreSQL  ")
 	require.NotContains(t, half.stdout, "Redis")
 
-	none := program(t, []string{"AGGREGATOR_REDIS_URL=redis://127.0.0.1:1", "AGGREGATOR_POSTGRES_URL=postgres://u:hunter2@127.0.0.1:1/d"}, "config", "check", "--servers")
+	none := program(t, []string{
+		"AGGREGATOR_REDIS_URL=redis://127.0.0.1:1", "AGGREGATOR_POSTGRES_URL=postgres://u:hunter2@127.0.0.1:1/d",
+	}, "config",
+		"check", "--servers")
 	require.Equal(t, exitUnreachable, none.code)
 	require.Equal(t, 2, strings.Count(none.stderr, "is not reachable: connection refused\n"), none.stderr)
 
@@ -108,6 +121,7 @@ func TestConfigPrint(t *testing.T) {
 	var document struct{ Settings []config.Shown }
 	require.NoError(t, json.Unmarshal([]byte(r.stdout), &document))
 	require.Contains(t, document.Settings, config.Shown{Key: "apply.workers", Value: "7", Origin: file + ":3"})
-	require.Contains(t, document.Settings, config.Shown{Key: "redis.url", Value: "redis://u:xxxxx@h:1", Origin: file + ":2"})
+	require.Contains(t, document.Settings,
+		config.Shown{Key: "redis.url", Value: "redis://u:xxxxx@h:1", Origin: file + ":2"})
 	require.Contains(t, document.Settings, config.Shown{Key: "source.kind", Value: "stream", Origin: "default"})
 }

@@ -37,7 +37,8 @@ type letterFlags struct {
 func (a *app) addLetterFlags(cmd *cobra.Command, limit int) *letterFlags {
 	f := &letterFlags{}
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.reasons, "reason", nil, "only those with one of these reasons: "+strings.Join(reasonNames(), ", "))
+	flags.StringSliceVar(&f.reasons, "reason", nil,
+		"only those with one of these reasons: "+strings.Join(reasonNames(), ", "))
 	flags.DurationVar(&f.olderThan, "older-than", 0, "only those that became dead letters longer ago, such as 1h30m")
 	flags.DurationVar(&f.newerThan, "newer-than", 0, "only those that became dead letters since then, such as 10m")
 	flags.Int64Var(&f.profile, "profile", 0, "only those of this child profile; entries that are not events have none")
@@ -135,7 +136,9 @@ func (f *letterFlags) selected(cmd *cobra.Command, args []string, all bool) (sel
 		id, err := letterID(args)
 		return selection{one: &id}, err
 	case !chosen:
-		return selection{}, usageError("which dead letters? Want SOURCE POSITION, or --reason, --older-than, --newer-than, --profile, --source, or --all-unsettled")
+		return selection{}, usageError(
+			"which dead letters? Want SOURCE POSITION, or --reason, --older-than, --newer-than, --profile, --source, or " +
+				"--all-unsettled")
 	}
 	return selection{filter: filter, limit: f.limit}, nil
 }

@@ -81,7 +81,9 @@ func limited(pages iter.Seq2[[]deadletter.Letter, error], limit int) iter.Seq2[[
 }
 
 // printLetters prints a table. Its columns line up within a page.
-func printLetters(out io.Writer, to terminal.Terminal, wide bool, pages iter.Seq2[[]deadletter.Letter, error], total int64, settled bool) error {
+func printLetters(out io.Writer, to terminal.Terminal, wide bool, pages iter.Seq2[[]deadletter.Letter, error],
+	total int64, settled bool,
+) error {
 	shown := int64(0)
 	for page, err := range pages {
 		if err != nil {
@@ -124,7 +126,8 @@ func letterTable(page []deadletter.Letter, wide, settled bool) *terminal.Table {
 			most = len(l.Payload.Bytes)
 		}
 		table.Add(l.Source, l.Position.String(), string(l.Reason), idOrDash(l.ProfileID), idOrDash(l.BookID),
-			l.Created.UTC().Format(time.RFC3339), strconv.Itoa(l.Attempts), orDash(l.SettledAs), beginning(l.Payload.Bytes, most), failed)
+			l.Created.UTC().Format(time.RFC3339), strconv.Itoa(l.Attempts), orDash(l.SettledAs),
+			beginning(l.Payload.Bytes, most), failed)
 	}
 	if !settled { // then none is
 		for i, row := range table.Rows {
@@ -175,7 +178,8 @@ type letterDocument struct {
 
 func newLetterDocument(l deadletter.Letter) letterDocument {
 	d := letterDocument{
-		Source: l.Source, Position: l.Position.String(), Pushed: l.Position.Time(), Reason: string(l.Reason), Detail: l.Detail,
+		Source: l.Source, Position: l.Position.String(), Pushed: l.Position.Time(), Reason: string(l.Reason),
+		Detail:   l.Detail,
 		SQLState: l.SQLState, ProfileID: l.ProfileID, BookID: l.BookID, Created: l.Created.UTC(), Attempts: l.Attempts,
 		LastAttempt: inUTC(l.LastAttempt), LastError: l.LastError, Settled: inUTC(l.Settled),
 		Form: string(l.Payload.Form), Base64: base64.StdEncoding.EncodeToString(l.Payload.Bytes),

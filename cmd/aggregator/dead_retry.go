@@ -121,7 +121,10 @@ func findUnsettled(ctx context.Context, pool *pgxpool.Pool, id deadletter.ID) (d
 }
 
 func (a *app) reportRetry(done apply.Retried, took time.Duration, out *output) error {
-	report := retryReport{ElapsedSeconds: took.Seconds(), Tried: done.Tried(), Applied: int64(done.Applied), Before: int64(done.Before), StillDead: done.StillDead(), Why: done.Failed}
+	report := retryReport{
+		ElapsedSeconds: took.Seconds(), Tried: done.Tried(), Applied: int64(done.Applied),
+		Before: int64(done.Before), StillDead: done.StillDead(), Why: done.Failed,
+	}
 	if report.Why == nil {
 		report.Why = map[string]int64{}
 	}

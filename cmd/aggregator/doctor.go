@@ -83,7 +83,8 @@ func (a *app) examineBoth(ctx context.Context) []doctor.Finding {
 	if err != nil {
 		return nil
 	}
-	return append(doctor.Incidents(ctx, to.Pool, to.Sources, elsewhere), doctor.Instances(ctx, to.Pool, a.Group(), a.cfg.Lease.TTL)...)
+	return append(doctor.Incidents(ctx, to.Pool, to.Sources, elsewhere),
+		doctor.Instances(ctx, to.Pool, a.Group(), a.cfg.Lease.TTL)...)
 }
 
 func (a *app) examineRedis(ctx context.Context) ([]doctor.Finding, error) {

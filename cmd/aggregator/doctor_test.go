@@ -39,12 +39,14 @@ func TestDoctor(t *testing.T) {
 func TestDoctorBeforeAndAfterTheFirstDrain(t *testing.T) {
 	s := newPair(t)
 	s.push("1:1:LIKE")
-	require.Regexp(t, `(?m)^ok +Redis +source book-like-events +entries there: 1; none was processed yet`, s.program("doctor").stdout)
+	require.Regexp(t, `(?m)^ok +Redis +source book-like-events +entries there: 1; none was processed yet`,
+		s.program("doctor").stdout)
 	require.Zero(t, s.program("drain").code)
 	s.push("1:1:LIKE")
 	require.NotContains(t, s.program("doctor").stdout, "bookmark of")
 	require.NoError(t, s.redis.XGroupDestroy(t.Context(), "book-like-events", "aggregator").Err())
-	require.Regexp(t, `(?m)^warning +both +bookmark of book-like-events +the source was drained, and consumer group "aggregator" does not exist`, s.program("doctor").stdout)
+	require.Regexp(t, `(?m)^warning +both +bookmark of book-like-events +the source was drained, and consumer group `+
+		`"aggregator" does not exist`, s.program("doctor").stdout)
 }
 
 // With a server down, what the other one has is shown.
@@ -58,7 +60,10 @@ func TestDoctorOfHalf(t *testing.T) {
 	require.Equal(t, exitUnreachable, r.code)
 	require.Contains(t, r.stdout, "append-only file")
 	require.NotContains(t, r.stdout+r.stderr, "hunter2")
-	r = program(t, []string{"AGGREGATOR_REDIS_URL=redis://127.0.0.1:1", "AGGREGATOR_POSTGRES_URL=postgres://u@127.0.0.1:1/d"}, "doctor")
+	r = program(t, []string{
+		"AGGREGATOR_REDIS_URL=redis://127.0.0.1:1",
+		"AGGREGATOR_POSTGRES_URL=postgres://u@127.0.0.1:1/d",
+	}, "doctor")
 	require.Equal(t, exitUnreachable, r.code)
 	require.Empty(t, r.stdout)
 }

@@ -33,7 +33,8 @@ func TestCommandsDocument(t *testing.T) {
 			walk(sub)
 		}
 		alone := cmd.Annotations["works_alone"] != ""
-		if cmd == root || cmd.HasSubCommands() && !alone || cmd.Parent().Name() == "completion" || cmd.IsAdditionalHelpTopicCommand() {
+		if cmd == root || cmd.HasSubCommands() && !alone || cmd.Parent().Name() == "completion" ||
+			cmd.IsAdditionalHelpTopicCommand() {
 			return
 		}
 		commands[usageOf(cmd)] = flagsOf(cmd)

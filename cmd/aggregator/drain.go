@@ -46,9 +46,11 @@ the textfile collector of Prometheus' node_exporter.`,
   aggregator drain --metrics-textfile /var/lib/prometheus/node-exporter/aggregator.prom`,
 	}
 	cmd.Flags().Int64Var(&limits.MaxEvents, "max-events", 0, "stop after this many events; 0: no limit")
-	cmd.Flags().DurationVar(&limits.MaxDuration, "max-duration", 0, "stop after this time, when the chunk in flight is finished; 0: no limit")
+	cmd.Flags().DurationVar(&limits.MaxDuration, "max-duration", 0,
+		"stop after this time, when the chunk in flight is finished; 0: no limit")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the sums of each profile and write nothing")
-	cmd.Flags().StringVar(&textfile, "metrics-textfile", "", "write metrics of this drain, at its end, to a `file` whose name ends in .prom")
+	cmd.Flags().StringVar(&textfile, "metrics-textfile", "",
+		"write metrics of this drain, at its end, to a `file` whose name ends in .prom")
 	out := addOutput(cmd)
 	cmd.RunE = leavingMetrics(&textfile, &ended, a.resumable(func(cmd *cobra.Command, _ []string) error {
 		if dryRun && textfile != "" {
@@ -215,7 +217,8 @@ func (r drainReport) print(w io.Writer) error {
   processed before %12s
   left             %12s
   profile updates  %12s in %s
-`, terminal.Count(r.Read, "event"), took.Round(time.Millisecond), grouped(int64(r.EventsPerSecond)), grouped(r.Applied), grouped(r.Dead),
+`, terminal.Count(r.Read, "event"), took.Round(time.Millisecond), grouped(int64(r.EventsPerSecond)), grouped(r.Applied),
+		grouped(r.Dead),
 		grouped(r.Retried), grouped(r.SettledBefore), grouped(r.Left), grouped(r.Profiles), terminal.Count(r.Chunks, "chunk"))
 	if r.Applied == 0 && r.Dead > 0 {
 		fmt.Fprintln(w, "no event could be applied: aggregator dead list shows why")

@@ -24,7 +24,8 @@ func (s stopSignal) Error() string { return "stopped by a signal: " + s.String()
 // any other as it is.
 func stopped(ctx context.Context, err error) error {
 	var told stopSignal
-	if err != nil && errors.As(context.Cause(ctx), &told) && (errors.Is(err, context.Canceled) || exitCode(err) == exitUnreachable) {
+	if err != nil && errors.As(context.Cause(ctx), &told) &&
+		(errors.Is(err, context.Canceled) || exitCode(err) == exitUnreachable) {
 		return told
 	}
 	return err

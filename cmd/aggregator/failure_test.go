@@ -41,12 +41,16 @@ func TestToldToStopWhileItConnects(t *testing.T) {
 	s := newPair(t)
 	for command, code := range map[string]int{
 		"run": exitDone, "drain": exitDone, "drain --dry-run": exitDone, "purge": exitDone, "search-text": exitDone,
-		"migrate up": 143, "migrate status": 143, "status": 143, "verify": 143, "dead list": 143, "dead retry --all-unsettled": 143, "runs": 143,
+		"migrate up": 143, "migrate status": 143, "status": 143, "verify": 143, "dead list": 143,
+		"dead retry --all-unsettled": 143, "runs": 143,
 		"doctor": 143, "history 1": 143, "checkpoint show": 143, "checkpoint reset": 143,
 	} {
-		for server, variable := range map[string]string{"PostgreSQL": "AGGREGATOR_POSTGRES_URL=postgres://u@{}/app", "Redis": "AGGREGATOR_REDIS_URL=redis://{}"} {
+		for server, variable := range map[string]string{
+			"PostgreSQL": "AGGREGATOR_POSTGRES_URL=postgres://u@{}/app", "Redis": "AGGREGATOR_REDIS_URL=redis://{}",
+		} {
 			args := strings.Fields(command)
-			if server == "Redis" && !slices.Contains([]string{"run", "drain", "drain --dry-run", "status", "verify", "doctor", "checkpoint reset"}, command) {
+			if server == "Redis" && !slices.Contains(
+				[]string{"run", "drain", "drain --dry-run", "status", "verify", "doctor", "checkpoint reset"}, command) {
 				continue
 			}
 			t.Run(command+" "+server, func(t *testing.T) {
@@ -82,10 +86,15 @@ func TestToldToStopWhileItConnects(t *testing.T) {
 func TestLastLineSaysWhy(t *testing.T) {
 	for _, command := range []string{"run", "drain"} {
 		for code, tc := range map[int]struct{ variable, why string }{
-			exitConfig:      {"AGGREGATOR_SOURCE_KIND=queue", `source.kind = "queue"`},
-			exitUnreachable: {"AGGREGATOR_POSTGRES_URL=postgres://u@127.0.0.1:1/app", "PostgreSQL at 127.0.0.1:1/app is not reachable"},
+			exitConfig: {"AGGREGATOR_SOURCE_KIND=queue", `source.kind = "queue"`},
+			exitUnreachable: {
+				"AGGREGATOR_POSTGRES_URL=postgres://u@127.0.0.1:1/app",
+				"PostgreSQL at 127.0.0.1:1/app is not reachable",
+			},
 		} {
-			for format, level := range map[string]string{"auto": `"level":"ERROR"`, "json": `"level":"ERROR"`, "text": "level=ERROR", "journal": "level=ERROR"} {
+			for format, level := range map[string]string{
+				"auto": `"level":"ERROR"`, "json": `"level":"ERROR"`, "text": "level=ERROR", "journal": "level=ERROR",
+			} {
 				r := program(t, []string{tc.variable, "AGGREGATOR_LOG_FORMAT=" + format}, command, "--http-addr=")
 				r.requireFailure(t, code, tc.why)
 				require.Contains(t, r.stderr, level)

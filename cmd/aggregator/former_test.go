@@ -27,7 +27,8 @@ func (s *pair) asAdmin() {
 func (s *pair) pushTo(key string, n int) {
 	s.t.Helper()
 	for range n {
-		require.NoError(s.t, s.redis.XAdd(s.t.Context(), &redis.XAddArgs{Stream: key, Values: []any{"event", "1:1:LIKE"}}).Err())
+		require.NoError(s.t, s.redis.XAdd(
+			s.t.Context(), &redis.XAddArgs{Stream: key, Values: []any{"event", "1:1:LIKE"}}).Err())
 	}
 }
 
@@ -48,21 +49,31 @@ func TestFormerSourcesAreDrained(t *testing.T) {
 		"partitions 1 to 2": {nil, []string{"AGGREGATOR_SOURCE_PARTITIONS=2"}, func(s *pair) {
 			s.pushTo("book-like-events", 5)
 		}, 5},
-		"partitions 2 to 1": {[]string{"AGGREGATOR_SOURCE_PARTITIONS=2"}, []string{"AGGREGATOR_SOURCE_PARTITIONS=1"}, func(s *pair) {
-			s.pushTo("book-like-events:{0}", 3)
-			s.pushTo("book-like-events:{1}", 4)
-		}, 7},
-		"partitions 4 to 2": {[]string{"AGGREGATOR_SOURCE_PARTITIONS=4"}, []string{"AGGREGATOR_SOURCE_PARTITIONS=2"}, func(s *pair) {
-			s.pushTo("book-like-events:{1}", 1)
-			s.pushTo("book-like-events:{2}", 2)
-			s.pushTo("book-like-events:{3}", 4)
-		}, 7},
+		"partitions 2 to 1": {
+			[]string{"AGGREGATOR_SOURCE_PARTITIONS=2"},
+			[]string{"AGGREGATOR_SOURCE_PARTITIONS=1"},
+			func(s *pair) {
+				s.pushTo("book-like-events:{0}", 3)
+				s.pushTo("book-like-events:{1}", 4)
+			}, 7,
+		},
+		"partitions 4 to 2": {
+			[]string{"AGGREGATOR_SOURCE_PARTITIONS=4"},
+			[]string{"AGGREGATOR_SOURCE_PARTITIONS=2"},
+			func(s *pair) {
+				s.pushTo("book-like-events:{1}", 1)
+				s.pushTo("book-like-events:{2}", 2)
+				s.pushTo("book-like-events:{3}", 4)
+			}, 7,
+		},
 		"a partition that was never drained": {nil, nil, func(s *pair) {
 			s.pushTo("book-like-events:{2}", 4)
 		}, 4},
-		"list to stream, moved": {[]string{"AGGREGATOR_SOURCE_KIND=list"}, []string{"AGGREGATOR_SOURCE_KIND=stream"}, func(s *pair) {
-			s.pushTo("{book-like-events}:stream", 4) // as a move leaves them
-		}, 4},
+		"list to stream, moved": {
+			[]string{"AGGREGATOR_SOURCE_KIND=list"}, []string{"AGGREGATOR_SOURCE_KIND=stream"}, func(s *pair) {
+				s.pushTo("{book-like-events}:stream", 4) // as a move leaves them
+			}, 4,
+		},
 		"list to stream, another number of partitions": {
 			[]string{"AGGREGATOR_SOURCE_KIND=list", "AGGREGATOR_SOURCE_PARTITIONS=2"},
 			[]string{"AGGREGATOR_SOURCE_KIND=stream", "AGGREGATOR_SOURCE_PARTITIONS=1"},
@@ -131,8 +142,16 @@ func TestKindChangedOnTheSameKey(t *testing.T) {
 		push func(s *pair, key string, n int)
 		want string
 	}{
-		"stream to list": {"list", (*pair).pushTo, "source.kind is list, but the key k holds a stream, with 4 entries that are not processed: set source.kind to stream and drain it"},
-		"list to stream": {"stream", (*pair).listTo, "source.kind is stream, but the key k holds a list, with 4 entries that are not processed: set source.kind to list and drain it"},
+		"stream to list": {
+			"list", (*pair).pushTo,
+			"source.kind is list, but the key k holds a stream, with 4 entries that are not processed: set source.kind to " +
+				"stream and drain it",
+		},
+		"list to stream": {
+			"stream", (*pair).listTo,
+			"source.kind is stream, but the key k holds a list, with 4 entries that are not processed: set source.kind to " +
+				"list and drain it",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := scored(t)
@@ -165,7 +184,8 @@ func TestWrongKey(t *testing.T) {
 	const listed = "book-like-events, which the settings do not name: 2 entries wait"
 	for range 2 { // the first one makes a checkpoint
 		_, r := s.drained(exitFailed)
-		require.Contains(t, r.stderr, "nothing was ever pushed to book-like-event in this Redis, and PostgreSQL has processed entries of "+listed)
+		require.Contains(t, r.stderr,
+			"nothing was ever pushed to book-like-event in this Redis, and PostgreSQL has processed entries of "+listed)
 	}
 	require.Contains(t, s.program("status").stdout, "elsewhere: "+listed)
 	s.doctorFinds(doctor.Warning, "the settings do not name it, 2 entries wait")
@@ -190,10 +210,14 @@ func TestKeptEntriesAreListed(t *testing.T) {
 	require.NoError(t, s.redis.Del(t.Context(), "book-like-events").Err())
 	s.add("1-0", "1:1:LIKE")
 	s.drained(exitFailed)
-	require.Regexp(t, `elsewhere: \{book-like-events\}:behind:\d+-\d+, which the settings do not name: 1 entry waits`, s.program("status").stdout)
+	require.Regexp(t, `elsewhere: \{book-like-events\}:behind:\d+-\d+, which the settings do not name: 1 entry waits`,
+		s.program("status").stdout)
 
-	s.exec(`INSERT INTO aggregator.checkpoint (source, position_ms, position_seq, base, entries) VALUES ('theirs', 1, 1, 0, 1), ('book-like-events@1', 1, 1, 0, 1)`)
-	require.Contains(t, s.program("status").stdout, "elsewhere: theirs, which the settings do not name: it is not known whether entries wait: the Redis user has no right to look")
+	s.exec(`INSERT INTO aggregator.checkpoint (source, position_ms, position_seq, base, entries) VALUES ('theirs', 1, ` +
+		`1, 0, 1), ('book-like-events@1', 1, 1, 0, 1)`)
+	require.Contains(t, s.program("status").stdout,
+		"elsewhere: theirs, which the settings do not name: it is not known whether entries wait: the Redis user has no "+
+			"right to look")
 }
 
 // scoredInACluster is scored whose Redis is a cluster, with a client of its own.
@@ -216,9 +240,11 @@ func TestFormerSourcesInACluster(t *testing.T) {
 	s.set("AGGREGATOR_SOURCE_PARTITIONS=2")
 	ctx := context.WithoutCancel(t.Context())
 	for i := range 6 {
-		require.NoError(t, client.XAdd(ctx, &redis.XAddArgs{Stream: fmt.Sprintf("book-like-events:{%d}", i), Values: []any{"event", "1:1:LIKE"}}).Err())
+		require.NoError(t, client.XAdd(
+			ctx, &redis.XAddArgs{Stream: fmt.Sprintf("book-like-events:{%d}", i), Values: []any{"event", "1:1:LIKE"}}).Err())
 	}
-	require.NoError(t, client.XAdd(ctx, &redis.XAddArgs{Stream: "book-like-events", Values: []any{"event", "1:1:LIKE"}}).Err())
+	require.NoError(t, client.XAdd(
+		ctx, &redis.XAddArgs{Stream: "book-like-events", Values: []any{"event", "1:1:LIKE"}}).Err())
 	report, _ := s.drained(exitDone)
 	require.EqualValues(t, 7, report.Applied)
 	require.EqualValues(t, 14, s.number(scoreOfBori))

@@ -34,7 +34,8 @@ func TestServiceStaysHalted(t *testing.T) {
 	p.eventually("/metrics", "aggregator_config_last_reload_successful 0\n")
 	p.eventually("/metrics", `aggregator_source_state{source="book-like-events",state="halted"} 1`)
 
-	s.exec(`DELETE FROM aggregator.schema_migrations WHERE version_id = (SELECT max(version_id) FROM aggregator.schema_migrations)`)
+	s.exec(`DELETE FROM aggregator.schema_migrations WHERE version_id = (SELECT max(version_id) FROM ` +
+		`aggregator.schema_migrations)`)
 	write("run: {on_halt: stay}\n") // nothing has changed in them
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
 	p.eventually("/readyz", `"ready": true`)

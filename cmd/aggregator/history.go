@@ -40,7 +40,8 @@ unless --deleted is given. A profile that does not exist is an error (exit code 
 		Args: exactly("PROFILE"),
 	}
 	cmd.Flags().IntVar(&chosen.Limit, "limit", 10, "show at most this many snapshots; with --at, 1 if not given")
-	cmd.Flags().StringVar(&at, "at", "", "the personality as it stood then: at the end of a day (2026-10-31, in UTC), or of a second (2026-10-31T12:00:00Z)")
+	cmd.Flags().StringVar(&at, "at", "",
+		"the personality as it stood then: at the end of a day (2026-10-31, in UTC), or of a second (2026-10-31T12:00:00Z)")
 	cmd.Flags().BoolVar(&chosen.Deleted, "deleted", false, "show deleted snapshots, too")
 	out := addOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, args []string) error {

@@ -57,7 +57,8 @@ func printTimeline(w io.Writer, to terminal.Terminal, lines []snapshotLine) erro
 				left, right = bars(s.left-s.right, furthest)
 			}
 			fmt.Fprintf(&text, "  %c %7s  %s%s%s%s%s  %-7s %c\n", s.letters[0], scoreText(s.left),
-				strings.Repeat(" ", barWidth-left), strings.Repeat(full, left), middle, strings.Repeat(full, right), strings.Repeat(" ", barWidth-right),
+				strings.Repeat(" ", barWidth-left), strings.Repeat(full, left), middle, strings.Repeat(full, right),
+				strings.Repeat(" ", barWidth-right),
 				scoreText(s.right), s.letters[1])
 		}
 		genres, topics := "", ""
@@ -65,7 +66,8 @@ func printTimeline(w io.Writer, to terminal.Terminal, lines []snapshotLine) erro
 			genres, topics = gainedAndLost(c.GenresGained, c.GenresLost), gainedAndLost(c.TopicsGained, c.TopicsLost)
 		}
 		list := func(what string, names []string, change string) {
-			fmt.Fprintln(&text, to.Wrap(terminal.Clean("  "+what+"  "+orDash(strings.Join(names, ", "))+change), strings.Repeat(" ", 10)))
+			fmt.Fprintln(&text, to.Wrap(
+				terminal.Clean("  "+what+"  "+orDash(strings.Join(names, ", "))+change), strings.Repeat(" ", 10)))
 		}
 		list("genres", l.Genres, genres)
 		list("topics", l.Topics, topics)

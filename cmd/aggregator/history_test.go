@@ -21,8 +21,12 @@ func TestPrintTimeline(t *testing.T) {
 	lines := []snapshotLine{
 		{Run: &runName{17, "drain"}, Snapshot: history.Snapshot{
 			Created: at, Deleted: &at, Type: "ISTP", Cause: "FEEDBACK",
-			Scores: history.Scores{I: 4, E: -4, N: 0, S: 8, T: 1, F: 1, J: -2.5, P: -2}, Genres: []string{"Fairy tales", "Science"}, Topics: []string{},
-			Change: &history.Change{Type: "INTJ", GenresGained: []string{"Science"}, GenresLost: []string{"Sports", "Art"}, TopicsLost: []string{"Cats"}},
+			Scores: history.Scores{I: 4, E: -4, N: 0, S: 8, T: 1, F: 1, J: -2.5, P: -2},
+			Genres: []string{"Fairy tales", "Science"}, Topics: []string{},
+			Change: &history.Change{
+				Type: "INTJ", GenresGained: []string{"Science"}, GenresLost: []string{"Sports", "Art"},
+				TopicsLost: []string{"Cats"},
+			},
 		}},
 		{Snapshot: history.Snapshot{Created: at, Cause: "DIAGNOSIS"}},
 	}
@@ -107,15 +111,21 @@ func TestHistory(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = admin.Close(t.Context()) })
 	_, err = admin.PgConn().Exec(t.Context(), `
-		INSERT INTO child_profile (id, name) VALUES (1, 'c'), (2, 'd'); INSERT INTO genre (id, name) VALUES (1, 'Art'), (2, 'Cats');
+		INSERT INTO child_profile (id, name) VALUES (1, 'c'), (2, 'd'); INSERT INTO genre (id, name)
+			VALUES (1, 'Art'), (2, 'Cats');
 		INSERT INTO child_personality_history (id, child_profile_id, created_at, history_created_type, mbti_id, i_score)
-			SELECT i, 1, '2026-03-01T12:00:00Z'::timestamptz + i * interval '1 day', CASE WHEN i = 1 THEN 'DIAGNOSIS' ELSE 'FEEDBACK' END, i, i FROM generate_series(1, 5) i;
+			SELECT i, 1, '2026-03-01T12:00:00Z'::timestamptz + i * interval '1 day',
+				CASE WHEN i = 1 THEN 'DIAGNOSIS' ELSE 'FEEDBACK' END, i, i FROM generate_series(1, 5) i;
 		UPDATE child_personality_history SET is_deleted = true, deleted_at = created_at WHERE id = 4;
 		INSERT INTO favorite_genre VALUES (1, 2, 1), (1, 3, 2);
-		INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, read, applied, dead, profiles, chunks)
-			SELECT i, kind, 'h', 'v', day::date, day::date, CASE WHEN kind <> 'service' THEN day::date + 1 END, CASE WHEN kind <> 'service' THEN 'done' END, 0, 0, 0, 0, 0
-			FROM (VALUES (1, 'drain', '2026-03-02'), (2, 'drain', '2026-03-03'), (3, 'drain', '2026-03-04'), (4, 'drain', '2026-03-04'),
-				(5, 'purge', '2026-03-05'), (6, 'purge', '2026-03-06'), (7, 'drain', '2026-03-06'), (8, 'service', '2026-03-06')) r (i, kind, day)`).ReadAll()
+		INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, read, applied, dead,
+			profiles, chunks)
+			SELECT i, kind, 'h', 'v', day::date, day::date, CASE WHEN kind <> 'service' THEN day::date + 1 END,
+				CASE WHEN kind <> 'service' THEN 'done' END, 0, 0, 0, 0, 0
+			FROM (VALUES (1, 'drain', '2026-03-02'), (2, 'drain', '2026-03-03'), (3, 'drain', '2026-03-04'), (4, 'drain',
+				'2026-03-04'),
+				(5, 'purge', '2026-03-05'), (6, 'purge', '2026-03-06'), (7, 'drain', '2026-03-06'), (8, 'service',
+					'2026-03-06')) r (i, kind, day)`).ReadAll()
 	require.NoError(t, err)
 	env := []string{"AGGREGATOR_POSTGRES_URL=" + testenv.As(t, database, "aggregator_reader")}
 
@@ -162,7 +172,8 @@ func TestHistory(t *testing.T) {
 	require.True(t, strings.HasPrefix(r.stdout, "2026-03-06T12:00:00Z  "), r.stdout)
 	require.Contains(t, r.stdout, "FEEDBACK  during drain 7\n")
 	require.Equal(t, "profile 2 has no history yet\n", program(t, env, "history", "2").stdout)
-	require.Equal(t, "profile 1 has no history at that time\n", program(t, env, "history", "1", "--at", "2020-01-01").stdout)
+	require.Equal(t, "profile 1 has no history at that time\n",
+		program(t, env, "history", "1", "--at", "2020-01-01").stdout)
 	program(t, env, "history", "404").requireFailure(t, exitFailed, "profile 404: no such child profile")
 	program(t, env, "history", "x").requireFailure(t, exitUsage, "want the id of a child profile")
 	program(t, env, "history", "1", "--limit", "0").requireFailure(t, exitUsage, "want at least 1")

@@ -57,7 +57,8 @@ func newElsewhereLines(all []events.Elsewhere) []elsewhereLine {
 	lines := make([]elsewhereLine, len(all))
 	for i, e := range all {
 		lines[i] = elsewhereLine{
-			Source: e.Source.Name(), Key: e.Source.Key(), Former: e.Former, Problem: e.Problem, text: service.DescribeElsewhere(e),
+			Source: e.Source.Name(), Key: e.Source.Key(), Former: e.Former, Problem: e.Problem,
+			text: service.DescribeElsewhere(e),
 		}
 		if e.Waiting >= 0 {
 			lines[i].Waiting = &e.Waiting

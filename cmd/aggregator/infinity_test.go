@@ -31,7 +31,8 @@ func TestInfinityInJSON(t *testing.T) {
 	compared := valid("verify", "--scores")
 	require.EqualValues(t, 1, compared["scores"].(map[string]any)["different"])
 	first := compared["scores"].(map[string]any)["first"].([]any)[0].(map[string]any)
-	require.Contains(t, first["differences"], "the score of I is not a finite number, and not a finite number in the history")
+	require.Contains(t, first["differences"],
+		"the score of I is not a finite number, and not a finite number in the history")
 	snapshots := valid("history", "1")["snapshots"].([]any)
 	require.Len(t, snapshots, 1)
 	require.Equal(t, map[string]any{"i": nil, "e": nil, "s": nil, "n": 0.0, "t": 0.0, "f": 0.0, "j": 0.0, "p": 0.0},

@@ -18,7 +18,9 @@ import (
 // reload puts another one in force.
 func TestServiceBySchedule(t *testing.T) {
 	s := newPair(t)
-	s.exec(`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, read, applied, dead, profiles, chunks)
+	s.exec(
+		`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, read, applied, dead,
+			profiles, chunks)
 		VALUES ('k', 'drain', 'h', 'v', now() - interval '2 days', now(), now(), 'done', 0, 0, 0, 0, 0)`)
 	s.push("1:1:LIKE", "junk")
 	file := filepath.Join(t.TempDir(), "a.yaml")
@@ -57,12 +59,17 @@ func TestServiceBySchedule(t *testing.T) {
 // the role may not do is an error of the job, and of no other.
 func TestServiceDoesOtherJobs(t *testing.T) {
 	s := newPair(t)
-	s.exec(`INSERT INTO child_personality_history (child_profile_id, is_deleted, deleted_at) VALUES (1, true, now() - interval '1 year')`)
-	s.exec(`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, read, applied, dead, profiles, chunks)
-		SELECT k, k, 'h', 'v', now() - interval '2 days', now(), now(), 'done', 0, 0, 0, 0, 0 FROM unnest('{purge,search_text}'::text[]) k`)
+	s.exec(`INSERT INTO child_personality_history (child_profile_id, is_deleted, deleted_at) VALUES (1, true, now() - ` +
+		`interval '1 year')`)
+	s.exec(
+		`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, read, applied, dead,
+			profiles, chunks)
+		SELECT k, k, 'h', 'v', now() - interval '2 days', now(), now(), 'done', 0, 0, 0, 0, 0
+			FROM unnest('{purge,search_text}'::text[]) k`)
 	hour := (time.Now().UTC().Hour() + 12) % 24
 	start := func() *process {
-		return s.start("--schedule-purge", fmt.Sprintf("0 %d * * *", hour), "--schedule-search-text", fmt.Sprintf("30 %d * * *", hour))
+		return s.start("--schedule-purge", fmt.Sprintf("0 %d * * *", hour), "--schedule-search-text",
+			fmt.Sprintf("30 %d * * *", hour))
 	}
 	latest := func(kind string, due bool) (run runLine) {
 		t.Helper()

@@ -40,7 +40,10 @@ func newJournalHandler(level slog.Leveler, fallback slog.Handler) *journalHandle
 			return a
 		},
 	})
-	return &journalHandler{level: level, fallback: fallback, send: journal.Send, text: text, line: line, fields: map[string]string{}}
+	return &journalHandler{
+		level: level, fallback: fallback, send: journal.Send, text: text, line: line,
+		fields: map[string]string{},
+	}
 }
 
 // Enabled is of slog.Handler, as are the others.

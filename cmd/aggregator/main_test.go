@@ -62,7 +62,8 @@ func untimed(document string) string {
 // lastWords are those of run and drain, in the forms of the log.
 var lastWords = regexp.MustCompile(`(?m)^.*(?:level=|"level":")(?:ERROR|WARN)"? .*|^.*"level":"(?:ERROR|WARN)".*`)
 
-var lastError = regexp.MustCompile(`(?:msg="|"msg":")\w+ (?:failed|ended early)",? ?"?error"?[=:]("(?:[^"\\]|\\.)*"|\S+)`)
+var lastError = regexp.MustCompile(
+	`(?:msg="|"msg":")\w+ (?:failed|ended early)",? ?"?error"?[=:]("(?:[^"\\]|\\.)*"|\S+)`)
 
 // said is stderr, with the last words of run and drain in the form that other commands have.
 func (r result) said() string {

@@ -77,7 +77,9 @@ type memberLine struct {
 }
 
 // memberLines are the instances that share sources, and those that hold some of these names without being members.
-func memberLines(members []cluster.Member, leases []cluster.Lease, now time.Time, group cluster.Group, sources []*events.Source) []memberLine {
+func memberLines(members []cluster.Member, leases []cluster.Lease, now time.Time, group cluster.Group,
+	sources []*events.Source,
+) []memberLine {
 	var names []string
 	for _, source := range sources {
 		names = append(names, source.Name())

@@ -23,7 +23,9 @@ func TestMembers(t *testing.T) {
 	s := newPair(t)
 	require.Equal(t, "no instance shares the sources\n", s.program("members").stdout)
 	s.env = append(s.env, "AGGREGATOR_SOURCE_PARTITIONS=4", "AGGREGATOR_LEASE_TTL=1m")
-	s.exec(`INSERT INTO aggregator.member (instance, token, started_at, seen_at, expires_at, draining, version, source_kind, source_key, partitions) VALUES
+	s.exec(
+		`INSERT INTO aggregator.member (instance, token, started_at, seen_at, expires_at, draining, version, source_kind,
+			source_key, partitions) VALUES
 		('gone', '', now(), now(), now() - interval '1 minute', false, 'v1', 'stream', 'book-like-events', 4),
 		('leaves', '', now(), now(), now() + interval '1 minute', true, 'v1', 'stream', 'book-like-events', 4),
 		('other', '', now(), now(), now() + interval '1 minute', false, 'v1', 'stream', 'others', 1)`)
@@ -49,7 +51,8 @@ func TestMembers(t *testing.T) {
 	text := s.program("members")
 	text.requireDone(t)
 	require.Regexp(t, `(?m)^INSTANCE +STATE +VERSION +STARTED +SEEN +HAS +TARGET +SOURCES$`, text.stdout)
-	require.Regexp(t, `(?m)^me +living +\S+ +\S+Z +\S+ ago +2 +2 +book-like-events:\{\d\}, book-like-events:\{\d\}$`, text.stdout)
+	require.Regexp(t, `(?m)^me +living +\S+ +\S+Z +\S+ ago +2 +2 +book-like-events:\{\d\}, book-like-events:\{\d\}$`,
+		text.stdout)
 	status := s.program("status")
 	status.requireDone(t)
 	require.Regexp(t, `(?m)^me +living .* 2 +2 +book-like-events:`, status.stdout)
@@ -61,9 +64,11 @@ func TestMembers(t *testing.T) {
 	require.Contains(t, last[len(last)-1], "another instance has this name: me, seen at 20")
 
 	doctor := s.program("doctor", "--lease-ttl", "0s")
-	require.Contains(t, doctor.stdout, "lease.ttl is 0s here, and 2 with leases share these sources: one without drains all of them as well")
+	require.Contains(t, doctor.stdout,
+		"lease.ttl is 0s here, and 2 with leases share these sources: one without drains all of them as well")
 	doctor = s.program("doctor", "--source-partitions", "8")
-	require.Contains(t, doctor.stdout, "these drain the same key in another way than the stream book-like-events in 8 partitions: ")
+	require.Contains(t, doctor.stdout,
+		"these drain the same key in another way than the stream book-like-events in 8 partitions: ")
 
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, p.cmd.Wait())

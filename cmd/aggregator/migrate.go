@@ -35,7 +35,8 @@ func (a *app) direct() error {
 		return nil
 	}
 	return tag(config.ErrInvalid, fmt.Errorf("postgres.pooler = %q: migrations hold a session lock, "+
-		"which a pooler does not allow; set postgres.url to PostgreSQL itself, and postgres.pooler to none, for this command", a.cfg.Postgres.Pooler))
+		"which a pooler does not allow; set postgres.url to PostgreSQL itself, and postgres.pooler to none, for this command",
+		a.cfg.Postgres.Pooler))
 }
 
 func newMigrateUp(a *app) *cobra.Command {
@@ -60,7 +61,8 @@ himself; migrate up then finds nothing left to do.`,
   aggregator migrate up --dry-run
   aggregator migrate up --script > up.sql`,
 	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the statements, what they lock and how they are undone, and change nothing")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false,
+		"print the statements, what they lock and how they are undone, and change nothing")
 	cmd.Flags().BoolVar(&script, "script", false, "print the statements as a script for psql, and change nothing")
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
 		if err := a.direct(); err != nil {

@@ -99,8 +99,9 @@ func (a *app) noneNeeds(ctx context.Context, plan postgres.Rollback) error {
 	for _, r := range live {
 		since := r.Started.UTC().Format(time.RFC3339)
 		if r.Version == version {
-			return tag(service.ErrElsewhere, fmt.Errorf("the %s on %s since %s is of this version and needs what would be undone, "+
-				"or was killed within this minute; stop it first, and wait for its end", r.Kind, r.Host, since))
+			return tag(service.ErrElsewhere,
+				fmt.Errorf("the %s on %s since %s is of this version and needs what would be undone, "+
+					"or was killed within this minute; stop it first, and wait for its end", r.Kind, r.Host, since))
 		}
 		a.log.Warn("a run of another version is live: it halts if it needs what is undone", "kind", r.Kind, "host", r.Host,
 			"version", r.Version, "since", since)

@@ -107,7 +107,8 @@ func TestMigrateDownCannot(t *testing.T) {
 		program(t, s.env, append([]string{"migrate", "down"}, args...)...).
 			requireFailure(t, exitFailed, "this migration cannot be undone: 8 epoch; what it has made is needed to count each")
 	}
-	program(t, s.env, "migrate", "down", "--to", "-1").requireFailure(t, exitUsage, "--to=-1: want a version of the schema")
+	program(t, s.env, "migrate", "down", "--to", "-1").requireFailure(
+		t, exitUsage, "--to=-1: want a version of the schema")
 	program(t, append(s.env, "AGGREGATOR_POSTGRES_POOLER=transaction"), "migrate", "down").
 		requireFailure(t, exitConfig, "migrations hold a session lock")
 	require.Equal(t, s.known, s.version())
@@ -123,8 +124,10 @@ func TestMigrateDownCannot(t *testing.T) {
 func TestMigrateDownWhileRunning(t *testing.T) {
 	s := newSchema(t)
 	run := func(kind, version, seen string) {
-		s.exec(`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, read, applied, dead, profiles, chunks)
-			VALUES (gen_random_uuid()::text, $1, 'h', $2, now() - interval '1 hour', now() - $3::interval, 0, 0, 0, 0, 0)`, kind, version, seen)
+		s.exec(
+			`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, read, applied, dead, profiles, chunks)
+			VALUES (gen_random_uuid()::text, $1, 'h', $2, now() - interval '1 hour', now() - $3::interval, 0, 0, 0, 0, 0)`, kind,
+			version, seen)
 	}
 	run("service", version, "0s")
 	for range 101 { // a service runs for long
@@ -160,7 +163,8 @@ func TestNewerSchema(t *testing.T) {
 
 	migrate := &schema{t: t, env: s.env, db: s.db}
 	latest := migrate.version()
-	refused := fmt.Sprintf("is at version %d, and this program was built for %d, which migration %[1]d is not marked", latest, latest-1)
+	refused := fmt.Sprintf("is at version %d, and this program was built for %d, which migration %[1]d is not marked",
+		latest, latest-1)
 	for _, args := range [][]string{
 		{"drain"}, {"drain", "--dry-run"}, {"run", "--http-addr="}, {"verify"}, {"runs"}, {"migrate", "up"},
 	} {
@@ -177,7 +181,8 @@ func TestNewerSchema(t *testing.T) {
 	require.Nil(t, list[len(list)-1].WorksWith)
 
 	s.exec(compatible)
-	says := fmt.Sprintf("version %d, this program was built for %d; migration %[1]d is marked compatible", latest, latest-1)
+	says := fmt.Sprintf("version %d, this program was built for %d; migration %[1]d is marked compatible", latest,
+		latest-1)
 	for _, args := range [][]string{{"drain"}, {"verify"}, {"runs"}} {
 		r := s.program(args...)
 		r.requireCode(t, exitDone)

@@ -47,7 +47,10 @@ func newTableStates(d appschema.Description) (all []tableState) {
 
 func (a *app) listTables(schema string, states []tableState, wide bool) error {
 	table := &terminal.Table{Wide: wide, Columns: []terminal.Column{
-		{Name: "TABLE IN SCHEMA " + schema, Least: 18}, {Name: "FOUND"}, {Name: "ROWS", Drop: 1}, {Name: "WHAT FOLLOWS", Least: 30, Flow: true},
+		{Name: "TABLE IN SCHEMA " + schema, Least: 18},
+		{Name: "FOUND"},
+		{Name: "ROWS", Drop: 1},
+		{Name: "WHAT FOLLOWS", Least: 30, Flow: true},
 	}}
 	for _, s := range states {
 		found, rows, follows := s.Found, "-", "as needed"

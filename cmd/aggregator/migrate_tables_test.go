@@ -14,10 +14,14 @@ import (
 func TestTablesRefused(t *testing.T) {
 	s := newPair(t)
 	s.push("1:1:LIKE")
-	s.exec(`ALTER TABLE genre_score RENAME TO scores; CREATE VIEW genre_score AS SELECT * FROM scores; GRANT ALL ON genre_score TO aggregator_daemon;
+	s.exec(
+		`ALTER TABLE genre_score RENAME TO scores; CREATE VIEW genre_score AS SELECT *
+			FROM scores; GRANT ALL ON genre_score TO aggregator_daemon;
 		ALTER TABLE topic_score ADD version int NOT NULL`)
-	const why = "the application's tables are not as they have to be (schema public): genre_score is a view: rows are not locked in it, " +
-		"and its changes do not come to the service's notice; topic_score.version is NOT NULL and has no default, and a drain does not write it"
+	const why = "the application's tables are not as they have to be (schema public): genre_score is a view: rows are " +
+		"not locked in it, " +
+		"and its changes do not come to the service's notice; topic_score.version is NOT NULL and has no default, and a " +
+		"drain does not write it"
 	for _, command := range [][]string{{"drain"}, {"run"}, {"drain", "--dry-run"}, {"dead", "retry", "--all-unsettled"}} {
 		s.program(command...).requireFailure(t, exitFailed, why)
 	}
@@ -63,7 +67,9 @@ func TestSchemaOfTheApplication(t *testing.T) {
 	for _, command := range [][]string{{"drain"}, {"status"}, {"migrate", "up"}} {
 		r := s.program(command...)
 		require.Equal(t, exitConfig, r.code, r.stderr)
-		require.Contains(t, r.stderr, "tables of its names are in app (book) and public (book, book_mbti, and 11 more), all on the search_path; set postgres.schema to the right one")
+		require.Contains(t, r.stderr,
+			"tables of its names are in app (book) and public (book, book_mbti, and 11 more), all on the search_path; set "+
+				"postgres.schema to the right one")
 	}
 	require.Contains(t, s.program("doctor").stdout, "tables of its names are in app (book) and public")
 	s.env = append(s.env, "AGGREGATOR_POSTGRES_SCHEMA=public")
@@ -71,7 +77,9 @@ func TestSchemaOfTheApplication(t *testing.T) {
 	s.env = append(s.env, "AGGREGATOR_POSTGRES_SCHEMA=nowhere")
 	s.program("drain").requireFailure(t, exitConfig, `there is no schema "nowhere", which postgres.schema names`)
 	s.env = append(s.env, "AGGREGATOR_POSTGRES_SCHEMA=aggregator")
-	s.program("drain").requireFailure(t, exitConfig, `postgres.schema = "aggregator" (env AGGREGATOR_POSTGRES_SCHEMA): want the name of a schema of the application's`)
+	s.program("drain").requireFailure(
+		t, exitConfig, `postgres.schema = "aggregator" (env AGGREGATOR_POSTGRES_SCHEMA): want the name of a schema of the `+
+			`application's`)
 }
 
 func TestMigrateDryRun(t *testing.T) {
@@ -79,8 +87,11 @@ func TestMigrateDryRun(t *testing.T) {
 	env := []string{"AGGREGATOR_POSTGRES_URL=" + testenv.EmptyDatabase(t)}
 	dry := program(t, env, "migrate", "up", "--dry-run")
 	dry.requireDone(t)
-	require.Contains(t, dry.stdout, "schema aggregator; one transaction; undone by: DROP SCHEMA aggregator CASCADE, once no program needs it\n    CREATE SCHEMA aggregator;\n        -- locks nothing that is there\n")
-	require.True(t, strings.HasSuffix(dry.stdout, "\n0 of 13 tables of the application are in schema public\n"), dry.stdout)
+	require.Contains(t, dry.stdout,
+		"schema aggregator; one transaction; undone by: DROP SCHEMA aggregator CASCADE, once no program needs it\n    "+
+			"CREATE SCHEMA aggregator;\n        -- locks nothing that is there\n")
+	require.True(t, strings.HasSuffix(dry.stdout, "\n0 of 13 tables of the application are in schema public\n"),
+		dry.stdout)
 	script := program(t, env, "migrate", "up", "--script")
 	script.requireDone(t)
 	require.Contains(t, script.stdout, "\nSET search_path = \"public\", \"aggregator_views\", \"pg_temp\";\n")

@@ -26,7 +26,8 @@ func addOutput(cmd *cobra.Command) *output {
 
 // addTableOutput adds -o to a command that shows a table.
 func addTableOutput(cmd *cobra.Command) *output {
-	return addForms(cmd, "how to show the result: text that fits the terminal; wide, with all columns in full; or json", "text", "wide", "json")
+	return addForms(cmd, "how to show the result: text that fits the terminal; wide, with all columns in full; or json",
+		"text", "wide", "json")
 }
 
 func addForms(cmd *cobra.Command, usage string, forms ...string) *output {

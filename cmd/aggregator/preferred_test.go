@@ -14,7 +14,8 @@ func TestPreferredAndTimeZone(t *testing.T) {
 	s.exec(`INSERT INTO genre_score VALUES (1, 1, 1), (1, 2, 3)`)
 	s.exec(`ALTER TABLE child_personality_history ALTER created_at TYPE timestamp`)
 	byDefault := s.env
-	s.env = append(s.env, "AGGREGATOR_HISTORY_PREFERRED=above_mean_of_nonnegative", "AGGREGATOR_POSTGRES_TIME_ZONE=Asia/Seoul")
+	s.env = append(s.env, "AGGREGATOR_HISTORY_PREFERRED=above_mean_of_nonnegative",
+		"AGGREGATOR_POSTGRES_TIME_ZONE=Asia/Seoul")
 	favorites := func() (n int) {
 		t.Helper()
 		require.NoError(t, s.db.QueryRow(t.Context(), `SELECT count(*) FROM favorite_genre f
@@ -41,5 +42,6 @@ func TestPreferredAndTimeZone(t *testing.T) {
 	program(t, byDefault, "drain").requireDone(t) // 7 and 7
 	require.Equal(t, 2, favorites())
 
-	program(t, append(byDefault, "AGGREGATOR_POSTGRES_TIME_ZONE=Seoul"), "drain").requireFailure(t, exitConfig, "postgres.time_zone")
+	program(t, append(byDefault, "AGGREGATOR_POSTGRES_TIME_ZONE=Seoul"), "drain").requireFailure(
+		t, exitConfig, "postgres.time_zone")
 }

@@ -46,7 +46,10 @@ func (a *app) preview(ctx context.Context, engine *service.Engine, maxEvents int
 }
 
 func newPreviewReport(p aggregator.Preview) previewReport {
-	r := previewReport{Read: p.Read, Applied: p.Applied, SettledBefore: p.Skipped, Dead: p.Dead, Profiles: make([]profileDelta, len(p.Deltas))}
+	r := previewReport{
+		Read: p.Read, Applied: p.Applied, SettledBefore: p.Skipped, Dead: p.Dead,
+		Profiles: make([]profileDelta, len(p.Deltas)),
+	}
 	for i, d := range p.Deltas {
 		r.Profiles[i] = profileDelta{
 			ProfileID: d.ProfileID, Events: d.Events,
@@ -79,7 +82,8 @@ func printPreview(w io.Writer, p aggregator.Preview) error {
 		dead += n
 	}
 	fmt.Fprintf(w, "would apply %s of %s to %s; %s, %s processed before; nothing was written\n",
-		grouped(p.Applied), terminal.Count(p.Read, "event"), terminal.Count(int64(len(p.Deltas)), "profile"), letterCount(dead), grouped(p.Skipped))
+		grouped(p.Applied), terminal.Count(p.Read, "event"), terminal.Count(int64(len(p.Deltas)), "profile"),
+		letterCount(dead), grouped(p.Skipped))
 	for _, reason := range slices.Sorted(maps.Keys(p.Dead)) {
 		fmt.Fprintf(w, "  dead: %s %s\n", grouped(p.Dead[reason]), reason)
 	}

@@ -33,7 +33,8 @@ func watch(t *testing.T, service *process, textfile string) *watcher {
 	rules, err := os.ReadFile("../../config/prometheus/aggregator.rules.yml")
 	require.NoError(t, err)
 	impatient := regexp.MustCompile(`(?m)^( +for): \S+$`).ReplaceAllString(string(rules), "$1: 1s")
-	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, textfile) }))
+	node := httptest.NewServer(
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, textfile) }))
 	t.Cleanup(node.Close)
 	config := fmt.Sprintf(`
 global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}

@@ -37,7 +37,8 @@ aggregator_purge. With --dry-run it counts and removes nothing.`,
 	}
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "count, and remove nothing")
 	cmd.Flags().DurationVar(&o.OlderThan, "older-than", 0, "in place of purge.older_than, such as 2160h")
-	cmd.Flags().DurationVar(&o.MaxDuration, "max-duration", 0, "stop after this time, when the current batch is finished; 0: no limit")
+	cmd.Flags().DurationVar(&o.MaxDuration, "max-duration", 0,
+		"stop after this time, when the current batch is finished; 0: no limit")
 	out := addOutput(cmd)
 	cmd.RunE = a.resumable(func(cmd *cobra.Command, _ []string) error {
 		if err := errors.Join(notBelow0("older-than", o.OlderThan), notBelow0("max-duration", o.MaxDuration)); err != nil {
@@ -109,7 +110,8 @@ type purgeReport struct {
 
 func newPurgeReport(o history.PurgeOptions, r history.PurgeResult, took time.Duration) purgeReport {
 	return purgeReport{
-		DryRun: o.DryRun, OlderThan: o.OlderThan.String(), OlderSeconds: o.OlderThan.Seconds(), Deleted: r.Deleted, Thinned: r.Thinned, FavoriteGenres: r.Genres, FavoriteTopics: r.Topics,
+		DryRun: o.DryRun, OlderThan: o.OlderThan.String(), OlderSeconds: o.OlderThan.Seconds(), Deleted: r.Deleted,
+		Thinned: r.Thinned, FavoriteGenres: r.Genres, FavoriteTopics: r.Topics,
 		Complete: !r.Left, Batches: r.Batches, BusySeconds: r.Busy.Seconds(), ElapsedSeconds: took.Seconds(),
 	}
 }
@@ -127,6 +129,7 @@ func (r purgeReport) print(w io.Writer) error {
   deleted before  %12s
   thinned out     %12s
   favorites       %12s
-`, verb, terminal.Count(r.Deleted+r.Thinned, "row"), took.Round(time.Millisecond), end, grouped(r.Deleted), grouped(r.Thinned), grouped(r.FavoriteGenres+r.FavoriteTopics))
+`, verb, terminal.Count(r.Deleted+r.Thinned, "row"), took.Round(time.Millisecond), end, grouped(r.Deleted),
+		grouped(r.Thinned), grouped(r.FavoriteGenres+r.FavoriteTopics))
 	return err
 }

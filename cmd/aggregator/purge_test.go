@@ -32,7 +32,8 @@ func newPurgeWorld(t *testing.T, rows int) *purgeWorld {
 	t.Cleanup(func() { _ = db.Close(t.Context()) })
 	for _, sql := range []string{
 		`INSERT INTO child_personality_history (id, child_profile_id, created_at, is_deleted, deleted_at)
-			SELECT i, i % 100, now() - interval '100 days', i % 2 = 0, CASE WHEN i % 2 = 0 THEN now() - interval '40 days' END FROM generate_series(1, $1) i`,
+			SELECT i, i % 100, now() - interval '100 days', i % 2 = 0, CASE WHEN i % 2 = 0 THEN now() - interval '40 days' END
+				FROM generate_series(1, $1) i`,
 		`INSERT INTO favorite_genre SELECT child_profile_id, id, 1 FROM child_personality_history WHERE id <= $1`,
 		`INSERT INTO favorite_topic SELECT child_profile_id, id, 1 FROM child_personality_history WHERE id <= $1`,
 	} {
@@ -46,7 +47,9 @@ func newPurgeWorld(t *testing.T, rows int) *purgeWorld {
 func (w *purgeWorld) left() (rows int) {
 	w.Helper()
 	var genres, topics int
-	require.NoError(w, w.db.QueryRow(w.Context(), `SELECT (SELECT count(*) FROM child_personality_history), (SELECT count(*) FROM favorite_genre), (SELECT count(*) FROM favorite_topic)`).
+	require.NoError(w, w.db.QueryRow(
+		w.Context(), `SELECT (SELECT count(*) FROM child_personality_history), (SELECT count(*) FROM favorite_genre), `+
+			`(SELECT count(*) FROM favorite_topic)`).
 		Scan(&rows, &genres, &topics))
 	require.Equal(w, []int{rows, rows}, []int{genres, topics})
 	return rows
@@ -67,7 +70,8 @@ func TestPurgeCommand(t *testing.T) {
 	w := newPurgeWorld(t, 3000)
 	dry := w.program("purge --dry-run")
 	dry.requireDone(t)
-	require.Regexp(t, `^would purge 1,500 rows of history in \S+\n  deleted before +1,500\n  thinned out +0\n  favorites +3,000\n$`, dry.stdout)
+	require.Regexp(t, `^would purge 1,500 rows of history in \S+\n  deleted before +1,500\n  thinned out +0\n  `+
+		`favorites +3,000\n$`, dry.stdout)
 	require.Equal(t, 3000, w.left())
 	w.program("purge --older-than 1000h").requireDone(t)
 	require.Equal(t, 3000, w.left())
@@ -83,7 +87,8 @@ func TestPurgeCommand(t *testing.T) {
 	require.Equal(t, 1500, w.left())
 	require.Positive(t, report.BusySeconds)
 	require.Equal(t, purgeReport{
-		OlderThan: "744h0m0s", OlderSeconds: 744 * 3600, Deleted: 1500, FavoriteGenres: 1500, FavoriteTopics: 1500, Complete: true, Batches: 2,
+		OlderThan: "744h0m0s", OlderSeconds: 744 * 3600, Deleted: 1500, FavoriteGenres: 1500, FavoriteTopics: 1500,
+		Complete: true, Batches: 2,
 		BusySeconds: report.BusySeconds, ElapsedSeconds: report.ElapsedSeconds,
 	}, report)
 
@@ -93,7 +98,8 @@ func TestPurgeCommand(t *testing.T) {
 	require.EqualValues(t, 1450, w.report(thinned).Thinned)
 	require.Equal(t, 50, w.left(), "one of each profile")
 	var runs []string
-	require.NoError(t, w.db.QueryRow(t.Context(), `SELECT array_agg(concat_ws(' ', kind, outcome, applied) ORDER BY id) FROM aggregator.run`).Scan(&runs))
+	require.NoError(t, w.db.QueryRow(
+		t.Context(), `SELECT array_agg(concat_ws(' ', kind, outcome, applied) ORDER BY id) FROM aggregator.run`).Scan(&runs))
 	require.Equal(t, []string{"purge done 0", "purge limited 0", "purge done 1500", "purge done 1450"}, runs)
 }
 

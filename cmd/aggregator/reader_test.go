@@ -18,7 +18,8 @@ func TestReadersMayRead(t *testing.T) {
 	database, redisURL := testenv.Database(t), testenv.Redis(t)
 	admin, err := pgx.Connect(t.Context(), database)
 	require.NoError(t, err)
-	_, err = admin.PgConn().Exec(t.Context(), `INSERT INTO child_profile (id, name) VALUES (1, 'Bori'); INSERT INTO book (id, title) VALUES (1, 'b');
+	_, err = admin.PgConn().Exec(
+		t.Context(), `INSERT INTO child_profile (id, name) VALUES (1, 'Bori'); INSERT INTO book (id, title) VALUES (1, 'b');
 		INSERT INTO child_personality_history (child_profile_id) VALUES (1)`).ReadAll()
 	require.NoError(t, err)
 	require.NoError(t, admin.Close(t.Context()))
@@ -26,7 +27,8 @@ func TestReadersMayRead(t *testing.T) {
 	require.NoError(t, err)
 	client := redis.NewClient(options)
 	defer client.Close()
-	require.NoError(t, client.XAdd(t.Context(), &redis.XAddArgs{Stream: "book-like-events", Values: []any{"event", "1:1:LIKE"}}).Err())
+	require.NoError(t, client.XAdd(
+		t.Context(), &redis.XAddArgs{Stream: "book-like-events", Values: []any{"event", "1:1:LIKE"}}).Err())
 	require.NoError(t, client.LPush(t.Context(), "BookLikeEventList", "1:1:LIKE").Err())
 
 	reader := []string{

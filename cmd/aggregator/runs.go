@@ -124,7 +124,8 @@ func (l runLine) String() string {
 	default:
 		last, word = *l.Finished, "after "+l.took()+" at"
 	}
-	text := fmt.Sprintf("%s %s %s, read %s, dead %s", l.Outcome, word, last.Format(time.RFC3339), grouped(l.Read), grouped(l.Dead))
+	text := fmt.Sprintf("%s %s %s, read %s, dead %s", l.Outcome, word, last.Format(time.RFC3339), grouped(l.Read),
+		grouped(l.Dead))
 	if l.Error != "" {
 		text += ": " + strings.Join(strings.Fields(l.Error), " ")
 	}
@@ -158,7 +159,8 @@ func runTable(lines []runLine, wide bool) *terminal.Table {
 		{Name: "ERROR OR NOTE", Least: 13},
 	}}
 	for _, l := range lines {
-		table.Add(fmt.Sprint(l.ID), l.Kind, l.Started.Format(time.RFC3339), l.took(), string(l.Outcome), grouped(l.Read), grouped(l.Applied),
+		table.Add(fmt.Sprint(l.ID), l.Kind, l.Started.Format(time.RFC3339), l.took(), string(l.Outcome), grouped(l.Read),
+			grouped(l.Applied),
 			grouped(l.Dead), grouped(l.Profiles), grouped(l.Chunks), grouped(int64(l.Rate+0.5))+"/s", l.Host, l.Version,
 			orDash(strings.Join(strings.Fields(l.Error+" "+l.Note), " ")))
 	}

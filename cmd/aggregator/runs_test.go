@@ -32,7 +32,8 @@ func TestRuns(t *testing.T) {
 	require.Equal(t, exitEventsLeft, s.program("drain", "--max-events", "2").code)
 	s.program("drain").requireDone(t)
 	s.program("drain", "--dry-run").requireDone(t) // leaves no trace
-	s.exec(`REVOKE INSERT ON aggregator.checkpoint FROM aggregator_daemon; REVOKE UPDATE ON aggregator.checkpoint FROM aggregator_daemon`)
+	s.exec(`REVOKE INSERT ON aggregator.checkpoint FROM aggregator_daemon; REVOKE UPDATE ON aggregator.checkpoint FROM ` +
+		`aggregator_daemon`)
 	s.push("1:1:LIKE")
 	refused := s.program("drain")
 	refused.requireFailure(t, exitFailed, "permission denied for table checkpoint")
@@ -62,8 +63,10 @@ func TestRuns(t *testing.T) {
 	require.Regexp(t, `(?m)^ID +KIND +STARTED +TOOK +OUTCOME +READ +APPLIED +DEAD +RATE +ERROR OR NOTE$`, r.stdout)
 	r = s.program("runs", "--kind", "drain", "-o", "wide")
 	r.requireDone(t)
-	require.Regexp(t, `(?m)^ID +KIND +STARTED +TOOK +OUTCOME +READ +APPLIED +DEAD +PROFILES +CHUNKS +RATE +HOST +VERSION +ERROR OR NOTE$`, r.stdout)
-	require.Regexp(t, `(?m)^ *\d+ +drain +\S+Z +\S+s +limited +2 +1 +1 +1 +1 +[\d,]+/s +\S+ +unknown +source book-like-events$`, r.stdout)
+	require.Regexp(t, `(?m)^ID +KIND +STARTED +TOOK +OUTCOME +READ +APPLIED +DEAD +PROFILES +CHUNKS +RATE +HOST `+
+		`+VERSION +ERROR OR NOTE$`, r.stdout)
+	require.Regexp(t, `(?m)^ *\d+ +drain +\S+Z +\S+s +limited +2 +1 +1 +1 +1 +[\d,]+/s +\S+ +unknown +source `+
+		`book-like-events$`, r.stdout)
 
 	r = s.program("runs", "show", fmt.Sprint(all[0].ID))
 	r.requireDone(t)
@@ -75,8 +78,10 @@ func TestRuns(t *testing.T) {
 	var one runLine
 	require.NoError(t, json.Unmarshal([]byte(r.stdout), &one))
 	require.Equal(t, all[2], one)
-	s.program("runs", "show", "999").requireFailure(t, exitFailed, "run 999: no such run; aggregator runs lists those that are kept")
-	s.program("runs", "show", "x").requireFailure(t, exitUsage, `ID = "x": want the one that aggregator runs shows, a whole number`)
+	s.program("runs", "show", "999").requireFailure(
+		t, exitFailed, "run 999: no such run; aggregator runs lists those that are kept")
+	s.program("runs", "show", "x").requireFailure(
+		t, exitUsage, `ID = "x": want the one that aggregator runs shows, a whole number`)
 	s.program("runs", "17").requireFailure(t, exitUsage, `unknown command "17"`)
 
 	s.program("runs", "--last", "0").requireFailure(t, exitUsage, "--last = 0: want at least 1")
@@ -91,7 +96,8 @@ func TestRunsOfTheService(t *testing.T) {
 	require.NoError(t, p.cmd.Process.Kill())
 	_ = p.cmd.Wait()
 	require.Equal(t, runs.Running, s.runs()[0].Outcome, "nobody knows yet")
-	s.exec(`UPDATE aggregator.run SET started_at = started_at - interval '2 minutes', seen_at = seen_at - interval '1 minute'`)
+	s.exec(`UPDATE aggregator.run SET started_at = started_at - interval '2 minutes', seen_at = seen_at - interval '1 ` +
+		`minute'`)
 
 	p = s.start()
 	s.push("1:1:LIKE", "junk")

@@ -32,7 +32,8 @@ with 1 if PostgreSQL refused a text, after it has done all the others.`,
   aggregator search-text --max-duration 1m -o json`,
 	}
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "count the texts that are not up to date, and write nothing")
-	cmd.Flags().DurationVar(&o.MaxDuration, "max-duration", 0, "stop after this time; 0: no limit. With a limit it starts at a random book")
+	cmd.Flags().DurationVar(&o.MaxDuration, "max-duration", 0,
+		"stop after this time; 0: no limit. With a limit it starts at a random book")
 	out := addOutput(cmd)
 	cmd.RunE = a.resumable(func(cmd *cobra.Command, _ []string) error {
 		if err := notBelow0("max-duration", o.MaxDuration); err != nil {
@@ -57,7 +58,8 @@ with 1 if PostgreSQL refused a text, after it has done all the others.`,
 		case done.Left:
 			return tag(errEventsLeft, fmt.Errorf("stopped by --max-duration with books left"))
 		case done.Busy > 0:
-			return tag(errEventsLeft, fmt.Errorf("another session had %s locked; run it again", terminal.Count(done.Busy, "book")))
+			return tag(errEventsLeft,
+				fmt.Errorf("another session had %s locked; run it again", terminal.Count(done.Busy, "book")))
 		}
 		return nil
 	})
@@ -65,7 +67,9 @@ with 1 if PostgreSQL refused a text, after it has done all the others.`,
 }
 
 // searchText refreshes the texts: alone and with a record of it, if it writes.
-func (a *app) searchText(ctx context.Context, pool *pgxpool.Pool, o searchtext.Options, quiet bool) (done searchtext.Result, err error) {
+func (a *app) searchText(ctx context.Context, pool *pgxpool.Pool, o searchtext.Options, quiet bool) (
+	done searchtext.Result, err error,
+) {
 	r := service.NewTextRefresh(pool, o)
 	do := func(ctx context.Context) (runs.Outcome, error) {
 		total, err := searchtext.Count(ctx, pool)

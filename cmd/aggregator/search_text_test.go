@@ -20,7 +20,9 @@ func TestSearchText(t *testing.T) {
 		_, err := admin.PgConn().Exec(t.Context(), sql).ReadAll()
 		require.NoError(t, err)
 	}
-	exec(`INSERT INTO topic (id, name) VALUES (1, 'Stars'); INSERT INTO book (id, title, author) VALUES (1, 'The  Moon', 'Lee'), (2, 'x', NULL);
+	exec(
+		`INSERT INTO topic (id, name) VALUES (1, 'Stars'); INSERT INTO book (id, title, author)
+			VALUES (1, 'The  Moon', 'Lee'), (2, 'x', NULL);
 		INSERT INTO book_topic VALUES (1, 1)`)
 	env := []string{"AGGREGATOR_POSTGRES_URL=" + testenv.As(t, database, "aggregator_daemon")}
 
@@ -48,7 +50,9 @@ func TestSearchText(t *testing.T) {
 	require.Equal(t, "aggregator: another session had 1 book locked; run it again\n", r.stderr)
 	require.Contains(t, r.stdout, "wrote 1 search text")
 	var outcomes []string
-	require.NoError(t, admin.QueryRow(t.Context(), `SELECT array_agg(outcome || ' ' || applied ORDER BY id) FROM aggregator.run WHERE kind = 'search_text'`).Scan(&outcomes))
+	require.NoError(t, admin.QueryRow(
+		t.Context(), `SELECT array_agg(outcome || ' ' || applied ORDER BY id) FROM aggregator.run WHERE kind = `+
+			`'search_text'`).Scan(&outcomes))
 	require.Equal(t, []string{"done 2", "limited 0", "done 0", "limited 1"}, outcomes)
 	exec(`COMMIT; ALTER TABLE book ADD CHECK (search_text <> 'mine')`)
 
@@ -57,9 +61,11 @@ func TestSearchText(t *testing.T) {
 	require.Contains(t, r.stderr, "aggregator: search text: PostgreSQL refuses that of book 2: ")
 	require.Contains(t, r.stdout, "wrote 0 search texts")
 
-	program(t, env, "search-text", "--max-duration", "-1s").requireFailure(t, exitUsage, "--max-duration = -1s: want 0s or more")
+	program(t, env, "search-text", "--max-duration", "-1s").requireFailure(
+		t, exitUsage, "--max-duration = -1s: want 0s or more")
 	reader := []string{"AGGREGATOR_POSTGRES_URL=" + testenv.As(t, database, "aggregator_reader")}
 	exec(`UPDATE book SET search_text = NULL`)
 	program(t, reader, "search-text").requireFailure(t, exitFailed, "permission denied for table lease (SQLSTATE 42501)")
-	program(t, []string{"AGGREGATOR_POSTGRES_URL=postgres://127.0.0.1:1/x"}, "search-text").requireFailure(t, exitUnreachable, "is not reachable")
+	program(t, []string{"AGGREGATOR_POSTGRES_URL=postgres://127.0.0.1:1/x"}, "search-text").requireFailure(
+		t, exitUnreachable, "is not reachable")
 }

@@ -51,7 +51,8 @@ func commandLines(t *testing.T) [][]string {
 	}
 	walk(newRoot(&app{}), nil)
 	require.Greater(t, len(lines), 8)
-	return append(lines, []string{"config", "print", "--show-origin"}, []string{"drain", "--dry-run"}, []string{"drain", "-o", "json"})
+	return append(lines, []string{"config", "print", "--show-origin"}, []string{"drain", "--dry-run"},
+		[]string{"drain", "-o", "json"})
 }
 
 // Whatever a command does, and however it fails, it tells nobody a password.
@@ -75,16 +76,37 @@ func TestNoCommandTellsPasswords(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(credentials, "postgres-url"), []byte(postgresURL), 0o600))
 
 	situations := map[string][]string{
-		"all is well":         {"AGGREGATOR_REDIS_URL=" + redisURL, "AGGREGATOR_POSTGRES_URL=" + postgresURL},
-		"from files":          {"AGGREGATOR_REDIS_URL_FILE=" + secret("r", redisURL), "AGGREGATOR_POSTGRES_URL_FILE=" + secret("p", postgresURL)},
-		"from credentials":    {"CREDENTIALS_DIRECTORY=" + credentials},
-		"wrong Redis":         {"AGGREGATOR_REDIS_URL=" + strings.Replace(redisURL, testenv.RedisPassword, "hunter2", 1), "AGGREGATOR_POSTGRES_URL=" + postgresURL},
-		"wrong PostgreSQL":    {"AGGREGATOR_REDIS_URL=" + redisURL, "AGGREGATOR_POSTGRES_URL=" + strings.Replace(postgresURL, "hunter2", "wronghunter2", 1)},
-		"nobody there":        {"AGGREGATOR_REDIS_URL=rediss://u:hunter2@127.0.0.1:1", "AGGREGATOR_POSTGRES_URL=postgres://u:hunter2@127.0.0.1:1/app"},
-		"no such host":        {"AGGREGATOR_REDIS_URL=rediss://u:hunter2@nowhere.invalid:1", "AGGREGATOR_POSTGRES_URL=postgres://u:hunter2@nowhere.invalid/app"},
-		"malformed":           {"AGGREGATOR_REDIS_URL=rediss://u:hunter2%zz@h", "AGGREGATOR_POSTGRES_URL=postgres://u:hunter2@h:port/app"},
-		"malformed in a file": {"AGGREGATOR_REDIS_URL_FILE=" + secret("r", "hunter2"), "AGGREGATOR_POSTGRES_URL_FILE=" + secret("p", "hunter2")},
-		"both":                {"AGGREGATOR_REDIS_URL=" + redisURL, "AGGREGATOR_REDIS_URL_FILE=" + secret("r", redisURL)},
+		"all is well": {"AGGREGATOR_REDIS_URL=" + redisURL, "AGGREGATOR_POSTGRES_URL=" + postgresURL},
+		"from files": {
+			"AGGREGATOR_REDIS_URL_FILE=" + secret("r", redisURL),
+			"AGGREGATOR_POSTGRES_URL_FILE=" + secret("p", postgresURL),
+		},
+		"from credentials": {"CREDENTIALS_DIRECTORY=" + credentials},
+		"wrong Redis": {
+			"AGGREGATOR_REDIS_URL=" + strings.Replace(redisURL, testenv.RedisPassword, "hunter2", 1),
+			"AGGREGATOR_POSTGRES_URL=" + postgresURL,
+		},
+		"wrong PostgreSQL": {
+			"AGGREGATOR_REDIS_URL=" + redisURL,
+			"AGGREGATOR_POSTGRES_URL=" + strings.Replace(postgresURL, "hunter2", "wronghunter2", 1),
+		},
+		"nobody there": {
+			"AGGREGATOR_REDIS_URL=rediss://u:hunter2@127.0.0.1:1",
+			"AGGREGATOR_POSTGRES_URL=postgres://u:hunter2@127.0.0.1:1/app",
+		},
+		"no such host": {
+			"AGGREGATOR_REDIS_URL=rediss://u:hunter2@nowhere.invalid:1",
+			"AGGREGATOR_POSTGRES_URL=postgres://u:hunter2@nowhere.invalid/app",
+		},
+		"malformed": {
+			"AGGREGATOR_REDIS_URL=rediss://u:hunter2%zz@h",
+			"AGGREGATOR_POSTGRES_URL=postgres://u:hunter2@h:port/app",
+		},
+		"malformed in a file": {
+			"AGGREGATOR_REDIS_URL_FILE=" + secret("r", "hunter2"),
+			"AGGREGATOR_POSTGRES_URL_FILE=" + secret("p", "hunter2"),
+		},
+		"both": {"AGGREGATOR_REDIS_URL=" + redisURL, "AGGREGATOR_REDIS_URL_FILE=" + secret("r", redisURL)},
 	}
 	for _, name := range slices.Sorted(maps.Keys(situations)) {
 		t.Run(name, func(t *testing.T) {
@@ -96,7 +118,8 @@ func TestNoCommandTellsPasswords(t *testing.T) {
 			for _, line := range lines {
 				r := program(t, append(slices.Clone(tls), situations[name]...), line...)
 				requireNoSecret(t, r.stdout+r.stderr)
-				if strings.HasPrefix(name, "malformed") && !slices.Contains([]string{"version", "completion", "settings"}, line[0]) {
+				if strings.HasPrefix(name, "malformed") &&
+					!slices.Contains([]string{"version", "completion", "settings"}, line[0]) {
 					require.Contains(t, []int{exitConfig, exitUsage}, r.code, "%v: %s", line, r.stderr)
 				}
 			}
@@ -112,10 +135,12 @@ func TestDaemonTellsNoPasswords(t *testing.T) {
 	ca := s.authority.File()
 	cert, key := s.clientFiles(t)
 	dir := t.TempDir()
-	config := fmt.Sprintf("redis:\n  url: %s\n  tls_ca_file: %s\n  tls_cert_file: %s\n  tls_key_file: %s\npostgres:\n  url: %s\n",
+	config := fmt.Sprintf("redis:\n  url: %s\n  tls_ca_file: %s\n  tls_cert_file: %s\n  tls_key_file: %s\npostgres:\n  "+
+		"url: %s\n",
 		s.redisURL, ca, cert, key, s.trusting(ca))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "aggregator.yaml"), []byte(config), 0o600))
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "run", "--log-level=debug", "--lease-ttl=0s", "--http-addr=127.0.0.1:0")
+	cmd := exec.CommandContext(
+		t.Context(), os.Args[0], "run", "--log-level=debug", "--lease-ttl=0s", "--http-addr=127.0.0.1:0")
 	cmd.Dir, cmd.Env = dir, []string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + dir}
 	stderr, err := cmd.StderrPipe()
 	require.NoError(t, err)
@@ -145,7 +170,9 @@ func TestDaemonTellsNoPasswords(t *testing.T) {
 	require.Contains(t, clients, "user=aggregator_stream")
 	requireNoSecret(t, clients)
 	var activity string
-	require.NoError(t, s.admin.QueryRow(t.Context(), `SELECT string_agg(a::text, E'\n') FROM pg_stat_activity a WHERE pid <> pg_backend_pid()`).Scan(&activity))
+	require.NoError(t, s.admin.QueryRow(
+		t.Context(), `SELECT string_agg(a::text, E'\n') FROM pg_stat_activity a WHERE pid <> pg_backend_pid()`).Scan(
+		&activity))
 	require.Contains(t, activity, "aggregator_daemon")
 	requireNoSecret(t, activity)
 

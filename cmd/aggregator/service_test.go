@@ -28,7 +28,8 @@ func (s *pair) settled(want string) {
 	s.t.Helper()
 	require.Eventually(s.t, func() bool {
 		var n string
-		err := s.db.QueryRow(s.t.Context(), `SELECT coalesce(sum(entries - base), 0)::text FROM aggregator.checkpoint`).Scan(&n)
+		err := s.db.QueryRow(s.t.Context(), `SELECT coalesce(sum(entries - base), 0)::text FROM aggregator.checkpoint`).Scan(
+			&n)
 		return err == nil && n == want
 	}, patience, 10*time.Millisecond)
 }
@@ -56,15 +57,18 @@ func TestService(t *testing.T) {
 			}
 		}
 	}
-	require.Contains(t, reload("chunk: {max_events: 50}\nevents: {weights: {like: 5}}\napply: {workers: 2}\nlog: {level: debug}\n"),
+	require.Contains(t, reload(
+		"chunk: {max_events: 50}\nevents: {weights: {like: 5}}\napply: {workers: 2}\nlog: {level: debug}\n"),
 		`msg="reloaded the settings" applied="[events.weights chunk.max_events log.level]" need_restart=[apply.workers]`)
 	s.push("1:1:LIKE")
 	s.settled("2")
 	sup.awaitLog("level=DEBUG")
 
-	require.Contains(t, reload("chunk: {max_events: 0}\nlog: {level: info}\n"), "level=ERROR msg=\"reload failed: the settings are invalid; keeping the current ones\"")
+	require.Contains(t, reload("chunk: {max_events: 0}\nlog: {level: info}\n"),
+		"level=ERROR msg=\"reload failed: the settings are invalid; keeping the current ones\"")
 	require.Contains(t, sup.said(), `chunk.max_events = \"0\"`)
-	require.Contains(t, reload("chunk: {max_events: 50}\nevents: {weights: {like: 5}}\n"), `applied=[log.level] need_restart=[]`)
+	require.Contains(t, reload("chunk: {max_events: 50}\nevents: {weights: {like: 5}}\n"),
+		`applied=[log.level] need_restart=[]`)
 	s.push("1:1:LIKE")
 	s.settled("3")
 
@@ -140,13 +144,23 @@ func TestServiceIsLeftAlone(t *testing.T) {
 		code  int
 		want  string
 	}{
-		"a wrong setting":      {env: "AGGREGATOR_APPLY_WORKERS=0", code: exitConfig, want: "apply.workers"},
-		"an unknown variable":  {env: "AGGREGATOR_APPLY_WORKER=1", code: exitConfig, want: "did you mean"},
-		"an occupied port":     {env: "AGGREGATOR_HTTP_ADDR=" + taken.Addr().String(), code: exitFailed, want: "address already in use"},
-		"a wrong password":     {store: changed("aggregator.redis-url", "@", "wrong@"), code: exitConfig, want: "WRONGPASS"},
-		"a wrong role":         {store: changed("aggregator.postgres-url", "aggregator_daemon", "nobody"), code: exitConfig, want: `role "nobody" does not exist`},
-		"a database not there": {store: changed("aggregator.postgres-url", "/test_", "/nowhere_"), code: exitConfig, want: "does not exist"},
-		"an empty credential":  {store: changed("aggregator.redis-url", "redis", ""), code: exitConfig, want: "is empty: want a URL"},
+		"a wrong setting":     {env: "AGGREGATOR_APPLY_WORKERS=0", code: exitConfig, want: "apply.workers"},
+		"an unknown variable": {env: "AGGREGATOR_APPLY_WORKER=1", code: exitConfig, want: "did you mean"},
+		"an occupied port": {
+			env: "AGGREGATOR_HTTP_ADDR=" + taken.Addr().String(), code: exitFailed, want: "address already in use",
+		},
+		"a wrong password": {store: changed("aggregator.redis-url", "@", "wrong@"), code: exitConfig, want: "WRONGPASS"},
+		"a wrong role": {
+			store: changed("aggregator.postgres-url", "aggregator_daemon", "nobody"), code: exitConfig,
+			want: `role "nobody" does not exist`,
+		},
+		"a database not there": {
+			store: changed("aggregator.postgres-url", "/test_", "/nowhere_"), code: exitConfig, want: "does not exist",
+		},
+		"an empty credential": {
+			store: changed("aggregator.redis-url", "redis", ""), code: exitConfig,
+			want: "is empty: want a URL",
+		},
 		"a missing schema": {
 			store: func(t *testing.T, store map[string]string) {
 				store["aggregator.postgres-url"] = testenv.EmptyDatabase(t)
@@ -224,7 +238,8 @@ func TestServiceOnANewerSchema(t *testing.T) {
 	require.NoError(t, s.db.QueryRow(t.Context(), `SELECT sum(applied) FROM aggregator.mark`).Scan(&applied))
 	require.Equal(t, 4, applied)
 
-	s.exec(`DELETE FROM aggregator.schema_migrations WHERE version_id = (SELECT max(version_id) FROM aggregator.schema_migrations)`)
+	s.exec(`DELETE FROM aggregator.schema_migrations WHERE version_id = (SELECT max(version_id) FROM ` +
+		`aggregator.schema_migrations)`)
 	r := s.program("drain") // undone, it goes on where it was
 	require.Zero(t, r.code, r.stderr)
 	s.settled("5")
@@ -238,7 +253,8 @@ func TestOutageInTheLog(t *testing.T) {
 	sup.await(`^READY=1$`)
 	require.NoError(t, server.Kill())
 	sup.awaitLog("Redis does not answer; retrying from the checkpoint")
-	require.Regexp(t, `level=INFO msg=started version=\S+ instance=\S+ redis=127.0.0.1:\d+\S* postgres=127.0.0.1:\d+/\S+ config=none\n`, sup.said())
+	require.Regexp(t, `level=INFO msg=started version=\S+ instance=\S+ redis=127.0.0.1:\d+\S* `+
+		`postgres=127.0.0.1:\d+/\S+ config=none\n`, sup.said())
 	require.NoError(t, server.Start(t.Context()))
 	sup.awaitLog(`level=INFO msg="working again" source=book-like-events down_for=`)
 	require.Zero(t, sup.stop())

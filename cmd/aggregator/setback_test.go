@@ -161,8 +161,10 @@ func TestPostgresSetBack(t *testing.T) {
 			require.EqualValues(t, 50, incident.Entries)
 			require.Equal(t, tc.retained, incident.Retained)
 			require.Equal(t, tc.lost, incident.Lost)
-			require.Contains(t, incident.Text, fmt.Sprintf("50 lie between; %d of them are still in Redis and are read again, %d are gone", tc.retained, tc.lost))
-			require.Regexp(t, `entries up to \d+-\d+ \(20\S+Z\) were processed, and this database knows of those up to \d+-\d+ \(20\S+Z\)`, incident.Text)
+			require.Contains(t, incident.Text,
+				fmt.Sprintf("50 lie between; %d of them are still in Redis and are read again, %d are gone", tc.retained, tc.lost))
+			require.Regexp(t, `entries up to \d+-\d+ \(20\S+Z\) were processed, and this database knows of those up to `+
+				`\d+-\d+ \(20\S+Z\)`, incident.Text)
 			require.Equal(t, tc.score, s.number(scoreOfBori))
 
 			// It does not end by itself, nor is it logged again by each drain.
@@ -192,7 +194,8 @@ func TestPostgresSetBack(t *testing.T) {
 			p.eventually("/readyz", `"ready": true`)
 			p.eventually("/metrics", `aggregator_open_incidents{kind="postgres_set_back",source="book-like-events"} 0`)
 			s.pushMany(2, "1:1:DISLIKE")
-			require.Eventually(t, func() bool { return s.number(scoreOfBori) == tc.score+2*5-2*2 }, patience, 20*time.Millisecond)
+			require.Eventually(t, func() bool { return s.number(scoreOfBori) == tc.score+2*5-2*2 }, patience,
+				20*time.Millisecond)
 			require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
 			require.NoError(t, p.cmd.Wait())
 			s.program("verify").requireDone(t)
@@ -237,7 +240,8 @@ func TestOlderBaseBackup(t *testing.T) {
 	s.pushMany(20, "1:1:LIKE")
 	s.drained(exitDone)
 	restore()
-	s.exec(fmt.Sprintf(`UPDATE aggregator.checkpoint SET position_ms = %d, position_seq = %d, entries = %d`, ms, seq, entries))
+	s.exec(fmt.Sprintf(`UPDATE aggregator.checkpoint SET position_ms = %d, position_seq = %d, entries = %d`, ms, seq,
+		entries))
 
 	verify := s.program("verify")
 	require.Equal(t, exitFailed, verify.code)
@@ -346,10 +350,12 @@ func TestEntriesRemoved(t *testing.T) {
 			require.NoError(s.t, err)
 			client := redis.NewClient(producer)
 			defer client.Close()
-			require.NoError(s.t, client.XAdd(s.t.Context(), &redis.XAddArgs{Stream: "book-like-events", MaxLen: 1, Values: []any{"event", "1:1:LIKE"}}).Err())
+			require.NoError(s.t, client.XAdd(
+				s.t.Context(), &redis.XAddArgs{Stream: "book-like-events", MaxLen: 1, Values: []any{"event", "1:1:LIKE"}}).Err())
 		}, 6},
 		"MAXLEN, retained": {"1h", func(s *pair) {
-			require.NoError(s.t, s.redis.XAdd(s.t.Context(), &redis.XAddArgs{Stream: "book-like-events", MaxLen: 2, Values: []any{"event", "1:1:LIKE"}}).Err())
+			require.NoError(s.t, s.redis.XAdd(
+				s.t.Context(), &redis.XAddArgs{Stream: "book-like-events", MaxLen: 2, Values: []any{"event", "1:1:LIKE"}}).Err())
 		}, 5},
 		"XDEL, retained": {"1h", func(s *pair) {
 			id := s.push("1:1:LIKE")[0]
@@ -429,7 +435,8 @@ func TestResetIsNoIncident(t *testing.T) {
 	s.env = append(s.env, "AGGREGATOR_TRIM_RETAIN=1h")
 	s.pushMany(3, "1:1:LIKE")
 	s.drained(exitDone)
-	require.NoError(t, s.redis.Do(t.Context(), "XGROUP", "SETID", "book-like-events", "aggregator", "0-0", "ENTRIESREAD", "0").Err())
+	require.NoError(t, s.redis.Do(
+		t.Context(), "XGROUP", "SETID", "book-like-events", "aggregator", "0-0", "ENTRIESREAD", "0").Err())
 	s.drained(exitDone)
 	s.reset()
 	s.drained(exitDone)

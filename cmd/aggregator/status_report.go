@@ -77,7 +77,10 @@ type leaseLine struct {
 func newStatusReport(s, before admin.Survey, service map[string]admin.SourceState, group cluster.Group) *statusReport {
 	r := &statusReport{
 		Redis: newServerStatus(s.Redis), Postgres: newServerStatus(s.Postgres),
-		Schema: schemaStatus{OK: s.Schema.Err == nil, Version: s.Schema.Version, Known: s.Schema.Known, schema: s.Schema.Schema}, Dead: s.Dead,
+		Schema: schemaStatus{
+			OK: s.Schema.Err == nil, Version: s.Schema.Version, Known: s.Schema.Known,
+			schema: s.Schema.Schema,
+		}, Dead: s.Dead,
 		at: time.Now(),
 	}
 	if s.Schema.Err != nil {
@@ -237,7 +240,8 @@ func (s sourceStatus) doing(now time.Time) string {
 	case s.Lease != nil && s.Lease.Held:
 		return "lease held by " + s.Lease.Holder
 	case s.Lease != nil && s.Lease.ahead:
-		return fmt.Sprintf("lease of %s until %s, by a clock that was fast: free", s.Lease.Holder, s.Lease.Expires.Format(time.RFC3339))
+		return fmt.Sprintf("lease of %s until %s, by a clock that was fast: free", s.Lease.Holder,
+			s.Lease.Expires.Format(time.RFC3339))
 	case s.Lease != nil:
 		return fmt.Sprintf("lease of %s expired at %s", s.Lease.Holder, s.Lease.Expires.Format(time.RFC3339))
 	}

@@ -64,7 +64,8 @@ func TestStatus(t *testing.T) {
 
 	text := s.program("status")
 	text.requireDone(t)
-	require.Regexp(t, `(?m)^book-like-events +book-like-events +1 +\d\S*s +0/s +\d+-\d+ +\S+ ago +lease held by somebody$`, text.stdout)
+	require.Regexp(t, `(?m)^book-like-events +book-like-events +1 +\d\S*s +0/s +\d+-\d+ +\S+ ago +lease held by somebody$`,
+		text.stdout)
 	require.Contains(t, text.stdout, "dead letters not settled: 1 malformed, 1 unknown_profile\n")
 
 	s.exec(`UPDATE aggregator.lease SET expires_at = now() + interval '1 day'`)
@@ -105,7 +106,8 @@ func TestStatusOfHalf(t *testing.T) {
 
 func TestStatusWithoutSchema(t *testing.T) {
 	s := newPair(t)
-	s.exec(`DELETE FROM aggregator.schema_migrations WHERE version_id = (SELECT max(version_id) FROM aggregator.schema_migrations)`)
+	s.exec(`DELETE FROM aggregator.schema_migrations WHERE version_id = (SELECT max(version_id) FROM ` +
+		`aggregator.schema_migrations)`)
 	r, report := s.status()
 	require.Equal(t, exitFailed, r.code)
 	require.Contains(t, r.stderr, "run: aggregator migrate up")
@@ -180,14 +182,19 @@ func TestStatusWatch(t *testing.T) {
 // The service that runs comes before a later one that has ended, with the reason if it failed.
 func TestStatusShowsTheRunningServiceFirst(t *testing.T) {
 	s := newPair(t)
-	s.exec(`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, error, read, applied, dead, profiles, chunks) VALUES
+	s.exec(
+		`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, error, read,
+			applied, dead, profiles, chunks) VALUES
 		('a', 'service', 'h', 'v', now() - interval '1 hour', now(), NULL, NULL, NULL, 0, 0, 0, 0, 0),
-		('b', 'service', 'h', 'v', now() - interval '2 minutes', now() - interval '1 minute', now() - interval '1 minute', 'failed', E'the role may\nnot', 0, 0, 0, 0, 0),
-		('c', 'drain', 'h', 'v', now() - interval '2 minutes', now() - interval '1 minute', now() - interval '1 minute', 'done', NULL, 0, 0, 0, 0, 0)`)
+		('b', 'service', 'h', 'v', now() - interval '2 minutes', now() - interval '1 minute', now() - interval '1 minute',
+			'failed', E'the role may\nnot', 0, 0, 0, 0, 0),
+		('c', 'drain', 'h', 'v', now() - interval '2 minutes', now() - interval '1 minute', now() - interval '1 minute',
+			'done', NULL, 0, 0, 0, 0, 0)`)
 	r, report := s.status()
 	r.requireDone(t)
 	require.Len(t, report.Runs, 3)
 	require.Equal(t, []runs.Outcome{runs.Done, runs.Running, runs.Failed},
 		[]runs.Outcome{report.Runs[0].Outcome, report.Runs[1].Outcome, report.Runs[2].Outcome})
-	require.Regexp(t, `(?m)^last service: running since \S+Z, read 0, dead 0\nlast service: failed after 1m0s at \S+Z, read 0, dead 0: the role may not$`, s.program("status").stdout)
+	require.Regexp(t, `(?m)^last service: running since \S+Z, read 0, dead 0\nlast service: failed after 1m0s at \S+Z, `+
+		`read 0, dead 0: the role may not$`, s.program("status").stdout)
 }

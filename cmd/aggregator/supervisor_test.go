@@ -143,7 +143,8 @@ func (s *supervisor) supervise(received <-chan string) {
 		code := s.attend(process, ended, received)
 		s.mu.Lock()
 		s.exits = append(s.exits, code)
-		again := !s.stopping && code != 0 && !slices.Contains(strings.Fields(s.unit.one(s.t, "RestartPreventExitStatus")), strconv.Itoa(code))
+		again := !s.stopping && code != 0 &&
+			!slices.Contains(strings.Fields(s.unit.one(s.t, "RestartPreventExitStatus")), strconv.Itoa(code))
 		s.mu.Unlock()
 		if !again {
 			return
@@ -294,7 +295,9 @@ func (s *supervisor) started() int {
 
 // secretsOf takes the URLs of the servers out of an environment, as a credential store.
 func secretsOf(env []string) (rest []string, store map[string]string) {
-	names := map[string]string{"AGGREGATOR_REDIS_URL": "aggregator.redis-url", "AGGREGATOR_POSTGRES_URL": "aggregator.postgres-url"}
+	names := map[string]string{
+		"AGGREGATOR_REDIS_URL": "aggregator.redis-url", "AGGREGATOR_POSTGRES_URL": "aggregator.postgres-url",
+	}
 	store = map[string]string{}
 	for _, entry := range env {
 		name, value, _ := strings.Cut(entry, "=")

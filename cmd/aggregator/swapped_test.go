@@ -14,7 +14,9 @@ func TestSwappedURLs(t *testing.T) {
 		fmt.Sprintf("AGGREGATOR_REDIS_URL=redis://u:hunter2@%s:%d", s.db.Config().Host, s.db.Config().Port),
 	}
 	for _, command := range []string{"run --http-addr=", "drain", "status", "verify", "migrate up", "runs"} {
-		program(t, swapped, strings.Fields(command)...).requireFailure(t, exitConfig, "answers, but does not speak PostgreSQL: it is a Redis")
+		program(t, swapped, strings.Fields(command)...).requireFailure(
+			t, exitConfig, "answers, but does not speak PostgreSQL: it is a Redis")
 	}
-	program(t, []string{s.env[0], swapped[1]}, "drain").requireFailure(t, exitConfig, "answers, but does not speak Redis: it is a PostgreSQL")
+	program(t, []string{s.env[0], swapped[1]}, "drain").requireFailure(
+		t, exitConfig, "answers, but does not speak Redis: it is a PostgreSQL")
 }

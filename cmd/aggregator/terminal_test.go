@@ -108,19 +108,26 @@ func requireFits(t *testing.T, columns int, text string) {
 }
 
 // longRuns are rows of runs that no terminal is wide enough for.
-const longRuns = `INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, error, note, read, applied, dead, profiles, chunks) VALUES
-	('a', 'service', 'a-host-with-a-long-name', 'v1.2.3-45-gabcdef0', now() - interval '3 hours', now(), now(), 'stopped', NULL, NULL, 1234567, 1234567, 12, 1, 1),
-	('b', 'drain', 'a-host-with-a-long-name', 'v1.2.3-45-gabcdef0', now() - interval '2 hours', now() - interval '1 hour', now() - interval '1 hour', 'failed',
+const longRuns = `INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome,
+	error, note, read, applied, dead, profiles, chunks) VALUES
+	('a', 'service', 'a-host-with-a-long-name', 'v1.2.3-45-gabcdef0', now() - interval '3 hours', now(), now(), 'stopped',
+		NULL, NULL, 1234567, 1234567, 12, 1, 1),
+	('b', 'drain', 'a-host-with-a-long-name', 'v1.2.3-45-gabcdef0', now() - interval '2 hours', now() - interval '1 hour',
+		now() - interval '1 hour', 'failed',
 		E'the role may not: 별주부전\nand the next line', NULL, 1234567, 0, 12, 1, 1),
-	('c', 'search_text', 'h', 'v', now() - interval '2 hours', now() - interval '1 hour', now() - interval '1 hour', 'done', NULL, NULL, 1, 1, 0, 0, 0)`
+	('c', 'search_text', 'h', 'v', now() - interval '2 hours', now() - interval '1 hour', now() - interval '1 hour',
+		'done', NULL, NULL, 1, 1, 0, 0, 0)`
 
 func TestTablesFitTheTerminal(t *testing.T) {
 	s := newPair(t)
 	s.exec(longRuns)
 	s.push("1:1:LIKE", "junk which is long enough to be cut somewhere, wherever 별주부전 that may be", "2:1:LIKE")
 	require.Zero(t, s.program("drain").code)
-	s.exec(`INSERT INTO aggregator.lease VALUES ('book-like-events', 'a-host-with-a-long-name/12345/abcd', now(), now() + interval '1 hour')`)
-	for _, args := range []string{"status", "runs", "runs show 2", "dead list", "dead list --all", "checkpoint show", "migrate status", "verify"} {
+	s.exec(`INSERT INTO aggregator.lease VALUES ('book-like-events', 'a-host-with-a-long-name/12345/abcd', now(), now() ` +
+		`+ interval '1 hour')`)
+	for _, args := range []string{
+		"status", "runs", "runs show 2", "dead list", "dead list --all", "checkpoint show", "migrate status", "verify",
+	} {
 		for _, columns := range []int{60, 80, 100, 120} {
 			requireFits(t, columns, s.onTerminal(columns, nil, strings.Fields(args)...))
 		}
@@ -129,7 +136,8 @@ func TestTablesFitTheTerminal(t *testing.T) {
 	for _, columns := range []int{80, 120} {
 		text, _ := s.startOn(columns, 50, nil, "doctor").wait() // which finds that the servers of tests do not flush
 		requireFits(t, columns, text)
-		require.Contains(t, strings.Join(strings.Fields(plain(text)), " "), "-> set fsync to on in postgresql.conf, and reload")
+		require.Contains(t, strings.Join(strings.Fields(plain(text)), " "),
+			"-> set fsync to on in postgresql.conf, and reload")
 	}
 
 	// One line a run, and the columns go in order; in full it has them all.
@@ -148,7 +156,8 @@ func TestTablesFitTheTerminal(t *testing.T) {
 	require.Len(t, strings.Split(strings.TrimSpace(plain(s.onTerminal(60, nil, "runs"))), "\n"), 5)
 	require.Contains(t, s.onTerminal(60, nil, "runs"), "…")
 
-	s.exec(`UPDATE aggregator.checkpoint SET updated_at = now() - interval '30 minutes'`) // so that MOVED is as wide each time
+	// so that MOVED is as wide each time
+	s.exec(`UPDATE aggregator.checkpoint SET updated_at = now() - interval '30 minutes'`)
 	table := func(columns int) string {
 		return regexp.MustCompile(`(?m)^SOURCE.*$`).FindString(plain(s.onTerminal(columns, nil, "status")))
 	}

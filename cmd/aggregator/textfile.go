@@ -13,7 +13,8 @@ import (
 // leavingMetrics is a drain's RunE that leaves in the file, if one is named, how it ended: the
 // time and the exit code, and of what the drain itself has put down what there is. That it
 // cannot is an error, too.
-func leavingMetrics(file *string, ended *admin.Drained, run func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
+func leavingMetrics(file *string, ended *admin.Drained, run func(*cobra.Command, []string) error) func(
+	*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		began := time.Now()
 		err := run(cmd, args)

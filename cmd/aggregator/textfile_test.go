@@ -23,7 +23,8 @@ func TestDrainTextfile(t *testing.T) {
 	require.Equal(t, exitEventsLeft, r.code, r.stderr)
 	for _, want := range []string{
 		`aggregator_drain_exit_code 75`, `aggregator_drain_left_events 1`, `aggregator_drain_events{result="applied"} 1`,
-		`aggregator_drain_events{result="dead"} 1`, `aggregator_drain_timestamp_seconds 1.`, `aggregator_drain_duration_seconds `,
+		`aggregator_drain_events{result="dead"} 1`, `aggregator_drain_timestamp_seconds 1.`,
+		`aggregator_drain_duration_seconds `,
 	} {
 		require.Contains(t, said, "\n"+want)
 	}

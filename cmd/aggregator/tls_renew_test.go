@@ -59,7 +59,8 @@ func (r *renewal) serverFiles(a *testenv.Authority) {
 	}
 	var cert, key, clients string
 	require.NoError(r.t, r.admin.QueryRow(r.t.Context(),
-		`SELECT current_setting('ssl_cert_file'), current_setting('ssl_key_file'), current_setting('ssl_ca_file')`).Scan(&cert, &key, &clients))
+		`SELECT current_setting('ssl_cert_file'), current_setting('ssl_key_file'), current_setting('ssl_ca_file')`).Scan(
+		&cert, &key, &clients))
 	replace(cert, issued.Cert)
 	replace(key, issued.Key)
 	replace(clients, authority)
@@ -78,7 +79,8 @@ func (r *renewal) serverFiles(a *testenv.Authority) {
 // disconnect ends all connections of the service, which opens new ones.
 func (r *renewal) disconnect() {
 	r.t.Helper()
-	_, err := r.admin.Exec(r.t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'aggregator_daemon'`)
+	_, err := r.admin.Exec(r.t.Context(),
+		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'aggregator_daemon'`)
 	require.NoError(r.t, err)
 	require.NoError(r.t, r.redis.Do(r.t.Context(), "CLIENT", "KILL", "USER", "aggregator_stream").Err())
 }
@@ -90,7 +92,8 @@ func (r *renewal) applies() {
 	r.settledCount++
 	require.Eventually(r.t, func() bool {
 		var n int
-		err := r.admin.QueryRow(r.t.Context(), `SELECT coalesce(sum(entries - base), 0)::int FROM aggregator.checkpoint`).Scan(&n)
+		err := r.admin.QueryRow(r.t.Context(),
+			`SELECT coalesce(sum(entries - base), 0)::int FROM aggregator.checkpoint`).Scan(&n)
 		return err == nil && n == r.settledCount
 	}, patience, 20*time.Millisecond)
 }
@@ -106,11 +109,13 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	}
 	r.write(r.authority)
 	sup := supervise(t, []string{
-		"AGGREGATOR_REDIS_TLS_CA_FILE=" + r.ca, "AGGREGATOR_REDIS_TLS_CERT_FILE=" + r.cert, "AGGREGATOR_REDIS_TLS_KEY_FILE=" + r.key,
+		"AGGREGATOR_REDIS_TLS_CA_FILE=" + r.ca, "AGGREGATOR_REDIS_TLS_CERT_FILE=" + r.cert,
+		"AGGREGATOR_REDIS_TLS_KEY_FILE=" + r.key,
 		"AGGREGATOR_HTTP_ADDR=127.0.0.1:0", "AGGREGATOR_LOG_FORMAT=text", "AGGREGATOR_LEASE_TTL=0s",
 	}, map[string]string{
-		"aggregator.redis-url":    r.redisURL,
-		"aggregator.postgres-url": r.trusting(r.ca) + "&sslcert=" + url.QueryEscape(r.cert) + "&sslkey=" + url.QueryEscape(r.key),
+		"aggregator.redis-url": r.redisURL,
+		"aggregator.postgres-url": r.trusting(r.ca) + "&sslcert=" + url.QueryEscape(r.cert) + "&sslkey=" + url.QueryEscape(
+			r.key),
 	})
 	sup.start()
 	sup.await(`^READY=1$`)
@@ -122,7 +127,8 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 		r.applies()
 	}
 	warned := func(server string) int {
-		return strings.Count(sup.said(), `level=WARN msg="the certificates cannot be read again; new connections use those from before" server=`+server)
+		return strings.Count(sup.said(),
+			`level=WARN msg="the certificates cannot be read again; new connections use those from before" server=`+server)
 	}
 	require.Equal(t, 1, warned("Redis"), sup.said())
 	require.Equal(t, 1, warned("PostgreSQL"), sup.said())
@@ -138,7 +144,8 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	r.disconnect()
 	r.applies()
 	for _, server := range []string{"Redis", "PostgreSQL"} {
-		require.Contains(t, sup.said(), `msg="the certificates have changed; new connections use the new ones" server=`+server)
+		require.Contains(t, sup.said(),
+			`msg="the certificates have changed; new connections use the new ones" server=`+server)
 	}
 	require.Equal(t, 1, sup.started(), "without a restart")
 	require.Zero(t, sup.stop())

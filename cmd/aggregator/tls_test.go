@@ -92,7 +92,8 @@ func TestDrainOverTLS(t *testing.T) {
 	cert, key := s.clientFiles(t)
 	env := func(more ...string) []string {
 		return append([]string{
-			"AGGREGATOR_REDIS_URL=" + s.redisURL, "AGGREGATOR_REDIS_TLS_CA_FILE=" + ca, "AGGREGATOR_POSTGRES_URL=" + s.trusting(ca),
+			"AGGREGATOR_REDIS_URL=" + s.redisURL, "AGGREGATOR_REDIS_TLS_CA_FILE=" + ca,
+			"AGGREGATOR_POSTGRES_URL=" + s.trusting(ca),
 			"AGGREGATOR_REDIS_TLS_CERT_FILE=" + cert, "AGGREGATOR_REDIS_TLS_KEY_FILE=" + key,
 		}, more...)
 	}
@@ -111,15 +112,18 @@ func TestDrainOverTLS(t *testing.T) {
 	}{
 		"Redis, wrong authority": {
 			env("AGGREGATOR_REDIS_TLS_CA_FILE=" + other.File()),
-			"Redis at " + redisAt + " is not reachable: its certificate is not trusted: x509: certificate signed by unknown authority",
+			"Redis at " + redisAt + " is not reachable: its certificate is not trusted: x509: certificate signed by unknown " +
+				"authority",
 		},
 		"Redis, the system's authorities": {
 			env("AGGREGATOR_REDIS_TLS_CA_FILE="),
-			"Redis at " + redisAt + " is not reachable: its certificate is not trusted: x509: certificate signed by unknown authority",
+			"Redis at " + redisAt + " is not reachable: its certificate is not trusted: x509: certificate signed by unknown " +
+				"authority",
 		},
 		"Redis, another name": {
 			env("AGGREGATOR_REDIS_TLS_SERVER_NAME=elsewhere"),
-			"Redis at " + redisAt + " is not reachable: its certificate is not trusted: x509: certificate is valid for server, not elsewhere",
+			"Redis at " + redisAt + " is not reachable: its certificate is not trusted: x509: certificate is valid for " +
+				"server, not elsewhere",
 		},
 		"Redis, certificate of ours missing": {
 			env("AGGREGATOR_REDIS_TLS_CERT_FILE=", "AGGREGATOR_REDIS_TLS_KEY_FILE="),
@@ -127,7 +131,8 @@ func TestDrainOverTLS(t *testing.T) {
 		},
 		"Redis, certificate of ours not trusted": {
 			env("AGGREGATOR_REDIS_TLS_CERT_FILE="+foreignCert, "AGGREGATOR_REDIS_TLS_KEY_FILE="+foreignKey),
-			"Redis at " + redisAt + " refused the client certificate: tls: unknown certificate authority; see redis.tls_cert_file",
+			"Redis at " + redisAt + " refused the client certificate: tls: unknown certificate authority; see " +
+				"redis.tls_cert_file",
 		},
 		"Redis, plain": {
 			env("AGGREGATOR_REDIS_URL="+strings.Replace(s.redisURL, "rediss://", "redis://", 1), "AGGREGATOR_REDIS_TLS_CA_FILE=",
@@ -136,14 +141,16 @@ func TestDrainOverTLS(t *testing.T) {
 		},
 		"PostgreSQL, wrong authority": {
 			env("AGGREGATOR_POSTGRES_URL=" + s.trusting(other.File())),
-			"PostgreSQL at " + postgresAt + "/app is not reachable: its certificate is not trusted: x509: certificate signed by unknown authority",
+			"PostgreSQL at " + postgresAt +
+				"/app is not reachable: its certificate is not trusted: x509: certificate signed by unknown authority",
 		},
 		"PostgreSQL, another name": {
 			env("AGGREGATOR_POSTGRES_URL=" + strings.Replace(s.trusting(ca), "127.0.0.1", "localhost", 1)),
 			"is not reachable: its certificate is not trusted: x509: certificate is valid for server, not localhost",
 		},
 		"PostgreSQL, certificate of ours expired": {
-			env("AGGREGATOR_POSTGRES_URL=" + s.trusting(ca) + "&sslcert=" + url.QueryEscape(oldCert) + "&sslkey=" + url.QueryEscape(oldKey)),
+			env("AGGREGATOR_POSTGRES_URL=" + s.trusting(ca) + "&sslcert=" + url.QueryEscape(oldCert) + "&sslkey=" +
+				url.QueryEscape(oldKey)),
 			"PostgreSQL at " + postgresAt + "/app is not reachable: remote error: tls: expired certificate",
 		},
 		"PostgreSQL, plain": {
@@ -207,7 +214,8 @@ func address(t *testing.T, text string) string {
 func push(t *testing.T, s *secured, events ...string) {
 	t.Helper()
 	for _, event := range events {
-		require.NoError(t, s.redis.XAdd(t.Context(), &redis.XAddArgs{Stream: "book-like-events", Values: []any{"event", event}}).Err())
+		require.NoError(t, s.redis.XAdd(
+			t.Context(), &redis.XAddArgs{Stream: "book-like-events", Values: []any{"event", event}}).Err())
 	}
 }
 
@@ -229,15 +237,27 @@ func TestLibpqVariables(t *testing.T) {
 	require.NoError(t, os.WriteFile(services, []byte("[books]\nhost="+at.Hostname()+"\nport="+at.Port()+
 		"\ndbname=app\nuser=aggregator_daemon\nsslmode=verify-full\n"), 0o600))
 	variables := []string{
-		"PGHOST=" + at.Hostname(), "PGPORT=" + at.Port(), "PGDATABASE=app", "PGUSER=aggregator_daemon", "PGSSLROOTCERT=" + s.authority.File(),
+		"PGHOST=" + at.Hostname(), "PGPORT=" + at.Port(), "PGDATABASE=app", "PGUSER=aggregator_daemon",
+		"PGSSLROOTCERT=" + s.authority.File(),
 	}
 	for name, env := range map[string][]string{
-		"variables":             append(variables[:5:5], "PGSSLMODE=verify-full", "PGPASSWORD=hunter2"),
-		"a password file":       append(variables[:5:5], "PGSSLMODE=verify-full", "PGPASSFILE="+passwords),
-		"a service":             {"PGSERVICEFILE=" + services, "PGSERVICE=books", "PGPASSFILE=" + passwords, "PGSSLROOTCERT=" + s.authority.File()},
-		"a service by keyword":  {"AGGREGATOR_POSTGRES_URL=service=books", "PGSERVICEFILE=" + services, "PGPASSWORD=hunter2", "PGSSLROOTCERT=" + s.authority.File()},
-		"a URL without a user":  {"AGGREGATOR_POSTGRES_URL=postgres://" + at.Host + "/app?sslmode=require", "PGUSER=aggregator_daemon", "PGPASSWORD=hunter2"},
-		"keywords and a passwd": {"AGGREGATOR_POSTGRES_URL=host=" + at.Hostname() + " port=" + at.Port() + " dbname=app user=aggregator_daemon sslmode=require passfile=" + passwords},
+		"variables":       append(variables[:5:5], "PGSSLMODE=verify-full", "PGPASSWORD=hunter2"),
+		"a password file": append(variables[:5:5], "PGSSLMODE=verify-full", "PGPASSFILE="+passwords),
+		"a service": {
+			"PGSERVICEFILE=" + services, "PGSERVICE=books", "PGPASSFILE=" + passwords, "PGSSLROOTCERT=" + s.authority.File(),
+		},
+		"a service by keyword": {
+			"AGGREGATOR_POSTGRES_URL=service=books", "PGSERVICEFILE=" + services, "PGPASSWORD=hunter2",
+			"PGSSLROOTCERT=" + s.authority.File(),
+		},
+		"a URL without a user": {
+			"AGGREGATOR_POSTGRES_URL=postgres://" + at.Host + "/app?sslmode=require", "PGUSER=aggregator_daemon",
+			"PGPASSWORD=hunter2",
+		},
+		"keywords and a passwd": {
+			"AGGREGATOR_POSTGRES_URL=host=" + at.Hostname() + " port=" + at.Port() +
+				" dbname=app user=aggregator_daemon sslmode=require passfile=" + passwords,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			program(t, append(redis[:4:4], env...), "drain").requireDone(t)

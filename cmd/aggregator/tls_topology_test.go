@@ -34,7 +34,8 @@ func newInTLS(t *testing.T, mode string, start func(...testenv.RedisOption) (adm
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = db.Close(t.Context()) })
 	cert, key := authority.Issue("aggregator", time.Now().Add(time.Hour)).Files(t)
-	admin, daemon := start(testenv.RedisTLS(authority, authority.IssueNamed("redis.internal")), testenv.Users("book-like-events"))
+	admin, daemon := start(testenv.RedisTLS(authority, authority.IssueNamed("redis.internal")),
+		testenv.Users("book-like-events"))
 	cfg := config.Default()
 	cfg.Redis.URL = config.URL(admin)
 	cfg.Redis.Mode, cfg.Redis.TLSServerName, cfg.Redis.TLSCAFile = mode, "redis.internal", authority.File()
@@ -45,7 +46,8 @@ func newInTLS(t *testing.T, mode string, start func(...testenv.RedisOption) (adm
 	s := &inTLS{&pair{t: t, db: db, env: []string{
 		"AGGREGATOR_POSTGRES_URL=" + testenv.As(t, database, "aggregator_daemon"),
 		"AGGREGATOR_REDIS_URL=" + daemon, "AGGREGATOR_REDIS_MODE=" + mode, "AGGREGATOR_REDIS_TLS_SERVER_NAME=redis.internal",
-		"AGGREGATOR_REDIS_TLS_CA_FILE=" + cfg.Redis.TLSCAFile, "AGGREGATOR_REDIS_TLS_CERT_FILE=" + cert, "AGGREGATOR_REDIS_TLS_KEY_FILE=" + key,
+		"AGGREGATOR_REDIS_TLS_CA_FILE=" + cfg.Redis.TLSCAFile, "AGGREGATOR_REDIS_TLS_CERT_FILE=" + cert,
+		"AGGREGATOR_REDIS_TLS_KEY_FILE=" + key,
 		"AGGREGATOR_LOG_FORMAT=text",
 	}}, authority, to.Client}
 	s.exec(`INSERT INTO child_profile (id, name) SELECT n, n FROM generate_series(1, 4) n`)
@@ -72,7 +74,8 @@ func (s *inTLS) refuses(where string) {
 	for wrong, want := range map[string]string{
 		"AGGREGATOR_REDIS_TLS_CA_FILE=" + other.File(): "x509: certificate signed by unknown authority",
 		"AGGREGATOR_REDIS_TLS_SERVER_NAME=elsewhere":   "x509: certificate is valid for redis.internal, not elsewhere",
-		"AGGREGATOR_REDIS_TLS_SERVER_NAME=":            "x509: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs",
+		"AGGREGATOR_REDIS_TLS_SERVER_NAME=": "x509: cannot validate certificate for 127.0.0.1 because it " +
+			"doesn't contain any IP SANs",
 	} {
 		try(" is not reachable: its certificate is not trusted: "+want, wrong)
 	}
@@ -88,7 +91,9 @@ func TestSentinelOverTLS(t *testing.T) {
 	var servers *testenv.Sentinel
 	s := newInTLS(t, "sentinel", func(opts ...testenv.RedisOption) (admin, daemon string) {
 		servers = testenv.NewSentinel(t, opts...)
-		return servers.URL(), servers.URL() + "&" + url.Values{"username": {"aggregator_stream"}, "password": {testenv.RedisPassword}}.Encode()
+		return servers.URL(), servers.URL() + "&" + url.Values{
+			"username": {"aggregator_stream"}, "password": {testenv.RedisPassword},
+		}.Encode()
 	})
 	s.push("book-like-events", "1:1:LIKE")
 	s.program("drain").requireDone(t)

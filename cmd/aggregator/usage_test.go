@@ -21,15 +21,21 @@ func TestWrongUsage(t *testing.T) {
 		"group, misspelt":    {"config chek", `unknown command "chek", perhaps check`},
 		"unknown shell":      {"completion cmd", `unknown command "cmd"`},
 		"unknown form":       {"migrate status -o xml", "want text, wide or json"},
-		"no number":          {"drain --max-events abc", `--max-events = "abc": want a whole number; see aggregator drain --help`},
-		"no duration":        {"drain --max-duration soon", `--max-duration = "soon": want a duration, such as 90s or 5m`},
-		"argument missing":   {"dead show stream", "want POSITION; see aggregator dead show --help"},
-		"arguments missing":  {"dead show", "want SOURCE POSITION"},
-		"two for one":        {"history 1 2", `unexpected argument "2"`},
-		"help of nothing":    {"help bogus", `unknown command "bogus"; see aggregator --help`},
-		"help, misspelt":     {"help dead lst", `unknown command "lst", perhaps list`},
-		"value apart":        {"status --watch 5s", `unexpected argument "5s"; its value belongs to the flag: --watch=5s`},
-		"unknown kind":       {"runs --kind foo", `--kind = "foo": want one of drain, service, purge, search_text, reset, accept`},
+		"no number": {
+			"drain --max-events abc",
+			`--max-events = "abc": want a whole number; see aggregator drain --help`,
+		},
+		"no duration":       {"drain --max-duration soon", `--max-duration = "soon": want a duration, such as 90s or 5m`},
+		"argument missing":  {"dead show stream", "want POSITION; see aggregator dead show --help"},
+		"arguments missing": {"dead show", "want SOURCE POSITION"},
+		"two for one":       {"history 1 2", `unexpected argument "2"`},
+		"help of nothing":   {"help bogus", `unknown command "bogus"; see aggregator --help`},
+		"help, misspelt":    {"help dead lst", `unknown command "lst", perhaps list`},
+		"value apart":       {"status --watch 5s", `unexpected argument "5s"; its value belongs to the flag: --watch=5s`},
+		"unknown kind": {
+			"runs --kind foo",
+			`--kind = "foo": want one of drain, service, purge, search_text, reset, accept`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			program(t, nil, strings.Fields(tc.args)...).requireFailure(t, 64, tc.want)

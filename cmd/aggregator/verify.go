@@ -71,7 +71,8 @@ recorded in the list of runs.`,
 	}
 	out := addOutput(cmd)
 	var accept, withScores bool
-	cmd.Flags().BoolVar(&accept, "accept", false, "end the open incidents, and take the differences over into the checkpoint")
+	cmd.Flags().BoolVar(&accept, "accept", false,
+		"end the open incidents, and take the differences over into the checkpoint")
 	cmd.Flags().BoolVar(&withScores, "scores", false, "compare the scores of all profiles with the history, too")
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
 		if accept && withScores {
@@ -225,7 +226,8 @@ func (a *app) listVerifications(all []verification) error {
 		text := v.Reason
 		if v.State == "balanced" {
 			text = fmt.Sprintf("%s applied + %s = %s processed + %s in flight; %s added = %s read + %s left",
-				grouped(v.Applied), letterCount(v.Dead), grouped(v.Settled), grouped(v.InHand), grouped(v.Added), grouped(v.Passed), grouped(v.Left))
+				grouped(v.Applied), letterCount(v.Dead), grouped(v.Settled), grouped(v.InHand), grouped(v.Added), grouped(v.Passed),
+				grouped(v.Left))
 		}
 		if _, err := fmt.Fprintln(a.stdout, to.Wrap(fmt.Sprintf("%s: %s: %s", v.Source, v.State, text), "  ")); err != nil {
 			return err

@@ -30,7 +30,9 @@ type scoresDifference struct {
 
 func (a *app) compareScores(ctx context.Context, pool *pgxpool.Pool, out *output) (scoresVerification, error) {
 	var total int64
-	err := pool.QueryRow(ctx, `SELECT coalesce((SELECT greatest(0, reltuples)::bigint FROM pg_class WHERE oid = to_regclass('child_profile')), 0)`).Scan(&total)
+	err := pool.QueryRow(ctx,
+		`SELECT coalesce((SELECT greatest(0, reltuples)::bigint FROM pg_class WHERE oid = `+
+			`to_regclass('child_profile')), 0)`).Scan(&total)
 	if err != nil {
 		return scoresVerification{}, err
 	}

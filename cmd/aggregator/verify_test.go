@@ -51,7 +51,8 @@ func (s *pair) exec(sql string) {
 func (s *pair) push(events ...string) (ids []string) {
 	s.t.Helper()
 	for _, event := range events {
-		id, err := s.redis.XAdd(s.t.Context(), &redis.XAddArgs{Stream: "book-like-events", Values: []any{"event", event}}).Result()
+		id, err := s.redis.XAdd(s.t.Context(),
+			&redis.XAddArgs{Stream: "book-like-events", Values: []any{"event", event}}).Result()
 		require.NoError(s.t, err)
 		ids = append(ids, id)
 	}
@@ -74,13 +75,15 @@ func TestVerify(t *testing.T) {
 	ids := s.push("1:1:LIKE", "1:1:LIKE")
 	even := s.program("verify")
 	even.requireDone(t)
-	require.Equal(t, "book-like-events: balanced: 2 applied + 1 dead letter = 3 processed + 0 in flight; 5 added = 3 read + 2 left\n", even.stdout)
+	require.Equal(t, "book-like-events: balanced: 2 applied + 1 dead letter = 3 processed + 0 in flight; 5 added = 3 "+
+		"read + 2 left\n", even.stdout)
 
 	require.NoError(t, s.redis.XDel(t.Context(), "book-like-events", ids[0]).Err())
 	s.exec(`UPDATE aggregator.mark SET applied = applied + 1 WHERE child_profile_id = 1`)
 	r := s.program("verify")
 	require.Equal(t, exitFailed, r.code)
-	require.Equal(t, "book-like-events: not balanced: 1 too many: 3 applied + 1 dead letter, but 3 entries processed + 0 in flight: some were counted twice; "+
+	require.Equal(t, "book-like-events: not balanced: 1 too many: 3 applied + 1 dead letter, but 3 entries processed + "+
+		"0 in flight: some were counted twice; "+
 		"1 removed unread: 5 entries were ever added, 1 are left and 3 were read: XDEL, XTRIM or MAXLEN was used\n", r.stdout)
 	require.Equal(t, "aggregator: reconciliation failed for 1 of 1 source\n", r.stderr)
 
@@ -114,7 +117,8 @@ func TestVerifyScores(t *testing.T) {
 	s.exec(`INSERT INTO genre (id, name) SELECT g, 'genre' FROM generate_series(0, 6) g`)
 	s.exec(`INSERT INTO topic (id, name) SELECT x, 'topic' FROM generate_series(0, 9) x`)
 	s.exec(`INSERT INTO book (id, title, genre_id) SELECT b, 'b', b % 7 FROM generate_series(2, 30) b`)
-	s.exec(`INSERT INTO book_topic SELECT b, (b + x * x) % 10 FROM generate_series(2, 30) b, generate_series(0, 2) x ON CONFLICT DO NOTHING`)
+	s.exec(`INSERT INTO book_topic SELECT b, (b + x * x) % 10 FROM generate_series(2, 30) b, generate_series(0, 2) x ON ` +
+		`CONFLICT DO NOTHING`)
 	s.exec(`INSERT INTO book_mbti SELECT b, b % 16 + 1 FROM generate_series(2, 30) b`)
 	// Sums of such weights depend on the order in which they are added.
 	weights := "AGGREGATOR_EVENTS_WEIGHTS=LIKE=0.1,DISLIKE=-0.3,FINISHED=0.7"
@@ -123,7 +127,8 @@ func TestVerifyScores(t *testing.T) {
 		var events []string
 		for i := range 300 {
 			n := chunk*300 + i
-			events = append(events, fmt.Sprintf("%d:%d:%s", n*31%39+1, n*7%30+1, []string{"LIKE", "DISLIKE", "FINISHED"}[n*n*n%5%3]))
+			events = append(events, fmt.Sprintf(
+				"%d:%d:%s", n*31%39+1, n*7%30+1, []string{"LIKE", "DISLIKE", "FINISHED"}[n*n*n%5%3]))
 		}
 		s.push(events...)
 		require.Zero(t, s.program("drain").code)

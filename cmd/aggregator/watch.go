@@ -16,7 +16,9 @@ import (
 
 // watch shows a report each time, whatever the servers do, until ctx ends; at once when it is told to
 // look again, which it never is if that is nil.
-func (l *look) watch(ctx context.Context, every time.Duration, again <-chan struct{}, show func(*statusReport) error) error {
+func (l *look) watch(ctx context.Context, every time.Duration, again <-chan struct{},
+	show func(*statusReport) error,
+) error {
 	before, err := l.survey(ctx)
 	wait := min(every, rateOver) // the first picture is not long in coming
 	for err == nil && restOr(ctx, wait, again) {

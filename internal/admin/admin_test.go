@@ -74,7 +74,8 @@ func setup(t *testing.T) *bundle {
 	b.database = pool(t, database)
 	b.client = client(t, b.server.URL())
 	own := client(t, testenv.RedisAs(t, b.server.URL(), "aggregator_stream", "likes"))
-	sources, err := events.Sources(own, events.Options{Kind: events.KindStream, Key: "likes", Partitions: 2, Weights: map[string]float64{"LIKE": 2}})
+	sources, err := events.Sources(
+		own, events.Options{Kind: events.KindStream, Key: "likes", Partitions: 2, Weights: map[string]float64{"LIKE": 2}})
 	require.NoError(t, err)
 	for _, source := range sources {
 		b.loop.all = append(b.loop.all, aggregator.Status{
@@ -93,7 +94,8 @@ func setup(t *testing.T) *bundle {
 			}, true
 		},
 		Version: "v1", Reloaded: func() bool { return true },
-		Due: func() map[string]time.Time { return map[string]time.Time{"purge": time.Unix(1.8e9, 0)} }, Log: slog.New(slog.NewTextHandler(b.log, nil)),
+		Due:      func() map[string]time.Time { return map[string]time.Time{"purge": time.Unix(1.8e9, 0)} },
+		Log:      slog.New(slog.NewTextHandler(b.log, nil)),
 		LoopPool: b.database, LoopRedis: b.client, Meter: NewMeter(),
 	})
 	return b
@@ -182,7 +184,8 @@ func TestReadyzFollowsTheServers(t *testing.T) {
 	_, answer := b.ready(t)
 	assert.Equal(t, map[string]check{"redis": ok, "postgres": ok, "schema": ok, "incidents": ok}, answer.Checks)
 
-	_, err := b.database.Exec(t.Context(), `INSERT INTO aggregator.schema_migrations (version_id, is_applied) VALUES (1000, true);
+	_, err := b.database.Exec(
+		t.Context(), `INSERT INTO aggregator.schema_migrations (version_id, is_applied) VALUES (1000, true);
 		INSERT INTO aggregator.schema_compatibility VALUES (1000, 1)`)
 	require.NoError(t, err)
 	code, answer := b.ready(t)
@@ -193,7 +196,8 @@ func TestReadyzFollowsTheServers(t *testing.T) {
 	assert.Contains(t, body, "\naggregator_schema_version 1000\n")
 	assert.NotContains(t, body, "\naggregator_schema_known_version 1000\n")
 
-	_, err = b.database.Exec(t.Context(), `UPDATE aggregator.schema_compatibility SET works_with = 1000 WHERE version = 1000`)
+	_, err = b.database.Exec(
+		t.Context(), `UPDATE aggregator.schema_compatibility SET works_with = 1000 WHERE version = 1000`)
 	require.NoError(t, err)
 	code, answer = b.ready(t)
 	assert.Equal(t, 503, code)
@@ -259,7 +263,8 @@ func TestServe(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() { served <- b.Serve(ctx, listener) }()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+listener.Addr().String()+"/version", nil)
+	request, err := http.NewRequestWithContext(
+		t.Context(), http.MethodGet, "http://"+listener.Addr().String()+"/version", nil)
 	require.NoError(t, err)
 	response, err := http.DefaultClient.Do(request)
 	require.NoError(t, err)
@@ -267,7 +272,8 @@ func TestServe(t *testing.T) {
 	body, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
 	assert.Contains(t, string(body), `"version": "v1"`)
-	request, err = http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+listener.Addr().String()+"/version", nil)
+	request, err = http.NewRequestWithContext(
+		t.Context(), http.MethodPost, "http://"+listener.Addr().String()+"/version", nil)
 	require.NoError(t, err)
 	posted, err := http.DefaultClient.Do(request)
 	require.NoError(t, err)

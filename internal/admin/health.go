@@ -80,7 +80,9 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		// rests until it is time.
 		ok := slices.Contains([]aggregator.State{aggregator.Working, aggregator.StandingBy, aggregator.Resting}, status.State)
 		answer.Ready = answer.Ready && ok
-		answer.Sources[status.Source.Name()] = SourceState{ok, status.State, status.Since.UTC(), status.Reason, status.LastTurn.UTC()}
+		answer.Sources[status.Source.Name()] = SourceState{
+			ok, status.State, status.Since.UTC(), status.Reason, status.LastTurn.UTC(),
+		}
 	}
 	code := http.StatusOK
 	if !answer.Ready {

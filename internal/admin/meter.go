@@ -33,13 +33,15 @@ func NewMeter() *Meter {
 		}),
 		stages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "aggregator_stage_duration_seconds",
-			Help: "Time that a processed chunk took: to read it from Redis, to look up marks, profiles and books, to apply it, to move the checkpoint durably, to trim it.",
+			Help: "Time that a processed chunk took: to read it from Redis, to look up marks, profiles and books, to apply " +
+				"it, to move the checkpoint durably, to trim it.",
 			// From a single event to the largest chunk on a slow disk.
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
 		}, []string{"stage"}),
 		delay: weighted{
 			desc: describe("event_delay_seconds",
-				"Time from the push of an event (of a list: from its move to the stream) by the clock of Redis until it was durable in PostgreSQL by the clock of this host. Of a large chunk, 64 events represent all."),
+				"Time from the push of an event (of a list: from its move to the stream) by the clock of Redis until it was "+
+					"durable in PostgreSQL by the clock of this host. Of a large chunk, 64 events represent all."),
 			bounds: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600},
 		},
 	}
@@ -68,7 +70,13 @@ type stage struct {
 }
 
 func stagesOf(s aggregator.Stages) []stage {
-	return []stage{{"read", s.Read}, {"look_up", s.LookUp}, {"apply", s.Apply}, {"checkpoint", s.Checkpoint}, {"trim", s.Trim}}
+	return []stage{
+		{"read", s.Read},
+		{"look_up", s.LookUp},
+		{"apply", s.Apply},
+		{"checkpoint", s.Checkpoint},
+		{"trim", s.Trim},
+	}
 }
 
 // Describe is of prometheus.Collector.

@@ -51,45 +51,71 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 // No profile and no child is ever a label. docs/metrics.md is made from these. A label that
 // is called job would be Prometheus' own, which is the scrape's.
 var (
-	buildInfo    = describe("build_info", "What is running; always 1.", "version", "goversion")
-	eventsTotal  = describe("events_total", "Events that this instance processed, by outcome; settled_before: processed before by an earlier attempt or another instance.", "source", "result")
-	chunksTotal  = describe("chunks_total", "Chunks that this instance processed.", "source")
-	profiles     = describe("profile_updates_total", "Updates of the scores of a child profile, one for each profile that a chunk changed. Events divided by updates is how many events an update sums up.", "source")
-	trimmed      = describe("trimmed_events_total", "Entries that this instance removed from Redis after they were processed.", "source")
-	inflight     = describe("inflight_events", "Events of the chunk in flight that are committed and not yet covered by the checkpoint.", "source")
-	conflicts    = describe("conflicts_total", "Profile transactions that were computed again because another instance had moved the profile's mark.", "source")
-	retries      = describe("retries_total", "Attempts that failed, by reason; after each, the loop starts again from its checkpoint.", "source", "reason")
-	revived      = describe("dead_letters_retried_total", "Dead letters that this instance retried successfully because their profile and book exist now.")
-	state        = describe("source_state", "1 for the state that the source is in, 0 for the others.", "source", "state")
-	leaseHeld    = describe("lease_held", "Whether this instance holds the lease of the source.", "source")
-	leaseMoves   = describe("lease_moves_total", "Sources that came to this instance or went, by reason.", "reason")
-	heldSources  = describe("held_sources", "Sources whose lease this instance holds.")
-	targetOf     = describe("target_sources", "Sources that this instance is to have: all of them divided by the instances that share them.")
-	membersSeen  = describe("members", "Instances that share the sources, as this one sees it.")
-	unowned      = describe("source_unowned_seconds", "For how long, at most, a source that this instance took had been without an owner: since it was given up, or since its last owner, which is gone, renewed it.")
-	lastTurn     = describe("last_turn_timestamp_seconds", "When the loop of the source was last seen alive.", "source")
-	reloaded     = describe("config_last_reload_successful", "Whether the settings in force are the latest ones: 0 after a SIGHUP with invalid settings.")
-	cacheUse     = describe("cache_requests_total", "Look-ups of books and profiles: hit if remembered, miss if looked for in PostgreSQL.", "cache", "result")
+	buildInfo   = describe("build_info", "What is running; always 1.", "version", "goversion")
+	eventsTotal = describe("events_total",
+		"Events that this instance processed, by outcome; settled_before: processed before by an earlier attempt or "+
+			"another instance.", "source", "result")
+	chunksTotal = describe("chunks_total", "Chunks that this instance processed.", "source")
+	profiles    = describe("profile_updates_total",
+		"Updates of the scores of a child profile, one for each profile that a chunk changed. Events divided by updates is "+
+			"how many events an update sums up.", "source")
+	trimmed = describe("trimmed_events_total",
+		"Entries that this instance removed from Redis after they were processed.", "source")
+	inflight = describe("inflight_events",
+		"Events of the chunk in flight that are committed and not yet covered by the checkpoint.", "source")
+	conflicts = describe("conflicts_total",
+		"Profile transactions that were computed again because another instance had moved the profile's mark.", "source")
+	retries = describe("retries_total",
+		"Attempts that failed, by reason; after each, the loop starts again from its checkpoint.", "source", "reason")
+	revived = describe("dead_letters_retried_total",
+		"Dead letters that this instance retried successfully because their profile and book exist now.")
+	state       = describe("source_state", "1 for the state that the source is in, 0 for the others.", "source", "state")
+	leaseHeld   = describe("lease_held", "Whether this instance holds the lease of the source.", "source")
+	leaseMoves  = describe("lease_moves_total", "Sources that came to this instance or went, by reason.", "reason")
+	heldSources = describe("held_sources", "Sources whose lease this instance holds.")
+	targetOf    = describe("target_sources",
+		"Sources that this instance is to have: all of them divided by the instances that share them.")
+	membersSeen = describe("members", "Instances that share the sources, as this one sees it.")
+	unowned     = describe("source_unowned_seconds",
+		"For how long, at most, a source that this instance took had been without an owner: since it was given up, or "+
+			"since its last owner, which is gone, renewed it.")
+	lastTurn = describe("last_turn_timestamp_seconds", "When the loop of the source was last seen alive.", "source")
+	reloaded = describe("config_last_reload_successful",
+		"Whether the settings in force are the latest ones: 0 after a SIGHUP with invalid settings.")
+	cacheUse = describe("cache_requests_total",
+		"Look-ups of books and profiles: hit if remembered, miss if looked for in PostgreSQL.", "cache", "result")
 	cacheEntries = describe("cache_entries", "Books and profiles that are remembered.", "cache")
 	cacheMax     = describe("cache_max_entries", "Books and profiles that may be remembered at most.", "cache")
 	dependencyUp = describe("dependency_up", "Whether the server answers.", "dependency")
 	latency      = describe("dependency_latency_seconds", "Time of the latest round trip to the server.", "dependency")
 	schemaAt     = describe("schema_version", "Newest migration that is applied to the database.")
-	schemaKnown  = describe("schema_known_version", "Newest migration that this program knows. If the database has a later one, the program works with it or has halted.")
-	queueLag     = describe("queue_lag_events", "Entries that are not processed yet.", "source")
-	queueAge     = describe("queue_oldest_event_age_seconds", "How long the oldest entry that is not processed has waited in the stream; 0 if none waits, missing if all are in the list.", "source")
-	lastApply    = describe("last_successful_apply_timestamp_seconds", "When the checkpoint was last moved, by any instance.", "source")
-	jobDue       = describe("job_due_timestamp_seconds", "When the job is due next by its schedule; while a job is overdue, since when.", "kind")
-	jobEnded     = describe("job_last_success_timestamp_seconds", "When a run of the job last ended without a failure, by schedule or by a command, on any host.", "kind")
-	jobFailed    = describe("job_last_failure_timestamp_seconds", "When a run of the job last failed.", "kind")
-	deadLetters  = describe("dead_letters", "Dead letters that are neither applied nor dropped, of all sources in the database.", "reason")
-	difference   = describe("ledger_difference_events", "Events counted twice or, if negative, lost: the marks and dead letters compared with the checkpoint.", "source")
-	openIncident = describe("open_incidents", "Whether an incident is open: that a server went back in time, or that events are missing. Only aggregator verify --accept ends it.", "source", "kind")
-	vanished     = describe("ledger_vanished_events", "Entries that were removed from Redis unread; negative if Redis has forgotten some.", "source")
+	schemaKnown  = describe("schema_known_version",
+		"Newest migration that this program knows. If the database has a later one, the program works with it or has halted.")
+	queueLag = describe("queue_lag_events", "Entries that are not processed yet.", "source")
+	queueAge = describe("queue_oldest_event_age_seconds",
+		"How long the oldest entry that is not processed has waited in the stream; 0 if none waits, missing if all are in "+
+			"the list.", "source")
+	lastApply = describe("last_successful_apply_timestamp_seconds",
+		"When the checkpoint was last moved, by any instance.", "source")
+	jobDue = describe("job_due_timestamp_seconds",
+		"When the job is due next by its schedule; while a job is overdue, since when.", "kind")
+	jobEnded = describe("job_last_success_timestamp_seconds",
+		"When a run of the job last ended without a failure, by schedule or by a command, on any host.", "kind")
+	jobFailed   = describe("job_last_failure_timestamp_seconds", "When a run of the job last failed.", "kind")
+	deadLetters = describe("dead_letters",
+		"Dead letters that are neither applied nor dropped, of all sources in the database.", "reason")
+	difference = describe("ledger_difference_events",
+		"Events counted twice or, if negative, lost: the marks and dead letters compared with the checkpoint.", "source")
+	openIncident = describe("open_incidents",
+		"Whether an incident is open: that a server went back in time, or that events are missing. Only aggregator verify "+
+			"--accept ends it.", "source", "kind")
+	vanished = describe("ledger_vanished_events",
+		"Entries that were removed from Redis unread; negative if Redis has forgotten some.", "source")
 )
 
 var states = []aggregator.State{
-	aggregator.Starting, aggregator.Working, aggregator.StandingBy, aggregator.BackingOff, aggregator.Halted, aggregator.Stopped, aggregator.Resting,
+	aggregator.Starting, aggregator.Working, aggregator.StandingBy, aggregator.BackingOff, aggregator.Halted,
+	aggregator.Stopped, aggregator.Resting,
 }
 
 // sink takes metrics.
@@ -109,10 +135,12 @@ type collector struct{ *Server }
 // Describe is of prometheus.Collector. What it collects depends on what there is.
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		buildInfo, eventsTotal, chunksTotal, profiles, trimmed, inflight, conflicts, retries, revived, state, leaseHeld, lastTurn,
+		buildInfo, eventsTotal, chunksTotal, profiles, trimmed, inflight, conflicts, retries, revived, state, leaseHeld,
+		lastTurn,
 		leaseMoves, heldSources, targetOf, membersSeen, unowned,
 		reloaded, cacheUse, cacheEntries, cacheMax,
-		dependencyUp, latency, schemaAt, schemaKnown, queueLag, queueAge, lastApply, jobDue, jobEnded, jobFailed, deadLetters, openIncident,
+		dependencyUp, latency, schemaAt, schemaKnown, queueLag, queueAge, lastApply, jobDue, jobEnded, jobFailed, deadLetters,
+		openIncident,
 		difference, vanished,
 	} {
 		ch <- d

@@ -38,21 +38,34 @@ func (b *bundle) scrape(t *testing.T) string {
 // busy makes everything happen of which there is a metric.
 func (b *bundle) busy(t *testing.T) {
 	t.Helper()
-	require.NoError(t, b.client.XAdd(t.Context(), &redis.XAddArgs{Stream: "likes:{0}", Values: []any{"event", "1:1:LIKE"}}).Err())
-	_, err := b.database.Exec(t.Context(), `INSERT INTO aggregator.dead_letter (source, position_ms, position_seq, reason, payload, payload_form, settled_at, settled_as)
+	require.NoError(t, b.client.XAdd(
+		t.Context(), &redis.XAddArgs{Stream: "likes:{0}", Values: []any{"event", "1:1:LIKE"}}).Err())
+	_, err := b.database.Exec(
+		t.Context(),
+		`INSERT INTO aggregator.dead_letter (source, position_ms, position_seq, reason, payload, payload_form, settled_at,
+			settled_as)
 		VALUES ('x', 1, 1, 'malformed', '', 'event', NULL, NULL), ('x', 1, 2, 'malformed', '', 'event', now(), 'dropped')`)
 	require.NoError(t, err)
-	_, err = b.database.Exec(t.Context(), `INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, read, applied, dead, profiles, chunks)
+	_, err = b.database.Exec(
+		t.Context(),
+		`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, read, applied, dead,
+			profiles, chunks)
 		SELECT gen_random_uuid()::text, kind, 'h', 'v', ended, ended, ended, outcome, 0, 0, 0, 0, 0
-		FROM unnest('{purge,purge,purge,drain,service}'::text[], '{done,limited,failed,stopped,failed}'::text[], '{1,2,3,4,5}'::int[]) r(kind, outcome, second),
+		FROM unnest('{purge,purge,purge,drain,service}'::text[], '{done,limited,failed,stopped,failed}'::text[],
+			'{1,2,3,4,5}'::int[]) r(kind, outcome, second),
 			to_timestamp(second) ended`)
 	require.NoError(t, err)
 	b.books.audit(t.Context(), b.Server)
 	now := time.Now()
 	b.Meter.Observe(aggregator.Chunk{
 		Entries: 1000, Profiles: 30, At: now,
-		Took:    aggregator.Stages{Read: time.Millisecond, LookUp: time.Millisecond, Apply: 2 * time.Second, Checkpoint: time.Millisecond, Trim: time.Millisecond},
-		Samples: []aggregator.Sample{{Pushed: now.Add(-2 * time.Second), Events: 900}, {Pushed: now.Add(time.Second), Events: 99}},
+		Took: aggregator.Stages{
+			Read: time.Millisecond, LookUp: time.Millisecond, Apply: 2 * time.Second, Checkpoint: time.Millisecond,
+			Trim: time.Millisecond,
+		},
+		Samples: []aggregator.Sample{
+			{Pushed: now.Add(-2 * time.Second), Events: 900}, {Pushed: now.Add(time.Second), Events: 99},
+		},
 	})
 }
 
@@ -68,7 +81,8 @@ func TestMetrics(t *testing.T) {
 		`aggregator_dead_letters_retried_total 4`,
 		`aggregator_source_state{source="likes:{0}",state="working"} 1`,
 		`aggregator_source_state{source="likes:{0}",state="halted"} 0`,
-		`aggregator_lease_moves_total{reason="free"} 5`, `aggregator_held_sources 2`, `aggregator_target_sources 3`, `aggregator_members 4`,
+		`aggregator_lease_moves_total{reason="free"} 5`, `aggregator_held_sources 2`, `aggregator_target_sources 3`,
+		`aggregator_members 4`,
 		`aggregator_source_unowned_seconds_bucket{le="0.025"} 2`, `aggregator_source_unowned_seconds_count 3`,
 		`aggregator_dependency_up{dependency="postgres"} 1`,
 		`aggregator_queue_lag_events{source="likes:{0}"} 1`,
@@ -134,7 +148,9 @@ func TestMetricsAreAllThere(t *testing.T) {
 	b := setup(t)
 	service, drain := b.families(t)
 	described := make(chan *prometheus.Desc, 1000)
-	for _, c := range []prometheus.Collector{collector{b.Server}, pools{b.LoopPool, b.LoopRedis}, b.Meter, Drained{Left: new(int64)}} {
+	for _, c := range []prometheus.Collector{
+		collector{b.Server}, pools{b.LoopPool, b.LoopRedis}, b.Meter, Drained{Left: new(int64)},
+	} {
 		c.Describe(described)
 	}
 	close(described)
@@ -146,7 +162,10 @@ func TestMetricsAreAllThere(t *testing.T) {
 	}
 	assert.Greater(t, len(names), 30)
 
-	bounded := []string{"source", "kind", "result", "reason", "state", "stage", "cache", "dependency", "version", "goversion"}
+	bounded := []string{
+		"source", "kind", "result", "reason", "state", "stage", "cache", "dependency", "version",
+		"goversion",
+	}
 	for _, family := range []map[string]*dto.MetricFamily{service, drain} {
 		for name, f := range family {
 			if isOurs(name) {
@@ -194,7 +213,8 @@ func table(families map[string]*dto.MetricFamily) string {
 	for _, name := range slices.Sorted(maps.Keys(families)) {
 		if isOurs(name) {
 			f := families[name]
-			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, strings.ToLower(f.GetType().String()), strings.Join(labelsOf(f), ", "), f.GetHelp())
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, strings.ToLower(f.GetType().String()),
+				strings.Join(labelsOf(f), ", "), f.GetHelp())
 		}
 	}
 	return b.String()

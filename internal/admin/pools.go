@@ -20,9 +20,12 @@ var (
 	pgWait  = describe("pgxpool_wait_seconds_total", "Total time spent waiting for a connection to PostgreSQL.")
 
 	redisConns    = describe("redis_pool_connections", "Connections of the service to Redis, by what they do.", "state")
-	redisRequests = describe("redis_pool_requests_total", "Requests for a connection to Redis: hit if one was free, miss if one had to be opened.", "result")
-	redisTimeouts = describe("redis_pool_timeouts_total", "Requests for a connection to Redis that timed out because all were busy.")
-	redisStale    = describe("redis_pool_stale_connections_total", "Connections to Redis that were found broken.")
+	redisRequests = describe(
+		"redis_pool_requests_total", "Requests for a connection to Redis: hit if one was free, miss if one had to be opened.",
+		"result")
+	redisTimeouts = describe(
+		"redis_pool_timeouts_total", "Requests for a connection to Redis that timed out because all were busy.")
+	redisStale = describe("redis_pool_stale_connections_total", "Connections to Redis that were found broken.")
 )
 
 // Describe is of prometheus.Collector.

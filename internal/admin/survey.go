@@ -158,7 +158,8 @@ func (s *Survey) askPostgres(ctx context.Context, pool *pgxpool.Pool) {
 		h.Latency = time.Since(began)
 	}
 	if h.Err == nil {
-		h.Err = pool.QueryRow(ctx, `SELECT split_part(current_setting('server_version'), ' ', 1), clock_timestamp()`).Scan(&h.Version, &s.At)
+		h.Err = pool.QueryRow(ctx, `SELECT split_part(current_setting('server_version'), ' ', 1), clock_timestamp()`).Scan(
+			&h.Version, &s.At)
 	}
 	if s.Schema.Err = h.Err; h.Err != nil {
 		return

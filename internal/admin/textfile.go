@@ -25,11 +25,15 @@ func (d Drained) WriteTextfile(name string) error {
 }
 
 var (
-	drainAt     = describe("drain_timestamp_seconds", "When the last drain ended.")
-	drainTook   = describe("drain_duration_seconds", "How long the last drain took.")
-	drainCode   = describe("drain_exit_code", "Exit code of the last drain: 0 done, 75 stopped by a limit with events left, anything else is a failure.")
-	drainEvents = describe("drain_events", "Events that the last drain processed, by outcome; settled_before: processed before by an earlier attempt or another instance; retried: dead letters that were retried successfully.", "result")
-	drainLeft   = describe("drain_left_events", "Entries that the last drain left unprocessed; missing if that is not known.")
+	drainAt   = describe("drain_timestamp_seconds", "When the last drain ended.")
+	drainTook = describe("drain_duration_seconds", "How long the last drain took.")
+	drainCode = describe("drain_exit_code",
+		"Exit code of the last drain: 0 done, 75 stopped by a limit with events left, anything else is a failure.")
+	drainEvents = describe("drain_events",
+		"Events that the last drain processed, by outcome; settled_before: processed before by an earlier attempt or "+
+			"another instance; retried: dead letters that were retried successfully.", "result")
+	drainLeft = describe("drain_left_events",
+		"Entries that the last drain left unprocessed; missing if that is not known.")
 )
 
 func (d Drained) registry() *prometheus.Registry {

@@ -24,23 +24,27 @@ import (
 
 // Options say how to work. All fields are required but those that say so.
 type Options struct {
-	ChunkMaxEvents         int                   // entries in a chunk, at most
-	ChunkMaxBytes          int                   // of memory that the chunk in flight and the one that is read hold, of a source
-	ChunkMaxWait           time.Duration         // how long a chunk that is not full waits for more
-	Workers                int                   // connections that apply a chunk
-	ProfilesPerTransaction int                   // see apply.Options
-	Coalesce               bool                  // a profile's last event on a book in a chunk is its only one
-	Preferred              scores.Preference     // which genres and topics are favorites
-	Retain                 time.Duration         // how long to keep settled entries in Redis; may be 0
-	TrimEvery              time.Duration         // how often to look for more to trim while nothing comes
-	Grace                  time.Duration         // to finish the chunk in hand when asked to stop
-	Timeout                time.Duration         // after which a server that does not answer is given up
-	DeadWindow             int                   // of so many latest entries of a source
-	DeadMaxShare           float64               // no more than this share may be dead letters, or it halts; 1, or a window of 0: never
-	RetryUnknownFor        time.Duration         // how long events on unknown profiles and books are tried again; 0: not at all
-	RetryEvery             time.Duration         // how often, while Run works; unused if they are not
-	Observe                func(Chunk)           // called with each chunk that was settled; optional, and must not wait
-	Schema                 func(postgres.Schema) // called with the schema of each attempt and chunk; optional, and must not wait
+	ChunkMaxEvents int // entries in a chunk, at most
+	// of memory that the chunk in flight and the one that is read hold, of a source
+	ChunkMaxBytes          int
+	ChunkMaxWait           time.Duration     // how long a chunk that is not full waits for more
+	Workers                int               // connections that apply a chunk
+	ProfilesPerTransaction int               // see apply.Options
+	Coalesce               bool              // a profile's last event on a book in a chunk is its only one
+	Preferred              scores.Preference // which genres and topics are favorites
+	Retain                 time.Duration     // how long to keep settled entries in Redis; may be 0
+	TrimEvery              time.Duration     // how often to look for more to trim while nothing comes
+	Grace                  time.Duration     // to finish the chunk in hand when asked to stop
+	Timeout                time.Duration     // after which a server that does not answer is given up
+	DeadWindow             int               // of so many latest entries of a source
+	// no more than this share may be dead letters, or it halts; 1, or a window of 0: never
+	DeadMaxShare float64
+	// how long events on unknown profiles and books are tried again; 0: not at all
+	RetryUnknownFor time.Duration
+	RetryEvery      time.Duration // how often, while Run works; unused if they are not
+	Observe         func(Chunk)   // called with each chunk that was settled; optional, and must not wait
+	// called with the schema of each attempt and chunk; optional, and must not wait
+	Schema func(postgres.Schema)
 }
 
 // Aggregator drains sources into PostgreSQL.
@@ -66,7 +70,9 @@ func Connections(workers, partitions int) int { return partitions + (workers - 1
 
 // New returns an Aggregator. The pool must have room for its Connections, and commit
 // asynchronously (synchronous_commit=off).
-func New(pool *pgxpool.Pool, sources []*events.Source, catalogue *scores.Catalogue, options Options, log *slog.Logger) *Aggregator {
+func New(pool *pgxpool.Pool, sources []*events.Source, catalogue *scores.Catalogue, options Options,
+	log *slog.Logger,
+) *Aggregator {
 	a := &Aggregator{pool: pool, sources: sources, catalogue: catalogue, options: options, log: log}
 	a.moreWorkers = make(chan struct{}, options.Workers-1)
 	for _, source := range sources {
@@ -96,7 +102,8 @@ type Stats struct {
 func (s Stats) Plus(t Stats) Stats {
 	return Stats{
 		Counts: s.Counts.Plus(t.Counts), Skipped: s.Skipped + t.Skipped, Conflicts: s.Conflicts + t.Conflicts,
-		Restarts: s.Restarts + t.Restarts, InHand: s.InHand + t.InHand, Trimmed: s.Trimmed + t.Trimmed, Retried: s.Retried + t.Retried,
+		Restarts: s.Restarts + t.Restarts, InHand: s.InHand + t.InHand, Trimmed: s.Trimmed + t.Trimmed,
+		Retried: s.Retried + t.Retried,
 	}
 }
 
@@ -107,9 +114,11 @@ type counters struct {
 func (c *counters) stats() Stats {
 	return Stats{
 		Counts: runs.Counts{
-			Read: c.read.Load(), Applied: c.applied.Load(), Dead: c.dead.Load(), Profiles: c.profiles.Load(), Chunks: c.chunks.Load(),
+			Read: c.read.Load(), Applied: c.applied.Load(), Dead: c.dead.Load(), Profiles: c.profiles.Load(),
+			Chunks: c.chunks.Load(),
 		},
-		Skipped: c.skipped.Load(), Conflicts: c.conflicts.Load(), Restarts: c.restarts.Load(), InHand: c.inHand.Load(), Trimmed: c.trimmed.Load(),
+		Skipped: c.skipped.Load(), Conflicts: c.conflicts.Load(), Restarts: c.restarts.Load(), InHand: c.inHand.Load(),
+		Trimmed: c.trimmed.Load(),
 	}
 }
 

@@ -205,7 +205,10 @@ func testDataErrorIsIsolated(t *testing.T, together int) {
 	f := newFixture(t, stream)
 	f.options.ProfilesPerTransaction = together
 	f.exec(`ALTER TABLE genre_score ADD CONSTRAINT most CHECK (score <= 6)`)
-	texts := []string{"1:1:LIKE", "2:1:LIKE", "1:2:LIKE", "1:1:LIKE", "1:1:LIKE", "1:1:LIKE", "1:1:LIKE", "1:3:LIKE", "3:2:LIKE"}
+	texts := []string{
+		"1:1:LIKE", "2:1:LIKE", "1:2:LIKE", "1:1:LIKE", "1:1:LIKE", "1:1:LIKE", "1:1:LIKE", "1:3:LIKE",
+		"3:2:LIKE",
+	}
 	f.push(texts...)
 	stats := f.drain()
 	assert.EqualValues(t, 2, stats.Dead)
@@ -357,6 +360,7 @@ func TestCatalogueChange(t *testing.T) {
 	stop()
 	require.NoError(t, <-ended)
 	got := f.found()
-	assert.Equal(t, map[string]int{"unknown_book 1:77:LIKE": 1}, got.dead, "a book that was missing is found once it is there")
+	assert.Equal(t, map[string]int{"unknown_book 1:77:LIKE": 1}, got.dead,
+		"a book that was missing is found once it is there")
 	assert.Positive(t, got.genres[[2]int64{3, 3}])
 }

@@ -122,7 +122,8 @@ func TestAuditUnderLoad(t *testing.T) {
 					}).Err())
 				}
 			}
-			t.Logf("%d balances, %d of them with a chunk in hand; %d conflicts", taken, inHand, service.Stats().Conflicts+second.Stats().Conflicts)
+			t.Logf("%d balances, %d of them with a chunk in hand; %d conflicts", taken, inHand,
+				service.Stats().Conflicts+second.Stats().Conflicts)
 			assert.Positive(t, inHand)
 			service.stop()
 			second.stop()
@@ -177,18 +178,23 @@ func TestAuditFindsWhatDoesNotFit(t *testing.T) {
 		}, outcome{5, 0}},
 		"checkpoint and marks put back": {func(f *fixture) {
 			at := f.latest(100)
-			f.exec(`UPDATE aggregator.checkpoint SET position_ms = $1, position_seq = $2, entries = entries - 100`, at.Ms, at.Seq)
-			f.exec(`UPDATE aggregator.mark SET position_ms = $1, position_seq = $2 WHERE (position_ms, position_seq) > ($1, $2)`, at.Ms, at.Seq)
+			f.exec(`UPDATE aggregator.checkpoint SET position_ms = $1, position_seq = $2, entries = entries - 100`, at.Ms,
+				at.Seq)
+			f.exec(`UPDATE aggregator.mark SET position_ms = $1, position_seq = $2 WHERE (position_ms, position_seq) > ($1, $2)`,
+				at.Ms, at.Seq)
 			f.drain()
 		}, outcome{92, 0}}, // the others are dead letters, which are rows and come but once
 		"checkpoint and marks put back, before they are drained": {func(f *fixture) {
 			at := f.latest(100)
-			f.exec(`UPDATE aggregator.checkpoint SET position_ms = $1, position_seq = $2, entries = entries - 100`, at.Ms, at.Seq)
-			f.exec(`UPDATE aggregator.mark SET position_ms = $1, position_seq = $2 WHERE (position_ms, position_seq) > ($1, $2)`, at.Ms, at.Seq)
+			f.exec(`UPDATE aggregator.checkpoint SET position_ms = $1, position_seq = $2, entries = entries - 100`, at.Ms,
+				at.Seq)
+			f.exec(`UPDATE aggregator.mark SET position_ms = $1, position_seq = $2 WHERE (position_ms, position_seq) > ($1, $2)`,
+				at.Ms, at.Seq)
 		}, outcome{100, 0}},
 		"checkpoint alone put back": {func(f *fixture) { // as a backup would; the marks know
 			at := f.latest(100)
-			f.exec(`UPDATE aggregator.checkpoint SET position_ms = $1, position_seq = $2, entries = entries - 100`, at.Ms, at.Seq)
+			f.exec(`UPDATE aggregator.checkpoint SET position_ms = $1, position_seq = $2, entries = entries - 100`, at.Ms,
+				at.Seq)
 			f.drain()
 		}, outcome{}},
 		"checkpoint moved over unread entries": {func(f *fixture) {

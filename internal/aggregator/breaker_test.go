@@ -95,9 +95,11 @@ func TestBreakerForgets(t *testing.T) {
 
 func TestBreakerSaysWhatToDo(t *testing.T) {
 	b := breaker{share: 0.25, window: 100}
-	err := b.check(chunkOf(100, map[events.Reason]int{events.Malformed: 3, events.UnknownAction: 40, events.UnknownBook: 1, events.OutOfRange: 2}))
-	require.EqualError(t, err, "46 of the last 100 entries cannot be applied (40 unknown_action, 3 malformed, 2 out_of_range), "+
-		"more than dead.max_share = 0.25 allows; the latest are still in Redis and no dead letter of them was written; "+
-		"add the action to events.weights, and start again; or raise dead.max_share")
+	err := b.check(chunkOf(100,
+		map[events.Reason]int{events.Malformed: 3, events.UnknownAction: 40, events.UnknownBook: 1, events.OutOfRange: 2}))
+	require.EqualError(t, err,
+		"46 of the last 100 entries cannot be applied (40 unknown_action, 3 malformed, 2 out_of_range), "+
+			"more than dead.max_share = 0.25 allows; the latest are still in Redis and no dead letter of them was written; "+
+			"add the action to events.weights, and start again; or raise dead.max_share")
 	assert.Equal(t, verdict.Halt, verdict.Of(err))
 }

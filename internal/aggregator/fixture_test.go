@@ -78,10 +78,12 @@ func newFixtureAt(t *testing.T, source events.Options, postgresURL, redisURL str
 	source.Partitions = max(source.Partitions, 1)
 	source.Weights = map[string]float64{"LIKE": 2, "DISLIKE": -2}
 	f := &fixture{
-		t: t, ctx: ctx, pool: openPool(t, postgresURL), redis: openRedis(t, redisURL), daemon: own, source: source, books: map[int64]book{}, known: profiles,
+		t: t, ctx: ctx, pool: openPool(t, postgresURL), redis: openRedis(t, redisURL), daemon: own, source: source,
+		books: map[int64]book{}, known: profiles,
 		options: aggregator.Options{
-			ChunkMaxEvents: 50_000, ChunkMaxBytes: 64 << 20, ChunkMaxWait: 5 * time.Millisecond, Workers: 3, ProfilesPerTransaction: 1,
-			TrimEvery: 50 * time.Millisecond, Grace: 10 * time.Second, Timeout: 20 * time.Second,
+			ChunkMaxEvents: 50_000, ChunkMaxBytes: 64 << 20, ChunkMaxWait: 5 * time.Millisecond, Workers: 3,
+			ProfilesPerTransaction: 1,
+			TrimEvery:              50 * time.Millisecond, Grace: 10 * time.Second, Timeout: 20 * time.Second,
 		},
 	}
 	types := []string{"INTJ", "ESFP", "ENTP", "ISFJ"}
@@ -179,7 +181,8 @@ func (f *fixture) newWith(log *slog.Logger) *aggregator.Aggregator {
 	f.t.Helper()
 	sources, err := events.Sources(f.daemon.redis, f.source)
 	require.NoError(f.t, err)
-	catalogue := scores.NewCatalogue(f.daemon.pool, log, scores.CatalogueOptions{Books: 1000, Profiles: 1000, TTL: time.Minute})
+	catalogue := scores.NewCatalogue(
+		f.daemon.pool, log, scores.CatalogueOptions{Books: 1000, Profiles: 1000, TTL: time.Minute})
 	return aggregator.New(f.daemon.pool, sources, catalogue, f.options, log)
 }
 
@@ -265,7 +268,14 @@ const letters = "IESNTFJP"
 
 // expected works out the state from what was pushed alone.
 func (f *fixture) expected() state {
-	s := state{map[[2]int64]float64{}, map[[2]int64]float64{}, map[int64]string{}, map[int64]string{}, map[string]int{}, map[int64]int64{}}
+	s := state{
+		map[[2]int64]float64{},
+		map[[2]int64]float64{},
+		map[int64]string{},
+		map[int64]string{},
+		map[string]int{},
+		map[int64]int64{},
+	}
 	for p := int64(1); p <= 10; p++ {
 		s.genres[[2]int64{p, 1}] = 0
 	}
@@ -319,7 +329,8 @@ func (f *fixture) expected() state {
 		if m == nil {
 			m = &[8]float64{}
 		}
-		kind := pick(m[0] >= m[1], "I", "E") + pick(m[3] >= m[2], "N", "S") + pick(m[4] >= m[5], "T", "F") + pick(m[6] >= m[7], "J", "P")
+		kind := pick(m[0] >= m[1], "I", "E") + pick(m[3] >= m[2], "N", "S") + pick(m[4] >= m[5], "T", "F") + pick(
+			m[6] >= m[7], "J", "P")
 		s.latest[p] = fmt.Sprint(kind, *m, preferred(s.genres, p), preferred(s.topics, p))
 	}
 	return s
@@ -352,7 +363,14 @@ func preferred(all map[[2]int64]float64, profile int64) []int64 {
 // found reads the state from the tables.
 func (f *fixture) found() state {
 	f.t.Helper()
-	s := state{map[[2]int64]float64{}, map[[2]int64]float64{}, map[int64]string{}, map[int64]string{}, map[string]int{}, map[int64]int64{}}
+	s := state{
+		map[[2]int64]float64{},
+		map[[2]int64]float64{},
+		map[int64]string{},
+		map[int64]string{},
+		map[string]int{},
+		map[int64]int64{},
+	}
 	each := func(sql string, into []any, do func()) {
 		rows, err := f.pool.Query(f.ctx, sql)
 		require.NoError(f.t, err)
@@ -369,8 +387,10 @@ func (f *fixture) found() state {
 	var kind string
 	var genres, topics []int64
 	each(`SELECT DISTINCT ON (h.child_profile_id) h.child_profile_id, m.mbti,
-			array(SELECT genre_id FROM favorite_genre g WHERE g.child_profile_id = h.child_profile_id AND g.history_id = h.id ORDER BY 1),
-			array(SELECT topic_id FROM favorite_topic g WHERE g.child_profile_id = h.child_profile_id AND g.history_id = h.id ORDER BY 1),
+			array(SELECT genre_id FROM favorite_genre g WHERE g.child_profile_id = h.child_profile_id AND g.history_id = h.id
+				ORDER BY 1),
+			array(SELECT topic_id FROM favorite_topic g WHERE g.child_profile_id = h.child_profile_id AND g.history_id = h.id
+				ORDER BY 1),
 			i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score
 		FROM child_personality_history h JOIN mbti m ON m.id = h.mbti_id WHERE history_created_type = 'FEEDBACK'
 		ORDER BY h.child_profile_id, h.created_at DESC, h.id DESC`,
@@ -380,7 +400,8 @@ func (f *fixture) found() state {
 		})
 	var reason string
 	var payload []byte
-	each(`SELECT reason, payload FROM aggregator.dead_letter WHERE settled_as IS DISTINCT FROM 'applied'`, []any{&reason, &payload}, func() { s.dead[reason+" "+string(payload)]++ })
+	each(`SELECT reason, payload FROM aggregator.dead_letter WHERE settled_as IS DISTINCT FROM 'applied'`,
+		[]any{&reason, &payload}, func() { s.dead[reason+" "+string(payload)]++ })
 	each(`SELECT child_profile_id, sum(applied)::bigint FROM aggregator.mark GROUP BY 1 HAVING sum(applied) > 0`,
 		[]any{&key[0], &key[1]}, func() { s.applied[key[0]] = key[1] })
 	each(`SELECT child_profile_id, count(*) FROM aggregator.dead_letter WHERE settled_as = 'applied' GROUP BY 1`,

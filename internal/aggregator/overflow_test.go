@@ -51,11 +51,13 @@ func TestSumsThatAreTooLarge(t *testing.T) {
 				require.EqualValues(t, c.profiles, f.count(`SELECT count(*) FROM child_personality_history`))
 				require.EqualValues(t, 3*c.profiles, f.count(`SELECT (SELECT count(*) FROM genre_score WHERE score = 1e308)
 					+ (SELECT count(*) FROM topic_score WHERE score = 1e308)
-					+ (SELECT count(*) FROM cumulative_mbti_score WHERE (e_score, n_score, f_score, p_score) = (1e308, 1e308, 1e308, 1e308))`))
+					+ (SELECT count(*) FROM cumulative_mbti_score
+						WHERE (e_score, n_score, f_score, p_score) = (1e308, 1e308, 1e308, 1e308))`))
 
 				f.source.Weights["HUGE"] = 1
 				f.push(text(1)) // which is too little to matter
-				require.Equal(t, aggregator.Stats{Counts: runs.Counts{Read: 1, Applied: 1, Profiles: 1, Chunks: 1}}, withoutTimes(f.drain()))
+				require.Equal(t, aggregator.Stats{Counts: runs.Counts{Read: 1, Applied: 1, Profiles: 1, Chunks: 1}},
+					withoutTimes(f.drain()))
 			})
 		}
 	}

@@ -142,14 +142,26 @@ func TestBatchPolicy(t *testing.T) {
 			7, readOn, 0,
 		},
 
-		{"after a time-out", batchPolicy{maxEvents: 1000, maxBytes: chunkBytes, limit: 3}, []step{came(3, 3)}, 0, handOver, 0},
+		{
+			"after a time-out",
+			batchPolicy{maxEvents: 1000, maxBytes: chunkBytes, limit: 3},
+			[]step{came(3, 3)},
+			0, handOver,
+			0,
+		},
 		{
 			"and the chunk after that",
 			batchPolicy{maxEvents: 1000, maxBytes: chunkBytes, limit: 3},
 			[]step{came(3, 3), handed(0), freed(1, 6), came(3, 3)},
 			1, readOn, 0,
 		},
-		{"the limit is no more than all", batchPolicy{maxEvents: 4, maxBytes: chunkBytes, limit: 6}, []step{came(4, 4)}, 0, handOver, 0},
+		{
+			"the limit is no more than all",
+			batchPolicy{maxEvents: 4, maxBytes: chunkBytes, limit: 6},
+			[]step{came(4, 4)},
+			0,
+			handOver, 0,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := c.from

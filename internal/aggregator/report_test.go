@@ -90,7 +90,8 @@ func TestReportsOfDrainsAtOnceAddUp(t *testing.T) {
 func TestChunkThatTakesTooLong(t *testing.T) {
 	f := newFixture(t, stream)
 	url := testenv.As(t, f.pool.Config().ConnString(), "aggregator_daemon")
-	f.daemon.pool = openPool(t, url+map[bool]string{true: "&", false: "?"}[strings.Contains(url, "?")]+"statement_timeout=600ms")
+	f.daemon.pool = openPool(
+		t, url+map[bool]string{true: "&", false: "?"}[strings.Contains(url, "?")]+"statement_timeout=600ms")
 	f.options.ProfilesPerTransaction = 100
 	f.exec(`CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
 		'BEGIN PERFORM pg_sleep(0.03); RETURN new; END'`)

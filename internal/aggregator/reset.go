@@ -53,18 +53,21 @@ func Reset(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source) ([
 		names[i], byName[source.Name()] = source.Name(), source
 	}
 	crash.At("before_reset")
-	done, err := ledger.Reset(ctx, pool, names, func(ctx context.Context, name string, after, to events.Position, drop func([]events.Entry) error) (int64, error) {
-		source := byName[name]
-		state, err := source.Rewind(ctx)
-		if err != nil {
-			return 0, err
-		}
-		crash.At("rewound")
-		if to.After(state.Last) {
-			to = state.Last
-		}
-		return state.Added - state.Length, source.Entries(ctx, after, to, drop)
-	})
+	done, err := ledger.Reset(
+		ctx, pool, names, func(ctx context.Context, name string, after, to events.Position, drop func([]events.Entry) error) (
+			int64, error,
+		) {
+			source := byName[name]
+			state, err := source.Rewind(ctx)
+			if err != nil {
+				return 0, err
+			}
+			crash.At("rewound")
+			if to.After(state.Last) {
+				to = state.Last
+			}
+			return state.Added - state.Length, source.Entries(ctx, after, to, drop)
+		})
 	crash.At("after_reset")
 	return done, err
 }

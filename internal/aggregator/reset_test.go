@@ -30,7 +30,9 @@ func (f *fixture) reset() []ledger.Anew {
 // Drains, without a lease or an end, while somebody resets again and again: whatever is
 // in hand when it happens, in the end each entry has counted once since the last reset.
 func TestResetBesideDrains(t *testing.T) {
-	for name, source := range map[string]events.Options{"stream": stream, "list": left, "partitions": partitioned(stream, 3)} {
+	for name, source := range map[string]events.Options{
+		"stream": stream, "list": left, "partitions": partitioned(stream, 3),
+	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, source)
 			f.options.Retain, f.options.ChunkMaxEvents = time.Hour, 50
@@ -97,11 +99,13 @@ func TestResetEndsASession(t *testing.T) {
 	marks, err := ledger.Marks(f.ctx, f.daemon.pool, done.Now, []int64{1, 2})
 	require.NoError(t, err)
 	require.Equal(t, map[int64]events.Position{1: {}}, marks)
-	_, err = ledger.Settle(f.ctx, f.daemon.pool, ledger.Settlement{From: before, To: events.Position{Ms: 1 << 50}, Entries: 1})
+	_, err = ledger.Settle(f.ctx, f.daemon.pool,
+		ledger.Settlement{From: before, To: events.Position{Ms: 1 << 50}, Entries: 1})
 	require.ErrorIs(t, err, ledger.ErrRefused)
 	stale := done.Now
 	stale.Epoch--
-	_, err = ledger.Settle(f.ctx, f.daemon.pool, ledger.Settlement{From: stale, To: events.Position{Ms: 1 << 50}, Entries: 1})
+	_, err = ledger.Settle(f.ctx, f.daemon.pool,
+		ledger.Settlement{From: stale, To: events.Position{Ms: 1 << 50}, Entries: 1})
 	require.ErrorIs(t, err, ledger.ErrRefused, "at the same place, in another epoch")
 }
 
@@ -113,11 +117,12 @@ func TestResetFailsInRedis(t *testing.T) {
 	f.drain()
 	before, err := ledger.Load(f.ctx, f.daemon.pool, f.source.Key)
 	require.NoError(t, err)
-	_, err = ledger.Reset(f.ctx, f.daemon.pool, []string{f.source.Key}, func(ctx context.Context, _ string, _, _ events.Position, _ func([]events.Entry) error) (int64, error) {
-		_, err := ledger.Load(ctx, f.daemon.pool, f.source.Key) // it waits for a lock, until its time is over
-		require.ErrorContains(t, err, "lock timeout")
-		return 0, context.DeadlineExceeded
-	})
+	_, err = ledger.Reset(f.ctx, f.daemon.pool, []string{f.source.Key},
+		func(ctx context.Context, _ string, _, _ events.Position, _ func([]events.Entry) error) (int64, error) {
+			_, err := ledger.Load(ctx, f.daemon.pool, f.source.Key) // it waits for a lock, until its time is over
+			require.ErrorContains(t, err, "lock timeout")
+			return 0, context.DeadlineExceeded
+		})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	after, err := ledger.Load(f.ctx, f.daemon.pool, f.source.Key)
 	require.NoError(t, err)
@@ -160,7 +165,8 @@ func TestLettersPutAsideAreInOrder(t *testing.T) {
 	profile := f.addProfile()
 	tx, err := f.daemon.pool.Begin(f.ctx)
 	require.NoError(t, err)
-	_, err = tx.Exec(f.ctx, `SELECT FROM aggregator.mark WHERE child_profile_id = $1 AND source = $2 FOR UPDATE`, profile, f.source.Key)
+	_, err = tx.Exec(f.ctx, `SELECT FROM aggregator.mark WHERE child_profile_id = $1 AND source = $2 FOR UPDATE`, profile,
+		f.source.Key)
 	require.NoError(t, err)
 	retried := make(chan apply.Retried, 1)
 	go func() {
@@ -169,7 +175,8 @@ func TestLettersPutAsideAreInOrder(t *testing.T) {
 		retried <- done
 	}()
 	eventually(t, func() bool {
-		return f.count(`SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%aggregator.mark%' AND datname = current_database()`) > 0
+		return f.count(`SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE `+
+			`'%aggregator.mark%' AND datname = current_database()`) > 0
 	})
 	require.NoError(t, tx.Rollback(f.ctx))
 	require.Equal(t, 2, (<-retried).Applied)

@@ -64,7 +64,8 @@ func (a *Aggregator) retryUnknown(ctx context.Context) {
 	}()
 	switch {
 	case err != nil && (ctx.Err() == nil || errors.Is(context.Cause(ctx), apply.ErrStalled)):
-		a.log.Warn("could not retry all dead letters of unknown profiles and books", "error", err, "applied", done.Applied, "failed", done.StillDead())
+		a.log.Warn("could not retry all dead letters of unknown profiles and books", "error", err, "applied", done.Applied,
+			"failed", done.StillDead())
 	case done.StillDead() > 0:
 		a.log.Warn("some dead letters still cannot be applied, though their profiles and books exist now",
 			"applied", done.Applied, "failed", done.StillDead(), "why", done.Failed)

@@ -55,7 +55,9 @@ func (p *partition) session(ctx, work context.Context, m mode) error {
 // settleAll settles chunks as they come, until there are no more, and returns how many
 // entries they had. Now and then it trims what has become free in the meantime: retained
 // entries grow old, and other groups move on.
-func (p *partition) settleAll(ctx context.Context, checkpoint ledger.Checkpoint, from exchange) (settled int, err error) {
+func (p *partition) settleAll(ctx context.Context, checkpoint ledger.Checkpoint, from exchange) (
+	settled int, err error,
+) {
 	again := time.NewTicker(p.options.TrimEvery)
 	defer again.Stop()
 	for {
@@ -153,11 +155,14 @@ func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 		if err != nil {
 			return checkpoint, err
 		}
-		log := p.log.With("stream_at", state.Last, "checkpoint", checkpoint.Position, "entries_passed_over", raised.PassedOver)
+		log := p.log.With("stream_at", state.Last, "checkpoint", checkpoint.Position, "entries_passed_over",
+			raised.PassedOver)
 		if raised.Kept != "" {
-			log.Error("the stream was recreated with ids before the checkpoint; raised its last id, and copied its entries to another stream (kept_in): drain that one if they are to count", "kept_in", raised.Kept)
+			log.Error("the stream was recreated with ids before the checkpoint; raised its last id, and copied its entries to "+
+				"another stream (kept_in): drain that one if they are to count", "kept_in", raised.Kept)
 		} else {
-			log.Error("the last id of the stream was before the checkpoint: the stream was deleted, or Redis was rolled back; raised its last id")
+			log.Error("the last id of the stream was before the checkpoint: the stream was deleted, or Redis was rolled back; " +
+				"raised its last id")
 		}
 	} else if !state.Exists {
 		return checkpoint, nil // nothing was ever pushed
@@ -181,7 +186,9 @@ func (p *partition) trim(ctx context.Context, checkpoint ledger.Checkpoint) erro
 }
 
 // settle applies one chunk, moves the checkpoint over it, and trims.
-func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *events.Batch) (ledger.Checkpoint, error) {
+func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *events.Batch) (
+	ledger.Checkpoint, error,
+) {
 	began := time.Now()
 	watch := stopwatch{p.spans, began}
 	report := Chunk{Entries: batch.Entries, Samples: sample(batch.Events)} // which are in order only now
@@ -231,7 +238,8 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	p.count.read.Add(skipped)
 	p.count.skipped.Add(skipped)
 	p.count.chunks.Add(1)
-	p.log.Debug("processed a chunk", "entries", batch.Entries, "profiles", chunk.Profiles(), "applied", done.Applied, "dead", done.Dead,
+	p.log.Debug("processed a chunk", "entries", batch.Entries, "profiles", chunk.Profiles(), "applied", done.Applied,
+		"dead", done.Dead,
 		"skipped", skipped, "checkpoint", checkpoint.Position, "took", time.Since(began).Round(time.Millisecond))
 
 	crash.At("before_trim")
@@ -272,7 +280,9 @@ func (p *partition) larger() {
 
 // lookUp finds out what of a chunk is due and all that it takes to apply it, and whether the schema is
 // still one that this program works with.
-func (p *partition) lookUp(ctx context.Context, from ledger.Checkpoint, batch *events.Batch) (chunk *apply.Chunk, err error) {
+func (p *partition) lookUp(ctx context.Context, from ledger.Checkpoint, batch *events.Batch) (
+	chunk *apply.Chunk, err error,
+) {
 	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
 	defer cancel()
 	both, ctx := errgroup.WithContext(ctx)

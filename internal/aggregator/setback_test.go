@@ -29,10 +29,12 @@ func TestCompare(t *testing.T) {
 		change func(*sighting)
 		want   []ledger.Incident
 	}{
-		"nothing":                       {func(*sighting) {}, nil},
-		"nothing was ever there":        {func(s *sighting) { *s = sighting{before: none, after: none} }, nil},
-		"no bookmark":                   {func(s *sighting) { s.state.Bookmark = nil }, nil},
-		"another moved both meanwhile":  {func(s *sighting) { s.after, s.state.Bookmark = checkpoint(70, 120, 0), mark(60, 110) }, nil},
+		"nothing":                {func(*sighting) {}, nil},
+		"nothing was ever there": {func(s *sighting) { *s = sighting{before: none, after: none} }, nil},
+		"no bookmark":            {func(s *sighting) { s.state.Bookmark = nil }, nil},
+		"another moved both meanwhile": {
+			func(s *sighting) { s.after, s.state.Bookmark = checkpoint(70, 120, 0), mark(60, 110) }, nil,
+		},
 		"another moved it, not trimmed": {func(s *sighting) { s.state.Bookmark = mark(40, 90) }, nil},
 		"rewound, not yet committed":    {func(s *sighting) { s.state.Bookmark = &events.Bookmark{} }, nil},
 		"reset meanwhile": {func(s *sighting) {
@@ -59,13 +61,21 @@ func TestCompare(t *testing.T) {
 			},
 			found(ledger.PostgresSetBack, events.Position{}, at(50), 100, 100),
 		},
-		"Redis empty":  {func(s *sighting) { s.state = events.State{} }, found(ledger.SourceMissing, events.Position{}, at(50), 100, 0)},
-		"Redis behind": {func(s *sighting) { s.state = events.State{Exists: true, Last: at(30), Added: 70, Length: 70} }, found(ledger.RedisSetBack, at(30), at(50), 30, 0)},
+		"Redis empty": {
+			func(s *sighting) { s.state = events.State{} },
+			found(ledger.SourceMissing, events.Position{}, at(50), 100, 0),
+		},
+		"Redis behind": {
+			func(s *sighting) { s.state = events.State{Exists: true, Last: at(30), Added: 70, Length: 70} },
+			found(ledger.RedisSetBack, at(30), at(50), 30, 0),
+		},
 		"Redis behind by counts": {
 			func(s *sighting) { s.state.Added, s.state.Length, s.state.Bookmark = 99, 10, mark(40, 90) },
 			found(ledger.RedisSetBack, at(50), at(50), 1, 0),
 		},
-		"removed":                 {func(s *sighting) { s.state.Length = 27 }, found(ledger.EntriesRemoved, at(50), at(50), 3, 0)},
+		"removed": {
+			func(s *sighting) { s.state.Length = 27 }, found(ledger.EntriesRemoved, at(50), at(50), 3, 0),
+		},
 		"all of the unread there": {func(s *sighting) { s.state.Length = 30 }, nil},
 	} {
 		s := usual

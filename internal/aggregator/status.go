@@ -108,7 +108,10 @@ type station struct {
 }
 
 func newStation(worked *moment, log *slog.Logger) *station {
-	s := &station{worked: worked, spans: newTimeline(), log: log, state: Starting, since: time.Now(), causes: make(map[string]int64)}
+	s := &station{
+		worked: worked, spans: newTimeline(), log: log, state: Starting, since: time.Now(),
+		causes: make(map[string]int64),
+	}
 	s.turned()
 	return s
 }

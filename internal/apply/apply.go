@@ -322,7 +322,8 @@ func (c *Chunk) culprits(ctx context.Context, all []refused) (refusals []refused
 		}
 		culprit := slices.IndexFunc(call.runs, func(r run) bool {
 			// Our own refusals name it: another instance may have brought its mark just as far.
-			return r.last() != marks[r.profileID] || call.why.Detail == strconv.FormatInt(r.profileID, 10) && verdict.Ours(call.why)
+			return r.last() != marks[r.profileID] || call.why.Detail == strconv.FormatInt(r.profileID, 10) &&
+				verdict.Ours(call.why)
 		})
 		if culprit < 0 {
 			culprit = len(call.runs)

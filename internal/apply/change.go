@@ -143,7 +143,8 @@ func queueOne(batch *pgx.Batch, from ledger.Checkpoint, by rules, ch change) {
 	genres, genreSums := unzip(d.Genres)
 	topics, topicSums := unzip(d.Topics)
 	batch.Queue(applyOne, d.ProfileID, from.Source, from.Epoch, ch.seen.Ms, ch.seen.Seq, toMs, toSeq, ch.applied,
-		d.Events > 0, ch.careful, by.types[:], by.preferred.AboveMean(), d.Typed, m[0], m[1], m[2], m[3], m[4], m[5], m[6], m[7],
+		d.Events > 0, ch.careful, by.types[:], by.preferred.AboveMean(), d.Typed, m[0], m[1], m[2], m[3], m[4], m[5], m[6],
+		m[7],
 		genres, genreSums, topics, topicSums)
 }
 

@@ -159,17 +159,22 @@ func TestAllWritersAgree(t *testing.T) {
 		}
 	}
 	for name, text := range map[string]string{
-		"genres":  `SELECT child_profile_id - $1, genre_id, score FROM genre_score`,
-		"topics":  `SELECT child_profile_id - $1, topic_id, score FROM topic_score`,
-		"letters": `SELECT child_profile_id - $1, i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score FROM cumulative_mbti_score`,
-		"marks":   `SELECT child_profile_id - $1, source, position_ms, position_seq, applied FROM aggregator.mark`,
-		"history": `SELECT child_profile_id - $1, mbti_id, i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score,
-			array(SELECT genre_id FROM favorite_genre f WHERE f.child_profile_id = h.child_profile_id AND f.history_id = h.id ORDER BY 1),
-			array(SELECT topic_id FROM favorite_topic f WHERE f.child_profile_id = h.child_profile_id AND f.history_id = h.id ORDER BY 1)
+		"genres": `SELECT child_profile_id - $1, genre_id, score FROM genre_score`,
+		"topics": `SELECT child_profile_id - $1, topic_id, score FROM topic_score`,
+		"letters": `SELECT child_profile_id - $1, i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score ` +
+			`FROM cumulative_mbti_score`,
+		"marks": `SELECT child_profile_id - $1, source, position_ms, position_seq, applied FROM aggregator.mark`,
+		"history": `SELECT child_profile_id - $1, mbti_id, i_score, e_score, s_score, n_score, t_score, f_score, j_score,
+			p_score,
+			array(SELECT genre_id FROM favorite_genre f WHERE f.child_profile_id = h.child_profile_id AND f.history_id = h.id
+				ORDER BY 1),
+			array(SELECT topic_id FROM favorite_topic f WHERE f.child_profile_id = h.child_profile_id AND f.history_id = h.id
+				ORDER BY 1)
 			FROM child_personality_history h`,
 	} {
 		read := func(first int64) []string {
-			rows, err := pool.Query(t.Context(), `SELECT r::text FROM (`+text+` WHERE child_profile_id BETWEEN $1 AND $1 + 99) r ORDER BY 1`, first)
+			rows, err := pool.Query(t.Context(),
+				`SELECT r::text FROM (`+text+` WHERE child_profile_id BETWEEN $1 AND $1 + 99) r ORDER BY 1`, first)
 			require.NoError(t, err)
 			list, err := pgx.CollectRows(rows, pgx.RowTo[string])
 			require.NoError(t, err)
@@ -205,7 +210,8 @@ func TestMarksMoveByCompareAndSet(t *testing.T) {
 			assert.Equal(t, verdict.MarkMoved, refused.Code, "one of three")
 			stale := from
 			stale.Epoch++
-			assert.Equal(t, verdict.MarkMoved, rejected(t, write(t, pool, stale, ch(4, none, position(1, 0), 1))).Code, "a reset since")
+			assert.Equal(t, verdict.MarkMoved, rejected(t, write(t, pool, stale, ch(4, none, position(1, 0), 1))).Code,
+				"a reset since")
 
 			want := map[int64]events.Position{1: position(5, 2), 2: position(5, 0)}
 			if name == "together" {
@@ -284,7 +290,9 @@ func TestApplicationInsertsMeanwhile(t *testing.T) {
 			do(t, pool, `INSERT INTO genre_score VALUES (1, 1, 5), (1, 2, 5)`)
 			other, err := pool.Begin(t.Context())
 			require.NoError(t, err)
-			for _, sql := range []string{`DELETE FROM genre_score WHERE genre_id = 2`, `INSERT INTO genre_score VALUES (1, 3, 100)`} {
+			for _, sql := range []string{
+				`DELETE FROM genre_score WHERE genre_id = 2`, `INSERT INTO genre_score VALUES (1, 3, 100)`,
+			} {
 				_, err = other.Exec(t.Context(), sql)
 				require.NoError(t, err)
 			}
@@ -292,7 +300,8 @@ func TestApplicationInsertsMeanwhile(t *testing.T) {
 			done := make(chan error, 1)
 			go func() { done <- write(t, pool, from, ch) }()
 			require.Eventually(t, func() bool {
-				return query[int](t, pool, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 1
+				return query[int](t, pool,
+					`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 1
 			}, 10*time.Second, time.Millisecond)
 			require.NoError(t, other.Commit(t.Context()))
 			if err := <-done; name != "with care" {
@@ -301,7 +310,8 @@ func TestApplicationInsertsMeanwhile(t *testing.T) {
 			} else {
 				require.NoError(t, err)
 			}
-			assert.Equal(t, "7 2 102", query[string](t, pool, `SELECT string_agg(score::text, ' ' ORDER BY genre_id) FROM genre_score`))
+			assert.Equal(t, "7 2 102",
+				query[string](t, pool, `SELECT string_agg(score::text, ' ' ORDER BY genre_id) FROM genre_score`))
 			assert.Equal(t, []int64{3}, query[[]int64](t, pool, `SELECT array_agg(genre_id) FROM favorite_genre`))
 		})
 	}
@@ -315,9 +325,11 @@ func TestTriggersInTheWay(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pool, from := written(t)
-			do(t, pool, `INSERT INTO genre_score VALUES (1, 1, 5), (1, 2, 5); INSERT INTO cumulative_mbti_score (child_profile_id) VALUES (1)`)
+			do(t, pool, `INSERT INTO genre_score VALUES (1, 1, 5), (1, 2, 5); INSERT INTO cumulative_mbti_score `+
+				`(child_profile_id) VALUES (1)`)
 			for _, table := range []string{"genre_score", "topic_score", "cumulative_mbti_score"} {
-				do(t, pool, `CREATE TRIGGER z BEFORE UPDATE ON `+table+` FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()`)
+				do(t, pool, `CREATE TRIGGER z BEFORE UPDATE ON `+table+
+					` FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()`)
 			}
 			ch := change{
 				delta: delta(1, []scores.Sum{sum(1, 0), sum(2, 3), sum(3, 0)}, []scores.Sum{sum(1, 1)}), to: position(1, 0),
@@ -329,7 +341,8 @@ func TestTriggersInTheWay(t *testing.T) {
 			} else {
 				require.NoError(t, err)
 			}
-			assert.Equal(t, "5 8 0", query[string](t, pool, `SELECT string_agg(score::text, ' ' ORDER BY genre_id) FROM genre_score`))
+			assert.Equal(t, "5 8 0", query[string](
+				t, pool, `SELECT string_agg(score::text, ' ' ORDER BY genre_id) FROM genre_score`))
 
 			do(t, pool, `CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
 				CREATE TRIGGER a BEFORE INSERT OR UPDATE ON topic_score FOR EACH ROW EXECUTE FUNCTION keep_out()`)
@@ -357,7 +370,8 @@ func TestRowsAreInTheOrderOfTheirStates(t *testing.T) {
 	require.NoError(t, early.SendBatch(t.Context(), &batch).Close())
 	require.NoError(t, early.Commit(t.Context()))
 	assert.True(t, query[bool](t, pool,
-		`SELECT (array_agg(created_at ORDER BY id))[1] < (array_agg(created_at ORDER BY id))[2] FROM child_personality_history`))
+		`SELECT (array_agg(created_at ORDER BY id))[1] < (array_agg(created_at ORDER BY id))[2] FROM `+
+			`child_personality_history`))
 }
 
 func latest(t *testing.T, pool *pgxpool.Pool, profile int64) history.Snapshot {
@@ -389,7 +403,8 @@ func TestType(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/%s/%v", name, c.name, typed), func(t *testing.T) {
 					profile++
 					if c.scores != nil {
-						do(t, pool, `INSERT INTO cumulative_mbti_score VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, append([]any{profile}, c.scores...)...)
+						do(t, pool, `INSERT INTO cumulative_mbti_score VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+							append([]any{profile}, c.scores...)...)
 					}
 					ch := change{delta: delta(profile, nil, nil), to: position(1, 0)}
 					ch.delta.Typed = typed
@@ -423,7 +438,12 @@ func TestPreferred(t *testing.T) {
 		{"the mean itself", []float64{1, 2, 3}, []string{"2", "3"}, []string{"3"}},
 		{"all equal", []float64{2, 2, 2}, []string{"1", "2", "3"}, []string{}},
 		{"all equal, and their mean is greater", []float64{0.1, 0.1, 0.1}, []string{"1", "2", "3"}, []string{}},
-		{"all equal, and their mean is smaller", []float64{0.15, 0.15, 0.15, 0.15, 0.15}, []string{"1", "2", "3", "4", "5"}, []string{}},
+		{
+			"all equal, and their mean is smaller",
+			[]float64{0.15, 0.15, 0.15, 0.15, 0.15},
+			[]string{"1", "2", "3", "4", "5"},
+			[]string{},
+		},
 		{"all zero", []float64{0, 0}, []string{}, []string{}},
 		{"one far ahead", []float64{1, 1, 1, 1, 1000}, []string{"5"}, []string{"5"}},
 		{"NULL is no score", []float64{2, null, 4}, []string{"3"}, []string{"3"}},

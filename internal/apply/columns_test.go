@@ -29,7 +29,8 @@ func retype(t *testing.T, pool *pgxpool.Pool, table, of string) {
 		}
 	}
 	for _, column := range columns {
-		do(t, pool, fmt.Sprintf(`ALTER TABLE %s ALTER %s TYPE %s, ALTER %[2]s DROP NOT NULL, ALTER %[2]s DROP DEFAULT`, table, column, of))
+		do(t, pool, fmt.Sprintf(`ALTER TABLE %s ALTER %s TYPE %s, ALTER %[2]s DROP NOT NULL, ALTER %[2]s DROP DEFAULT`, table,
+			column, of))
 	}
 }
 
@@ -74,17 +75,25 @@ func TestColumnsOfOtherTypes(t *testing.T) {
 					number := func(table string) string { return typesOfColumns[types[table]] }
 					for _, table := range []string{"genre_score", "topic_score"} {
 						id := strings.TrimSuffix(table, "_score") + "_id"
-						got := query[string](t, pool, `SELECT string_agg(score::float8::text, ' ' ORDER BY `+id+`) FROM `+table+` WHERE child_profile_id = $1`, profile)
+						got := query[string](t, pool,
+							`SELECT string_agg(score::float8::text, ' ' ORDER BY `+id+`) FROM `+table+` WHERE child_profile_id = $1`,
+							profile)
 						assert.Equal(t, number(table)+" 4 "+number(table), got, table)
-						got = query[string](t, pool, `SELECT string_agg(score::float8::text, ' ' ORDER BY `+id+`) FROM `+table+` WHERE child_profile_id = $1`, profile+1)
+						got = query[string](t, pool,
+							`SELECT string_agg(score::float8::text, ' ' ORDER BY `+id+`) FROM `+table+` WHERE child_profile_id = $1`,
+							profile+1)
 						assert.Equal(t, number(table)+" 1 "+number(table), got, table)
 					}
-					const all = `SELECT concat_ws(' ', i_score::float8, e_score::float8, s_score::float8, n_score::float8, t_score::float8) FROM `
+					const all = `SELECT concat_ws(' ', i_score::float8, e_score::float8, s_score::float8, n_score::float8, ` +
+						`t_score::float8) FROM `
 					mbti := number("cumulative_mbti_score")
-					assert.Equal(t, mbti+" 4 0 "+mbti+" 4", query[string](t, pool, all+`cumulative_mbti_score WHERE child_profile_id = $1`, profile))
-					assert.Equal(t, mbti+" 1 0 "+mbti+" 1", query[string](t, pool, all+`cumulative_mbti_score WHERE child_profile_id = $1`, profile+1))
+					assert.Equal(t, mbti+" 4 0 "+mbti+" 4",
+						query[string](t, pool, all+`cumulative_mbti_score WHERE child_profile_id = $1`, profile))
+					assert.Equal(t, mbti+" 1 0 "+mbti+" 1",
+						query[string](t, pool, all+`cumulative_mbti_score WHERE child_profile_id = $1`, profile+1))
 					held := query[string](t, pool, `SELECT $1::float8::`+types["child_personality_history"]+`::float8::text`, mbti)
-					assert.Equal(t, held+" 4 0 "+held+" 4", query[string](t, pool, all+`child_personality_history WHERE child_profile_id = $1`, profile))
+					assert.Equal(t, held+" 4 0 "+held+" 4",
+						query[string](t, pool, all+`child_personality_history WHERE child_profile_id = $1`, profile))
 					assert.Equal(t, []string{"g2"}, latest(t, pool, profile).Genres)
 
 					// Without events of books with a type the row has what stood before.
@@ -109,13 +118,16 @@ func TestColumnsOfOtherTypes(t *testing.T) {
 // that a trigger keeps out does not.
 func TestTriggersAndTypesInTheWay(t *testing.T) {
 	t.Parallel()
-	for of, start := range map[string]string{"integer": "5", "real": "33554432", "numeric(10,1)": "5", "numeric": "5", "double precision": "1e17"} {
+	for of, start := range map[string]string{
+		"integer": "5", "real": "33554432", "numeric(10,1)": "5", "numeric": "5", "double precision": "1e17",
+	} {
 		t.Run(of, func(t *testing.T) {
 			t.Parallel()
 			pool, from := written(t)
 			for _, table := range []string{"genre_score", "topic_score", "cumulative_mbti_score"} {
 				retype(t, pool, table, of)
-				do(t, pool, `CREATE TRIGGER z BEFORE UPDATE ON `+table+` FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()`)
+				do(t, pool, `CREATE TRIGGER z BEFORE UPDATE ON `+table+
+					` FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()`)
 			}
 			do(t, pool, `INSERT INTO genre_score VALUES (1, 1, `+start+`); INSERT INTO topic_score VALUES (1, 1, `+start+`);
 				INSERT INTO cumulative_mbti_score VALUES (1, `+strings.Repeat(start+", ", 7)+start+`)`)
@@ -157,7 +169,8 @@ func TestScoresThatAreNotFinite(t *testing.T) {
 						} else { // and is sent again
 							assert.Contains(t, []verdict.Verdict{verdict.Incomplete, verdict.Gone}, verdict.Of(refused))
 						}
-						assert.Zero(t, query[int](t, pool, `SELECT count(*) FROM child_personality_history WHERE child_profile_id = $1`, profile))
+						assert.Zero(t, query[int](
+							t, pool, `SELECT count(*) FROM child_personality_history WHERE child_profile_id = $1`, profile))
 					})
 				}
 			}

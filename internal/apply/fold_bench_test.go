@@ -49,15 +49,19 @@ func BenchmarkReadToFold(b *testing.B) {
 		`INSERT INTO genre (id, name) SELECT id, 'g' FROM generate_series(1, 10) id`,
 		`INSERT INTO topic (id, name) SELECT id, 't' FROM generate_series(1, 25) id`,
 		`INSERT INTO book (id, title, genre_id) SELECT id, 'b', 1 + id % 10 FROM generate_series(1, 10000) id`,
-		`INSERT INTO book_topic (book_id, topic_id) SELECT id, 1 + (id + n) % 25 FROM generate_series(1, 10000) id, generate_series(1, 2) n`,
-		`INSERT INTO book_mbti (book_id, mbti_id) SELECT id, (SELECT min(m.id) FROM mbti m) + id % 16 FROM generate_series(1, 10000) id`,
+		`INSERT INTO book_topic (book_id, topic_id) SELECT id, 1 + (id + n) % 25 FROM generate_series(1, 10000) id, ` +
+			`generate_series(1, 2) n`,
+		`INSERT INTO book_mbti (book_id, mbti_id) SELECT id, (SELECT min(m.id) FROM mbti m) + id % 16 FROM ` +
+			`generate_series(1, 10000) id`,
 		`INSERT INTO child_profile (id, name) SELECT id, 'c' FROM generate_series(1, 10000) id`,
 	} {
 		if _, err := pool.Exec(b.Context(), statement); err != nil {
 			b.Fatal(err)
 		}
 	}
-	remembered := scores.NewCatalogue(pool, slog.New(slog.DiscardHandler), scores.CatalogueOptions{Books: 2 * books, Profiles: 2 * profiles, TTL: time.Hour})
+	remembered := scores.NewCatalogue(
+		pool, slog.New(slog.DiscardHandler),
+		scores.CatalogueOptions{Books: 2 * books, Profiles: 2 * profiles, TTL: time.Hour})
 	chunk := func() {
 		var batch events.Batch
 		for batch.Entries < entries {

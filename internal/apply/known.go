@@ -131,7 +131,8 @@ func (k known) fold(r run) (scores.Delta, []deadletter.Content) {
 		dead = append(dead, deadletter.Unapplied(e, events.UnknownAction, detail))
 	}
 	if _, known := k.profiles[r.profileID]; !known {
-		return scores.Delta{ProfileID: r.profileID}, append(dead, unapplied(counted, events.UnknownProfile, profileUnknown)...)
+		return scores.Delta{ProfileID: r.profileID},
+			append(dead, unapplied(counted, events.UnknownProfile, profileUnknown)...)
 	}
 	if k.coalesce {
 		counted = events.Coalesce(slices.Clone(counted))

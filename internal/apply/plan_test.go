@@ -96,7 +96,8 @@ func plans(t *testing.T, profiles int, before string) map[string]string {
 	require.NoError(t, err)
 	delta := func(profile int64) scores.Delta {
 		return scores.Delta{
-			ProfileID: profile, Genres: []scores.Sum{{ID: 1, Value: 2}, {ID: 2, Value: 2}}, Topics: []scores.Sum{{ID: 3, Value: 2}}, Typed: true, Events: 1,
+			ProfileID: profile, Genres: []scores.Sum{{ID: 1, Value: 2}, {ID: 2, Value: 2}},
+			Topics: []scores.Sum{{ID: 3, Value: 2}}, Typed: true, Events: 1,
 		}
 	}
 	types, err := history.ReadTypes(ctx, pool)
@@ -129,7 +130,8 @@ func plans(t *testing.T, profiles int, before string) map[string]string {
 	require.NoError(t, err)
 	found["marks"] = shape(said)
 
-	catalogue := scores.NewCatalogue(pool, slog.New(slog.DiscardHandler), scores.CatalogueOptions{Books: 1, Profiles: 1, TTL: 1})
+	catalogue := scores.NewCatalogue(
+		pool, slog.New(slog.DiscardHandler), scores.CatalogueOptions{Books: 1, Profiles: 1, TTL: 1})
 	said = nil
 	_, err = catalogue.Profiles(ctx, []int64{1, 2, 3})
 	require.NoError(t, err)

@@ -78,8 +78,10 @@ func Trial(ctx context.Context, pool *pgxpool.Pool, source string) error {
 	if refused.tried == 0 {
 		return nil
 	}
-	return &verdict.Misconfiguration{What: fmt.Sprintf("PostgreSQL refuses what every event writes, as a trial for %d child profiles "+
-		"has shown: %s", refused.tried, describe(refused.latest))}
+	return &verdict.Misconfiguration{
+		What: fmt.Sprintf("PostgreSQL refuses what every event writes, as a trial for %d child profiles "+
+			"has shown: %s", refused.tried, describe(refused.latest)),
+	}
 }
 
 // nextToNothing changes no score but that of zero, which it makes a preferred one; each type of
@@ -180,14 +182,16 @@ func unwritten(ctx context.Context, pool *pgxpool.Pool, types history.Types) err
 			typed = true
 			return nil
 		}
-		all = append(all, fmt.Sprintf("column %s of table %s is NOT NULL, has no default, and is not written by the service", column, table))
+		all = append(all, fmt.Sprintf(
+			"column %s of table %s is NOT NULL, has no default, and is not written by the service", column, table))
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("probing the columns: %w", err)
 	}
 	if missing := types.Missing(); typed && len(missing) > 0 {
-		all = append(all, fmt.Sprintf("column mbti_id of table child_personality_history is NOT NULL, and table mbti lacks %s",
+		all = append(all, fmt.Sprintf(
+			"column mbti_id of table child_personality_history is NOT NULL, and table mbti lacks %s",
 			strings.Join(missing, ", ")))
 	}
 	if len(all) > 0 {
@@ -231,12 +235,15 @@ func (a *Applier) ofSchema(ctx context.Context, why *pgconn.PgError) (wrong, err
 	if err != nil {
 		return nil, fmt.Errorf("looking at the constraint %s: %w", why.ConstraintName, err)
 	}
-	return &verdict.Misconfiguration{What: fmt.Sprintf("the sequence of column %s of table %s gives out numbers that are in the table already: "+
-		"set it to the greatest of them (setval); PostgreSQL says: %s", column, why.TableName, describe(why))}, nil
+	return &verdict.Misconfiguration{
+		What: fmt.Sprintf("the sequence of column %s of table %s gives out numbers that are in the table already: "+
+			"set it to the greatest of them (setval); PostgreSQL says: %s", column, why.TableName, describe(why)),
+	}, nil
 }
 
 const sequenced = `SELECT a.attname FROM pg_index i
-JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
+JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
+	JOIN pg_namespace n ON n.oid = t.relnamespace
 JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = ANY (i.indkey)
 LEFT JOIN pg_attrdef d ON d.adrelid = t.oid AND d.adnum = a.attnum
 WHERE n.nspname = $1 AND t.relname = $2 AND x.relname = $3

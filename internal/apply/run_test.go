@@ -16,7 +16,10 @@ func TestGroup(t *testing.T) {
 		all := make([]events.Event, rand.IntN(300))
 		profiles := 1 + rand.Int64N(50)
 		for i := range all {
-			all[i] = events.Event{Position: events.Position{Ms: int64(i)}, ProfileID: rand.Int64N(profiles) - 3, BookID: rand.Int64()}
+			all[i] = events.Event{
+				Position: events.Position{Ms: int64(i)}, ProfileID: rand.Int64N(profiles) - 3,
+				BookID: rand.Int64(),
+			}
 		}
 		sorted := slices.Clone(all)
 		slices.SortStableFunc(sorted, func(a, b events.Event) int { return cmp.Compare(a.ProfileID, b.ProfileID) })

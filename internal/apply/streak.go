@@ -70,7 +70,8 @@ func (e *refusedAlike) Misconfigured() {}
 
 func (e *refusedAlike) Error() string {
 	return fmt.Sprintf("PostgreSQL refused %d profiles in a row for the same reason: %s: "+
-		"that is a misconfiguration, not bad data; no dead letter was written and nothing trimmed", e.profiles, describe(e.why))
+		"that is a misconfiguration, not bad data; no dead letter was written and nothing trimmed", e.profiles,
+		describe(e.why))
 }
 
 // describe tells a refusal in one line, with what it is about.

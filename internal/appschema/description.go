@@ -137,7 +137,8 @@ func (d reader) database(ctx context.Context) error {
 	rows, _ := d.db.Query(ctx, `
 SELECT current_setting('timezone'), current_setting('server_encoding'),
     coalesce(has_schema_privilege(to_regnamespace(quote_ident($1)), 'CREATE'), false),
-    has_database_privilege(current_database(), 'CREATE'), to_regnamespace($2) IS NOT NULL, to_regnamespace($3) IS NOT NULL,
+    has_database_privilege(current_database(), 'CREATE'), to_regnamespace($2) IS NOT NULL,
+	to_regnamespace($3) IS NOT NULL,
     ARRAY(SELECT relname::text FROM pg_class
         WHERE relnamespace = to_regnamespace(quote_ident($1)) AND relkind = 'S' ORDER BY 1)`,
 		d.Schema, Ours, ViewSchema) // its error is also that of the rows

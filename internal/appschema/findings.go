@@ -49,7 +49,8 @@ func (d Description) Findings() (all []Finding) {
 			all = append(all, Finding{n.table, column, severity, fmt.Sprintf(format, args...), advice})
 		}
 		if names := d.Several[n.table]; names != nil {
-			add("", Refused, "set postgres.tables, as in "+n.table+"="+names[0], "could be each of %s", strings.Join(names, ", "))
+			add("", Refused, "set postgres.tables, as in "+n.table+"="+names[0], "could be each of %s",
+				strings.Join(names, ", "))
 			continue
 		}
 		t, found := d.Tables[n.table]
@@ -123,7 +124,8 @@ func (c Column) kinds(add adder) {
 		add(name, Adapted, "nothing: 0 is read as DIAGNOSIS, 1 as FEEDBACK, by "+ViewSchema+".child_personality_history",
 			"is of type %s, an ordinal", c.Type)
 	case c.Labels != nil && !slices.Contains(c.Labels, "FEEDBACK"):
-		add(name, Refused, "ALTER TYPE ... ADD VALUE 'FEEDBACK'", "is an enum without the value FEEDBACK: %s", strings.Join(c.Labels, ", "))
+		add(name, Refused, "ALTER TYPE ... ADD VALUE 'FEEDBACK'", "is an enum without the value FEEDBACK: %s",
+			strings.Join(c.Labels, ", "))
 	case c.Length > 0 && c.Length < len("FEEDBACK"):
 		add(name, Refused, "make it longer: FEEDBACK has 8 characters", "holds %d characters only", c.Length)
 	}
@@ -155,7 +157,8 @@ func (t Table) keys(n need, add adder) {
 	columns := strings.Join(unique, ", ")
 	switch {
 	case len(unique) > 0 && !t.HasUnique(unique) && n.inserts != "" && n.table != scoresApart.table:
-		add("", Refused, "aggregator migrate up adds a unique index, if no two rows have the same", "has no unique key on (%s)", columns)
+		add("", Refused, "aggregator migrate up adds a unique index, if no two rows have the same",
+			"has no unique key on (%s)", columns)
 	case len(unique) > 0 && !t.HasUnique(unique):
 		add("", Refused, fmt.Sprintf("CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s)", t.SQL(), columns),
 			"has no primary key and no other unique key on (%s)", columns)
@@ -175,11 +178,13 @@ func (t Table) strangers(n need, d Description, add adder) {
 			continue
 		}
 		if sequence := d.sequence(t, c); sequence != "" {
-			add(c.Name, Adapted, "nothing: "+ViewSchema+"."+n.table+" takes it from the sequence", "is filled from the sequence %s by the application",
+			add(c.Name, Adapted, "nothing: "+ViewSchema+"."+n.table+" takes it from the sequence",
+				"is filled from the sequence %s by the application",
 				sequence)
 			continue
 		}
-		add(c.Name, Refused, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s SET DEFAULT ..., or DROP NOT NULL", t.SQL(), ident(c.Name)),
+		add(c.Name, Refused, fmt.Sprintf(
+			"ALTER TABLE %s ALTER COLUMN %s SET DEFAULT ..., or DROP NOT NULL", t.SQL(), ident(c.Name)),
 			"is NOT NULL and has no default, and a drain does not write it")
 	}
 }
@@ -215,7 +220,8 @@ func (d Description) refused(missing bool) (all []string) {
 		}
 	}
 	if names := d.Stale(); missing && len(names) > 0 {
-		all = append(all, fmt.Sprintf("views of schema %s are not there, or not as these tables need them: %s; run aggregator migrate up",
+		all = append(all, fmt.Sprintf(
+			"views of schema %s are not there, or not as these tables need them: %s; run aggregator migrate up",
 			ViewSchema, strings.Join(names, ", ")))
 	}
 	return all
@@ -246,7 +252,8 @@ func (d Description) CheckMigration(applied int64) error {
 			all = append(all, fmt.Sprintf(format, args...))
 		}
 	}
-	deny(!d.HasOurs && !d.MayCreateSchema, "the role may not create the schema %s: GRANT CREATE ON DATABASE, or config/roles.sql", Ours)
+	deny(!d.HasOurs && !d.MayCreateSchema,
+		"the role may not create the schema %s: GRANT CREATE ON DATABASE, or config/roles.sql", Ours)
 	deny(applied < 1 && len(d.Missing()) > 0 && !d.MayCreate,
 		"the role may not create tables in schema %s: GRANT CREATE ON SCHEMA, or config/roles.sql", d.Schema)
 	deny(!d.HasViews && !d.MayCreateSchema && len(d.views()) > 0,
@@ -256,7 +263,8 @@ func (d Description) CheckMigration(applied int64) error {
 		if name == "mbti" {
 			deny(found && applied < 1 && !t.Fills, "the role may not SELECT and INSERT on %s: config/roles.sql", name)
 		} else {
-			deny(found && applied < 2 && !t.Tracks, "the role may not create a trigger on %s: GRANT TRIGGER, or config/roles.sql", name)
+			deny(found && applied < 2 && !t.Tracks,
+				"the role may not create a trigger on %s: GRANT TRIGGER, or config/roles.sql", name)
 		}
 	}
 	return d.refuse(all)

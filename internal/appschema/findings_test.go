@@ -11,7 +11,10 @@ import (
 
 // ours is the description of the tables that migration 1 makes.
 func ours() Description {
-	d := Description{Schema: "public", Zone: "UTC", Encoding: "UTF8", Tables: map[string]Table{}, MayCreate: true, MayCreateSchema: true}
+	d := Description{
+		Schema: "public", Zone: "UTC", Encoding: "UTF8", Tables: map[string]Table{}, MayCreate: true,
+		MayCreateSchema: true,
+	}
 	for _, n := range needs {
 		t := Table{Schema: "public", Name: n.table, Kind: Ordinary, Fills: true, Tracks: true, Owned: true}
 		for _, name := range n.all() {
@@ -62,20 +65,62 @@ func TestFindings(t *testing.T) {
 		"a view":              {table("mbti", kind(View)), Refused, "mbti is a view: rows are not locked in it"},
 		"a materialized view": {table("book", kind(Materialized)), Refused, "book is a materialized view"},
 		"a foreign table":     {table("genre_score", kind(Foreign)), Refused, "genre_score is a foreign table"},
-		"a uuid":              {column("child_profile", "id", of("uuid")), Refused, "child_profile.id is of type uuid, and not an integer"},
-		"a uuid that refers":  {column("favorite_topic", "topic_id", of("uuid")), Refused, "favorite_topic.topic_id is of type uuid, and not an integer"},
-		"another name":        {table("cumulative_mbti_score", func(t *Table) { t.Name = "cumulativembtiscore" }), Adapted, "cumulative_mbti_score is called cumulativembtiscore here"},
-		"no key of a score":   {table("genre_score", func(t *Table) { t.Unique, t.Key = nil, []string{"id"} }), Refused, "genre_score has no unique key on (child_profile_id, genre_id)"},
-		"no key of profiles":  {table("child_profile", func(t *Table) { t.Unique, t.Key = nil, nil }), Refused, "child_profile has no primary key and no other unique key on (id)"},
-		"no key of history":   {table("child_personality_history", func(t *Table) { t.Unique, t.Key = nil, nil }), Warning, "child_personality_history has no primary key"},
-		"a column to fill":    {table("topic_score", func(t *Table) { t.Columns = append(t.Columns, Column{Name: "version", Type: "integer", NotNull: true}) }), Refused, "topic_score.version is NOT NULL and has no default, and a drain does not write it"},
-		"an id to fill":       {column("child_personality_history", "id", func(c *Column) { c.Identity = false }), Refused, "child_personality_history.id is NOT NULL and has no default"},
-		"generated":           {column("genre_score", "score", func(c *Column) { c.Generated = true }), Refused, "genre_score.score is generated"},
-		"no column of ours":   {table("favorite_genre", func(t *Table) { t.Columns = t.Columns[1:] }), Adapted, "favorite_genre.child_profile_id is not there"},
-		"no text to search":   {table("book", func(t *Table) { t.Columns = t.Columns[:len(t.Columns)-1] }), Problem, "book.search_text is not there"},
-		"an ordinal":          {column("child_personality_history", "history_created_type", of("smallint")), Adapted, "child_personality_history.history_created_type is of type smallint, an ordinal"},
-		"sums of real":        {column("topic_score", "score", of("real")), Warning, "topic_score.score is of type real: it has some 7 digits"},
-		"no zone":             {column("child_personality_history", "created_at", of("timestamp without time zone")), Warning, "child_personality_history.created_at has no time zone"},
+		"a uuid": {
+			column("child_profile", "id", of("uuid")), Refused,
+			"child_profile.id is of type uuid, and not an integer",
+		},
+		"a uuid that refers": {
+			column("favorite_topic", "topic_id", of("uuid")), Refused,
+			"favorite_topic.topic_id is of type uuid, and not an integer",
+		},
+		"another name": {
+			table("cumulative_mbti_score", func(t *Table) { t.Name = "cumulativembtiscore" }), Adapted,
+			"cumulative_mbti_score is called cumulativembtiscore here",
+		},
+		"no key of a score": {
+			table("genre_score", func(t *Table) { t.Unique, t.Key = nil, []string{"id"} }), Refused,
+			"genre_score has no unique key on (child_profile_id, genre_id)",
+		},
+		"no key of profiles": {
+			table("child_profile", func(t *Table) { t.Unique, t.Key = nil, nil }), Refused,
+			"child_profile has no primary key and no other unique key on (id)",
+		},
+		"no key of history": {
+			table("child_personality_history", func(t *Table) { t.Unique, t.Key = nil, nil }), Warning,
+			"child_personality_history has no primary key",
+		},
+		"a column to fill": {table(
+			"topic_score", func(t *Table) {
+				t.Columns = append(t.Columns, Column{Name: "version", Type: "integer", NotNull: true})
+			}), Refused, "topic_score.version is NOT NULL and has no default, and a drain does not write it"},
+		"an id to fill": {
+			column("child_personality_history", "id", func(c *Column) { c.Identity = false }), Refused,
+			"child_personality_history.id is NOT NULL and has no default",
+		},
+		"generated": {
+			column("genre_score", "score", func(c *Column) { c.Generated = true }), Refused,
+			"genre_score.score is generated",
+		},
+		"no column of ours": {
+			table("favorite_genre", func(t *Table) { t.Columns = t.Columns[1:] }), Adapted,
+			"favorite_genre.child_profile_id is not there",
+		},
+		"no text to search": {
+			table("book", func(t *Table) { t.Columns = t.Columns[:len(t.Columns)-1] }), Problem,
+			"book.search_text is not there",
+		},
+		"an ordinal": {
+			column("child_personality_history", "history_created_type", of("smallint")), Adapted,
+			"child_personality_history.history_created_type is of type smallint, an ordinal",
+		},
+		"sums of real": {
+			column("topic_score", "score", of("real")), Warning,
+			"topic_score.score is of type real: it has some 7 digits",
+		},
+		"no zone": {
+			column("child_personality_history", "created_at", of("timestamp without time zone")), Warning,
+			"child_personality_history.created_at has no time zone",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := ours()
@@ -95,12 +140,15 @@ func TestFindings(t *testing.T) {
 	}
 	for name, change := range map[string]func(*Description){
 		"columns that have defaults": table("genre_score", func(t *Table) {
-			t.Columns = append(t.Columns, Column{Name: "id", NotNull: true, Default: true}, Column{Name: "note"}, Column{Name: "half", NotNull: true, Generated: true})
+			t.Columns = append(t.Columns, Column{Name: "id", NotNull: true, Default: true}, Column{Name: "note"},
+				Column{Name: "half", NotNull: true, Generated: true})
 		}),
-		"columns that only others write": table("book", func(t *Table) { t.Columns = append(t.Columns, Column{Name: "isbn", NotNull: true}) }),
-		"a key in another order":         table("genre_score", func(t *Table) { t.Unique = [][]string{{"id"}, {"genre_id", "child_profile_id"}} }),
-		"partitions":                     table("child_personality_history", func(t *Table) { t.Kind = Partitioned }),
-		"narrow ids":                     column("book", "id", func(c *Column) { c.Type = "integer" }),
+		"columns that only others write": table(
+			"book", func(t *Table) { t.Columns = append(t.Columns, Column{Name: "isbn", NotNull: true}) }),
+		"a key in another order": table(
+			"genre_score", func(t *Table) { t.Unique = [][]string{{"id"}, {"genre_id", "child_profile_id"}} }),
+		"partitions": table("child_personality_history", func(t *Table) { t.Kind = Partitioned }),
+		"narrow ids": column("book", "id", func(c *Column) { c.Type = "integer" }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := ours()

@@ -108,22 +108,27 @@ func choose(all []candidate, wanted string) (Place, error) {
 	case wanted != "":
 		place.Schema = wanted
 	case len(found) > 1:
-		return Place{}, fmt.Errorf("%w: tables of its names are in %s, all on the search_path; set postgres.schema to the right one",
+		return Place{}, fmt.Errorf(
+			"%w: tables of its names are in %s, all on the search_path; set postgres.schema to the right one",
 			ErrChoice, listed(found))
 	case len(found) == 1:
 		place.Schema = found[0].schema
 	case len(elsewhere) > 0 && elsewhere[0].schema == Ours:
-		return Place{}, fmt.Errorf("%w: they are in %s, which is the aggregator's own; move them: ALTER TABLE %s.%s SET SCHEMA public, "+
-			"and so on", ErrChoice, listed(elsewhere[:1]), Ours, elsewhere[0].tables[0])
+		return Place{}, fmt.Errorf(
+			"%w: they are in %s, which is the aggregator's own; move them: ALTER TABLE %s.%s SET SCHEMA public, "+
+				"and so on", ErrChoice, listed(elsewhere[:1]), Ours, elsewhere[0].tables[0])
 	case len(elsewhere) > 0:
-		return Place{}, fmt.Errorf("%w: tables of its names are in %s, which is not on the search_path; set postgres.schema to it, "+
-			"or to that in which they are to be made", ErrChoice, listed(elsewhere))
+		return Place{}, fmt.Errorf(
+			"%w: tables of its names are in %s, which is not on the search_path; set postgres.schema to it, "+
+				"or to that in which they are to be made", ErrChoice, listed(elsewhere))
 	case len(path) > 0:
 		place.Schema = path[0]
 	default:
-		return Place{}, fmt.Errorf("%w: the search_path names no schema that the role may use; set postgres.schema", ErrChoice)
+		return Place{}, fmt.Errorf(
+			"%w: the search_path names no schema that the role may use; set postgres.schema", ErrChoice)
 	}
-	place.Path = append([]string{place.Schema}, slices.DeleteFunc(path, func(s string) bool { return s == place.Schema })...)
+	place.Path = append([]string{place.Schema},
+		slices.DeleteFunc(path, func(s string) bool { return s == place.Schema })...)
 	return place, nil
 }
 

@@ -15,14 +15,31 @@ func TestBalance(t *testing.T) {
 		difference, vanished int64
 		complaint            string
 	}{
-		"even":            {func(*audit.Balance) {}, 0, 0, ""},
-		"more pushed":     {func(b *audit.Balance) { b.Added, b.Left = b.Added+7, b.Left+7 }, 0, 0, ""},
-		"more applied":    {func(b *audit.Balance) { b.Applied, b.InHand = b.Applied+7, b.InHand+7 }, 0, 0, ""},
-		"doubled":         {func(b *audit.Balance) { b.Applied += 3 }, 3, 0, "3 too many: 100 applied + 8 dead letters, but 100 entries processed + 5 in flight: some were counted twice"},
-		"lost":            {func(b *audit.Balance) { b.Dead -= 2 }, -2, 0, "2 lost: 97 applied + 6 dead letters, but 100 entries processed + 5 in flight"},
-		"removed":         {func(b *audit.Balance) { b.Left -= 4 }, 0, 4, "4 removed unread: 220 entries were ever added, 16 are left and 200 were read: XDEL, XTRIM or MAXLEN was used"},
-		"rolled back":     {func(b *audit.Balance) { b.Added -= 50 }, 0, -50, "50 read that Redis does not know of: 170 entries were ever added, 20 are left and 200 were read: the stream was recreated or Redis was rolled back"},
-		"all that can be": {func(b *audit.Balance) { b.Applied++; b.Left-- }, 1, 1, "1 too many: 98 applied + 8 dead letters, but 100 entries processed + 5 in flight: some were counted twice; 1 removed unread: 220 entries were ever added, 19 are left and 200 were read: XDEL, XTRIM or MAXLEN was used"},
+		"even":         {func(*audit.Balance) {}, 0, 0, ""},
+		"more pushed":  {func(b *audit.Balance) { b.Added, b.Left = b.Added+7, b.Left+7 }, 0, 0, ""},
+		"more applied": {func(b *audit.Balance) { b.Applied, b.InHand = b.Applied+7, b.InHand+7 }, 0, 0, ""},
+		"doubled": {
+			func(b *audit.Balance) { b.Applied += 3 }, 3, 0,
+			"3 too many: 100 applied + 8 dead letters, but 100 entries processed + 5 in flight: some were counted twice",
+		},
+		"lost": {
+			func(b *audit.Balance) { b.Dead -= 2 }, -2, 0,
+			"2 lost: 97 applied + 6 dead letters, but 100 entries processed + 5 in flight",
+		},
+		"removed": {
+			func(b *audit.Balance) { b.Left -= 4 }, 0, 4,
+			"4 removed unread: 220 entries were ever added, 16 are left and 200 were read: XDEL, XTRIM or MAXLEN was used",
+		},
+		"rolled back": {
+			func(b *audit.Balance) { b.Added -= 50 }, 0, -50,
+			"50 read that Redis does not know of: 170 entries were ever added, 20 are left and 200 were read: the stream was " +
+				"recreated or Redis was rolled back",
+		},
+		"all that can be": {
+			func(b *audit.Balance) { b.Applied++; b.Left-- }, 1, 1,
+			"1 too many: 98 applied + 8 dead letters, but 100 entries processed + 5 in flight: some were counted twice; 1 " +
+				"removed unread: 220 entries were ever added, 19 are left and 200 were read: XDEL, XTRIM or MAXLEN was used",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := even

@@ -13,7 +13,8 @@ import (
 func TestScoresByBothRules(t *testing.T) {
 	t.Parallel()
 	admin, daemon := scored(t, 5)
-	exec(t, admin, `DELETE FROM genre_score; DELETE FROM topic_score; DELETE FROM favorite_genre; DELETE FROM favorite_topic`)
+	exec(t, admin, `DELETE FROM genre_score; DELETE FROM topic_score; DELETE FROM favorite_genre; DELETE FROM `+
+		`favorite_topic`)
 	exec(t, admin, `ALTER TABLE genre_score ALTER score DROP NOT NULL`)
 	exec(t, admin, `INSERT INTO genre_score VALUES
 		(1, 1, 4), (1, 2, 6), (1, 3, 0), (1, 4, -8), (1, 5, NULL), -- means 5 and 3.33
@@ -22,7 +23,8 @@ func TestScoresByBothRules(t *testing.T) {
 		(4, 1, 0), (4, 2, 0),
 		(5, 1, 2), (5, 2, 'Infinity'), (5, 3, 4), (5, 4, 'NaN')`)
 	favorites := map[scores.Preference]string{
-		scores.MeanOfPositive:         `(1, 3, 2), (2, 3, 1), (2, 3, 2), (2, 3, 3), (2, 3, 4), (2, 3, 5), (3, 3, 2), (3, 3, 3), (5, 3, 3)`,
+		scores.MeanOfPositive: `(1, 3, 2), (2, 3, 1), (2, 3, 2), (2, 3, 3), (2, 3, 4), (2, 3, 5), (3, 3, 2), (3, ` +
+			`3, 3), (5, 3, 3)`,
 		scores.AboveMeanOfNonnegative: `(1, 3, 1), (1, 3, 2), (3, 3, 3), (5, 3, 3)`,
 	}
 	for of, list := range favorites {

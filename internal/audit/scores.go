@@ -49,7 +49,8 @@ const (
 // counts until a purge has removed it; from then on the profile differs until its next event.
 //
 // It may be used at any time, beside drains and the application. It reads 500 profiles at a
-// time, and a profile that differs again until two reads in a row are the same. progress, if it is not nil, is called after
+// time, and a profile that differs again until two reads in a row are the same. progress, if it is not nil, is called
+// after
 // each batch with how many profiles are done. It changes nothing and is safe to repeat; errors are those of
 // PostgreSQL and of ctx, which ends it between any two statements.
 func Scores(
@@ -65,7 +66,9 @@ func Scores(
 		return report, err
 	}
 	for last := int64(math.MinInt64); ; {
-		rows, _ := pool.Query(ctx, `SELECT id FROM child_profile WHERE id > $1::bigint ORDER BY id LIMIT $2`, last, scoresBatch) // its error is also that of the rows
+		// its error is also that of the rows
+		rows, _ := pool.Query(ctx, `SELECT id FROM child_profile WHERE id > $1::bigint ORDER BY id LIMIT $2`, last,
+			scoresBatch)
 		ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 		if err != nil {
 			return report, fmt.Errorf("reading profiles: %w", err)
@@ -218,7 +221,8 @@ func (c comparison) readStandings(ctx context.Context, ids []int64) ([]standing,
 
 // knownTypes are those in the table mbti: a row of history has no type if its own is not there.
 func knownTypes(ctx context.Context, pool *pgxpool.Pool) (map[string]bool, error) {
-	rows, _ := pool.Query(ctx, `SELECT upper(btrim(mbti::text)) FROM mbti WHERE mbti IS NOT NULL`) // its error is also that of the rows
+	// its error is also that of the rows
+	rows, _ := pool.Query(ctx, `SELECT upper(btrim(mbti::text)) FROM mbti WHERE mbti IS NOT NULL`)
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return nil, fmt.Errorf("reading the MBTI types: %w", err)

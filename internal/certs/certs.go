@@ -46,7 +46,8 @@ func (f *Files[T]) Now() T {
 	now, err := f.read()
 	if err != nil {
 		if before, _ := warned.Swap(f.server, err.Error()); before != err.Error() {
-			f.log.Warn("the certificates cannot be read again; new connections use those from before", "server", f.server, "error", err)
+			f.log.Warn("the certificates cannot be read again; new connections use those from before", "server", f.server,
+				"error", err)
 		}
 		return f.last
 	}

@@ -14,7 +14,8 @@ import (
 type HeldError struct{ Lease Lease }
 
 func (e *HeldError) Error() string {
-	return fmt.Sprintf("%s is held by %s since %s", e.Lease.Source, e.Lease.Holder, e.Lease.Acquired.UTC().Format(time.RFC3339))
+	return fmt.Sprintf("%s is held by %s since %s", e.Lease.Source, e.Lease.Holder,
+		e.Lease.Acquired.UTC().Format(time.RFC3339))
 }
 
 // Alone does something under the lease of a name, which it renews meanwhile and gives up at
@@ -24,7 +25,9 @@ func (e *HeldError) Error() string {
 // Whether one who holds it lives shows within a third of ttl, when he renews it; then the
 // error is a *HeldError. That of one who is gone runs out, within ttl, and is taken. Other
 // errors are PostgreSQL's, before do is begun, or that of do.
-func Alone(ctx context.Context, pool *pgxpool.Pool, name, holder string, ttl time.Duration, do func(context.Context) error) error {
+func Alone(ctx context.Context, pool *pgxpool.Pool, name, holder string, ttl time.Duration,
+	do func(context.Context) error,
+) error {
 	if err := take(ctx, pool, name, holder, ttl); err != nil {
 		return err
 	}

@@ -76,7 +76,8 @@ func TestLeaseOfAWrongClock(t *testing.T) {
 // So it is with the lease of a job.
 func TestAloneAfterAWrongClock(t *testing.T) {
 	pool := connect(t)
-	exec(t, pool, `INSERT INTO aggregator.lease (source, holder, acquired_at, expires_at) VALUES ('job:x', 'dead', now(), now() + interval '1 day')`)
+	exec(t, pool, `INSERT INTO aggregator.lease (source, holder, acquired_at, expires_at) VALUES ('job:x', 'dead', `+
+		`now(), now() + interval '1 day')`)
 	done := false
 	require.NoError(t, cluster.Alone(t.Context(), pool, "job:x", "a", 3*time.Second, func(context.Context) error {
 		done = true

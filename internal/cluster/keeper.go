@@ -195,7 +195,8 @@ func (k *Keeper) meet(v view) error {
 	seen := v.Me.Seen
 	first := k.former.seen.IsZero()
 	if k.isMember() || !first && !seen.Equal(k.former.seen) {
-		return fmt.Errorf("%w: %s, seen at %s; give each instance a lease.name of its own", ErrNameTaken, k.options.Name, seen.UTC().Format(time.RFC3339))
+		return fmt.Errorf("%w: %s, seen at %s; give each instance a lease.name of its own", ErrNameTaken, k.options.Name,
+			seen.UTC().Format(time.RFC3339))
 	}
 	if first {
 		k.former.seen = seen
@@ -243,7 +244,8 @@ func (k *Keeper) settle(t turn, sent time.Time, v view) (more bool) {
 func (k *Keeper) look(sent time.Time, v view) {
 	before := k.now
 	k.now = situation{
-		asked: sent, holder: make(map[string]string, len(v.Leases)), expired: make(map[string]bool), free: make(map[string]time.Time),
+		asked: sent, holder: make(map[string]string, len(v.Leases)), expired: make(map[string]bool),
+		free:    make(map[string]time.Time),
 		members: before.members, target: before.target,
 	}
 	since := make(map[string]time.Time) // when a lease that has run out was last renewed
@@ -399,7 +401,8 @@ func (k *Keeper) shares(v view) Shares {
 func (k *Keeper) tell(m Member) {
 	if m.Group.Key == k.options.Group.Key && !k.told[m.Instance] {
 		k.told[m.Instance] = true
-		k.options.Log.Warn("another instance drains the same key by other settings: give all instances the same source.kind and source.partitions",
+		k.options.Log.Warn("another instance drains the same key by other settings: give all instances the same "+
+			"source.kind and source.partitions",
 			"instance", m.Instance, "drains", m.Group.String(), "this_one", k.options.Group.String())
 	}
 }

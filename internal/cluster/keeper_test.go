@@ -55,7 +55,10 @@ func newCrew(t *testing.T, sources int) *crew {
 	t.Helper()
 	t.Parallel()
 	u := testenv.Database(t)
-	c := &crew{t: t, url: testenv.As(t, u, "aggregator_daemon"), group: cluster.Group{"stream", "likes", sources}, sources: names("likes", sources), ttl: ttl}
+	c := &crew{
+		t: t, url: testenv.As(t, u, "aggregator_daemon"), group: cluster.Group{"stream", "likes", sources},
+		sources: names("likes", sources), ttl: ttl,
+	}
 	var err error
 	c.pool, err = postgres.Open(t.Context(), postgres.Options{URL: u, MaxConns: 4})
 	require.NoError(t, err)
@@ -66,7 +69,10 @@ func newCrew(t *testing.T, sources int) *crew {
 // start starts an instance, and says no more of it than that.
 func (c *crew) start(name string) *instance {
 	c.t.Helper()
-	i := &instance{sources: c.sources, proxy: newProxy(c.t, c.url), ended: make(chan struct{}), works: make([]atomic.Bool, len(c.sources))}
+	i := &instance{
+		sources: c.sources, proxy: newProxy(c.t, c.url), ended: make(chan struct{}),
+		works: make([]atomic.Bool, len(c.sources)),
+	}
 	pool, err := postgres.Open(c.t.Context(), postgres.Options{URL: i.proxy.url, MaxConns: 1})
 	require.NoError(c.t, err)
 	pool.Close()
@@ -473,8 +479,10 @@ func TestRowsAreLost(t *testing.T) {
 		`DELETE FROM aggregator.member`, `DELETE FROM aggregator.lease`, `TRUNCATE aggregator.lease, aggregator.member`,
 		`UPDATE aggregator.lease SET holder = 'dead', expires_at = now() + interval '2 hours'`,
 		`UPDATE aggregator.member SET expires_at = now() + interval '2 hours'`,
-		`UPDATE aggregator.member SET expires_at = now() - interval '1 day'; UPDATE aggregator.lease SET expires_at = now() - interval '1 day'`,
-		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%aggregator.member%'`,
+		`UPDATE aggregator.member SET expires_at = now() - interval '1 day'; UPDATE aggregator.lease SET expires_at = ` +
+			`now() - interval '1 day'`,
+		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> ` +
+			`pg_backend_pid() AND query LIKE '%aggregator.member%'`,
 	} {
 		c.exec(sql)
 		time.Sleep(c.ttl / 3) // each has a turn
@@ -515,7 +523,8 @@ func TestWithoutPostgres(t *testing.T) {
 func TestMembersAreForgotten(t *testing.T) {
 	c := newCrew(t, 1)
 	for name, ago := range map[string]string{"yesterday": "23 hours", "before": "25 hours"} {
-		c.exec(`INSERT INTO aggregator.member (instance, token, started_at, seen_at, expires_at, draining) VALUES ($1, '', now(), now(), now() - $2::interval, false)`, name, ago)
+		c.exec(`INSERT INTO aggregator.member (instance, token, started_at, seen_at, expires_at, draining) VALUES ($1, '', `+
+			`now(), now(), now() - $2::interval, false)`, name, ago)
 	}
 	a := c.start("a")
 	c.shared(map[*instance]int{a: 1})

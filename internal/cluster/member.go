@@ -41,7 +41,9 @@ func (m Member) Lives(now time.Time) bool { return lives(m.Expires, now) }
 // sharesOf are the sources that the members of a group share. A holder that is no member is an
 // older program, which takes what it can: it counts as one. What a member of another group has,
 // which has sources of this group as well, is not theirs to share. Those members are returned, too.
-func sharesOf(members []Member, holder map[string]string, now time.Time, group Group, sources []string) (s Shares, others []Member) {
+func sharesOf(members []Member, holder map[string]string, now time.Time, group Group, sources []string) (
+	s Shares, others []Member,
+) {
 	s.Holder = make(map[string]string, len(holder))
 	known := make(map[string]bool) // whoever counts already, or is not to
 	foreign := make(map[string]bool)

@@ -22,8 +22,9 @@ func names(prefix string, n int) []string {
 // drawShares draws sources, members, and any holders of any of the sources, also such as are no members.
 func drawShares(t *rapid.T) Shares {
 	s := Shares{
-		Sources: names("s", rapid.IntRange(0, 70).Draw(t, "sources")), Members: names("m", rapid.IntRange(0, 20).Draw(t, "members")),
-		Holder: make(map[string]string),
+		Sources: names("s", rapid.IntRange(0, 70).Draw(t, "sources")),
+		Members: names("m", rapid.IntRange(0, 20).Draw(t, "members")),
+		Holder:  make(map[string]string),
 	}
 	for _, source := range s.Sources {
 		if who := rapid.IntRange(-3, len(s.Members)).Draw(t, source); who >= 0 {
@@ -36,8 +37,10 @@ func drawShares(t *rapid.T) Shares {
 // shuffled is the same in another order.
 func (s Shares) shuffled(r *rand.Rand) Shares {
 	other := Shares{slices.Clone(s.Sources), slices.Clone(s.Members), maps.Clone(s.Holder)}
-	r.Shuffle(len(other.Sources), func(i, j int) { other.Sources[i], other.Sources[j] = other.Sources[j], other.Sources[i] })
-	r.Shuffle(len(other.Members), func(i, j int) { other.Members[i], other.Members[j] = other.Members[j], other.Members[i] })
+	r.Shuffle(len(other.Sources),
+		func(i, j int) { other.Sources[i], other.Sources[j] = other.Sources[j], other.Sources[i] })
+	r.Shuffle(len(other.Members),
+		func(i, j int) { other.Members[i], other.Members[j] = other.Members[j], other.Members[i] })
 	return other
 }
 

@@ -44,7 +44,8 @@ type ear struct {
 
 func newMemory(sources int) *memory {
 	return &memory{
-		sources: sources, members: make(map[string]Member), leases: make(map[string]Lease), hears: make(map[*ear]bool), lost: make(map[string]time.Time),
+		sources: sources, members: make(map[string]Member), leases: make(map[string]Lease), hears: make(map[*ear]bool),
+		lost: make(map[string]time.Time),
 	}
 }
 
@@ -184,7 +185,8 @@ func (m *memory) start(name string, ttl time.Duration, running *sync.WaitGroup) 
 	ctx, stop := context.WithCancel(context.Background())
 	a := &actor{ear: m.connect(), stop: stop}
 	a.Keeper = newKeeper(a.ear, Options{
-		Name: name, TTL: ttl, Sources: names("s", m.sources), Group: Group{"stream", "s", m.sources}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Name: name, TTL: ttl, Sources: names("s", m.sources), Group: Group{"stream", "s", m.sources},
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	running.Go(func() {
 		time.Sleep(rand.N(a.every())) // their turns are at any time
@@ -249,8 +251,10 @@ func TestSimulation(t *testing.T) {
 		report := func(what string) {
 			least, most, held := m.spread()
 			moves, turns, unowned := m.took()
-			t.Logf("%-6s %4d instances have %d to %d of %d sources; %5d moves, %5d statements; without an owner p50 %s, p99 %s, at most %s",
-				what, len(all), least, most, sources, moves, turns, percentile(unowned, 50), percentile(unowned, 99), percentile(unowned, 100))
+			t.Logf("%-6s %4d instances have %d to %d of %d sources; %5d moves, %5d statements; without an owner p50 %s, p99 "+
+				"%s, at most %s",
+				what, len(all), least, most, sources, moves, turns, percentile(unowned, 50), percentile(unowned, 99),
+				percentile(unowned, 100))
 			require.Equal(t, sources, held, what)
 			require.LessOrEqual(t, most-least, 1, what)
 		}

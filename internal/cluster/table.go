@@ -48,9 +48,11 @@ const channel = "aggregator_cluster"
 // rows are of these columns: m is a member, l a lease.
 const turnStatement = `
 WITH me AS (
-    INSERT INTO aggregator.member AS m (instance, token, started_at, seen_at, expires_at, draining, version, source_kind, source_key, partitions)
+    INSERT INTO aggregator.member AS m (instance, token, started_at, seen_at, expires_at, draining, version,
+	source_kind, source_key, partitions)
     VALUES ($1, $2, now(), now(), now() + $3::interval, $4, $5, $6, $7, $8)
-    ON CONFLICT (instance) DO UPDATE SET token = excluded.token, seen_at = excluded.seen_at, expires_at = excluded.expires_at,
+    ON CONFLICT (instance) DO UPDATE
+	SET token = excluded.token, seen_at = excluded.seen_at, expires_at = excluded.expires_at,
         started_at = CASE WHEN m.token = excluded.token THEN m.started_at ELSE excluded.started_at END,
         draining = excluded.draining, version = excluded.version,
         source_kind = excluded.source_kind, source_key = excluded.source_key, partitions = excluded.partitions
@@ -59,7 +61,8 @@ WITH me AS (
 ), forgotten AS (
     DELETE FROM aggregator.member WHERE instance <> $1 AND expires_at < now() - $15::interval AND $14 <> ''
 ), given_up AS (
-    DELETE FROM aggregator.lease WHERE holder = $1 AND source = ANY ($11::text[]) AND EXISTS (SELECT FROM me) RETURNING source
+    DELETE FROM aggregator.lease WHERE holder = $1 AND source = ANY ($11::text[]) AND EXISTS (SELECT FROM me)
+	RETURNING source
 ), renewed AS (
     UPDATE aggregator.lease SET expires_at = now() + $3::interval
     WHERE holder = $1 AND source = ANY ($12::text[]) AND EXISTS (SELECT FROM me)
@@ -68,13 +71,15 @@ WITH me AS (
     INSERT INTO aggregator.lease AS l (source, holder, acquired_at, expires_at)
     SELECT s, $1, now(), now() + $3::interval FROM unnest($13::text[]) s WHERE EXISTS (SELECT FROM me)
     ORDER BY s -- all take them in this order: none waits for one that waits for it
-    ON CONFLICT (source) DO UPDATE SET holder = excluded.holder, acquired_at = excluded.acquired_at, expires_at = excluded.expires_at
+    ON CONFLICT (source) DO UPDATE
+	SET holder = excluded.holder, acquired_at = excluded.acquired_at, expires_at = excluded.expires_at
     WHERE l.holder = excluded.holder OR l.expires_at <= now() OR l.expires_at > now() + $10::interval
     RETURNING *
 ), leases AS (
     SELECT * FROM renewed UNION ALL SELECT * FROM taken
 )
-SELECT 'm', instance, token, started_at, expires_at, seen_at, draining, version, source_kind, source_key, partitions, now()
+SELECT 'm', instance, token, started_at, expires_at, seen_at, draining, version, source_kind, source_key, partitions,
+	now()
 FROM (SELECT * FROM me UNION ALL SELECT * FROM aggregator.member
     WHERE instance <> $1 OR NOT EXISTS (SELECT FROM me)) m
 UNION ALL
@@ -89,7 +94,8 @@ const leaveStatement = `
 WITH gone AS (
     DELETE FROM aggregator.member WHERE instance = $1 AND token = $2 RETURNING instance
 ), freed AS (
-    DELETE FROM aggregator.lease WHERE holder IN (SELECT instance FROM gone) AND source = ANY ($3::text[]) RETURNING source
+    DELETE FROM aggregator.lease WHERE holder IN (SELECT instance FROM gone) AND source = ANY ($3::text[])
+	RETURNING source
 )
 SELECT pg_notify('` + channel + `', $4)`
 
@@ -148,20 +154,25 @@ func (s *server) turn(ctx context.Context, t turn) (v view, err error) {
 		draining                   *bool
 		partitions                 *int
 	)
-	_, err = pgx.ForEachRow(rows, []any{&what, &name, &holder, &began, &expires, &seen, &draining, &version, &kind, &key, &partitions, &v.Now}, func() error {
-		switch what {
-		case "l":
-			v.Leases = append(v.Leases, Lease{name, *holder, *began, *expires})
-		case "m":
-			m := Member{name, *holder, *began, *seen, *expires, *draining, or(version), Group{or(kind), or(key), or(partitions)}}
-			if name == t.Me.Instance {
-				v.Me = &m
-			} else {
-				v.Members = append(v.Members, m)
+	_, err = pgx.ForEachRow(rows,
+		[]any{&what, &name, &holder, &began, &expires, &seen, &draining, &version, &kind, &key, &partitions, &v.Now},
+		func() error {
+			switch what {
+			case "l":
+				v.Leases = append(v.Leases, Lease{name, *holder, *began, *expires})
+			case "m":
+				m := Member{
+					name, *holder, *began, *seen, *expires, *draining, or(version),
+					Group{or(kind), or(key), or(partitions)},
+				}
+				if name == t.Me.Instance {
+					v.Me = &m
+				} else {
+					v.Members = append(v.Members, m)
+				}
 			}
-		}
-		return nil
-	})
+			return nil
+		})
 	return v, err
 }
 

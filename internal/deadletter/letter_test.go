@@ -58,7 +58,8 @@ func add(t *testing.T, pool *pgxpool.Pool, source string, age time.Duration, let
 }
 
 func unknown(reason events.Reason, ms, profile, book int64) deadletter.Content {
-	event, _, _ := events.Decoder{}.Decode(events.Payload{Bytes: fmt.Appendf(nil, "%d:%d:LIKE", profile, book), Form: events.FormEvent})
+	event, _, _ := events.Decoder{}.Decode(
+		events.Payload{Bytes: fmt.Appendf(nil, "%d:%d:LIKE", profile, book), Form: events.FormEvent})
 	event.Position = at(ms, 0)
 	return deadletter.Unapplied(event, reason, "not there")
 }
@@ -93,7 +94,9 @@ func TestLetterFilters(t *testing.T) {
 	add(t, pool, "a", 2*time.Hour, rejected(events.OutOfRange, 7))
 	_, err := deadletter.Drop(t.Context(), pool, []deadletter.ID{{Source: "a", Position: at(2, 0)}})
 	require.NoError(t, err)
-	_, err = pool.Exec(t.Context(), `WITH b AS (INSERT INTO book (id, title) VALUES (1, '')) INSERT INTO child_profile (id, name) VALUES (1, ''), (2, '')`)
+	_, err = pool.Exec(t.Context(),
+		`WITH b AS (INSERT INTO book (id, title) VALUES (1, '')) INSERT INTO child_profile (id, name) VALUES (1, ''), `+
+			`(2, '')`)
 	require.NoError(t, err)
 	one := int64(1)
 	for _, c := range []struct {
@@ -223,7 +226,8 @@ INSERT INTO aggregator.mark (source, child_profile_id, position_ms, position_seq
 	require.Equal(t, deadletter.AlreadySettled, apply(t, pool, two, 1))
 
 	var applied, position int64
-	require.NoError(t, pool.QueryRow(t.Context(), `SELECT applied, position_ms FROM aggregator.mark`).Scan(&applied, &position))
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT applied, position_ms FROM aggregator.mark`).Scan(
+		&applied, &position))
 	assert.EqualValues(t, 1, applied)
 	assert.EqualValues(t, 5, position)
 }
@@ -244,8 +248,10 @@ func TestApplyingMakesAMark(t *testing.T) {
 func TestLetterIndexes(t *testing.T) {
 	pool := connect(t)
 	_, err := pool.Exec(t.Context(), `
-INSERT INTO aggregator.dead_letter (source, position_ms, position_seq, child_profile_id, book_id, reason, payload, payload_form, created_at, settled_at, settled_as)
-SELECT 's', i, 0, i, i, CASE i % 50 WHEN 0 THEN 'unknown_book' ELSE 'malformed' END, '', 'event', now() - i * interval '1 second',
+INSERT INTO aggregator.dead_letter (source, position_ms, position_seq, child_profile_id, book_id, reason, payload,
+	payload_form, created_at, settled_at, settled_as)
+SELECT 's', i, 0, i, i, CASE i % 50 WHEN 0 THEN 'unknown_book' ELSE 'malformed' END, '', 'event',
+	now() - i * interval '1 second',
     CASE WHEN i % 3 = 0 THEN now() END, CASE WHEN i % 3 = 0 THEN 'dropped' END
 FROM generate_series(1, 20000) i`)
 	require.NoError(t, err)
@@ -266,7 +272,8 @@ FROM generate_series(1, 20000) i`)
 		var scans int64
 		pool.Reset() // a connection tells its counts when it ends
 		require.Eventually(t, func() bool {
-			require.NoError(t, pool.QueryRow(t.Context(), `SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = $1`, tc.index).Scan(&scans))
+			require.NoError(t, pool.QueryRow(
+				t.Context(), `SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = $1`, tc.index).Scan(&scans))
 			return scans >= tc.least
 		}, 20*time.Second, 10*time.Millisecond, tc.index)
 	}
@@ -282,8 +289,10 @@ func TestLettersByPosition(t *testing.T) {
 		chosen(t, pool, deadletter.Filter{ByPosition: true}))
 	require.Equal(t, []string{"b 3-0", "b 20-0", "a 10-0", "a 9-0", "a 100-0"}, chosen(t, pool, deadletter.Filter{}))
 
-	rows, _ := pool.Query(t.Context(), `EXPLAIN SELECT * FROM aggregator.dead_letter d WHERE coalesce(d.settled_at, 'infinity') = 'infinity'
-		AND (d.source, d.position_ms, d.position_seq) > ('a', 9, 0) ORDER BY d.source, d.position_ms, d.position_seq LIMIT 100`)
+	rows, _ := pool.Query(t.Context(),
+		`EXPLAIN SELECT * FROM aggregator.dead_letter d WHERE coalesce(d.settled_at, 'infinity') = 'infinity'
+		AND (d.source, d.position_ms, d.position_seq) > ('a', 9, 0) ORDER BY d.source, d.position_ms, d.position_seq
+			LIMIT 100`)
 	plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
 	require.Contains(t, fmt.Sprint(plan), "Index Scan using dead_letter_pkey")
@@ -315,9 +324,12 @@ func TestQueue(t *testing.T) {
 	require.Equal(t, 3, letters(t, pool))
 	var payload []byte
 	var reason, sqlstate string
-	require.NoError(t, pool.QueryRow(t.Context(), `SELECT payload FROM aggregator.dead_letter WHERE position_ms = 1`).Scan(&payload))
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT payload FROM aggregator.dead_letter WHERE position_ms = 1`).Scan(
+		&payload))
 	assert.Equal(t, []byte("\x00\xff'\\"), payload)
-	require.NoError(t, pool.QueryRow(t.Context(), `SELECT reason, sqlstate FROM aggregator.dead_letter WHERE child_profile_id = 1 AND book_id = 2`).Scan(&reason, &sqlstate))
+	require.NoError(t, pool.QueryRow(
+		t.Context(), `SELECT reason, sqlstate FROM aggregator.dead_letter WHERE child_profile_id = 1 AND book_id = 2`).Scan(
+		&reason, &sqlstate))
 	assert.Equal(t, "data_error 23514", reason+" "+sqlstate)
 	var none pgx.Batch
 	deadletter.Queue(&none, "s", nil)

@@ -90,4 +90,5 @@ const dropLetters = `WITH chosen AS (
 )
 UPDATE aggregator.dead_letter d SET settled_at = now(), settled_as = 'dropped'
 FROM chosen c
-WHERE d.source = c.source AND d.position_ms = c.position_ms AND d.position_seq = c.position_seq AND d.settled_at IS NULL`
+WHERE d.source = c.source AND d.position_ms = c.position_ms AND d.position_seq = c.position_seq
+	AND d.settled_at IS NULL`

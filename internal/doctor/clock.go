@@ -16,7 +16,8 @@ import (
 // ahead, unless the one of now is behind. Nothing waits for these times, but ages and lists are
 // wrong until they have come.
 func (r *report) future(ctx context.Context, pool *pgxpool.Pool) {
-	rows, _ := pool.Query(ctx, `SELECT place || ' up to ' || to_char(latest AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') FROM (VALUES
+	rows, _ := pool.Query(ctx,
+		`SELECT place || ' up to ' || to_char(latest AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') FROM (VALUES
     ('runs', (SELECT max(greatest(due_at, started_at, seen_at)) FROM aggregator.run), $1::interval),
     ('leases', (SELECT max(expires_at) FROM aggregator.lease), $1::interval + $2::interval),
     ('members', (SELECT max(expires_at) FROM aggregator.member), $1::interval + $2::interval),
@@ -30,7 +31,8 @@ func (r *report) future(ctx context.Context, pool *pgxpool.Pool) {
 		r.notSeen("times", err)
 	case len(found) > 0:
 		r.add("times", Warning, fmt.Sprintf("there are rows with future times: %s", strings.Join(found, ", ")),
-			"if the clock is right now, it was fast: nothing waits for these times, but ages are wrong until then; if it is slow, set it")
+			"if the clock is right now, it was fast: nothing waits for these times, but ages are wrong until then; if it is "+
+				"slow, set it")
 	default:
 		r.ok("times", "no row has a future time")
 	}

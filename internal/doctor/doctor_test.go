@@ -74,7 +74,8 @@ func TestRedisInOrder(t *testing.T) {
 	require.NoError(t, admin.ConfigSet(t.Context(), "appendonly", "yes").Err())
 	require.Eventually(t, func() bool {
 		info, err := admin.InfoMap(t.Context(), "persistence").Result()
-		return err == nil && info["Persistence"]["aof_rewrite_in_progress"] == "0" && info["Persistence"]["aof_rewrite_scheduled"] == "0"
+		return err == nil && info["Persistence"]["aof_rewrite_in_progress"] == "0" &&
+			info["Persistence"]["aof_rewrite_scheduled"] == "0"
 	}, 30*time.Second, 10*time.Millisecond)
 	unseen := []string{
 		"unknown appendfsync: could not check: NOPERM this user has no permissions to run the 'config|get' command",
@@ -109,7 +110,10 @@ func TestRedisFaults(t *testing.T) {
 		"eviction of what expires": {func(ctx context.Context, c *redis.Client) error {
 			return c.ConfigSet(ctx, "maxmemory-policy", "volatile-ttl").Err()
 		}, stream, "warning eviction: maxmemory-policy volatile-ttl"},
-		"no append-only file": {func(context.Context, *redis.Client) error { return nil }, stream, "warning append-only file: off"},
+		"no append-only file": {
+			func(context.Context, *redis.Client) error { return nil }, stream,
+			"warning append-only file: off",
+		},
 		"a file that is not flushed always": {func(ctx context.Context, c *redis.Client) error {
 			return c.ConfigSet(ctx, "appendonly", "yes").Err()
 		}, stream, "warning appendfsync: everysec: a power loss loses the last acknowledged events"},
@@ -155,14 +159,16 @@ func TestRedisRights(t *testing.T) {
 	server := testenv.Redis(t)
 	user := testenv.RedisAs(t, server, "aggregator_stream", "")
 	admin := connect(t, server)
-	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "aggregator_stream", "-copy", "-xtrim", "-xsetid", "-info", "-time").Err())
+	require.NoError(t, admin.Do(
+		t.Context(), "ACL", "SETUSER", "aggregator_stream", "-copy", "-xtrim", "-xsetid", "-info", "-time").Err())
 	findings := lookAt(t, connect(t, user), stream)
 	requireFinding(t, findings, "problem rights on book-like-events: the user may not use TIME, XSETID, XTRIM, COPY")
 	requireFinding(t, findings, "unknown eviction: could not check: no permission (+info)")
 	requireFinding(t, findings, "unknown clock: could not check: no permission (+time)")
 
 	for _, f := range findings {
-		require.False(t, f.Verdict == doctor.Problem && !strings.HasPrefix(f.Check, "rights"), "a right that is missing for a look is no problem: %v", f)
+		require.False(t, f.Verdict == doctor.Problem && !strings.HasPrefix(f.Check, "rights"),
+			"a right that is missing for a look is no problem: %v", f)
 	}
 
 	require.NoError(t, admin.ConfigSet(t.Context(), "appendonly", "yes").Err())
@@ -180,8 +186,10 @@ func TestRedisSideOfPushing(t *testing.T) {
 	for _, tc := range []struct{ push, set, want string }{
 		{"left", "left", ""},
 		{"right", "right", ""},
-		{"right", "left", "problem side of pushing: producers push to the right of BookLikeEventList, and source.push_side is left"},
-		{"left", "right", "problem side of pushing: producers push to the left of BookLikeEventList, and source.push_side is right"},
+		{"right", "left", "problem side of pushing: producers push to the right of BookLikeEventList, and source.push_side " +
+			"is left"},
+		{"left", "right", "problem side of pushing: producers push to the left of BookLikeEventList, and source.push_side " +
+			"is right"},
 	} {
 		t.Run(tc.push+", set to "+tc.set, func(t *testing.T) {
 			t.Parallel()
@@ -260,22 +268,58 @@ func migrated(t *testing.T, server *testenv.PostgresServer) string {
 
 func TestPostgresFaults(t *testing.T) {
 	for name, tc := range map[string]struct{ fault, want string }{
-		"no fsync":             {``, "problem durability: fsync is off"},
-		"no key":               {`ALTER TABLE genre_score DROP CONSTRAINT genre_score_pkey; CREATE INDEX ON genre_score (child_profile_id, genre_id)`, "problem indexes: genre_score has no unique key on (child_profile_id, genre_id): no score can be written"},
-		"partial key":          {`ALTER TABLE topic_score DROP CONSTRAINT topic_score_pkey; CREATE UNIQUE INDEX ON topic_score (topic_id, child_profile_id) WHERE score > 0`, "problem indexes: topic_score has no unique key on (child_profile_id, topic_id)"},
-		"no index":             {`ALTER TABLE book_topic DROP CONSTRAINT book_topic_pkey`, "warning indexes: book_topic has no index that begins with book_id"},
-		"no search":            {`DROP INDEX book_search_text_trgm`, "warning search: book.search_text has no trigram index"},
-		"full pages":           {`ALTER TABLE cumulative_mbti_score RESET (fillfactor)`, "warning fillfactor: cumulative_mbti_score: full pages"},
-		"privilege":            {`REVOKE UPDATE ON genre_score FROM aggregator_daemon; REVOKE DELETE ON aggregator.lease FROM aggregator_daemon`, "problem privileges: the role may not UPDATE on genre_score, DELETE on aggregator.lease"},
-		"column":               {`REVOKE SELECT (id) ON child_profile FROM aggregator_daemon`, "problem privileges: the role may not SELECT (id) on child_profile"},
-		"table":                {`DROP TABLE favorite_topic`, "problem tables: there is no table favorite_topic"},
-		"old schema":           {`DELETE FROM aggregator.schema_migrations WHERE version_id = (SELECT max(version_id) FROM aggregator.schema_migrations)`, "problem schema: "},
-		"limit":                {`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 5', current_database()); END $$`, "problem connections: the service uses 10, and the limit of the database leaves 5"},
-		"a run of the future":  {`INSERT INTO aggregator.run (key, kind, host, version, due_at, started_at, seen_at, read, applied, dead, profiles, chunks) VALUES ('k', 'drain', 'h', 'v', '2999-01-01', now(), now(), 0, 0, 0, 0, 0)`, "warning times: there are rows with future times: runs up to 2999-01-01T00:00:00Z"},
-		"leases of the future": {`INSERT INTO aggregator.lease VALUES ('s', 'h', now(), now() + interval '1 hour'), ('t', 'h', now(), '2999-01-01')`, "warning times: there are rows with future times: leases up to 2999-01-01T00:00:00Z"},
-		"read-only":            {`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$`, "problem role: its transactions are read-only"},
-		"new schema":           {`INSERT INTO aggregator.schema_migrations (version_id, is_applied) VALUES (999, true)`, "problem schema: "},
-		"compatible":           {`INSERT INTO aggregator.schema_migrations (version_id, is_applied) VALUES (999, true); INSERT INTO aggregator.schema_compatibility VALUES (999, 1)`, "warning schema: version 999, this program was built for "},
+		"no fsync": {``, "problem durability: fsync is off"},
+		"no key": {
+			`ALTER TABLE genre_score DROP CONSTRAINT genre_score_pkey; CREATE INDEX ON genre_score (child_profile_id, genre_id)`,
+			"problem indexes: genre_score has no unique key on (child_profile_id, genre_id): no score can be written",
+		},
+		"partial key": {
+			`ALTER TABLE topic_score DROP CONSTRAINT topic_score_pkey; CREATE UNIQUE INDEX ON topic_score (topic_id, ` +
+				`child_profile_id) WHERE score > 0`,
+			"problem indexes: topic_score has no unique key on (child_profile_id, topic_id)",
+		},
+		"no index": {
+			`ALTER TABLE book_topic DROP CONSTRAINT book_topic_pkey`,
+			"warning indexes: book_topic has no index that begins with book_id",
+		},
+		"no search": {`DROP INDEX book_search_text_trgm`, "warning search: book.search_text has no trigram index"},
+		"full pages": {
+			`ALTER TABLE cumulative_mbti_score RESET (fillfactor)`, "warning fillfactor: cumulative_mbti_score: full pages",
+		},
+		"privilege": {
+			`REVOKE UPDATE ON genre_score FROM aggregator_daemon; REVOKE DELETE ON aggregator.lease FROM aggregator_daemon`,
+			"problem privileges: the role may not UPDATE on genre_score, DELETE on aggregator.lease",
+		},
+		"column": {
+			`REVOKE SELECT (id) ON child_profile FROM aggregator_daemon`,
+			"problem privileges: the role may not SELECT (id) on child_profile",
+		},
+		"table": {`DROP TABLE favorite_topic`, "problem tables: there is no table favorite_topic"},
+		"old schema": {
+			`DELETE FROM aggregator.schema_migrations WHERE version_id = (SELECT max(version_id) FROM ` +
+				`aggregator.schema_migrations)`, "problem schema: ",
+		},
+		"limit": {
+			`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 5', current_database()); END $$`,
+			"problem connections: the service uses 10, and the limit of the database leaves 5",
+		},
+		"a run of the future": {
+			`INSERT INTO aggregator.run (key, kind, host, version, due_at, started_at, seen_at, read, applied, dead, ` +
+				`profiles, chunks) VALUES ('k', 'drain', 'h', 'v', '2999-01-01', now(), now(), 0, 0, 0, 0, 0)`,
+			"warning times: there are rows with future times: runs up to 2999-01-01T00:00:00Z",
+		},
+		"leases of the future": {
+			`INSERT INTO aggregator.lease VALUES ('s', 'h', now(), now() + interval '1 hour'), ('t', 'h', now(), '2999-01-01')`,
+			"warning times: there are rows with future times: leases up to 2999-01-01T00:00:00Z",
+		},
+		"read-only": {`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', ` +
+			`current_database()); END $$`, "problem role: its transactions are read-only"},
+		"new schema": {
+			`INSERT INTO aggregator.schema_migrations (version_id, is_applied) VALUES (999, true)`,
+			"problem schema: ",
+		},
+		"compatible": {`INSERT INTO aggregator.schema_migrations (version_id, is_applied) VALUES (999, true); INSERT INTO ` +
+			`aggregator.schema_compatibility VALUES (999, 1)`, "warning schema: version 999, this program was built for "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -298,10 +342,13 @@ func TestPooler(t *testing.T) {
 	require.Equal(t, doctor.Problem, finding.Verdict)
 
 	// One that passes settings on, as far as it goes.
-	exec(t, u, `DO $$ BEGIN EXECUTE format('ALTER ROLE aggregator_daemon IN DATABASE %I SET aggregator.session = own', current_database()); END $$`)
-	passing := testenv.NewPgBouncer(t, u, "ignore_startup_parameters = synchronous_commit, lock_timeout, statement_timeout, "+
-		"idle_in_transaction_session_timeout, plan_cache_mode, enable_seqscan, enable_bitmapscan, enable_hashjoin, enable_mergejoin, jit, row_security, default_transaction_isolation, "+
-		"search_path, aggregator.session").Before(t, u)
+	exec(t, u, `DO $$ BEGIN EXECUTE format('ALTER ROLE aggregator_daemon IN DATABASE %I SET aggregator.session = own', `+
+		`current_database()); END $$`)
+	passing := testenv.NewPgBouncer(
+		t, u, "ignore_startup_parameters = synchronous_commit, lock_timeout, statement_timeout, "+
+			"idle_in_transaction_session_timeout, plan_cache_mode, enable_seqscan, enable_bitmapscan, enable_hashjoin, "+
+			"enable_mergejoin, jit, row_security, default_transaction_isolation, "+
+			"search_path, aggregator.session").Before(t, u)
 	requireFinding(t, open(t, testenv.As(t, passing, "aggregator_daemon"), false),
 		"problem pooler: one connection was given several sessions")
 

@@ -52,7 +52,9 @@ func (r *report) bookmark(ctx context.Context, pool *pgxpool.Pool, source *event
 		return
 	}
 	if state, err := source.Inspect(ctx); err == nil && state.Exists && state.Bookmark == nil {
-		r.add("bookmark of "+source.Name(), Warning, fmt.Sprintf("the source was drained, and consumer group %q does not exist: exporters do not see the lag", events.Group),
+		r.add("bookmark of "+source.Name(), Warning,
+			fmt.Sprintf("the source was drained, and consumer group %q does not exist: exporters do not see the lag",
+				events.Group),
 			"run or drain creates it once it has processed something; if one is running, see its log")
 	}
 }
@@ -63,7 +65,8 @@ func incidentAdvice(i ledger.Incident) string {
 	case ledger.PostgresSetBack:
 		return "make sure that this is the right database; docs/runbooks.md, AggregatorIncident; " + accept
 	case ledger.RedisSetBack, ledger.SourceMissing:
-		return "make sure that this is the right Redis, database number and source.key; docs/runbooks.md, AggregatorIncident; " + accept
+		return "make sure that this is the right Redis, database number and source.key; docs/runbooks.md, " +
+			"AggregatorIncident; " + accept
 	default:
 		return "find the cause: docs/runbooks.md, AggregatorIncident; " + accept
 	}

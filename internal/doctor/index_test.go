@@ -14,7 +14,8 @@ import (
 func TestIndexAdvice(t *testing.T) {
 	for name, fault := range map[string]string{
 		"a look-up": `ALTER TABLE child_personality_history DROP CONSTRAINT child_personality_history_pkey`,
-		"a look-up on partitions": `CREATE TABLE history (LIKE child_personality_history INCLUDING ALL EXCLUDING CONSTRAINTS EXCLUDING INDEXES)
+		"a look-up on partitions": `CREATE TABLE history (LIKE child_personality_history INCLUDING ALL EXCLUDING CONSTRAINTS
+			EXCLUDING INDEXES)
 			PARTITION BY RANGE (created_at);
 			DROP TABLE child_personality_history; ALTER TABLE history RENAME TO child_personality_history;
 			CREATE TABLE of_past PARTITION OF child_personality_history FOR VALUES FROM (MINVALUE) TO ('2026-01-01');

@@ -32,10 +32,13 @@ func Instances(ctx context.Context, pool *pgxpool.Pool, group cluster.Group, ttl
 	}
 	switch {
 	case len(other) > 0:
-		r.add("instances", Warning, fmt.Sprintf("these drain the same key in another way than %s: %s", group, strings.Join(other, ", ")),
+		r.add("instances", Warning,
+			fmt.Sprintf("these drain the same key in another way than %s: %s", group, strings.Join(other, ", ")),
 			"give all instances, and the producers, the same source.kind and source.partitions")
 	case len(same) > 0 && ttl == 0:
-		r.add("instances", Warning, fmt.Sprintf("lease.ttl is 0s here, and %d with leases share these sources: one without drains all of them as well", len(same)),
+		r.add("instances", Warning,
+			fmt.Sprintf("lease.ttl is 0s here, and %d with leases share these sources: one without drains all of them as well",
+				len(same)),
 			"exact, but double work: give all instances the same lease.ttl")
 	default:
 		r.ok("instances", "%d share the sources", len(same))

@@ -36,7 +36,8 @@ func requireLock(t *testing.T, findings []doctor.Finding, pid uint32, texts ...s
 			continue
 		}
 		require.Equal(t, doctor.Warning, f.Verdict, f.Found)
-		for _, text := range append(texts, fmt.Sprintf(`session %d of user postgres (application "backoffice", from 127.0.0.1)`, pid)) {
+		for _, text := range append(
+			texts, fmt.Sprintf(`session %d of user postgres (application "backoffice", from 127.0.0.1)`, pid)) {
 			require.Contains(t, f.Found, text)
 		}
 		require.Contains(t, f.Advice, fmt.Sprintf("SELECT pg_terminate_backend(%d)", pid))
@@ -51,12 +52,19 @@ func TestLocks(t *testing.T) {
 		held string
 		want string
 	}{
-		"a table":              {`LOCK TABLE genre_score IN ACCESS EXCLUSIVE MODE`, "holds AccessExclusiveLock on genre_score"},
+		"a table": {
+			`LOCK TABLE genre_score IN ACCESS EXCLUSIVE MODE`, "holds AccessExclusiveLock on genre_score",
+		},
 		"a migration":          {`ALTER TABLE book ADD COLUMN isbn text`, "holds AccessExclusiveLock on book"},
 		"an index being built": {`CREATE INDEX ON topic_score (score)`, "holds ShareLock on topic_score"},
-		"a changed checkpoint": {`UPDATE aggregator.checkpoint SET base = 1`, "has locked the checkpoint of book-like-events"},
-		"a locked checkpoint":  {`SELECT FROM aggregator.checkpoint FOR UPDATE`, "has locked the checkpoint of book-like-events"},
-		"an idle transaction":  {`UPDATE genre SET name = 'other'`, "stands still with locks on genre"},
+		"a changed checkpoint": {
+			`UPDATE aggregator.checkpoint SET base = 1`, "has locked the checkpoint of book-like-events",
+		},
+		"a locked checkpoint": {
+			`SELECT FROM aggregator.checkpoint FOR UPDATE`,
+			"has locked the checkpoint of book-like-events",
+		},
+		"an idle transaction": {`UPDATE genre SET name = 'other'`, "stands still with locks on genre"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -64,7 +72,8 @@ func TestLocks(t *testing.T) {
 			exec(t, u, profiles, `INSERT INTO aggregator.checkpoint VALUES ('book-like-events', 1, 1, 0, 0)`)
 			pid := hold(t, u, begin, tc.held, rest)
 			time.Sleep(200 * time.Millisecond) // beyond what tests have for a minute
-			requireLock(t, open(t, u, false), pid, tc.want, "it is idle in transaction, its transaction began ", "its latest query: "+rest)
+			requireLock(t, open(t, u, false), pid, tc.want, "it is idle in transaction, its transaction began ",
+				"its latest query: "+rest)
 		})
 	}
 	t.Run("seen by a role that sees little", func(t *testing.T) {
@@ -76,7 +85,8 @@ func TestLocks(t *testing.T) {
 			if f.Check == "locks" {
 				require.Equal(t, doctor.Warning, f.Verdict)
 				require.Contains(t, f.Found, fmt.Sprintf("session %d of user postgres", pid))
-				require.Contains(t, f.Found, "holds ShareLock on genre_score; this role may not see since when, and with which query")
+				require.Contains(t, f.Found,
+					"holds ShareLock on genre_score; this role may not see since when, and with which query")
 				require.Contains(t, f.Advice, "GRANT pg_read_all_stats")
 			}
 		}
@@ -98,7 +108,8 @@ func TestLocks(t *testing.T) {
 		defer look.Close(t.Context())
 		require.Eventually(t, func() bool {
 			var blocked bool
-			err := look.QueryRow(t.Context(), `SELECT cardinality(pg_blocking_pids($1)) > 0`, waiter.PgConn().PID()).Scan(&blocked)
+			err := look.QueryRow(t.Context(), `SELECT cardinality(pg_blocking_pids($1)) > 0`, waiter.PgConn().PID()).Scan(
+				&blocked)
 			return err == nil && blocked
 		}, time.Minute, 10*time.Millisecond)
 		findings := open(t, u, false)
@@ -135,7 +146,8 @@ func TestSynchronousStandby(t *testing.T) {
 	t.Parallel()
 	server := testenv.NewPostgres(t)
 	u := migrated(t, server)
-	exec(t, u, `SET synchronous_commit = off`, `ALTER SYSTEM SET synchronous_standby_names = 'ANY 2 (a, b)'`, `SELECT pg_reload_conf()`)
+	exec(t, u, `SET synchronous_commit = off`, `ALTER SYSTEM SET synchronous_standby_names = 'ANY 2 (a, b)'`,
+		`SELECT pg_reload_conf()`)
 	require.Eventually(t, func() bool {
 		conn, err := pgx.Connect(t.Context(), u)
 		if err != nil {
@@ -146,5 +158,6 @@ func TestSynchronousStandby(t *testing.T) {
 		return conn.QueryRow(t.Context(), `SHOW synchronous_standby_names`).Scan(&names) == nil && names != ""
 	}, time.Minute, 10*time.Millisecond)
 	requireFinding(t, open(t, testenv.As(t, u, "aggregator_daemon"), false),
-		"problem synchronous standby: checkpoints wait for 2 of synchronous_standby_names (ANY 2 (a, b)), and 0 are connected")
+		"problem synchronous standby: checkpoints wait for 2 of synchronous_standby_names (ANY 2 (a, b)), and 0 are "+
+			"connected")
 }

@@ -48,7 +48,8 @@ func Postgres(ctx context.Context, pool *pgxpool.Pool, needed int, names appsche
 		}
 		return r.findings, nil // the rest would only say the same
 	case schema.Newer():
-		r.add("schema", Warning, schema.String(), "install the program that migrated it, or go back to this one's: docs/operations.md, Rolling back")
+		r.add("schema", Warning, schema.String(),
+			"install the program that migrated it, or go back to this one's: docs/operations.md, Rolling back")
 	default:
 		r.ok("schema", "as this program needs it")
 	}
@@ -80,17 +81,21 @@ func (r *report) postgresServer(ctx context.Context, pool *pgxpool.Pool) {
 	r.ok("version", "%s", version)
 	switch {
 	case standby:
-		r.add("role", Problem, "it is a standby", "point postgres.url at the primary, or add target_session_attrs=read-write to it")
+		r.add("role", Problem, "it is a standby",
+			"point postgres.url at the primary, or add target_session_attrs=read-write to it")
 	case readOnly:
-		r.add("role", Problem, "its transactions are read-only", "set default_transaction_read_only to off for the database and the role")
+		r.add("role", Problem, "its transactions are read-only",
+			"set default_transaction_read_only to off for the database and the role")
 	default:
 		r.ok("role", "primary")
 	}
 	switch {
 	case fsync != "on":
-		r.add("durability", Problem, "fsync is off: a crash of the machine destroys the database", "set fsync to on in postgresql.conf, and reload")
+		r.add("durability", Problem, "fsync is off: a crash of the machine destroys the database",
+			"set fsync to on in postgresql.conf, and reload")
 	case pages != "on":
-		r.add("durability", Problem, "full_page_writes is off: a crash of the machine may tear pages", "set full_page_writes to on in postgresql.conf, and reload")
+		r.add("durability", Problem, "full_page_writes is off: a crash of the machine may tear pages",
+			"set full_page_writes to on in postgresql.conf, and reload")
 	default:
 		r.ok("durability", "fsync and full_page_writes are on")
 	}
@@ -99,7 +104,8 @@ func (r *report) postgresServer(ctx context.Context, pool *pgxpool.Pool) {
 // session looks for a pooler, and at what a session is like that goes through one.
 func (r *report) session(ctx context.Context, pool *pgxpool.Pool) {
 	var commit, lock string
-	err := pool.QueryRow(ctx, `SELECT current_setting('synchronous_commit'), current_setting('lock_timeout')`).Scan(&commit, &lock)
+	err := pool.QueryRow(ctx, `SELECT current_setting('synchronous_commit'), current_setting('lock_timeout')`).Scan(
+		&commit, &lock)
 	if err != nil {
 		r.notSeen("session", err)
 		return
@@ -108,9 +114,11 @@ func (r *report) session(ctx context.Context, pool *pgxpool.Pool) {
 	pooled := postgres.Pooled(pool.Config().ConnConfig)
 	switch {
 	case commit != "off":
-		r.add("session", Warning, "synchronous_commit is "+commit+": each profile's transaction waits for the disk, not each chunk", again)
+		r.add("session", Warning,
+			"synchronous_commit is "+commit+": each profile's transaction waits for the disk, not each chunk", again)
 	case pooled && lock == "0":
-		r.add("session", Warning, "lock_timeout is 0: a stuck lock is noticed only when the service gives the connection up", again)
+		r.add("session", Warning, "lock_timeout is 0: a stuck lock is noticed only when the service gives the connection up",
+			again)
 	default:
 		r.ok("session", "synchronous_commit is off; checkpoints turn it on for themselves")
 	}
@@ -146,7 +154,8 @@ func (r *report) pooler(ctx context.Context, pool *pgxpool.Pool) {
 	case err != nil:
 		r.notSeen("pooler", err)
 	case len(sessions) > 1:
-		r.add("pooler", Problem, "one connection was given several sessions: there is a transaction-mode pooler", "set postgres.pooler to transaction")
+		r.add("pooler", Problem, "one connection was given several sessions: there is a transaction-mode pooler",
+			"set postgres.pooler to transaction")
 	default:
 		r.ok("pooler", "none detected: a connection keeps its session")
 	}
@@ -154,8 +163,10 @@ func (r *report) pooler(ctx context.Context, pool *pgxpool.Pool) {
 
 func (r *report) connections(ctx context.Context, pool *pgxpool.Pool, needed int) {
 	var most, role, database int
-	err := pool.QueryRow(ctx, `SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
-    (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user), (SELECT datconnlimit FROM pg_database WHERE datname = current_database())`).
+	err := pool.QueryRow(ctx,
+		`SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+    (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user), (SELECT datconnlimit FROM pg_database
+	WHERE datname = current_database())`).
 		Scan(&most, &role, &database)
 	if err != nil {
 		r.notSeen("connections", err)
@@ -202,7 +213,9 @@ func (r *report) privileges(ctx context.Context, pool *pgxpool.Pool) {
 		for table := range strings.SplitSeq(right.tables, ", ") {
 			for privilege := range strings.SplitSeq(right.privileges, ", ") {
 				var exists, may bool
-				err := pool.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL, coalesce(has_table_privilege(to_regclass($1), $2), false)`, table, privilege).Scan(&exists, &may)
+				err := pool.QueryRow(ctx,
+					`SELECT to_regclass($1) IS NOT NULL, coalesce(has_table_privilege(to_regclass($1), $2), false)`, table,
+					privilege).Scan(&exists, &may)
 				switch {
 				case err != nil:
 					r.notSeen("privileges", err)
@@ -215,7 +228,8 @@ func (r *report) privileges(ctx context.Context, pool *pgxpool.Pool) {
 	}
 	for _, right := range columnRights {
 		var may bool
-		err := pool.QueryRow(ctx, `SELECT coalesce(has_column_privilege(to_regclass($1), $2, $3), false)`, right.table, right.column, right.privilege).Scan(&may)
+		err := pool.QueryRow(ctx, `SELECT coalesce(has_column_privilege(to_regclass($1), $2, $3), false)`, right.table,
+			right.column, right.privilege).Scan(&may)
 		if err != nil {
 			r.notSeen("privileges", err)
 			return
@@ -225,7 +239,8 @@ func (r *report) privileges(ctx context.Context, pool *pgxpool.Pool) {
 		}
 	}
 	if len(missing) > 0 {
-		r.add("privileges", Problem, "the role may not "+strings.Join(missing, ", "), "run config/roles.sql in this database, and connect as aggregator_daemon")
+		r.add("privileges", Problem, "the role may not "+strings.Join(missing, ", "),
+			"run config/roles.sql in this database, and connect as aggregator_daemon")
 		return
 	}
 	r.ok("privileges", "the role may do all that the service does")
@@ -238,7 +253,8 @@ func (r *report) indexes(ctx context.Context, pool *pgxpool.Pool, d appschema.De
 	for _, i := range d.Adaptation().Indexes {
 		fine = false
 		if i.Unique {
-			what := fmt.Sprintf("%s has no unique key on (%s): no score can be written", i.Table.Name, strings.Join(i.Columns, ", "))
+			what := fmt.Sprintf("%s has no unique key on (%s): no score can be written", i.Table.Name,
+				strings.Join(i.Columns, ", "))
 			r.adviseIndex(ctx, pool, Problem, what, postgres.IndexOn(i))
 			continue
 		}
@@ -253,7 +269,8 @@ func (r *report) indexes(ctx context.Context, pool *pgxpool.Pool, d appschema.De
 			return
 		case len(statements) > 0:
 			fine = false
-			r.add("indexes", Warning, i.Why, "aggregator migrate up; if the table is not its role's, as the owner: "+strings.Join(statements, "; "))
+			r.add("indexes", Warning, i.Why,
+				"aggregator migrate up; if the table is not its role's, as the owner: "+strings.Join(statements, "; "))
 		}
 	}
 	if fine {
@@ -276,7 +293,9 @@ func (r *report) duplicates(ctx context.Context, pool *pgxpool.Pool, d appschema
 
 // adviseIndex adds a finding about an index that is missing, with the statements that make it, also
 // on a table with partitions.
-func (r *report) adviseIndex(ctx context.Context, pool *pgxpool.Pool, verdict Verdict, what string, index postgres.Index) {
+func (r *report) adviseIndex(
+	ctx context.Context, pool *pgxpool.Pool, verdict Verdict, what string, index postgres.Index,
+) {
 	statements, err := index.Advice(ctx, pool)
 	if err != nil {
 		r.notSeen("indexes", err)
@@ -289,17 +308,21 @@ func (r *report) adviseIndex(ctx context.Context, pool *pgxpool.Pool, verdict Ve
 func (r *report) search(ctx context.Context, pool *pgxpool.Pool, d appschema.Description) {
 	var found, cType bool
 	err := pool.QueryRow(ctx, `SELECT EXISTS (
-    SELECT FROM pg_index i JOIN pg_opclass o ON o.oid = ANY (i.indclass::oid[]) AND o.opcname IN ('gin_trgm_ops', 'gist_trgm_ops')
+    SELECT FROM pg_index i JOIN pg_opclass o ON o.oid = ANY (i.indclass::oid[])
+	AND o.opcname IN ('gin_trgm_ops', 'gist_trgm_ops')
     WHERE i.indrelid = to_regclass($1) AND i.indisvalid),
-    (SELECT datctype IN ('C', 'POSIX') FROM pg_database WHERE datname = current_database())`, d.Tables["book"].SQL()).Scan(&found, &cType)
+    (SELECT datctype IN ('C', 'POSIX') FROM pg_database WHERE datname = current_database())`,
+		d.Tables["book"].SQL()).Scan(&found, &cType)
 	switch {
 	case err != nil:
 		r.notSeen("search", err)
 	case !found:
 		r.add("search", Warning, "book.search_text has no trigram index: each search reads all books",
-			"CREATE EXTENSION IF NOT EXISTS pg_trgm; then aggregator migrate up or, if book is not its role's, as the owner: CREATE INDEX CONCURRENTLY ON book USING gin (search_text gin_trgm_ops)")
+			"CREATE EXTENSION IF NOT EXISTS pg_trgm; then aggregator migrate up or, if book is not its role's, as the owner: "+
+				"CREATE INDEX CONCURRENTLY ON book USING gin (search_text gin_trgm_ops)")
 	case cType:
-		r.add("search", Warning, "the database knows only ASCII letters (LC_CTYPE C): the trigram index of book.search_text does not help with others",
+		r.add("search", Warning, "the database knows only ASCII letters (LC_CTYPE C): the trigram index of "+
+			"book.search_text does not help with others",
 			"recreate the database with another locale, such as C.UTF-8")
 	default:
 		r.ok("search", "book.search_text has a trigram index")
@@ -312,8 +335,10 @@ func (r *report) room(ctx context.Context, pool *pgxpool.Pool, d appschema.Descr
 	for _, name := range []string{"genre_score", "topic_score", "cumulative_mbti_score"} {
 		names = append(names, d.Tables[name].SQL())
 	}
-	rows, _ := pool.Query(ctx, `SELECT c.relname::text FROM unnest($1::text[]) t JOIN pg_class c ON c.oid = to_regclass(t) AND c.relkind = 'r'
-    WHERE NOT EXISTS (SELECT FROM unnest(c.reloptions) o WHERE o LIKE 'fillfactor=%' AND split_part(o, '=', 2)::int <= 90)`,
+	rows, _ := pool.Query(ctx,
+		`SELECT c.relname::text FROM unnest($1::text[]) t JOIN pg_class c ON c.oid = to_regclass(t) AND c.relkind = 'r'
+    WHERE NOT EXISTS (SELECT FROM unnest(c.reloptions) o WHERE o LIKE 'fillfactor=%'
+	AND split_part(o, '=', 2)::int <= 90)`,
 		names) // its error is also that of the rows
 	full, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	switch {

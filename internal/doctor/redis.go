@@ -20,7 +20,9 @@ const pushTime = time.Second
 
 // Redis looks at a Redis, or at each master of a cluster, and at the sources in it. The
 // error is that of a server that does not answer.
-func Redis(ctx context.Context, client redis.UniversalClient, o events.Options, sources []*events.Source) ([]Finding, error) {
+func Redis(ctx context.Context, client redis.UniversalClient, o events.Options, sources []*events.Source) (
+	[]Finding, error,
+) {
 	r := &report{server: "Redis"}
 	if err := client.Ping(ctx).Err(); err != nil {
 		return nil, err
@@ -94,13 +96,15 @@ func (r *report) redisRole(role string) {
 		r.ok("role", "master")
 		return
 	}
-	r.add("role", Problem, "it is a "+role, "point redis.url at the master, or at the Sentinels or the cluster (redis.mode): a replica refuses writes")
+	r.add("role", Problem, "it is a "+role,
+		"point redis.url at the master, or at the Sentinels or the cluster (redis.mode): a replica refuses writes")
 }
 
 func (r *report) redisVersion(version string) {
 	major, _, _ := strings.Cut(version, ".")
 	if n, err := strconv.Atoi(major); err != nil || n < 7 {
-		r.add("version", Problem, version, "use Redis 7.0 or later: XSETID and XGROUP of earlier versions lack what the service needs")
+		r.add("version", Problem, version,
+			"use Redis 7.0 or later: XSETID and XGROUP of earlier versions lack what the service needs")
 		return
 	}
 	r.ok("version", "%s", version)
@@ -121,12 +125,14 @@ func (r *report) redisInfo(ctx context.Context, node redis.UniversalClient) {
 			info[name] = value
 		}
 	}
-	const keep = "CONFIG SET maxmemory-policy noeviction, and in redis.conf: a full Redis must refuse events, not evict those that wait"
+	const keep = "CONFIG SET maxmemory-policy noeviction, and in redis.conf: a full Redis must refuse events, not evict " +
+		"those that wait"
 	switch policy := info["maxmemory_policy"]; {
 	case policy == "noeviction":
 		r.ok("eviction", "maxmemory-policy noeviction")
 	case strings.HasPrefix(policy, "volatile-"):
-		r.add("eviction", Warning, "maxmemory-policy "+policy+": the service's keys do not expire, so they are not evicted", keep)
+		r.add("eviction", Warning, "maxmemory-policy "+policy+": the service's keys do not expire, so they are not evicted",
+			keep)
 	case info["maxmemory"] == "0":
 		r.add("eviction", Warning, "maxmemory-policy "+policy+", but no maxmemory yet", keep)
 	default:
@@ -134,7 +140,8 @@ func (r *report) redisInfo(ctx context.Context, node redis.UniversalClient) {
 	}
 	switch {
 	case info["aof_enabled"] != "1":
-		r.add("append-only file", Warning, "off: a crash loses the events since the latest snapshot, and repeats some of a list",
+		r.add("append-only file", Warning,
+			"off: a crash loses the events since the latest snapshot, and repeats some of a list",
 			"CONFIG SET appendonly yes, and in redis.conf; appendfsync always if none may be lost")
 	case info["aof_last_write_status"] != "ok" || info["aof_last_bgrewrite_status"] != "ok":
 		r.add("append-only file", Problem, "it cannot be written", "see the log of Redis, and check for a full disk")
@@ -164,14 +171,19 @@ func (r *report) appendOnlyFile(ctx context.Context, node redis.UniversalClient)
 	}
 	setting("appendfsync", "always", "a power loss loses the last acknowledged events, of a second or more",
 		"CONFIG SET appendfsync always, and in redis.conf, if none may be lost")
-	setting("aof-load-truncated", "no", "Redis starts with a file that a power loss truncated within a transaction, and the next restart drops what was added since",
-		"CONFIG SET aof-load-truncated no, and in redis.conf; Redis then does not start with such a file until redis-check-aof --fix, answered "+
-			"with y, has repaired it. Or BGREWRITEAOF after each start whose log says \"Truncating the AOF\", as run and drain do if they may")
+	setting("aof-load-truncated", "no",
+		"Redis starts with a file that a power loss truncated within a transaction, and the next restart drops what was "+
+			"added since",
+		"CONFIG SET aof-load-truncated no, and in redis.conf; Redis then does not start with such a file until "+
+			"redis-check-aof --fix, answered "+
+			"with y, has repaired it. Or BGREWRITEAOF after each start whose log says \"Truncating the AOF\", as run and "+
+			"drain do if they may")
 
 	may, err := node.EvalRO(ctx, "return redis.acl_check_cmd('bgrewriteaof')", nil).Bool()
 	switch {
 	case errors.Is(err, redis.Nil) || err == nil && !may: // false is nil to Redis
-		r.add("rewrite", Warning, "the user may not BGREWRITEAOF, by which run and drain repair the append-only file after a start",
+		r.add("rewrite", Warning,
+			"the user may not BGREWRITEAOF, by which run and drain repair the append-only file after a start",
 			"ACL SETUSER its name +bgrewriteaof, as config/redis.acl has it; or aof-load-truncated no")
 	case err != nil:
 		r.notSeen("rewrite", denied(err, "+eval_ro"))
@@ -193,7 +205,8 @@ func (r *report) source(ctx context.Context, client redis.UniversalClient, o eve
 	state, err := source.Inspect(ctx)
 	switch {
 	case redis.HasErrorPrefix(err, "WRONGTYPE"):
-		r.add(check, Problem, "the key exists, but is not a stream", "is source.kind right? it is "+o.Kind+", and source.key names something else")
+		r.add(check, Problem, "the key exists, but is not a stream",
+			"is source.kind right? it is "+o.Kind+", and source.key names something else")
 	case redis.HasErrorPrefix(err, "NOPERM"), err != nil && strings.Contains(err.Error(), "ACL"):
 		r.add(check, Problem, err.Error(), "give the user what config/redis.acl has, and the keys of the source")
 	case err != nil:
@@ -201,7 +214,8 @@ func (r *report) source(ctx context.Context, client redis.UniversalClient, o eve
 	case !state.Exists:
 		r.ok(check, "not there yet: nothing was ever pushed to it")
 	case state.Bookmark == nil:
-		r.ok(check, "entries there: %d; none was processed yet: run or drain then creates consumer group %q", state.Length, events.Group)
+		r.ok(check, "entries there: %d; none was processed yet: run or drain then creates consumer group %q", state.Length,
+			events.Group)
 	default:
 		r.ok(check, "entries there: %d, bookmark at %s", state.Length, state.Bookmark.Position)
 	}
@@ -221,17 +235,22 @@ return missing`
 
 // redisRights asks for each command that the daemon and its scripts send, with arguments as
 // far as Redis wants them.
-func (r *report) redisRights(ctx context.Context, client redis.UniversalClient, o events.Options, source *events.Source) {
+func (r *report) redisRights(
+	ctx context.Context, client redis.UniversalClient, o events.Options, source *events.Source,
+) {
 	check := "rights on " + source.Name()
 	stream, list := source.Name(), source.Key()
 	lines := []any{
-		"eval x 1 " + stream, "evalsha x 1 " + stream, "exists " + stream, "time", "xinfo stream " + stream, "xinfo groups " + stream,
-		"xpending " + stream + " g", "xrange " + stream + " - +", "xgroup create " + stream + " g 0", "xgroup setid " + stream + " g 0",
+		"eval x 1 " + stream, "evalsha x 1 " + stream, "exists " + stream, "time", "xinfo stream " + stream,
+		"xinfo groups " + stream,
+		"xpending " + stream + " g", "xrange " + stream + " - +", "xgroup create " + stream + " g 0",
+		"xgroup setid " + stream + " g 0",
 		"xsetid " + stream + " 1-1", "xtrim " + stream + " minid 0",
 		"copy " + stream + " " + source.Behind(events.Position{}),
 	}
 	if o.Kind == events.KindList {
-		lines = append(lines, "llen "+list, "lrange "+list+" 0 1", "ltrim "+list+" 0 1", "xlen "+stream, "xadd "+stream+" * event x")
+		lines = append(lines, "llen "+list, "lrange "+list+" 0 1", "ltrim "+list+" 0 1", "xlen "+stream,
+			"xadd "+stream+" * event x")
 	} else {
 		lines = append(lines, "xread streams "+stream+" 0")
 	}
@@ -245,7 +264,8 @@ func (r *report) redisRights(ctx context.Context, client redis.UniversalClient, 
 	}
 	missing = slices.Compact(missing)
 	if len(missing) > 0 {
-		r.add(check, Problem, "the user may not use "+strings.Join(missing, ", "), "give it what config/redis.acl has for the source.kind and source.key")
+		r.add(check, Problem, "the user may not use "+strings.Join(missing, ", "),
+			"give it what config/redis.acl has for the source.kind and source.key")
 		return
 	}
 	r.ok(check, "the user may do all that the service does")
@@ -269,7 +289,9 @@ func look(ctx context.Context, client redis.UniversalClient, key string) (e ends
 
 // pushSide watches lists for a moment. The elements do not tell when they were pushed, but
 // if a list has grown, and one end is as it was and the other is not, it grew there.
-func (r *report) pushSide(ctx context.Context, client redis.UniversalClient, o events.Options, sources []*events.Source) {
+func (r *report) pushSide(
+	ctx context.Context, client redis.UniversalClient, o events.Options, sources []*events.Source,
+) {
 	const check = "side of pushing"
 	before := make([]ends, len(sources))
 	for i, source := range sources {
@@ -296,7 +318,9 @@ func (r *report) pushSide(ctx context.Context, client redis.UniversalClient, o e
 		case o.PushSide:
 			r.ok(check, "%s, as source.push_side says", side)
 		default:
-			r.add(check, Problem, fmt.Sprintf("producers push to the %s of %s, and source.push_side is %s: the newest events are applied first", side, source.Key(), o.PushSide),
+			r.add(check, Problem, fmt.Sprintf(
+				"producers push to the %s of %s, and source.push_side is %s: the newest events are applied first", side,
+				source.Key(), o.PushSide),
 				"set source.push_side to "+side)
 		}
 		return

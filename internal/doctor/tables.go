@@ -42,7 +42,8 @@ func (r *report) described(d appschema.Description, missing bool) {
 				"as in internal/postgres/migrations/00001")
 	}
 	if names := d.Stale(); missing && len(names) > 0 {
-		r.add("tables", Problem, "views that adapt the tables are missing or out of date: "+strings.Join(names, ", "), "aggregator migrate up")
+		r.add("tables", Problem, "views that adapt the tables are missing or out of date: "+strings.Join(names, ", "),
+			"aggregator migrate up")
 	}
 	var adapted []appschema.Finding
 	for _, f := range d.Findings() {
@@ -87,7 +88,8 @@ func (r *report) described(d appschema.Description, missing bool) {
 	}
 }
 
-// merged are the findings with one for all tables and columns of which the same is found; Found begins with their names.
+// merged are the findings with one for all tables and columns of which the same is found; Found begins with their
+// names.
 func merged(all []appschema.Finding) (few []appschema.Finding) {
 	at := map[string]int{}
 	for _, f := range all {
@@ -105,7 +107,8 @@ func merged(all []appschema.Finding) (few []appschema.Finding) {
 	}
 	for found, i := range at {
 		if strings.Contains(few[i].Found, ", ") {
-			found = plural.ReplaceAllStringFunc(found, func(verb string) string { return map[string]string{"is": "are", "has": "have"}[verb] })
+			found = plural.ReplaceAllStringFunc(
+				found, func(verb string) string { return map[string]string{"is": "are", "has": "have"}[verb] })
 		}
 		few[i].Found += " " + found
 	}

@@ -10,14 +10,21 @@ import (
 )
 
 func TestTables(t *testing.T) {
-	const partitioned = `CREATE TABLE history (LIKE child_personality_history INCLUDING ALL EXCLUDING CONSTRAINTS EXCLUDING INDEXES)
+	const partitioned = `CREATE TABLE history (LIKE child_personality_history INCLUDING ALL EXCLUDING CONSTRAINTS EXCLUDING
+		INDEXES)
 		PARTITION BY RANGE (created_at);
 		ALTER TABLE history ADD PRIMARY KEY (child_profile_id, id, created_at);
 		DROP TABLE child_personality_history; ALTER TABLE history RENAME TO child_personality_history;
 		GRANT SELECT, INSERT ON child_personality_history TO aggregator_daemon;`
 	for name, tc := range map[string]struct{ fault, want string }{
-		"no tables":           {`DROP TABLE favorite_topic, favorite_genre`, "problem tables: there is no table favorite_genre, favorite_topic"},
-		"no column":           {`ALTER TABLE favorite_genre DROP COLUMN child_profile_id`, "problem tables: views that adapt the tables are missing or out of date: favorite_genre"},
+		"no tables": {
+			`DROP TABLE favorite_topic, favorite_genre`,
+			"problem tables: there is no table favorite_genre, favorite_topic",
+		},
+		"no column": {
+			`ALTER TABLE favorite_genre DROP COLUMN child_profile_id`,
+			"problem tables: views that adapt the tables are missing or out of date: favorite_genre",
+		},
 		"no column of a book": {`ALTER TABLE book DROP COLUMN search_text`, "problem tables: book.search_text is not there"},
 		"a shadow": {
 			`CREATE SCHEMA old; CREATE TABLE old.book (id bigint)`,
@@ -26,10 +33,12 @@ func TestTables(t *testing.T) {
 		"a shadow in ours, first on the path": {
 			`CREATE TABLE aggregator.topic (LIKE topic INCLUDING ALL); GRANT SELECT ON aggregator.topic TO aggregator_daemon;
 			DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = aggregator, public', current_database()); END $$`,
-			"warning tables: tables of the application's names are in the schema of the aggregator, and not used: aggregator.topic (",
+			"warning tables: tables of the application's names are in the schema of the aggregator, and not used: " +
+				"aggregator.topic (",
 		},
 		"a view": {
-			`ALTER TABLE mbti RENAME TO types; CREATE VIEW mbti AS SELECT * FROM types; GRANT SELECT ON mbti TO aggregator_daemon`,
+			`ALTER TABLE mbti RENAME TO types; CREATE VIEW mbti AS SELECT * FROM types; GRANT SELECT ON mbti TO ` +
+				`aggregator_daemon`,
 			"problem tables: mbti is a view",
 		},
 		"sums of type real": {
@@ -49,12 +58,18 @@ func TestTables(t *testing.T) {
 			"warning tables: child_personality_history.created_at has no time zone: times are written and read in the zone UTC",
 		},
 		"no partition for now": {
-			partitioned + `CREATE TABLE history_of_2020 PARTITION OF child_personality_history FOR VALUES FROM ('2020-01-01') TO ('2021-01-01')`,
+			partitioned + `CREATE TABLE history_of_2020 PARTITION OF child_personality_history FOR VALUES FROM ('2020-01-01') ` +
+				`TO ('2021-01-01')`,
 			"problem tables: child_personality_history has no partition for the current time",
 		},
-		"no partition at all": {partitioned, "problem tables: child_personality_history has no partition for the current time"},
+		"no partition at all": {
+			partitioned,
+			"problem tables: child_personality_history has no partition for the current time",
+		},
 		"no partition for the next month": {
-			partitioned + `DO $$ BEGIN EXECUTE format('CREATE TABLE history_of_now PARTITION OF child_personality_history FOR VALUES FROM (%L) TO (%L)',
+			partitioned +
+				`DO $$ BEGIN EXECUTE format(
+				'CREATE TABLE history_of_now PARTITION OF child_personality_history FOR VALUES FROM (%L) TO (%L)',
 				now() - interval '1 day', now() + interval '1 day'); END $$`,
 			"warning tables: child_personality_history has no partition for a month from now",
 		},
@@ -86,7 +101,8 @@ func TestTables(t *testing.T) {
 		for _, fault := range []string{
 			`SELECT 1`,
 			partitioned + `CREATE TABLE history_of_all PARTITION OF child_personality_history DEFAULT`,
-			partitioned + `CREATE TABLE history_of_all PARTITION OF child_personality_history FOR VALUES FROM (MINVALUE) TO (MAXVALUE)`,
+			partitioned + `CREATE TABLE history_of_all PARTITION OF child_personality_history FOR VALUES FROM (MINVALUE) TO ` +
+				`(MAXVALUE)`,
 			`ALTER TABLE genre_score ALTER COLUMN score DROP NOT NULL; INSERT INTO genre_score VALUES (1, 1, 2)`,
 		} {
 			for _, f := range findingsOf(t, fault) {

@@ -108,7 +108,8 @@ func TestTrial(t *testing.T) {
 			"problem trial: ", "require",
 		},
 		"a publication that cannot send updates on": {
-			`ALTER TABLE cumulative_mbti_score REPLICA IDENTITY NOTHING; CREATE PUBLICATION all_of_it FOR TABLE cumulative_mbti_score`,
+			`ALTER TABLE cumulative_mbti_score REPLICA IDENTITY NOTHING; CREATE PUBLICATION all_of_it FOR TABLE ` +
+				`cumulative_mbti_score`,
 			"problem trial: ", "cumulative_mbti_score",
 		},
 	} {
@@ -160,7 +161,8 @@ func TestTriggers(t *testing.T) {
 			"problem triggers: session_replication_role = replica for all roles",
 		},
 		"not run for a role": {
-			`DO $$ BEGIN EXECUTE format('ALTER ROLE postgres IN DATABASE %I SET session_replication_role = replica', current_database()); END $$`,
+			`DO $$ BEGIN EXECUTE format('ALTER ROLE postgres IN DATABASE %I SET session_replication_role = replica', ` +
+				`current_database()); END $$`,
 			"problem triggers: session_replication_role = replica for the role postgres",
 		},
 	} {

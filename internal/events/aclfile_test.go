@@ -23,7 +23,8 @@ func startWithACL(t *testing.T, acl string) string {
 	file, socket := filepath.Join(dir, "redis.acl"), filepath.Join(dir, "s")
 	require.NoError(t, os.WriteFile(file, []byte(acl), 0o600))
 
-	server := exec.CommandContext(t.Context(), "redis-server", "--port", "0", "--unixsocket", socket, "--save", "", "--dir", dir, "--aclfile", file)
+	server := exec.CommandContext(
+		t.Context(), "redis-server", "--port", "0", "--unixsocket", socket, "--save", "", "--dir", dir, "--aclfile", file)
 	output, err := server.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, server.Start())
@@ -47,7 +48,11 @@ func TestACLFile(t *testing.T) {
 	withPasswords := regexp.MustCompile(`(?m)^user aggregator_.*$`).ReplaceAllString(config.ACL(), "$0 >hunter2")
 	socket := startWithACL(t, withPasswords)
 	as := func(user string) *redis.Client {
-		client := redis.NewClient(&redis.Options{Network: "unix", Addr: socket, Username: user, Password: "hunter2", MaxRetries: -1, DisableIdentity: true})
+		client := redis.NewClient(
+			&redis.Options{
+				Network: "unix", Addr: socket, Username: user, Password: "hunter2", MaxRetries: -1,
+				DisableIdentity: true,
+			})
 		t.Cleanup(func() { _ = client.Close() })
 		return client
 	}
@@ -135,14 +140,16 @@ func TestACLFile(t *testing.T) {
 			client := as(user)
 			for _, command := range commands.may {
 				err := client.Do(t.Context(), command...).Err()
-				if err != nil && !strings.Contains(err.Error(), "already in progress") { // nothing is there yet: not a matter of rights
+				// nothing is there yet: not a matter of rights
+				if err != nil && !strings.Contains(err.Error(), "already in progress") {
 					assert.Contains(t, err.Error(), "no such key", command)
 				}
 			}
 			for _, command := range commands.mayNot {
 				err := client.Do(t.Context(), command...).Err()
 				if assert.Error(t, err, command) {
-					assert.Regexp(t, "^NOPERM|ACL failure in script|can't access at least one of the keys|can't run this command", err.Error(), command)
+					assert.Regexp(t, "^NOPERM|ACL failure in script|can't access at least one of the keys|can't run this command",
+						err.Error(), command)
 				}
 			}
 		})
@@ -160,7 +167,8 @@ func TestACLFileHasNoPasswords(t *testing.T) {
 	socket := startWithACL(t, config.ACL())
 	for line := range strings.Lines(config.ACL()) {
 		user := strings.Fields(line)[1]
-		client := redis.NewClient(&redis.Options{Network: "unix", Addr: socket, Username: user, Password: "x", MaxRetries: -1, DisableIdentity: true})
+		client := redis.NewClient(
+			&redis.Options{Network: "unix", Addr: socket, Username: user, Password: "x", MaxRetries: -1, DisableIdentity: true})
 		require.ErrorContains(t, client.Ping(t.Context()).Err(), "WRONGPASS", user)
 		_ = client.Close()
 	}

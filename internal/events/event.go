@@ -46,7 +46,10 @@ const (
 )
 
 // Reasons are all that there are.
-var Reasons = []Reason{Malformed, UnknownAction, OutOfRange, MissingField, InvalidUTF8, UnknownProfile, UnknownBook, DataError}
+var Reasons = []Reason{
+	Malformed, UnknownAction, OutOfRange, MissingField, InvalidUTF8, UnknownProfile, UnknownBook,
+	DataError,
+}
 
 // Decoder makes events of what Redis holds. The zero Decoder knows no actions.
 type Decoder struct{ actions map[string]*Action }

@@ -101,7 +101,9 @@ func TestCoalesceKeepsTheLastWordOnEachBook(t *testing.T) {
 }
 
 func TestPosition(t *testing.T) {
-	for _, text := range []string{"", "1", "-1", "1-", "a-b", "1-2-3", "-1-2", "9223372036854775808-0", "0-18446744073709551615", "+1-1"} {
+	for _, text := range []string{
+		"", "1", "-1", "1-", "a-b", "1-2-3", "-1-2", "9223372036854775808-0", "0-18446744073709551615", "+1-1",
+	} {
 		_, err := ParsePosition(text)
 		require.ErrorIs(t, err, ErrPosition, text)
 	}
@@ -165,9 +167,12 @@ func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		"*0\r\n", "*-1\r\n", "-LOADING Redis is loading\r\n", "$-1\r\n", "*1\r\n", "*9999999999\r\n",
 		"*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$5\r\nevent\r\n$8\r\n1:2:LIKE\r\n",
-		"*1\r\n*2\r\n$3\r\n1-1\r\n*6\r\n$16\r\nchild_profile_id\r\n$1\r\n1\r\n$7\r\nbook_id\r\n$1\r\n2\r\n$6\r\naction\r\n$4\r\nLIKE\r\n",
-		"*1\r\n*2\r\n$3\r\n1-1\r\n*6\r\n$6\r\naction\r\n$4\r\nLIKE\r\n$16\r\nchild_profile_id\r\n$1\r\n1\r\n$7\r\nbook_id\r\n$2\r\n02\r\n",
-		"*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$5\r\nevent\r\n$9\r\n01:2:LIKE\r\n", "*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$5\r\nevent\r\n$7\r\n1:2:EAT\r\n",
+		"*1\r\n*2\r\n$3\r\n1-1\r\n*6\r\n" +
+			"$16\r\nchild_profile_id\r\n$1\r\n1\r\n$7\r\nbook_id\r\n$1\r\n2\r\n$6\r\naction\r\n$4\r\nLIKE\r\n",
+		"*1\r\n*2\r\n$3\r\n1-1\r\n*6\r\n" +
+			"$6\r\naction\r\n$4\r\nLIKE\r\n$16\r\nchild_profile_id\r\n$1\r\n1\r\n$7\r\nbook_id\r\n$2\r\n02\r\n",
+		"*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$5\r\nevent\r\n$9\r\n01:2:LIKE\r\n",
+		"*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$5\r\nevent\r\n$7\r\n1:2:EAT\r\n",
 		"*1\r\n*2\r\n$3\r\n1-1\r\n*-1\r\n", "*1\r\n*2\r\n$3\r\n1-1\r\n-ERR in the middle\r\n",
 	} {
 		f.Add([]byte(seed))
@@ -206,7 +211,10 @@ func payloads(t *testing.T, reply []byte) map[Position]Payload {
 }
 
 func TestAnErrorReplyIsNotAnEmptyStream(t *testing.T) {
-	for _, reply := range []string{"-LOADING Redis is loading the dataset in memory\r\n", "$-1\r\n", "*-1\r\n", "+OK\r\n", ":0\r\n", "", "*1\r\n", "_\r\n"} {
+	for _, reply := range []string{
+		"-LOADING Redis is loading the dataset in memory\r\n", "$-1\r\n", "*-1\r\n", "+OK\r\n", ":0\r\n", "", "*1\r\n",
+		"_\r\n",
+	} {
 		var b Batch
 		_, err := b.decode([]byte(reply), decoder)
 		assert.Error(t, err, "%q", reply)

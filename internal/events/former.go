@@ -184,13 +184,16 @@ func (f *finder) conflict(s *Source, waiting int64) string {
 		return ""
 	}
 	if beside, err := companion(s.stream); err == nil && f.configured[beside] {
-		return fmt.Sprintf(text+"; then delete the key, and set source.kind to list again", KindList, s.stream, KindStream, waiting)
+		return fmt.Sprintf(text+"; then delete the key, and set source.kind to list again", KindList, s.stream, KindStream,
+			waiting)
 	}
 	return ""
 }
 
 // count counts what waits in a source, processed up to a position or never.
-func (f *finder) count(ctx context.Context, s *Source, at Known, processed bool) (there bool, waiting int64, err error) {
+func (f *finder) count(ctx context.Context, s *Source, at Known, processed bool) (
+	there bool, waiting int64, err error,
+) {
 	listed, err := s.listed(ctx)
 	var reply redis.Error
 	switch {

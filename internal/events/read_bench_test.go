@@ -42,7 +42,8 @@ func BenchmarkRead(b *testing.B) {
 			if _, err := push.Exec(b.Context()); err != nil {
 				b.Fatal(err)
 			}
-			sources, err := events.Sources(client, events.Options{Kind: events.KindStream, Key: "s", Partitions: 1, Weights: weights})
+			sources, err := events.Sources(
+				client, events.Options{Kind: events.KindStream, Key: "s", Partitions: 1, Weights: weights})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -17,7 +17,8 @@ func rewritten(t *testing.T, client *redis.Client) {
 	require.Eventually(t, func() bool {
 		info, err := client.InfoMap(t.Context(), "persistence").Result()
 		file := info["Persistence"]
-		return err == nil && file["aof_rewrites"] == "1" && file["aof_rewrite_in_progress"] == "0" && file["aof_last_bgrewrite_status"] == "ok"
+		return err == nil && file["aof_rewrites"] == "1" && file["aof_rewrite_in_progress"] == "0" &&
+			file["aof_last_bgrewrite_status"] == "ok"
 	}, 30*time.Second, time.Millisecond)
 }
 
@@ -46,7 +47,8 @@ func TestRewriteOnceAStart(t *testing.T) {
 
 func TestRewriteWhereThereIsNoFile(t *testing.T) {
 	t.Parallel()
-	done, err := open(t, connect(t, testenv.Redis(t)), events.Options{Kind: events.KindStream, Key: "s"})[0].Rewrite(t.Context())
+	done, err := open(t, connect(t, testenv.Redis(t)), events.Options{Kind: events.KindStream, Key: "s"})[0].Rewrite(
+		t.Context())
 	require.NoError(t, err)
 	require.NotEmpty(t, done.RunID)
 	require.False(t, done.Asked)
@@ -58,7 +60,8 @@ func TestRewriteNotAllowed(t *testing.T) {
 	server := testenv.NewRedis(t, testenv.AppendOnly()).URL()
 	user := testenv.RedisAs(t, server, "aggregator_list", "l")
 	admin := connect(t, server)
-	source := open(t, connectPlainly(t, user), events.Options{Kind: events.KindList, Key: "l", PushSide: events.PushLeft})[0]
+	source := open(t, connectPlainly(t, user),
+		events.Options{Kind: events.KindList, Key: "l", PushSide: events.PushLeft})[0]
 
 	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "aggregator_list", "-bgrewriteaof").Err())
 	done, err := source.Rewrite(t.Context())

@@ -185,7 +185,10 @@ func (s *Source) Inspect(ctx context.Context) (State, error) {
 		return State{}, s.failed("inspecting", err)
 	}
 	var p replyParser
-	state := State{Exists: p.number(reply, 0) == 1, Last: p.position(reply, 1), Added: p.number(reply, 2), Length: p.number(reply, 3)}
+	state := State{
+		Exists: p.number(reply, 0) == 1, Last: p.position(reply, 1), Added: p.number(reply, 2),
+		Length: p.number(reply, 3),
+	}
 	state.fence = p.at(reply, 4)
 	if len(reply) > 5 {
 		state.Bookmark = &Bookmark{Position: p.position(reply, 5), Entries: p.number(reply, 6), Pending: p.position(reply, 7)}

@@ -52,14 +52,24 @@ func TestReadInOrder(t *testing.T) {
 			p.XAdd(t.Context(), &redis.XAddArgs{Stream: key, Values: []any{"event", fmt.Sprintf("%d:7:LIKE", i)}})
 		}},
 		{"stream of fields", events.Options{Kind: events.KindStream, Key: "s"}, func(p redis.Pipeliner, key string, i int) {
-			p.XAdd(t.Context(), &redis.XAddArgs{Stream: key, Values: []any{"action", "LIKE", "child_profile_id", i, "book_id", 7}})
+			p.XAdd(t.Context(), &redis.XAddArgs{
+				Stream: key, Values: []any{"action", "LIKE", "child_profile_id", i, "book_id", 7},
+			})
 		}},
-		{"list pushed left", events.Options{Kind: events.KindList, Key: "l", PushSide: events.PushLeft}, func(p redis.Pipeliner, key string, i int) {
-			p.LPush(t.Context(), key, fmt.Sprintf("%d:7:LIKE", i))
-		}},
-		{"list pushed right", events.Options{Kind: events.KindList, Key: "l", PushSide: events.PushRight}, func(p redis.Pipeliner, key string, i int) {
-			p.RPush(t.Context(), key, fmt.Sprintf("%d:7:LIKE", i))
-		}},
+		{
+			"list pushed left",
+			events.Options{Kind: events.KindList, Key: "l", PushSide: events.PushLeft},
+			func(p redis.Pipeliner, key string, i int) {
+				p.LPush(t.Context(), key, fmt.Sprintf("%d:7:LIKE", i))
+			},
+		},
+		{
+			"list pushed right",
+			events.Options{Kind: events.KindList, Key: "l", PushSide: events.PushRight},
+			func(p redis.Pipeliner, key string, i int) {
+				p.RPush(t.Context(), key, fmt.Sprintf("%d:7:LIKE", i))
+			},
+		},
 	}
 	for _, kind := range kinds {
 		t.Run(kind.name, func(t *testing.T) {
@@ -116,7 +126,12 @@ func TestEntriesThatAreNoEvents(t *testing.T) {
 		{"wrong name", []any{"evnt", "1:2:LIKE"}, events.MissingField, events.FormEntry},
 		{"one field too many", []any{"event", "1:2:LIKE", "trace", "x"}, events.MissingField, events.FormEntry},
 		{"event twice", []any{"event", "1:2:LIKE", "event", "1:3:LIKE"}, events.MissingField, events.FormEntry},
-		{"a field twice", []any{"child_profile_id", "1", "child_profile_id", "1", "action", "LIKE"}, events.MissingField, events.FormEntry},
+		{
+			"a field twice",
+			[]any{"child_profile_id", "1", "child_profile_id", "1", "action", "LIKE"},
+			events.MissingField,
+			events.FormEntry,
+		},
 		{"two of three", []any{"child_profile_id", "1", "book_id", "2"}, events.MissingField, events.FormEntry},
 		{"four", append(three("1", "2", "LIKE"), "more", "x"), events.MissingField, events.FormEntry},
 		{"empty event", []any{"event", ""}, events.Malformed, events.FormEvent},
@@ -177,11 +192,19 @@ func TestKeys(t *testing.T) {
 		keys, stream []string
 	}{
 		{events.Options{Kind: events.KindStream, Key: "s"}, []string{"s"}, []string{"s"}},
-		{events.Options{Kind: events.KindStream, Key: "s", Partitions: 2}, []string{"s:{0}", "s:{1}"}, []string{"s:{0}", "s:{1}"}},
+		{
+			events.Options{Kind: events.KindStream, Key: "s", Partitions: 2},
+			[]string{"s:{0}", "s:{1}"},
+			[]string{"s:{0}", "s:{1}"},
+		},
 		{events.Options{Kind: events.KindList, Key: "l"}, []string{"l"}, []string{"{l}:stream"}},
 		{events.Options{Kind: events.KindList, Key: "a{b}c"}, []string{"a{b}c"}, []string{"a{b}c:stream"}},
 		{events.Options{Kind: events.KindList, Key: "x{y"}, []string{"x{y"}, []string{"{x{y}:stream"}},
-		{events.Options{Kind: events.KindList, Key: "l", Partitions: 2}, []string{"l:{0}", "l:{1}"}, []string{"l:{0}:stream", "l:{1}:stream"}},
+		{
+			events.Options{Kind: events.KindList, Key: "l", Partitions: 2},
+			[]string{"l:{0}", "l:{1}"},
+			[]string{"l:{0}:stream", "l:{1}:stream"},
+		},
 	}
 	for _, c := range cases {
 		t.Run(c.options.Key, func(t *testing.T) {

@@ -15,7 +15,8 @@ import (
 func add(t *testing.T, client *redis.Client, stream string, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
-		require.NoError(t, client.XAdd(t.Context(), &redis.XAddArgs{Stream: stream, ID: id, Values: []any{"event", "1:2:LIKE"}}).Err())
+		require.NoError(t, client.XAdd(
+			t.Context(), &redis.XAddArgs{Stream: stream, ID: id, Values: []any{"event", "1:2:LIKE"}}).Err())
 	}
 }
 
@@ -57,7 +58,8 @@ func TestTrimRespectsOtherGroups(t *testing.T) {
 		}, []string{"6-0"}},
 		{"a pending entry", func(t *testing.T, c *redis.Client) {
 			require.NoError(t, c.XGroupCreate(ctx, "s", "other", "1-1").Err())
-			read, err := c.XReadGroup(ctx, &redis.XReadGroupArgs{Group: "other", Consumer: "c", Streams: []string{"s", ">"}, Count: 3}).Result()
+			read, err := c.XReadGroup(
+				ctx, &redis.XReadGroupArgs{Group: "other", Consumer: "c", Streams: []string{"s", ">"}, Count: 3}).Result()
 			require.NoError(t, err)
 			require.NoError(t, c.XAck(ctx, "s", "other", read[0].Messages[0].ID, read[0].Messages[2].ID).Err())
 		}, []string{"3-0", "4-0", "5-0", "6-0"}},
@@ -218,12 +220,16 @@ func TestBegin(t *testing.T) {
 		{"a group that has acknowledged all it read", func(t *testing.T, c *redis.Client) {
 			add(t, c, "s", "1-1", "2-0", "3-0")
 			require.NoError(t, c.XGroupCreate(ctx, "s", events.Group, "0").Err())
-			require.NoError(t, c.XReadGroup(ctx, &redis.XReadGroupArgs{Group: events.Group, Consumer: "c", Streams: []string{"s", ">"}, Count: 2, NoAck: true}).Err())
+			require.NoError(t, c.XReadGroup(
+				ctx, &redis.XReadGroupArgs{
+					Group: events.Group, Consumer: "c", Streams: []string{"s", ">"}, Count: 2, NoAck: true,
+				}).Err())
 		}, "2-0", 2},
 		{"a group with an entry pending", func(t *testing.T, c *redis.Client) {
 			add(t, c, "s", "1-1", "2-5", "3-0")
 			require.NoError(t, c.XGroupCreate(ctx, "s", events.Group, "0").Err())
-			require.NoError(t, c.XReadGroup(ctx, &redis.XReadGroupArgs{Group: events.Group, Consumer: "c", Streams: []string{"s", ">"}}).Err())
+			require.NoError(t, c.XReadGroup(
+				ctx, &redis.XReadGroupArgs{Group: events.Group, Consumer: "c", Streams: []string{"s", ">"}}).Err())
 			require.NoError(t, c.XAck(ctx, "s", events.Group, "1-1", "3-0").Err())
 		}, "2-4", 0},
 	}

@@ -93,12 +93,15 @@ func TestInstancesComeAndGo(t *testing.T) {
     SELECT count(l.source) n, (SELECT count(*) FROM aggregator.member WHERE expires_at > now()) members
     FROM aggregator.member m LEFT JOIN aggregator.lease l ON l.holder = m.instance AND l.expires_at > now()
     WHERE m.expires_at > now() GROUP BY m.instance) held
-HAVING max(n) - min(n) <= 1 AND sum(n) = $1 AND max(members) = $2`, sharedSource.partitions, len(living)) == int64(len(living))
+HAVING max(n) - min(n) <= 1 AND sum(n) = $1 AND max(members) = $2`, sharedSource.partitions, len(living)) == int64(
+					len(living))
 			})
 			for _, d := range living {
 				d.stop()
 			}
-			require.Zero(t, w.number(`SELECT (SELECT count(*) FROM aggregator.member WHERE expires_at > now()) + (SELECT count(*) FROM aggregator.lease WHERE expires_at > now())`))
+			require.Zero(t, w.number(
+				`SELECT (SELECT count(*) FROM aggregator.member WHERE expires_at > now()) + (SELECT count(*) FROM `+
+					`aggregator.lease WHERE expires_at > now())`))
 			w.exact()
 			t.Logf("%v", count)
 		})
@@ -117,7 +120,8 @@ func TestHandOverTimes(t *testing.T) {
 		return measure(func() {
 			w.until("the sources are shared", func() bool {
 				return w.number(`SELECT count(*) FROM (
-    SELECT count(l.source) n FROM aggregator.member m LEFT JOIN aggregator.lease l ON l.holder = m.instance AND l.expires_at > now()
+    SELECT count(l.source) n FROM aggregator.member m LEFT JOIN aggregator.lease l ON l.holder = m.instance
+	AND l.expires_at > now()
     WHERE m.expires_at > now() GROUP BY m.instance) held
 HAVING max(n) - min(n) <= 1 AND sum(n) = $1`, sharedSource.partitions) == int64(members)
 			})
@@ -141,7 +145,8 @@ HAVING max(n) - min(n) <= 1 AND sum(n) = $1`, sharedSource.partitions) == int64(
 		killed := time.Now()
 		all[0].kill()
 		w.until("all sources have an owner", func() bool {
-			return w.number(`SELECT count(*) FROM aggregator.lease WHERE expires_at > now() AND acquired_at > $1 AND source IS NOT NULL`, killed) == int64(sharedSource.partitions/3)
+			return w.number(`SELECT count(*) FROM aggregator.lease WHERE expires_at > now() AND acquired_at > $1 AND source `+
+				`IS NOT NULL`, killed) == int64(sharedSource.partitions/3)
 		})
 		balanced(2)
 		for _, d := range all[1:] {
@@ -250,7 +255,8 @@ func TestCostOfMore(t *testing.T) {
 		w.load(600, lasting)()
 		w.emptied()
 		after, events := used(), w.applied()-done
-		t.Logf("%d instances: %s of processor time for %d events, %.1f µs each", instances, (after - before).Round(time.Millisecond), events,
+		t.Logf("%d instances: %s of processor time for %d events, %.1f µs each", instances,
+			(after - before).Round(time.Millisecond), events,
 			float64((after-before).Microseconds())/float64(events))
 		for _, d := range all {
 			d.stop()

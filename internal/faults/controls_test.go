@@ -69,7 +69,9 @@ var weakenings = []weakening{
 		name: "trimmed before the checkpoint",
 		changes: []change{{
 			"internal/aggregator/session.go", `	crash.At("before_checkpoint")
-`, `	if err := p.trim(ctx, ledger.Checkpoint{Position: batch.Last, Entries: from.Entries + int64(batch.Entries)}); err != nil {
+`,
+			`	ahead := ledger.Checkpoint{Position: batch.Last, Entries: from.Entries + int64(batch.Entries)}
+	if err := p.trim(ctx, ahead); err != nil {
 		return from, err
 	}
 	crash.At("before_checkpoint")

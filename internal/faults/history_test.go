@@ -35,9 +35,11 @@ func (w *world) historyInOrder() (rows int) {
 	conn, err := pgx.Connect(w.t.Context(), w.database)
 	require.NoError(w.t, err)
 	defer func() { _ = conn.Close(w.t.Context()) }()
-	_, err = conn.Exec(w.t.Context(), `SELECT set_config('search_path', 'aggregator_views, ' || current_setting('search_path'), false)`)
+	_, err = conn.Exec(w.t.Context(),
+		`SELECT set_config('search_path', 'aggregator_views, ' || current_setting('search_path'), false)`)
 	require.NoError(w.t, err)
-	history, err := conn.Query(w.t.Context(), `SELECT child_profile_id, ARRAY[i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score]
+	history, err := conn.Query(
+		w.t.Context(), `SELECT child_profile_id, ARRAY[i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score]
 		FROM child_personality_history WHERE history_created_type = 'FEEDBACK' ORDER BY child_profile_id, id`)
 	require.NoError(w.t, err)
 	var profile int64

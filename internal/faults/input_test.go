@@ -52,8 +52,10 @@ func TestRefusedByTheDatabase(t *testing.T) {
 	d.stop()
 	r := w.compare()
 	t.Log(r)
-	require.Zero(t, r.Doubled-w.number("SELECT count(*) FROM aggregator.dead_letter WHERE sqlstate = '23514'"), "each refused event is a letter that the oracle does not expect")
-	require.Equal(t, r.Pushed, w.number("SELECT sum(applied)::bigint FROM aggregator.mark")+w.number("SELECT count(*) FROM aggregator.dead_letter"))
+	require.Zero(t, r.Doubled-w.number("SELECT count(*) FROM aggregator.dead_letter WHERE sqlstate = '23514'"),
+		"each refused event is a letter that the oracle does not expect")
+	require.Equal(t, r.Pushed,
+		w.number("SELECT sum(applied)::bigint FROM aggregator.mark")+w.number("SELECT count(*) FROM aggregator.dead_letter"))
 	require.Zero(t, w.number("SELECT count(*) FROM genre_score WHERE abs(score) > 20"))
 }
 
@@ -68,10 +70,19 @@ func TestMemory(t *testing.T) {
 		flags  []string
 	}{
 		{"usual events", 100_000, 256 * mebibyte, nil},
-		{"one profile", 300_000, 256 * mebibyte, []string{"--profiles", "1", "--malformed", "0", "--unknown", "0", "--duplicates", "0"}},
-		{"a profile each", 200_000, 400 * mebibyte, []string{"--profiles", "100000000", "--profile-dist", "uniform", "--malformed", "0"}},
+		{
+			"one profile", 300_000, 256 * mebibyte,
+			[]string{"--profiles", "1", "--malformed", "0", "--unknown", "0", "--duplicates", "0"},
+		},
+		{
+			"a profile each", 200_000, 400 * mebibyte,
+			[]string{"--profiles", "100000000", "--profile-dist", "uniform", "--malformed", "0"},
+		},
 		{"all junk", 100_000, 256 * mebibyte, []string{"--malformed", "1", "--unknown", "0"}},
-		{"junk of a megabyte", 300, 1024 * mebibyte, []string{"--malformed", "1", "--unknown", "0", "--junk-size", strconv.Itoa(mebibyte), "--pipeline", "10"}},
+		{
+			"junk of a megabyte", 300, 1024 * mebibyte,
+			[]string{"--malformed", "1", "--unknown", "0", "--junk-size", strconv.Itoa(mebibyte), "--pipeline", "10"},
+		},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -107,6 +118,7 @@ func TestHugeEntries(t *testing.T) {
 	peak := d.peakMemory()
 	t.Logf("%d entries of a mebibyte: %.1f s, peak memory %d MiB", entries, time.Since(began).Seconds(), peak>>20)
 	d.stop()
-	require.Equal(t, int64(entries), w.number("SELECT count(*) FROM aggregator.dead_letter WHERE octet_length(payload) = $1", size))
+	require.Equal(t, int64(entries),
+		w.number("SELECT count(*) FROM aggregator.dead_letter WHERE octet_length(payload) = $1", size))
 	require.Less(t, peak, int64(most))
 }

@@ -8,7 +8,10 @@ import (
 )
 
 // points are where the loop can be made to stop for good.
-var points = []string{"after_read", "mid_pipeline", "before_checkpoint", "after_checkpoint", "before_trim", "after_trim"}
+var points = []string{
+	"after_read", "mid_pipeline", "before_checkpoint", "after_checkpoint", "before_trim",
+	"after_trim",
+}
 
 func TestKillAtEveryPoint(t *testing.T) {
 	t.Parallel()
@@ -124,7 +127,9 @@ func (w *world) forgetAside() {
 	require.NoError(w.t, err)
 	defer conn.Close(w.t.Context())
 	var left int
-	require.NoError(w.t, conn.QueryRow(w.t.Context(), "SELECT count(*) FROM aggregator.dead_letter WHERE source LIKE '%@%' AND settled_at IS NULL").Scan(&left))
+	require.NoError(w.t, conn.QueryRow(
+		w.t.Context(), "SELECT count(*) FROM aggregator.dead_letter WHERE source LIKE '%@%' AND settled_at IS NULL").Scan(
+		&left))
 	require.Zero(w.t, left, "letters whose entries are read again are not to be retried")
 	_, err = conn.Exec(w.t.Context(), "DELETE FROM aggregator.dead_letter WHERE source LIKE '%@%'")
 	require.NoError(w.t, err)

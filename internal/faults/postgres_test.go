@@ -37,7 +37,8 @@ func (w *world) backends() []int {
 	w.t.Helper()
 	conn := w.connect()
 	defer func() { _ = conn.Close(w.t.Context()) }()
-	rows, _ := conn.Query(w.t.Context(), "SELECT pid FROM pg_stat_activity WHERE application_name = 'aggregator' AND datname = current_database()")
+	rows, _ := conn.Query(w.t.Context(),
+		"SELECT pid FROM pg_stat_activity WHERE application_name = 'aggregator' AND datname = current_database()")
 	pids, err := pgx.CollectRows(rows, pgx.RowTo[int])
 	if err != nil {
 		return nil // it is just crashing
@@ -174,7 +175,8 @@ func TestPostgresTooManyConnections(t *testing.T) {
 			}
 			taken = append(taken, conn)
 		}
-		_, err := control.Exec(t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'aggregator'")
+		_, err := control.Exec(t.Context(),
+			"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'aggregator'")
 		require.NoError(t, err)
 		require.True(t, d.running())
 	}
@@ -246,7 +248,8 @@ func TestPostgresDeadlock(t *testing.T) {
 		run("UPDATE cumulative_mbti_score SET i_score = i_score WHERE child_profile_id <= 20")
 		w.push(500)
 		w.until("the daemon waits for the foreign session", func() bool {
-			return w.number("SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))", foreign.PgConn().PID()) > 0
+			return w.number("SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))",
+				foreign.PgConn().PID()) > 0
 		})
 		run("UPDATE aggregator.mark SET applied = applied WHERE child_profile_id <= 20")
 		run("COMMIT")
@@ -275,7 +278,8 @@ func TestPostgresSerialization(t *testing.T) {
 					for ctx.Err() == nil {
 						_, _ = conn.Exec(ctx, fmt.Sprintf(`BEGIN; SELECT sum(i_score) FROM cumulative_mbti_score;
 							UPDATE cumulative_mbti_score SET e_score = e_score WHERE child_profile_id = %d;
-							UPDATE aggregator.mark SET applied = applied WHERE child_profile_id = %d; COMMIT`, 1+rand.IntN(20), 1+rand.IntN(20)))
+							UPDATE aggregator.mark SET applied = applied WHERE child_profile_id = %d; COMMIT`, 1+rand.IntN(20),
+							1+rand.IntN(20)))
 						_, _ = conn.Exec(ctx, "ROLLBACK")
 					}
 				})
@@ -304,11 +308,13 @@ func TestPostgresReadOnly(t *testing.T) {
 	d := w.start("run")
 	d.said("draining")
 	pushed := w.load(200, 6*time.Second)
-	const terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'aggregator' AND datname = current_database()"
+	const terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'aggregator' AND " +
+		"datname = current_database()"
 	w.sql("ALTER DATABASE "+w.databaseName()+" SET default_transaction_read_only = on", terminate)
 	d.said("25006")
 	time.Sleep(time.Second) // the fault
-	w.sql("SET default_transaction_read_only = off", "ALTER DATABASE "+w.databaseName()+" RESET default_transaction_read_only")
+	w.sql("SET default_transaction_read_only = off",
+		"ALTER DATABASE "+w.databaseName()+" RESET default_transaction_read_only")
 	pushed()
 	w.emptied()
 	d.stop()
@@ -322,7 +328,8 @@ func small(t *testing.T, megabytes int) (dir string) {
 	dir, err := os.MkdirTemp("", "aggregator-small-")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	mount := exec.CommandContext(t.Context(), "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm,mode=0777", megabytes), "tmpfs", dir)
+	mount := exec.CommandContext(
+		t.Context(), "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm,mode=0777", megabytes), "tmpfs", dir)
 	said, err := mount.CombinedOutput()
 	require.NoError(t, err, "a full disk takes the right to mount: %s", said)
 	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })

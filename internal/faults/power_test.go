@@ -106,7 +106,8 @@ func newPowered(t *testing.T, o outage) *powered {
 	s := setup{source: o.source}
 	if o.postgres {
 		p.postgresDisk = disk.New(t)
-		s.postgres = slices.Concat(forgetful, o.settings, []testenv.PostgresOption{testenv.PostgresIn(p.postgresDisk.Folder())})
+		s.postgres = slices.Concat(
+			forgetful, o.settings, []testenv.PostgresOption{testenv.PostgresIn(p.postgresDisk.Folder())})
 	}
 	if o.redis {
 		p.redisDisk = disk.New(t)

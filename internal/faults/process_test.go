@@ -111,7 +111,8 @@ func TestResetBesideAZombie(t *testing.T) {
 					}
 					zombie.goOn()
 					w.push(300)
-					w.until("all is settled", func() bool { return w.number("SELECT sum(entries - base) FROM aggregator.checkpoint") == 2500 })
+					w.until("all is settled",
+						func() bool { return w.number("SELECT sum(entries - base) FROM aggregator.checkpoint") == 2500 })
 					zombie.stop()
 					w.drain()
 

@@ -14,8 +14,14 @@ import (
 func TestLostRepliesOfRedis(t *testing.T) {
 	t.Parallel()
 	least := map[string][]string{
-		"stream": {"PING", "XRANGE", "XREAD", "EVALSHA_RO inspect", "EVALSHA bookmark", "EVALSHA trim", "EVALSHA make", "EVALSHA raise"},
-		"list":   {"PING", "XRANGE", "LLEN", "EVALSHA_RO inspect", "EVALSHA bookmark", "EVALSHA trim", "EVALSHA move", "EVALSHA raise"},
+		"stream": {
+			"PING", "XRANGE", "XREAD", "EVALSHA_RO inspect", "EVALSHA bookmark", "EVALSHA trim", "EVALSHA make",
+			"EVALSHA raise",
+		},
+		"list": {
+			"PING", "XRANGE", "LLEN", "EVALSHA_RO inspect", "EVALSHA bookmark", "EVALSHA trim", "EVALSHA move",
+			"EVALSHA raise",
+		},
 	}
 	for _, from := range []source{stream, listLeft} {
 		t.Run(from.String(), func(t *testing.T) {
@@ -109,7 +115,10 @@ func (w *world) outlast(d *daemon) *daemon {
 
 func TestLostRepliesOfPostgres(t *testing.T) {
 	t.Parallel()
-	messages := []string{"startup", "query begin", "query set", "query commit", "parse", "bind", "describe", "execute", "sync"}
+	messages := []string{
+		"startup", "query begin", "query set", "query commit", "parse", "bind", "describe", "execute",
+		"sync",
+	}
 	for _, message := range messages {
 		t.Run("cut at "+message, func(t *testing.T) {
 			t.Parallel()
@@ -137,7 +146,8 @@ func losePostgresReply(t *testing.T, message string, times int, stall bool) {
 	w.until("replies were lost", func() bool {
 		w.push(300)
 		if message == "startup" { // it takes a new connection
-			w.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'aggregator'")
+			w.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND " +
+				"application_name = 'aggregator'")
 		}
 		return p.losses() == times
 	})

@@ -33,9 +33,11 @@ func TestPurgeKilledAtRandom(t *testing.T) {
 	// ago, all but the last of which are to be thinned out.
 	const first, end, imported = 1_000_001, 1_060_001, 1_030_001
 	ids(`WITH rows AS (
-			INSERT INTO child_personality_history (id, child_profile_id, created_at, history_created_type, is_deleted, deleted_at)
+			INSERT INTO child_personality_history (id, child_profile_id, created_at, history_created_type, is_deleted,
+				deleted_at)
 			SELECT i, 1 + i % $4, '2020-02-02', CASE WHEN i < $2 THEN 'DIAGNOSIS' ELSE 'IMPORT' END,
-				i < $2 AND i % 10 > 0, CASE WHEN i < $2 AND i % 10 > 0 THEN now() - interval '40 days' - random() * interval '1 year' END
+				i < $2 AND i % 10 > 0, CASE WHEN i < $2
+					AND i % 10 > 0 THEN now() - interval '40 days' - random() * interval '1 year' END
 			FROM generate_series($1::bigint, $3 - 1) i RETURNING id, child_profile_id
 		), genres AS (INSERT INTO favorite_genre SELECT child_profile_id, id, 1 FROM rows
 		), topics AS (INSERT INTO favorite_topic SELECT child_profile_id, id, 1 FROM rows)
@@ -56,7 +58,8 @@ func TestPurgeKilledAtRandom(t *testing.T) {
 		p, d := purge(), w.start("run")
 		time.Sleep(100*time.Millisecond + rand.N(400*time.Millisecond)) // the fault
 		for _, id := range ids(`UPDATE child_personality_history SET is_deleted = false, deleted_at = NULL
-			WHERE id IN (SELECT id FROM child_personality_history WHERE is_deleted ORDER BY random() LIMIT 20) AND is_deleted RETURNING id`) {
+			WHERE id IN (SELECT id FROM child_personality_history WHERE is_deleted ORDER BY random() LIMIT 20) AND is_deleted
+				RETURNING id`) {
 			want[id] = true
 		}
 		if p.running() {
@@ -80,13 +83,16 @@ func TestPurgeKilledAtRandom(t *testing.T) {
 	require.Len(t, left, len(want), "rows are gone that were restored, or are the last of their month")
 	for _, favourites := range []string{"favorite_genre", "favorite_topic"} {
 		found := map[int64]bool{}
-		for _, id := range ids(`SELECT history_id FROM `+favourites+` WHERE history_id >= $1 AND history_id < $2`, first, end) {
+		for _, id := range ids(`SELECT history_id FROM `+favourites+` WHERE history_id >= $1 AND history_id < $2`, first,
+			end) {
 			found[id] = true
 		}
 		require.Equal(t, want, found, "a %s of each row that is there, and of no other", favourites)
 	}
 	// The independent sum knows nothing of them.
-	for table, id := range map[string]string{"child_personality_history": "id", "favorite_genre": "history_id", "favorite_topic": "history_id"} {
+	for table, id := range map[string]string{
+		"child_personality_history": "id", "favorite_genre": "history_id", "favorite_topic": "history_id",
+	} {
 		_, err := db.Exec(t.Context(), fmt.Sprintf(`DELETE FROM %s WHERE %s >= $1 AND %[2]s < $2`, table, id), first, end)
 		require.NoError(t, err)
 	}

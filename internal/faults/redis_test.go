@@ -51,7 +51,10 @@ func TestRedisRollback(t *testing.T) {
 	for _, from := range []source{stream, listLeft} {
 		t.Run(from.String(), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, setup{source: from, volatile: true, redis: []testenv.RedisOption{testenv.RedisArgs("--dbfilename", "old.rdb")}})
+			w := newWorld(t, setup{
+				source: from, volatile: true,
+				redis: []testenv.RedisOption{testenv.RedisArgs("--dbfilename", "old.rdb")},
+			})
 			w.push(1000)
 			w.drain()
 			w.push(600) // in the snapshot, not applied
@@ -87,7 +90,10 @@ func TestRedisLoading(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, setup{
 		volatile: true,
-		redis:    []testenv.RedisOption{testenv.RedisArgs("--dbfilename", "slow.rdb", "--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")},
+		redis: []testenv.RedisOption{
+			testenv.RedisArgs("--dbfilename", "slow.rdb", "--key-load-delay", "1000", "--loading-process-events-interval-bytes",
+				"1024"),
+		},
 	})
 	pipe := w.client.Pipeline()
 	for i := range 3000 {
@@ -253,7 +259,8 @@ func TestRedisLowerIDs(t *testing.T) {
 	w := newWorld(t, setup{})
 	name := w.keys()[0]
 	tomorrow := fmt.Sprintf("%d-0", time.Now().Add(24*time.Hour).UnixMilli())
-	require.NoError(t, w.client.XAdd(t.Context(), &redis.XAddArgs{Stream: name, ID: tomorrow, Values: []any{"event", ""}}).Err())
+	require.NoError(t, w.client.XAdd(
+		t.Context(), &redis.XAddArgs{Stream: name, ID: tomorrow, Values: []any{"event", ""}}).Err())
 	require.NoError(t, w.client.XTrimMaxLen(t.Context(), name, 0).Err())
 	w.push(1000)
 	w.drain()
@@ -284,7 +291,8 @@ func TestRedisOtherGroupLags(t *testing.T) {
 	key := w.keys()[0]
 	require.NoError(t, w.client.XGroupCreateMkStream(t.Context(), key, "other", "0").Err())
 	w.push(1500)
-	read, err := w.client.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "other", Consumer: "c", Streams: []string{key, ">"}, Count: 100}).Result()
+	read, err := w.client.XReadGroup(
+		t.Context(), &redis.XReadGroupArgs{Group: "other", Consumer: "c", Streams: []string{key, ">"}, Count: 100}).Result()
 	require.NoError(t, err)
 	require.Len(t, read[0].Messages, 100)
 	var ids []string

@@ -15,7 +15,9 @@ import (
 func TestScheduledDrainKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, setup{})
-	w.sql(`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, read, applied, dead, profiles, chunks)
+	w.sql(
+		`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, read, applied, dead,
+			profiles, chunks)
 		VALUES ('long ago', 'drain', 'h', 'v', now() - interval '2 days', now(), now(), 'done', 0, 0, 0, 0, 0)`)
 	daily := fmt.Sprintf("AGGREGATOR_SCHEDULE_DRAIN=0 %d * * *", (time.Now().UTC().Hour()+12)%24)
 	w.push(4000)

@@ -18,8 +18,10 @@ import (
 func TestSearchTextKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, setup{})
-	w.sql(`INSERT INTO book (id, title, author) SELECT 5000000000 + i, 'The  Moon ' || i, 'Ｋｉｍ ' || i % 100 FROM generate_series(1, 20000) i`,
-		`INSERT INTO book_topic SELECT 5000000000 + i, t.id FROM generate_series(1, 20000) i, (SELECT min(id) AS id FROM topic) t`)
+	w.sql(`INSERT INTO book (id, title, author) SELECT 5000000000 + i, 'The  Moon ' || i, 'Ｋｉｍ ' || i % 100 FROM `+
+		`generate_series(1, 20000) i`,
+		`INSERT INTO book_topic SELECT 5000000000 + i, t.id FROM generate_series(1, 20000) i, (SELECT min(id) AS id FROM `+
+			`topic) t`)
 	service := w.start("run")
 	pushed := w.load(300, 8*time.Second)
 	rest := w.editBooks()
@@ -49,7 +51,8 @@ func TestSearchTextKilled(t *testing.T) {
 	require.Zero(t, w.number(`SELECT count(*) FROM book b WHERE search_text IS DISTINCT FROM (
 		SELECT btrim(regexp_replace(normalize(lower(normalize(concat_ws(' ', title, author, publisher, (
 			SELECT string_agg(DISTINCT name, ' ' ORDER BY name) FROM (
-				SELECT normalize(lower(normalize(name, NFKC)), NFKC) COLLATE "C" FROM topic JOIN book_topic ON topic_id = topic.id WHERE book_id = b.id) t (name)
+				SELECT normalize(lower(normalize(name, NFKC)), NFKC) COLLATE "C" FROM topic JOIN book_topic ON topic_id = topic.id
+					WHERE book_id = b.id) t (name)
 		)), NFKC)), NFKC), '\s+', ' ', 'g')))`))
 	w.exact()
 	t.Logf("%d refreshes were killed", killed)
@@ -67,8 +70,10 @@ func (w *world) editBooks() (rest func()) {
 			err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 				for _, statement := range []string{
 					`UPDATE book SET title = 'Edited ' || $1::bigint WHERE id = 5000000000 + $2::bigint`,
-					`UPDATE book SET author = NULL, search_text = 'by somebody else ' || $1::bigint WHERE id = 5000000100 + $2::bigint`,
-					`UPDATE topic SET name = 'Edited ' || $1::bigint WHERE id = (SELECT id FROM topic ORDER BY id OFFSET $2::bigint % 3 LIMIT 1)`,
+					`UPDATE book SET author = NULL, search_text = 'by somebody else ' || $1::bigint WHERE id = 5000000100 + ` +
+						`$2::bigint`,
+					`UPDATE topic SET name = 'Edited ' || $1::bigint WHERE id = (SELECT id FROM topic ORDER BY id OFFSET $2::bigint ` +
+						`% 3 LIMIT 1)`,
 				} {
 					if _, err := tx.Exec(ctx, statement, i, 1+rand.IntN(19_000)); err != nil {
 						return err

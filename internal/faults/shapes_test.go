@@ -40,7 +40,10 @@ func newShape(t *testing.T, shape string, s setup) *world {
 		said, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s\n%s", cmd, said)
 	}
-	seed := []string{"seed", "--profiles", strconv.Itoa(profiles), "--books", strconv.Itoa(books), "--missing", fmt.Sprint(missing)}
+	seed := []string{
+		"seed", "--profiles", strconv.Itoa(profiles), "--books", strconv.Itoa(books), "--missing",
+		fmt.Sprint(missing),
+	}
 	if shape == origin {
 		run(database, programs.loadgen, "create-tables", "--tables", origin)
 		run(database, programs.aggregator, "migrate", "up")
@@ -119,7 +122,8 @@ func TestShapes(t *testing.T) {
 	}
 }
 
-// application writes to the tables as an application does, over and over: it adds a profile with its scores and its diagnosis,
+// application writes to the tables as an application does, over and over: it adds a profile with its scores and its
+// diagnosis,
 // changes one, adds a book, deletes a row of history. The stop returns how often it has.
 func (w *world) application(shape string) (stop func() int) {
 	w.t.Helper()
@@ -130,7 +134,8 @@ func (w *world) application(shape string) (stop func() int) {
 	var rounds atomic.Int64
 	go func() {
 		for ctx.Err() == nil {
-			if _, err := conn.Exec(ctx, writers[shape]); err != nil && !errors.Is(err, context.Canceled) && !pgconn.Timeout(err) {
+			if _, err := conn.Exec(ctx, writers[shape]); err != nil && !errors.Is(err, context.Canceled) &&
+				!pgconn.Timeout(err) {
 				ended <- err
 				return
 			}
@@ -148,7 +153,8 @@ func (w *world) application(shape string) (stop func() int) {
 	}
 }
 
-// writers are transactions of the application on the tables of each shape. Rows of history that they delete are their own.
+// writers are transactions of the application on the tables of each shape. Rows of history that they delete are their
+// own.
 var writers = map[string]string{
 	origin: `
 BEGIN;
@@ -157,27 +163,31 @@ WITH s AS (INSERT INTO mbtiscore (i_score, e_score, s_score, n_score, t_score, f
 INSERT INTO child_personality_history (created_at, is_deleted, history_created_type, child_profile_id, mbti_score_id)
 SELECT localtimestamp, false, 0, (SELECT 1 + (random() * 200)::int), s.id FROM s;
 UPDATE child_personality_history SET is_deleted = true, deleted_at = localtimestamp
-WHERE history_created_type = 0 AND id = (SELECT max(id) FROM child_personality_history WHERE history_created_type = 0 AND NOT is_deleted);
+WHERE history_created_type = 0 AND id = (SELECT max(id) FROM child_personality_history WHERE history_created_type = 0
+	AND NOT is_deleted);
 UPDATE child_profile SET last_activity = localtimestamp WHERE id = 1 + (random() * 200)::int;
 UPDATE book SET summary = 'read' WHERE id = 1 + (random() * 200)::int;
 COMMIT`,
 	"inline": `
 BEGIN;
-INSERT INTO child_personality_history (created_at, is_deleted, history_created_type, child_profile_id, i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score)
+INSERT INTO child_personality_history (created_at, is_deleted, history_created_type, child_profile_id, i_score, e_score,
+	s_score, n_score, t_score, f_score, j_score, p_score)
 VALUES (localtimestamp, false, 'DIAGNOSIS', 1 + (random() * 200)::int, 0, 0, 0, 0, 0, 0, 0, 0);
 UPDATE child_profile SET last_activity = localtimestamp WHERE id = 1 + (random() * 200)::int;
 UPDATE book SET title = title || '' WHERE id = 1 + (random() * 200)::int;
 COMMIT`,
 	"sequences": `
 BEGIN;
-INSERT INTO child_personality_history (id, "createdAt", is_deleted, history_created_type, child_profile_id, i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score)
+INSERT INTO child_personality_history (id, "createdAt", is_deleted, history_created_type, child_profile_id, i_score,
+	e_score, s_score, n_score, t_score, f_score, j_score, p_score)
 SELECT next - i, now(), false, 0, 1 + (random() * 200)::int, 0, 0, 0, 0, 0, 0, 0, 0
 FROM (SELECT nextval('child_personality_history_seq') AS next) s, generate_series(0, 49) i; -- as the pooled optimizer
 UPDATE "childProfile" SET name = name || '' WHERE id = 1 + (random() * 200)::int;
 COMMIT`,
 	"monthly": `
 BEGIN;
-INSERT INTO child_personality_history (created_at, history_created_type, child_profile_id) VALUES (now(), 'DIAGNOSIS', 1 + (random() * 200)::int);
+INSERT INTO child_personality_history (created_at, history_created_type, child_profile_id)
+	VALUES (now(), 'DIAGNOSIS', 1 + (random() * 200)::int);
 UPDATE child_profile SET name = name || '' WHERE id = 1 + (random() * 200)::int;
 COMMIT`,
 }

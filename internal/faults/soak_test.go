@@ -114,7 +114,10 @@ func newSoak(t *testing.T, from source) *soaking {
 		{"daemon frozen", 8, s.freezeOne},
 		{"Redis reply lost", 18, func() { s.toRedis.lose(redisMessages[rand.IntN(len(redisMessages))], 1, false) }},
 		{"Redis reply stalled", 4, func() { s.toRedis.lose(redisMessages[rand.IntN(len(redisMessages))], 1, true) }},
-		{"PostgreSQL reply lost", 12, func() { s.toPostgres.lose(postgresMessages[rand.IntN(len(postgresMessages))], 1, false) }},
+		{
+			"PostgreSQL reply lost", 12,
+			func() { s.toPostgres.lose(postgresMessages[rand.IntN(len(postgresMessages))], 1, false) },
+		},
 		{"PostgreSQL backend killed", 6, s.killBackend},
 		{"PostgreSQL crashed", 4, s.crash},
 		{"Redis killed", 6, func() {
@@ -222,7 +225,8 @@ func (s *soaking) print() {
 		fmt.Printf("%s: %6s %10s %8s %10s %8s\n", s.t.Name(), "time", "acked", "unknown", "applied", "dead")
 	}
 	fmt.Printf("%s: %6s %10d %8d %10d %8d  %s\n", s.t.Name(), time.Since(s.began).Round(time.Second), acked, unknown,
-		s.number("SELECT coalesce(sum(applied), 0)::bigint FROM aggregator.mark"), s.number("SELECT count(*) FROM aggregator.dead_letter"), s.tally())
+		s.number("SELECT coalesce(sum(applied), 0)::bigint FROM aggregator.mark"),
+		s.number("SELECT count(*) FROM aggregator.dead_letter"), s.tally())
 }
 
 func (s *soaking) tally() string {

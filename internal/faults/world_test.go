@@ -193,7 +193,10 @@ func prepare(ctx context.Context, server *testenv.PostgresServer, name string) e
 
 // hermetic is an environment that says nothing about servers.
 func hermetic() []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir(), "TZ=UTC", "AGGREGATOR_HTTP_ADDR="}
+	return []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir(), "TZ=UTC",
+		"AGGREGATOR_HTTP_ADDR=",
+	}
 }
 
 // push pushes events and returns when all are acknowledged. One in a hundred is junk, one
@@ -208,7 +211,8 @@ func (w *world) pushing(ctx context.Context, events int, flags ...string) *exec.
 	w.pushes++
 	args := []string{
 		"push", "--redis-url", w.adminURL, "--redis-mode", w.redisMode, "--kind", w.source.kind, "--push-side", w.source.side,
-		"--partitions", strconv.Itoa(w.source.partitions), "--profiles", strconv.Itoa(profiles), "--books", strconv.Itoa(books),
+		"--partitions", strconv.Itoa(w.source.partitions), "--profiles", strconv.Itoa(profiles), "--books",
+		strconv.Itoa(books),
 		"--profile-dist", "zipf", "--malformed", "0.01", "--unknown", "0.02", "--duplicates", "0.02", "--quiet",
 		"--seed", strconv.Itoa(w.pushes), "--acked-file", w.journal, "--clients", "1",
 	}
@@ -241,7 +245,8 @@ type report struct {
 }
 
 func (r report) String() string {
-	return fmt.Sprintf("pushed %d (%d more of unknown outcome), applied %d, dead %d, lost %d, doubled %d, history rows %d, rows compared %d, mismatches %d, left %v",
+	return fmt.Sprintf("pushed %d (%d more of unknown outcome), applied %d, dead %d, lost %d, doubled %d, history rows "+
+		"%d, rows compared %d, mismatches %d, left %v",
 		r.Pushed, r.UnknownOutcome, r.Applied, r.Dead, r.Lost, r.Doubled, r.HistoryRows, r.RowsCompared, r.Mismatches, r.Left)
 }
 

@@ -24,9 +24,12 @@ func longHistory(t testing.TB, profiles int) *pgxpool.Pool {
 		`INSERT INTO topic (id, name) SELECT i, 't' || i FROM generate_series(1, 25) i`,
 		`INSERT INTO child_profile (id, name) SELECT i, 'c' FROM generate_series(1, {profiles}) i`,
 		`INSERT INTO child_personality_history (child_profile_id, created_at, mbti_id)
-			SELECT 1 + i % {profiles}, '2026-01-01T00:00:00Z'::timestamptz + i * interval '1 minute', 1 + i % 16 FROM generate_series(0, 10000 * {profiles} - 1) i`,
-		`INSERT INTO favorite_genre SELECT child_profile_id, id, 1 + (id + k) % 10 FROM child_personality_history, generate_series(1, 3) k`,
-		`INSERT INTO favorite_topic SELECT child_profile_id, id, 1 + (id + k) % 25 FROM child_personality_history, generate_series(1, 5) k`,
+			SELECT 1 + i % {profiles}, '2026-01-01T00:00:00Z'::timestamptz + i * interval '1 minute', 1 + i % 16
+				FROM generate_series(0, 10000 * {profiles} - 1) i`,
+		`INSERT INTO favorite_genre SELECT child_profile_id, id, 1 + (id + k) % 10 FROM child_personality_history, ` +
+			`generate_series(1, 3) k`,
+		`INSERT INTO favorite_topic SELECT child_profile_id, id, 1 + (id + k) % 25 FROM child_personality_history, ` +
+			`generate_series(1, 5) k`,
 		`VACUUM ANALYZE`,
 	} {
 		_, err := pool.Exec(t.Context(), strings.ReplaceAll(statement, "{profiles}", strconv.Itoa(profiles)))
@@ -39,7 +42,8 @@ func longHistory(t testing.TB, profiles int) *pgxpool.Pool {
 func TestCostOfTimeline(t *testing.T) {
 	t.Parallel()
 	pool := longHistory(t, 2)
-	_, err := pool.Exec(t.Context(), `UPDATE child_personality_history SET is_deleted = true, deleted_at = now() WHERE id % 10 >= 2`)
+	_, err := pool.Exec(t.Context(),
+		`UPDATE child_personality_history SET is_deleted = true, deleted_at = now() WHERE id % 10 >= 2`)
 	require.NoError(t, err)
 	_, err = pool.Exec(t.Context(), `VACUUM child_personality_history`)
 	require.NoError(t, err)
@@ -60,7 +64,9 @@ func TestCostOfTimeline(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var plans []struct{ Plan node }
-			require.NoError(t, pool.QueryRow(t.Context(), `EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) `+timelineSQL, c.selected.args(1)...).Scan(&plans))
+			require.NoError(t, pool.QueryRow(
+				t.Context(), `EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) `+timelineSQL, c.selected.args(1)...).Scan(
+				&plans))
 			top := plans[0].Plan
 			require.InDelta(t, c.found, top.Rows, 0)
 			rows, pages := top.ofHistory()

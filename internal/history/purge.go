@@ -92,7 +92,8 @@ func Purge(ctx context.Context, pool *pgxpool.Pool, o PurgeOptions) (PurgeResult
 // CountDeleted counts the rows that Purge would remove for their age since the application
 // has deleted them. It reads no more than these.
 func CountDeleted(ctx context.Context, pool *pgxpool.Pool, olderThan time.Duration) (n int64, err error) {
-	err = pool.QueryRow(ctx, `SELECT count(*) FROM child_personality_history WHERE is_deleted AND deleted_at < least(now(), $2::timestamptz) - $1::interval`,
+	err = pool.QueryRow(ctx, `SELECT count(*) FROM child_personality_history WHERE is_deleted AND deleted_at < `+
+		`least(now(), $2::timestamptz) - $1::interval`,
 		olderThan, time.Now()).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("counting deleted rows of history: %w", err)
@@ -180,7 +181,8 @@ type deletedKey struct {
 // is vacuumed, and to pass over them again and again would cost more with every batch.
 func (p *purger) purgeDeleted(ctx context.Context) error {
 	var before time.Time
-	err := p.pool.QueryRow(context.WithoutCancel(ctx), `SELECT least(now(), $2::timestamptz) - $1::interval`, p.options.OlderThan, p.options.Now()).Scan(&before)
+	err := p.pool.QueryRow(context.WithoutCancel(ctx), `SELECT least(now(), $2::timestamptz) - $1::interval`,
+		p.options.OlderThan, p.options.Now()).Scan(&before)
 	if err != nil {
 		return err
 	}
@@ -189,7 +191,9 @@ func (p *purger) purgeDeleted(ctx context.Context) error {
 		statement = countDeleted
 	}
 	last := deletedKey{
-		pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}, pgtype.Int8{Int64: beforeAll, Valid: true}, pgtype.Int8{Int64: beforeAll, Valid: true},
+		pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true},
+		pgtype.Int8{Int64: beforeAll, Valid: true},
+		pgtype.Int8{Int64: beforeAll, Valid: true},
 	}
 	return p.repeat(ctx, func(ctx context.Context) (bool, error) {
 		var found, gone, genres, topics int64
@@ -216,9 +220,11 @@ const beforeAll = -1 << 63
 // foreign key that looks at once; that all of them are counted before the first row goes sees to it.
 const (
 	remove = `genres AS (
-    DELETE FROM favorite_genre f USING due d WHERE f.child_profile_id = d.child_profile_id AND f.history_id = d.id RETURNING 1
+    DELETE FROM favorite_genre f USING due d WHERE f.child_profile_id = d.child_profile_id AND f.history_id = d.id
+	RETURNING 1
 ), topics AS (
-    DELETE FROM favorite_topic f USING due d WHERE f.child_profile_id = d.child_profile_id AND f.history_id = d.id RETURNING 1
+    DELETE FROM favorite_topic f USING due d WHERE f.child_profile_id = d.child_profile_id AND f.history_id = d.id
+	RETURNING 1
 ), gone AS (
     DELETE FROM child_personality_history h USING due d WHERE h.child_profile_id = d.child_profile_id AND h.id = d.id
         AND (SELECT count(*) FROM genres) + (SELECT count(*) FROM topics) >= 0
@@ -238,7 +244,8 @@ const (
 	// out: rows found and gone, their favourites, the last of them.
 	deleted = `WITH due AS (
     SELECT deleted_at::timestamptz AS at, child_profile_id, id FROM child_personality_history
-    WHERE is_deleted AND deleted_at < $1::timestamptz AND (deleted_at, child_profile_id, id) > ($2::timestamptz, $3::bigint, $4::bigint)
+    WHERE is_deleted AND deleted_at < $1::timestamptz
+	AND (deleted_at, child_profile_id, id) > ($2::timestamptz, $3::bigint, $4::bigint)
     ORDER BY deleted_at, child_profile_id, id LIMIT $5 {lock}
 ), {act}
 SELECT (SELECT count(*) FROM due), ` + counts + `, last.*

@@ -22,7 +22,8 @@ func openPurged(t *testing.T, rows int) *pgxpool.Pool {
 	t.Cleanup(pool.Close)
 	for _, statement := range []string{
 		`INSERT INTO child_personality_history (child_profile_id, created_at, is_deleted, deleted_at)
-			SELECT i % 100, now() - i * interval '1 minute', i % 4 = 0, CASE WHEN i % 4 = 0 THEN now() - interval '40 days' END FROM generate_series(1, {rows}) i`,
+			SELECT i % 100, now() - i * interval '1 minute', i % 4 = 0, CASE WHEN i % 4 = 0 THEN now() - interval '40 days' END
+				FROM generate_series(1, {rows}) i`,
 		`INSERT INTO favorite_genre SELECT child_profile_id, id, 1 FROM child_personality_history`,
 		`INSERT INTO favorite_topic SELECT child_profile_id, id, 1 FROM child_personality_history`,
 		`VACUUM ANALYZE child_personality_history, favorite_genre, favorite_topic`,
@@ -63,8 +64,10 @@ func TestPurgePlans(t *testing.T) {
 		assert.Contains(t, small[name], "using favorite_genre_pkey on", name)
 		assert.Contains(t, small[name], "using favorite_topic_pkey on", name)
 	}
-	assert.Contains(t, small["purge"], "Index Cond: ((deleted_at < $1) AND (ROW(deleted_at, child_profile_id, id) > ROW($2, $3, $4)))")
-	assert.Contains(t, small["thinning"], "Index Cond: ((child_profile_id > $1) AND (child_profile_id <= $1))") // the second is that of reach
+	assert.Contains(t, small["purge"],
+		"Index Cond: ((deleted_at < $1) AND (ROW(deleted_at, child_profile_id, id) > ROW($2, $3, $4)))")
+	// the second is that of reach
+	assert.Contains(t, small["thinning"], "Index Cond: ((child_profile_id > $1) AND (child_profile_id <= $1))")
 }
 
 func explain(t *testing.T, pool *pgxpool.Pool, statement, args string) []string {
@@ -95,7 +98,9 @@ func TestPurgeReadsEachRowOnce(t *testing.T) {
 			_, err = old.Exec(t.Context(), `SELECT FROM child_personality_history LIMIT 1`)
 			require.NoError(t, err)
 			read := func() (n int64) {
-				rows, err := old.Query(t.Context(), `SELECT pg_stat_clear_snapshot(), idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'child_personality_history_deleted'`)
+				rows, err := old.Query(t.Context(),
+					`SELECT pg_stat_clear_snapshot(), idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = `+
+						`'child_personality_history_deleted'`)
 				require.NoError(t, err)
 				_, err = pgx.ForEachRow(rows, []any{nil, &n}, func() error { return nil })
 				require.NoError(t, err)
@@ -111,7 +116,8 @@ func TestPurgeReadsEachRowOnce(t *testing.T) {
 			require.NoError(t, purging.QueryRow(t.Context(), `SELECT pg_backend_pid()`).Scan(&session))
 			purging.Close() // a session has told all that it has read when it is gone
 			require.Eventually(t, func() (gone bool) {
-				require.NoError(t, pool.QueryRow(t.Context(), `SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)`, session).Scan(&gone))
+				require.NoError(t, pool.QueryRow(
+					t.Context(), `SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)`, session).Scan(&gone))
 				return gone
 			}, time.Minute, 10*time.Millisecond)
 			assert.EqualValues(t, deleted, read()-before)

@@ -41,10 +41,12 @@ func newPurgeWorld(t *testing.T) *purgeWorld {
 func (w *purgeWorld) fill(n int, deleted string, ago time.Duration) {
 	w.Helper()
 	exec(w.T, w.all, `INSERT INTO child_personality_history (id, child_profile_id, created_at, is_deleted, deleted_at)
-		SELECT i, i % 10, now() - interval '1 year', `+deleted+`, CASE WHEN `+deleted+` THEN now() - $2::interval - i * interval '1 second' END
+		SELECT i, i % 10, now() - interval '1 year', `+deleted+`, CASE WHEN `+deleted+
+		` THEN now() - $2::interval - i * interval '1 second' END
 		FROM generate_series(1, $1::int) i`, n, ago)
 	for _, kind := range []string{"genre", "topic"} {
-		exec(w.T, w.all, `INSERT INTO favorite_`+kind+` SELECT child_profile_id, id, f FROM child_personality_history, generate_series(1, 2) f ON CONFLICT DO NOTHING`)
+		exec(w.T, w.all, `INSERT INTO favorite_`+kind+
+			` SELECT child_profile_id, id, f FROM child_personality_history, generate_series(1, 2) f ON CONFLICT DO NOTHING`)
 	}
 }
 
@@ -58,7 +60,8 @@ func (w *purgeWorld) ids() []int64 {
 		var half int
 		require.NoError(w, w.all.QueryRow(w.Context(), `SELECT count(*) FROM
 			(SELECT history_id, count(*) AS n FROM favorite_`+kind+` GROUP BY history_id) f
-			FULL JOIN child_personality_history h ON h.id = f.history_id WHERE h.id IS NULL OR f.n IS DISTINCT FROM 2`).Scan(&half))
+			FULL JOIN child_personality_history h ON h.id = f.history_id WHERE h.id IS NULL OR f.n IS DISTINCT FROM 2`).Scan(
+			&half))
 		require.Zero(w, half, "rows of history without all their favourites, or favourites without a row")
 	}
 	return ids
@@ -78,7 +81,8 @@ func TestPurge(t *testing.T) {
 	exec(t, w.all, `UPDATE child_personality_history SET deleted_at = now() - interval '29 days' WHERE id = 2`)
 	exec(t, w.all, `UPDATE child_personality_history SET deleted_at = NULL WHERE id = 4`)
 	exec(t, w.all, `UPDATE child_personality_history SET deleted_at = '-infinity' WHERE id = 6`)
-	exec(t, w.all, `UPDATE child_personality_history SET deleted_at = now() - interval '50 days' WHERE id = 7`) // but is not deleted
+	// but is not deleted
+	exec(t, w.all, `UPDATE child_personality_history SET deleted_at = now() - interval '50 days' WHERE id = 7`)
 	want := []int64{1, 2, 3, 4}
 	for id := int64(5); id < n; id += 2 {
 		want = append(want, id)
@@ -87,7 +91,9 @@ func TestPurge(t *testing.T) {
 	counted := w.do(history.PurgeOptions{OlderThan: 30 * day, DryRun: true})
 	require.Len(t, w.ids(), n, "a dry run removes nothing")
 	var seen []history.PurgeResult
-	done := w.do(history.PurgeOptions{OlderThan: 30 * day, Progress: func(r history.PurgeResult) { seen = append(seen, r) }})
+	done := w.do(history.PurgeOptions{
+		OlderThan: 30 * day, Progress: func(r history.PurgeResult) { seen = append(seen, r) },
+	})
 	assert.Equal(t, want, w.ids())
 	assert.EqualValues(t, n/2-2, done.Deleted)
 	assert.Equal(t, 2*done.Deleted, done.Genres)
@@ -111,7 +117,8 @@ func TestPurgeWithForeignKeys(t *testing.T) {
 	w := newPurgeWorld(t)
 	w.fill(20, `i % 2 = 0`, 40*day)
 	for _, kind := range []string{"genre", "topic"} {
-		exec(t, w.all, `ALTER TABLE favorite_`+kind+` ADD FOREIGN KEY (child_profile_id, history_id) REFERENCES child_personality_history (child_profile_id, id)`)
+		exec(t, w.all, `ALTER TABLE favorite_`+kind+
+			` ADD FOREIGN KEY (child_profile_id, history_id) REFERENCES child_personality_history (child_profile_id, id)`)
 	}
 	assert.EqualValues(t, 10, w.do(history.PurgeOptions{OlderThan: day}).Deleted)
 	w.ids()
@@ -125,7 +132,8 @@ func TestPurgeRefuses(t *testing.T) {
 	exec(t, w.all, `DROP INDEX child_personality_history_deleted`)
 	_, err = history.Purge(t.Context(), w.purge, history.PurgeOptions{})
 	require.ErrorIs(t, err, postgres.ErrIndex)
-	require.ErrorContains(t, err, "as the owner of the table run: CREATE INDEX CONCURRENTLY child_personality_history_deleted")
+	require.ErrorContains(t, err,
+		"as the owner of the table run: CREATE INDEX CONCURRENTLY child_personality_history_deleted")
 	require.Len(t, w.ids(), 10)
 }
 
@@ -137,7 +145,8 @@ func TestPurgeAgainstRestoring(t *testing.T) {
 	restoring, err := w.all.Begin(t.Context())
 	require.NoError(t, err)
 	defer func() { _ = restoring.Rollback(context.WithoutCancel(t.Context())) }()
-	_, err = restoring.Exec(t.Context(), `UPDATE child_personality_history SET is_deleted = false, deleted_at = NULL WHERE id IN (3, 4)`)
+	_, err = restoring.Exec(t.Context(),
+		`UPDATE child_personality_history SET is_deleted = false, deleted_at = NULL WHERE id IN (3, 4)`)
 	require.NoError(t, err)
 	assert.EqualValues(t, 8, w.do(history.PurgeOptions{OlderThan: day}).Deleted)
 	require.NoError(t, restoring.Commit(t.Context()))
@@ -153,7 +162,8 @@ func TestPurgeStopped(t *testing.T) {
 	w.fill(n, `true`, 40*day)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	done, err := history.Purge(ctx, w.purge, history.PurgeOptions{OlderThan: day, Progress: func(history.PurgeResult) { cancel() }})
+	done, err := history.Purge(
+		ctx, w.purge, history.PurgeOptions{OlderThan: day, Progress: func(history.PurgeResult) { cancel() }})
 	require.NoError(t, err)
 	assert.True(t, done.Left)
 	assert.EqualValues(t, 1, done.Batches)
@@ -176,7 +186,8 @@ func TestPurgesAtOnce(t *testing.T) {
 	errs := make(chan error)
 	for range 3 {
 		go func() {
-			r, err := history.Purge(t.Context(), w.purge, history.PurgeOptions{OlderThan: day, Retention: history.Retention{AllDays: 30, DailyDays: 90}})
+			r, err := history.Purge(t.Context(), w.purge,
+				history.PurgeOptions{OlderThan: day, Retention: history.Retention{AllDays: 30, DailyDays: 90}})
 			errs <- err
 			results <- r
 		}()
@@ -226,7 +237,8 @@ func TestPurgeInTheWay(t *testing.T) {
 	assert.Empty(t, w.ids())
 
 	w.fill(10, `true`, 40*day)
-	exec(t, w.all, `CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no' USING ERRCODE = '23514'; END $$`)
+	exec(t, w.all, `CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no' USING `+
+		`ERRCODE = '23514'; END $$`)
 	_, err := history.Purge(t.Context(), w.purge, history.PurgeOptions{OlderThan: day})
 	require.ErrorContains(t, err, "purging: ")
 	require.Len(t, w.ids(), 10)
@@ -251,6 +263,8 @@ func TestPurgeBesideTheDrain(t *testing.T) {
 	done := <-purged
 	assert.EqualValues(t, 2500, done.Deleted)
 	var old, fresh int
-	require.NoError(t, w.all.QueryRow(t.Context(), `SELECT count(*) FILTER (WHERE id <= 5000), count(*) FILTER (WHERE id > 10000) FROM child_personality_history`).Scan(&old, &fresh))
+	require.NoError(t, w.all.QueryRow(
+		t.Context(), `SELECT count(*) FILTER (WHERE id <= 5000), count(*) FILTER (WHERE id > 10000) FROM `+
+			`child_personality_history`).Scan(&old, &fresh))
 	assert.Equal(t, []int{2500, snapshots}, []int{old, fresh})
 }

@@ -102,7 +102,8 @@ FROM (SELECT least(now(), $3::timestamptz) AT TIME ZONE 'UTC') utc (today)`,
 // out: the last profile of this batch, rows seen and gone, their favourites.
 const walkOn = `WITH reach AS (
     SELECT max(child_profile_id) AS upto, count(*) AS seen
-    FROM (SELECT child_profile_id FROM child_personality_history WHERE child_profile_id > $1::bigint ORDER BY child_profile_id LIMIT $2) next
+    FROM (SELECT child_profile_id FROM child_personality_history WHERE child_profile_id > $1::bigint
+	ORDER BY child_profile_id LIMIT $2) next
 ), due AS (
     SELECT h.child_profile_id, h.id
     FROM (
@@ -110,7 +111,8 @@ const walkOn = `WITH reach AS (
             CASE WHEN created_at < $4::timestamptz THEN date_trunc('month', created_at::timestamptz, 'UTC')
             ELSE date_trunc('day', created_at::timestamptz, 'UTC') END) AS last
         FROM child_personality_history
-        WHERE child_profile_id > $1::bigint AND child_profile_id <= (SELECT upto FROM reach) AND created_at < $3::timestamptz AND NOT is_deleted
+        WHERE child_profile_id > $1::bigint AND child_profile_id <= (SELECT upto FROM reach)
+	AND created_at < $3::timestamptz AND NOT is_deleted
     ) s JOIN child_personality_history h ON h.child_profile_id = s.child_profile_id AND h.id = s.id
     WHERE s.id < s.last AND s.history_created_type <> 'DIAGNOSIS' AND NOT h.is_deleted {lock}
 ), {act}

@@ -46,7 +46,8 @@ func (w *purgeWorld) write(rows []row) {
 	w.Helper()
 	writeRows(w.T, w.all, rows)
 	for _, kind := range []string{"genre", "topic"} {
-		exec(w.T, w.all, `INSERT INTO favorite_`+kind+` SELECT child_profile_id, id, f FROM child_personality_history, generate_series(1, 2) f ON CONFLICT DO NOTHING`)
+		exec(w.T, w.all, `INSERT INTO favorite_`+kind+
+			` SELECT child_profile_id, id, f FROM child_personality_history, generate_series(1, 2) f ON CONFLICT DO NOTHING`)
 	}
 }
 
@@ -125,15 +126,27 @@ func TestThinByDayAndMonth(t *testing.T) {
 		rows []row
 		want []int64
 	}{
-		"the last of a month":       {[]row{{Created: old}, {Created: at(old, 30)}, {Created: at(old, 40)}, {Created: now}}, []int64{3, 4}},
-		"the last of each day":      {[]row{{Created: recent}, {Created: at(recent, 23)}, {Created: at(recent, 24)}, {Created: now}}, []int64{2, 3, 4}},
-		"every row":                 {[]row{{Created: now.Add(-50 * time.Hour)}, {Created: now.Add(-50 * time.Hour)}, {Created: now}}, []int64{1, 2, 3}},
-		"the newest":                {[]row{{Created: old}, {Created: at(old, 1)}}, []int64{2}},
-		"the newest of each":        {[]row{{Profile: 1, Created: old}, {Profile: 2, Created: old}}, []int64{1, 2}},
-		"a diagnosis stays":         {[]row{{Created: old, Cause: "DIAGNOSIS"}, {Created: at(old, 1)}, {Created: at(old, 2)}}, []int64{1, 3}},
-		"a diagnosis may be last":   {[]row{{Created: old}, {Created: at(old, 1), Cause: "DIAGNOSIS"}, {Created: now}}, []int64{2, 3}},
-		"deleted ones do not count": {[]row{{Created: old}, {Created: at(old, 1), Deleted: true}, {Created: now}}, []int64{1, 2, 3}},
-		"of two months":             {[]row{{Created: old}, {Created: old.AddDate(0, 1, 0)}, {Created: now}}, []int64{1, 2, 3}},
+		"the last of a month": {
+			[]row{{Created: old}, {Created: at(old, 30)}, {Created: at(old, 40)}, {Created: now}}, []int64{3, 4},
+		},
+		"the last of each day": {
+			[]row{{Created: recent}, {Created: at(recent, 23)}, {Created: at(recent, 24)}, {Created: now}}, []int64{2, 3, 4},
+		},
+		"every row": {
+			[]row{{Created: now.Add(-50 * time.Hour)}, {Created: now.Add(-50 * time.Hour)}, {Created: now}}, []int64{1, 2, 3},
+		},
+		"the newest":         {[]row{{Created: old}, {Created: at(old, 1)}}, []int64{2}},
+		"the newest of each": {[]row{{Profile: 1, Created: old}, {Profile: 2, Created: old}}, []int64{1, 2}},
+		"a diagnosis stays": {
+			[]row{{Created: old, Cause: "DIAGNOSIS"}, {Created: at(old, 1)}, {Created: at(old, 2)}}, []int64{1, 3},
+		},
+		"a diagnosis may be last": {
+			[]row{{Created: old}, {Created: at(old, 1), Cause: "DIAGNOSIS"}, {Created: now}}, []int64{2, 3},
+		},
+		"deleted ones do not count": {
+			[]row{{Created: old}, {Created: at(old, 1), Deleted: true}, {Created: now}}, []int64{1, 2, 3},
+		},
+		"of two months": {[]row{{Created: old}, {Created: old.AddDate(0, 1, 0)}, {Created: now}}, []int64{1, 2, 3}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newPurgeWorld(t)

@@ -90,7 +90,8 @@ type Selection struct {
 // history has an empty timeline. Reads only.
 func Timeline(ctx context.Context, pool *pgxpool.Pool, profileID int64, s Selection) ([]Snapshot, error) {
 	var known bool
-	if err := pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM child_profile WHERE id = $1::bigint)`, profileID).Scan(&known); err != nil {
+	if err := pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM child_profile WHERE id = $1::bigint)`, profileID).Scan(
+		&known); err != nil {
 		return nil, fmt.Errorf("reading profile %d: %w", profileID, err)
 	}
 	if !known {
@@ -100,7 +101,8 @@ func Timeline(ctx context.Context, pool *pgxpool.Pool, profileID int64, s Select
 	snapshots, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Snapshot, error) {
 		var s Snapshot
 		m := &s.Scores
-		err := row.Scan(&s.ID, &s.Created, &s.Deleted, &s.Cause, &s.Type, &m.I, &m.E, &m.S, &m.N, &m.T, &m.F, &m.J, &m.P, &s.Genres, &s.Topics)
+		err := row.Scan(&s.ID, &s.Created, &s.Deleted, &s.Cause, &s.Type, &m.I, &m.E, &m.S, &m.N, &m.T, &m.F, &m.J, &m.P,
+			&s.Genres, &s.Topics)
 		return s, err
 	})
 	if err != nil {
@@ -161,7 +163,8 @@ const outOfOrder = 100
 // in: $1 profile id; $2 how many; $3 whether deleted ones count; $4 before when, or null; $5 outOfOrder.
 const timelineSQL = `
 WITH RECURSIVE search (lo, hi) AS (
-    SELECT min(id), max(id) FROM child_personality_history WHERE child_profile_id = $1::bigint AND $4::timestamptz IS NOT NULL
+    SELECT min(id), max(id) FROM child_personality_history WHERE child_profile_id = $1::bigint
+	AND $4::timestamptz IS NOT NULL
     UNION ALL
     SELECT CASE WHEN last.late THEN lo ELSE middle + 1 END, CASE WHEN last.late THEN last.id ELSE hi END
     FROM search
@@ -178,11 +181,15 @@ WITH RECURSIVE search (lo, hi) AS (
 SELECT h.id, h.created_at::timestamptz,
        CASE WHEN h.is_deleted THEN coalesce(h.deleted_at::timestamptz, h.created_at::timestamptz) END,
        h.history_created_type::text, coalesce(upper(btrim(m.mbti::text)), ''),
-       coalesce(h.i_score::float8, 0), coalesce(h.e_score::float8, 0), coalesce(h.s_score::float8, 0), coalesce(h.n_score::float8, 0),
-       coalesce(h.t_score::float8, 0), coalesce(h.f_score::float8, 0), coalesce(h.j_score::float8, 0), coalesce(h.p_score::float8, 0),
-       array(SELECT coalesce(g.name, '#' || f.genre_id) AS name FROM favorite_genre f LEFT JOIN genre g ON g.id = f.genre_id
+       coalesce(h.i_score::float8, 0), coalesce(h.e_score::float8, 0), coalesce(h.s_score::float8, 0),
+	coalesce(h.n_score::float8, 0),
+       coalesce(h.t_score::float8, 0), coalesce(h.f_score::float8, 0), coalesce(h.j_score::float8, 0),
+	coalesce(h.p_score::float8, 0),
+       array(SELECT coalesce(g.name, '#' || f.genre_id) AS name FROM favorite_genre f LEFT
+	JOIN genre g ON g.id = f.genre_id
              WHERE f.child_profile_id = h.child_profile_id AND f.history_id = h.id ORDER BY name),
-       array(SELECT coalesce(t.name, '#' || f.topic_id) AS name FROM favorite_topic f LEFT JOIN topic t ON t.id = f.topic_id
+       array(SELECT coalesce(t.name, '#' || f.topic_id) AS name FROM favorite_topic f LEFT
+	JOIN topic t ON t.id = f.topic_id
              WHERE f.child_profile_id = h.child_profile_id AND f.history_id = h.id ORDER BY name)
 FROM child_personality_history h
 LEFT JOIN mbti m ON m.id = h.mbti_id

@@ -71,10 +71,12 @@ func TestChange(t *testing.T) {
 		Type: "ENTJ", GenresGained: []string{}, GenresLost: []string{}, TopicsGained: []string{}, TopicsLost: []string{},
 	}, all[0].Change, "nothing")
 	assert.Equal(t, &history.Change{
-		Type: "INTJ", GenresGained: []string{"g3"}, GenresLost: []string{"g1"}, TopicsGained: []string{"t3"}, TopicsLost: []string{"t1"},
+		Type: "INTJ", GenresGained: []string{"g3"}, GenresLost: []string{"g1"}, TopicsGained: []string{"t3"},
+		TopicsLost: []string{"t1"},
 	}, all[1].Change)
 	assert.Nil(t, all[2].Change, "the first")
-	assert.Equal(t, all[:1], timeline(t, pool, 1, history.Selection{Limit: 1}), "the one before is not shown, and compared with")
+	assert.Equal(t, all[:1], timeline(t, pool, 1, history.Selection{Limit: 1}),
+		"the one before is not shown, and compared with")
 
 	// One that is gone has no name, and two of the same name are two.
 	exec(t, pool, `UPDATE genre SET name = 'g2' WHERE id = 3`)
@@ -108,7 +110,8 @@ func TestTimelineBefore(t *testing.T) {
 			if profile > 1 {
 				delay = rng.IntN(101)
 			}
-			all[profile] = append(all[profile], row{Profile: profile, ID: id, Created: hours(i + delay), Deleted: rng.IntN(3) == 0})
+			all[profile] = append(all[profile],
+				row{Profile: profile, ID: id, Created: hours(i + delay), Deleted: rng.IntN(3) == 0})
 			id = next(id)
 		}
 	}

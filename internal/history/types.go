@@ -9,7 +9,8 @@ import (
 )
 
 // Types are the ids of the sixteen types in the table mbti, in the order INTJ, INTP, INFJ ...
-// ESFP; nil if one is not there, the smallest if there are several. They are handed to the statements, so that none looks one up.
+// ESFP; nil if one is not there, the smallest if there are several. They are handed to the statements, so that none
+// looks one up.
 type Types [16]*int64
 
 // Missing names the types that have no id.
@@ -45,5 +46,6 @@ func ReadTypes(ctx context.Context, pool *pgxpool.Pool) (types Types, err error)
 const typesSQL = `
 SELECT min(m.id), 8 * e + 4 * s + 2 * f + p
 FROM mbti m, generate_series(0, 1) e, generate_series(0, 1) s, generate_series(0, 1) f, generate_series(0, 1) p
-WHERE upper(btrim(m.mbti::text)) = substr('IE', e + 1, 1) || substr('NS', s + 1, 1) || substr('TF', f + 1, 1) || substr('JP', p + 1, 1)
+WHERE upper(btrim(m.mbti::text)) = substr('IE', e + 1, 1) || substr('NS', s + 1, 1) || substr('TF', f + 1,
+	1) || substr('JP', p + 1, 1)
 GROUP BY 2`

@@ -13,7 +13,8 @@ import (
 func TestTypesOfOtherTables(t *testing.T) {
 	pool := connect(t)
 	exec(t, pool, `ALTER TABLE mbti DROP CONSTRAINT mbti_mbti_key, ALTER mbti TYPE char(6)`)
-	exec(t, pool, `UPDATE mbti SET mbti = CASE WHEN mbti = 'ESFP' THEN 'other' WHEN id % 2 = 0 THEN ' ' || lower(mbti) ELSE mbti END`)
+	exec(t, pool, `UPDATE mbti SET mbti = CASE WHEN mbti = 'ESFP' THEN 'other' WHEN id % 2 = 0 THEN ' ' || lower(mbti) `+
+		`ELSE mbti END`)
 	exec(t, pool, `INSERT INTO mbti (id, mbti) VALUES (-7, 'intj'), (1000, 'INTP')`)
 	types, err := history.ReadTypes(t.Context(), pool)
 	require.NoError(t, err)

@@ -54,13 +54,15 @@ func TestTimesWithoutZone(t *testing.T) {
 	seoul, err := time.LoadLocation("Asia/Seoul")
 	require.NoError(t, err)
 	diagnosed := time.Now().Add(-time.Hour).Truncate(time.Second)
-	_, err = pool.Exec(t.Context(), `INSERT INTO child_personality_history (child_profile_id, created_at, history_created_type)
+	_, err = pool.Exec(t.Context(),
+		`INSERT INTO child_personality_history (child_profile_id, created_at, history_created_type)
 		VALUES (1, $1::text::timestamp, 'DIAGNOSIS')`, inWords(diagnosed.In(seoul)))
 	require.NoError(t, err)
 	before := time.Now()
 	write(t, pool)
 	var stored string
-	require.NoError(t, pool.QueryRow(t.Context(), `SELECT created_at::text FROM child_personality_history ORDER BY created_at DESC LIMIT 1`).Scan(&stored))
+	require.NoError(t, pool.QueryRow(
+		t.Context(), `SELECT created_at::text FROM child_personality_history ORDER BY created_at DESC LIMIT 1`).Scan(&stored))
 	wall, err := time.ParseInLocation("2006-01-02 15:04:05", stored, seoul)
 	require.NoError(t, err)
 	assert.WithinDuration(t, before, wall, time.Minute)
@@ -85,8 +87,11 @@ func TestPurgeTimesWithoutZone(t *testing.T) {
 	seoul, err := time.LoadLocation("Asia/Seoul")
 	require.NoError(t, err)
 	now := time.Now()
-	for i, ago := range []time.Duration{25 * time.Hour, 24*time.Hour + time.Minute, 24*time.Hour - time.Minute, 16 * time.Hour} {
-		_, err := pool.Exec(t.Context(), `INSERT INTO child_personality_history (id, child_profile_id, created_at, is_deleted, deleted_at)
+	for i, ago := range []time.Duration{
+		25 * time.Hour, 24*time.Hour + time.Minute, 24*time.Hour - time.Minute, 16 * time.Hour,
+	} {
+		_, err := pool.Exec(t.Context(),
+			`INSERT INTO child_personality_history (id, child_profile_id, created_at, is_deleted, deleted_at)
 			VALUES ($1, 1, $2::text::timestamp, true, $2::text::timestamp)`, i+1, inWords(now.Add(-ago).In(seoul)))
 		require.NoError(t, err)
 	}
@@ -97,7 +102,8 @@ func TestPurgeTimesWithoutZone(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 2, done.Deleted)
 	var left []int64
-	require.NoError(t, pool.QueryRow(t.Context(), `SELECT array_agg(id ORDER BY id) FROM child_personality_history`).Scan(&left))
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT array_agg(id ORDER BY id) FROM child_personality_history`).Scan(
+		&left))
 	assert.Equal(t, []int64{3, 4}, left)
 }
 
@@ -114,11 +120,13 @@ func TestThinTimesWithoutZone(t *testing.T) {
 			VALUES ($1, 1, $2::text::timestamp)`, i+1, inWords(at.In(seoul)))
 		require.NoError(t, err)
 	}
-	done, err := Purge(t.Context(), pool, PurgeOptions{OlderThan: time.Hour, Retention: Retention{AllDays: 30, DailyDays: 90}})
+	done, err := Purge(t.Context(), pool,
+		PurgeOptions{OlderThan: time.Hour, Retention: Retention{AllDays: 30, DailyDays: 90}})
 	require.NoError(t, err)
 	assert.EqualValues(t, 3, done.Thinned)
 	var left []int64
-	require.NoError(t, pool.QueryRow(t.Context(), `SELECT array_agg(id ORDER BY id) FROM child_personality_history`).Scan(&left))
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT array_agg(id ORDER BY id) FROM child_personality_history`).Scan(
+		&left))
 	assert.Equal(t, []int64{4, 5, 6}, left)
 }
 
@@ -127,11 +135,13 @@ func TestPurgePlansWithoutZone(t *testing.T) {
 	t.Parallel()
 	pool := inSeoul(t)
 	for name, c := range map[string][2]string{
-		"purge": {purgeDeleted, `now(), '-infinity', 0, 0, 1000`}, "dry run": {countDeleted, `now(), '-infinity', 0, 0, 1000`},
+		"purge":   {purgeDeleted, `now(), '-infinity', 0, 0, 1000`},
+		"dry run": {countDeleted, `now(), '-infinity', 0, 0, 1000`},
 	} {
 		plan := strings.Join(explain(t, pool, c[0], c[1]), "\n")
 		assert.Contains(t, plan, "using child_personality_history_deleted on", name)
-		assert.Contains(t, plan, "Index Cond: ((deleted_at < $1) AND (ROW(deleted_at, child_profile_id, id) > ROW($2, $3, $4)))", name)
+		assert.Contains(t, plan, "Index Cond: ((deleted_at < $1) AND (ROW(deleted_at, child_profile_id, id) > ROW($2, "+
+			"$3, $4)))", name)
 	}
 }
 
@@ -139,7 +149,8 @@ func TestPurgePlansWithoutZone(t *testing.T) {
 func TestPurgeWithForeignKeysOfAnyKind(t *testing.T) {
 	t.Parallel()
 	const fill = `INSERT INTO child_personality_history (id, child_profile_id, created_at, is_deleted, deleted_at)
-			SELECT i, 1, now() - interval '90 days', i % 2 = 0, CASE WHEN i % 2 = 0 THEN now() - interval '40 days' END FROM generate_series(1, 20) i;
+			SELECT i, 1, now() - interval '90 days', i % 2 = 0, CASE WHEN i % 2 = 0 THEN now() - interval '40 days' END
+				FROM generate_series(1, 20) i;
 		INSERT INTO favorite_genre SELECT 1, i, f FROM generate_series(1, 20) i, generate_series(1, 2) f;
 		INSERT INTO favorite_topic SELECT 1, i, f FROM generate_series(1, 20) i, generate_series(1, 3) f;`
 	for _, action := range []string{"NO ACTION", "RESTRICT"} {
@@ -168,16 +179,20 @@ func TestPurgeWithForeignKeysOfAnyKind(t *testing.T) {
 						run(`CREATE VIEW ` + table + ` AS SELECT * FROM their_` + table)
 						run(`CREATE FUNCTION remove_` + table + `() RETURNS trigger LANGUAGE plpgsql AS $$
 							BEGIN DELETE FROM their_` + table + ` WHERE ` + key + `; RETURN OLD; END $$`)
-						run(`CREATE TRIGGER remove INSTEAD OF DELETE ON ` + table + ` FOR EACH ROW EXECUTE FUNCTION remove_` + table + `()`)
+						run(`CREATE TRIGGER remove INSTEAD OF DELETE ON ` + table + ` FOR EACH ROW EXECUTE FUNCTION remove_` + table +
+							`()`)
 					}
 				}
-				p := &purger{pool: pool, options: PurgeOptions{OlderThan: time.Hour, Now: time.Now, Retention: Retention{AllDays: 30, DailyDays: 60}}}
+				p := &purger{pool: pool, options: PurgeOptions{
+					OlderThan: time.Hour, Now: time.Now, Retention: Retention{AllDays: 30, DailyDays: 60},
+				}}
 				require.NoError(t, p.purgeDeleted(t.Context()))
 				assert.Equal(t, []int64{10, 20, 30}, []int64{p.result.Deleted, p.result.Genres, p.result.Topics})
 				require.NoError(t, p.thin(t.Context()))
 				assert.Equal(t, []int64{9, 38, 57}, []int64{p.result.Thinned, p.result.Genres, p.result.Topics})
 				var left []int64
-				require.NoError(t, pool.QueryRow(t.Context(), `SELECT array_agg(DISTINCT history_id) FROM favorite_genre`).Scan(&left))
+				require.NoError(t, pool.QueryRow(t.Context(), `SELECT array_agg(DISTINCT history_id) FROM favorite_genre`).Scan(
+					&left))
 				assert.Equal(t, []int64{19}, left)
 			})
 		}

@@ -29,7 +29,8 @@ const heldAtMost = 2 * time.Second
 
 // ErrNotInTime says that the books could not be read within the time for which a
 // checkpoint may be held, or that it was being moved all the time.
-var ErrNotInTime = fmt.Errorf("the checkpoint may be held for %s, which was too short to reconcile the source", heldAtMost)
+var ErrNotInTime = fmt.Errorf(
+	"the checkpoint may be held for %s, which was too short to reconcile the source", heldAtMost)
 
 // Hold reads the books of a source and calls check while the source's checkpoint stands
 // still: nothing behind it is trimmed meanwhile, but profiles may go on. It locks the
@@ -87,7 +88,9 @@ const (
 // than the whole table, which our sessions avoid otherwise.
 var (
 	boundIdle      = fmt.Sprintf(`SET LOCAL idle_in_transaction_session_timeout = %d`, heldAtMost.Milliseconds())
-	boundStatement = fmt.Sprintf(`SELECT set_config('statement_timeout', '%d', true), set_config('enable_seqscan', 'on', true)`, heldAtMost.Milliseconds())
+	boundStatement = fmt.Sprintf(
+		`SELECT set_config('statement_timeout', '%d', true), set_config('enable_seqscan', 'on', true)`,
+		heldAtMost.Milliseconds())
 )
 
 // readBooks takes all counts from one snapshot, and the incidents while the checkpoint is still held.

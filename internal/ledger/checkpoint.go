@@ -35,7 +35,8 @@ var (
 	ErrReset = fmt.Errorf("%w: the source was reset", ErrRefused)
 )
 
-const selectCheckpoints = `SELECT source, position_ms, position_seq, base, entries, epoch, updated_at FROM aggregator.checkpoint`
+const selectCheckpoints = `SELECT source, position_ms, position_seq, base, entries, epoch, updated_at FROM ` +
+	`aggregator.checkpoint`
 
 func scanCheckpoint(row pgx.CollectableRow) (c Checkpoint, err error) {
 	err = row.Scan(&c.Source, &c.Position.Ms, &c.Position.Seq, &c.Base, &c.Entries, &c.Epoch, &c.Updated)
@@ -157,7 +158,8 @@ func TrySettle(ctx context.Context, tx pgx.Tx, s Settlement) error {
 	return err
 }
 
-// The update must change a row, or else nothing is flushed and nothing is known. OFFSET 0 keeps the planner from joining the
+// The update must change a row, or else nothing is flushed and nothing is known. OFFSET 0 keeps the planner from
+// joining the
 // other way round, which takes the square of the time.
 const moveCheckpoint = `UPDATE aggregator.checkpoint c
 SET position_ms = $2, position_seq = $3, entries = $4, updated_at = now()

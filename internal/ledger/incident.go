@@ -78,7 +78,8 @@ func (i Incident) String() string {
 	case PostgresSetBack:
 		return i.postgresSetBack()
 	case RedisSetBack:
-		cause := "Redis was set back (a restore, or a failover to a replica that lagged), or the stream was deleted and recreated: "
+		cause := "Redis was set back (a restore, or a failover to a replica that lagged), or the stream was deleted and " +
+			"recreated: "
 		if !i.ByPosition() {
 			return cause + fmt.Sprintf("%d entries fewer were added to it than were processed up to %s; "+
 				"what it forgot unread is lost", i.Entries, when(i.To))
@@ -91,7 +92,8 @@ func (i Incident) String() string {
 			oneOr(i.Entries, "1 entry", "%d entries"), when(i.To))
 	case EntriesRemoved:
 		return oneOr(i.Entries, "1 entry was removed from Redis before it was read",
-			"%d entries were removed from Redis before they were read") + ": XDEL, XTRIM, or XADD with MAXLEN or MINID; what they held is lost"
+			"%d entries were removed from Redis before they were read") +
+			": XDEL, XTRIM, or XADD with MAXLEN or MINID; what they held is lost"
 	case CountMismatch:
 		if i.Entries < 0 {
 			return oneOr(-i.Entries, "1 event too many is applied or a dead letter: it was counted twice",
@@ -121,7 +123,8 @@ func (i Incident) postgresSetBack() string {
 		return b.String()
 	}
 	fmt.Fprintf(&b, "entries up to %s were processed, and this database knows of those up to %s; %d lie between; "+
-		"%d of them are still in Redis and are read again, %d are gone", when(i.To), when(i.From), i.Entries, i.Retained, i.Gone())
+		"%d of them are still in Redis and are read again, %d are gone", when(i.To), when(i.From), i.Entries, i.Retained,
+		i.Gone())
 	if i.Ahead != nil && *i.Ahead > 0 {
 		fmt.Fprintf(&b, ", of which %d are applied (marks in the database are after its checkpoint)", *i.Ahead)
 	}
@@ -140,7 +143,8 @@ func when(p events.Position) string {
 	return p.String() + " (" + p.Time().Format(time.RFC3339) + ")"
 }
 
-const selectIncidents = `SELECT id, source, kind, epoch, from_ms, from_seq, to_ms, to_seq, to_entries, entries, retained, ahead,
+const selectIncidents = `SELECT id, source, kind, epoch, from_ms, from_seq, to_ms, to_seq, to_entries, entries,
+	retained, ahead,
     detected_at, accepted_at, accepted_by
 FROM aggregator.incident `
 
@@ -196,7 +200,8 @@ func Record(ctx context.Context, pool *pgxpool.Pool, i Incident) (recorded Incid
 			return err
 		}
 		rows, _ := tx.Query(ctx, insertIncident, next.Source, next.Kind, next.Epoch,
-			next.From.Ms, next.From.Seq, next.To.Ms, next.To.Seq, next.Added, next.Entries, next.Retained, next.Ahead) // its error is also that of the rows
+			// its error is also that of the rows
+			next.From.Ms, next.From.Seq, next.To.Ms, next.To.Seq, next.Added, next.Entries, next.Retained, next.Ahead)
 		next.ID, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int64])
 		recorded = next
 		return err

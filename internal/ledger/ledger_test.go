@@ -31,14 +31,17 @@ func at(ms, seq int64) events.Position { return events.Position{Ms: ms, Seq: seq
 func mark(t *testing.T, pool *pgxpool.Pool, source string, to events.Position, profiles ...int64) {
 	t.Helper()
 	for _, profile := range profiles {
-		_, err := pool.Exec(t.Context(), `INSERT INTO aggregator.mark AS m (source, child_profile_id, position_ms, position_seq, applied)
+		_, err := pool.Exec(t.Context(),
+			`INSERT INTO aggregator.mark AS m (source, child_profile_id, position_ms, position_seq, applied)
 			VALUES ($1, $2, $3, $4, 1) ON CONFLICT (child_profile_id, source)
 			DO UPDATE SET position_ms = $3, position_seq = $4, applied = m.applied + 1`, source, profile, to.Ms, to.Seq)
 		require.NoError(t, err)
 	}
 }
 
-func settle(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, to events.Position, marks ...ledger.Place) (ledger.Checkpoint, error) {
+func settle(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, to events.Position, marks ...ledger.Place) (
+	ledger.Checkpoint, error,
+) {
 	t.Helper()
 	return ledger.Settle(t.Context(), pool, ledger.Settlement{
 		From: from, To: to, Entries: 10, Marks: marks,
@@ -97,7 +100,8 @@ func TestCheckpointRefuses(t *testing.T) {
 			require.NoError(t, err)
 		}, true},
 		{"a mark is ahead", func(t *testing.T, pool *pgxpool.Pool) {
-			_, err := pool.Exec(t.Context(), `UPDATE aggregator.mark SET position_ms = 77, position_seq = 0 WHERE child_profile_id = 2`)
+			_, err := pool.Exec(t.Context(),
+				`UPDATE aggregator.mark SET position_ms = 77, position_seq = 0 WHERE child_profile_id = 2`)
 			require.NoError(t, err)
 		}, false},
 		{"the checkpoint is gone", func(t *testing.T, pool *pgxpool.Pool) {
@@ -117,7 +121,8 @@ func TestCheckpointRefuses(t *testing.T) {
 			mark(t, pool, "s", at(5, 1), 1)
 			mark(t, pool, "s", at(5, 2), 2)
 			c.disturb(t, pool)
-			_, err = settle(t, pool, start, at(5, 2), ledger.Place{ProfileID: 1, At: at(5, 1)}, ledger.Place{ProfileID: 2, At: at(5, 2)})
+			_, err = settle(t, pool, start, at(5, 2), ledger.Place{ProfileID: 1, At: at(5, 1)},
+				ledger.Place{ProfileID: 2, At: at(5, 2)})
 			if !c.refused {
 				require.NoError(t, err)
 				assert.Equal(t, 1, letters(t, pool))

@@ -13,7 +13,9 @@ import (
 // Marks returns where the marks of the profiles are, for who reads from a checkpoint on.
 // Profiles without one are left out. The error is ErrReset if the source was reset since
 // the checkpoint was read.
-func Marks(ctx context.Context, pool *pgxpool.Pool, from Checkpoint, profileIDs []int64) (map[int64]events.Position, error) {
+func Marks(ctx context.Context, pool *pgxpool.Pool, from Checkpoint, profileIDs []int64) (
+	map[int64]events.Position, error,
+) {
 	marks := make(map[int64]events.Position, len(profileIDs))
 	rows, _ := pool.Query(ctx, readMarks, from.Source, from.Epoch, profileIDs) // its error is also that of the rows
 	var id *int64

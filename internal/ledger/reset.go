@@ -24,7 +24,8 @@ type Anew struct {
 // Rewind prepares the stream of a source, in Redis, for being read from its begin. It
 // returns how many entries the stream was given that are not there any more. Those that are
 // there behind one position, up to another one, it shows drop.
-type Rewind func(ctx context.Context, source string, after, to events.Position, drop func([]events.Entry) error) (gone int64, err error)
+type Rewind func(ctx context.Context, source string, after, to events.Position, drop func([]events.Entry) error) (
+	gone int64, err error)
 
 // Reset forgets up to where sources are settled, so that all that their streams hold is read
 // from the begin and counted, whether or not it was counted before:
@@ -74,7 +75,8 @@ func Reset(ctx context.Context, pool *pgxpool.Pool, sources []string, rewind Rew
 
 const (
 	// There may be a million marks, and it takes a second to look through as many entries.
-	takeYourTime = `SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true),
+	takeYourTime = `SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout',
+		'0', true),
     set_config('enable_seqscan', 'on', true)`
 
 	// In the order in which Advance takes them. Without the first lock, a mark could come
@@ -152,7 +154,8 @@ func (a *Anew) begin(ctx context.Context, tx pgx.Tx, source string, rewind Rewin
 // marks, and changes nothing.
 func Ahead(ctx context.Context, pool *pgxpool.Pool, at Checkpoint) (map[int64]events.Position, error) {
 	rows, _ := pool.Query(ctx, `SELECT child_profile_id, position_ms, position_seq FROM aggregator.mark
-WHERE source = $1 AND (position_ms, position_seq) > ($2, $3)`, at.Source, at.Position.Ms, at.Position.Seq) // its error is also that of the rows
+WHERE source = $1 AND (position_ms, position_seq) > ($2, $3)`, at.Source, at.Position.Ms,
+		at.Position.Seq) // its error is also that of the rows
 	marks := make(map[int64]events.Position)
 	var id int64
 	var mark events.Position

@@ -13,7 +13,8 @@ import (
 // Unsettled counts the dead letters of all sources that nobody has settled, by reason.
 func Unsettled(ctx context.Context, pool *pgxpool.Pool) (map[events.Reason]int64, error) {
 	count := make(map[events.Reason]int64)
-	rows, err := pool.Query(ctx, `SELECT reason, count(*) FROM aggregator.dead_letter WHERE settled_at IS NULL GROUP BY reason`)
+	rows, err := pool.Query(ctx,
+		`SELECT reason, count(*) FROM aggregator.dead_letter WHERE settled_at IS NULL GROUP BY reason`)
 	if err != nil {
 		return nil, fmt.Errorf("counting dead letters: %w", err)
 	}

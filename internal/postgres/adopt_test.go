@@ -76,14 +76,19 @@ func applicationOf(t *testing.T, pool *pgxpool.Pool) []string {
 	require.NoError(t, err)
 	rows, err := conn.Query(t.Context(), `
 WITH theirs AS (SELECT oid FROM pg_namespace WHERE nspname IN ('public', 'app'))
-SELECT format('%s %s %s', attrelid::regclass, attname, format_type(atttypid, atttypmod)) || ' ' || attnotnull || ' ' || attidentity::text
+SELECT format('%s %s %s', attrelid::regclass, attname, format_type(atttypid,
+	atttypmod)) || ' ' || attnotnull || ' ' || attidentity::text
     || coalesce(' ' || pg_get_expr(adbin, adrelid), '')
-FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid LEFT JOIN pg_attrdef d ON d.adrelid = attrelid AND d.adnum = attnum
+FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid LEFT JOIN pg_attrdef d ON d.adrelid = attrelid
+	AND d.adnum = attnum
 WHERE c.relnamespace IN (TABLE theirs) AND c.relkind IN ('r', 'p', 'v') AND NOT attisdropped AND attnum > 0
-UNION ALL SELECT pg_get_indexdef(i.indexrelid) || ' ' || i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+UNION ALL SELECT pg_get_indexdef(i.indexrelid) || ' ' || i.indisvalid FROM pg_index i
+	JOIN pg_class c ON c.oid = i.indrelid
 WHERE c.relnamespace IN (TABLE theirs)
-UNION ALL SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid <> 0 AND connamespace IN (TABLE theirs)
-UNION ALL SELECT pg_get_triggerdef(t.oid) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE NOT tgisinternal AND c.relnamespace IN (TABLE theirs)
+UNION ALL SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid <> 0
+	AND connamespace IN (TABLE theirs)
+UNION ALL SELECT pg_get_triggerdef(t.oid) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE NOT tgisinternal
+	AND c.relnamespace IN (TABLE theirs)
 ORDER BY 1`)
 	require.NoError(t, err)
 	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
@@ -93,7 +98,8 @@ ORDER BY 1`)
 
 func viewsOf(t *testing.T, pool *pgxpool.Pool) []string {
 	t.Helper()
-	rows, err := pool.Query(t.Context(), `SELECT c.relname || ' ' || pg_get_viewdef(c.oid) || obj_description(c.oid) FROM pg_class c
+	rows, err := pool.Query(t.Context(),
+		`SELECT c.relname || ' ' || pg_get_viewdef(c.oid) || obj_description(c.oid) FROM pg_class c
 WHERE c.relnamespace = to_regnamespace('aggregator_views') AND c.relkind = 'v' ORDER BY 1`)
 	require.NoError(t, err)
 	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
@@ -101,7 +107,8 @@ WHERE c.relnamespace = to_regnamespace('aggregator_views') AND c.relkind = 'v' O
 	return all
 }
 
-// What the owner alone may do is printed for the owner; once that is done, the rest goes on, with the rights of config/roles.sql.
+// What the owner alone may do is printed for the owner; once that is done, the rest goes on, with the rights of
+// config/roles.sql.
 func TestMigrateShapesAsAnotherRole(t *testing.T) {
 	t.Parallel()
 	for _, shape := range append(slices.Clone(testenv.Shapes), "origin") {
@@ -148,8 +155,12 @@ func TestMigrateShapesRefused(t *testing.T) {
 		"rows that are there twice": {
 			"origin",
 			`INSERT INTO child_profile (id, name) VALUES (1, 'a'), (2, 'b'); INSERT INTO genre (id, name) VALUES (7, 'g');
-			INSERT INTO genre_score (score, child_profile_id, genre_id) VALUES (1, 1, 7), (2, 1, 7), (3, 2, 7), (4, NULL, 7), (5, NULL, 7)`,
-			[]string{`"public"."genre_score" has several rows of the same ("child_profile_id", "genre_id")`, `1, 7 (2 rows); keep one`},
+			INSERT INTO genre_score (score, child_profile_id, genre_id)
+				VALUES (1, 1, 7), (2, 1, 7), (3, 2, 7), (4, NULL, 7), (5, NULL, 7)`,
+			[]string{
+				`"public"."genre_score" has several rows of the same ("child_profile_id", "genre_id")`,
+				`1, 7 (2 rows); keep one`,
+			},
 		},
 		"two tables of one name": {
 			"origin", `CREATE TABLE cumulative_mbti_score (LIKE cumulativembtiscore)`,
@@ -157,7 +168,8 @@ func TestMigrateShapesRefused(t *testing.T) {
 		},
 		"an enum without the kind": {
 			"inline", `ALTER TYPE app.history_kind RENAME VALUE 'FEEDBACK' TO 'SURVEY'`,
-			[]string{"child_personality_history.history_created_type is an enum without the value FEEDBACK: DIAGNOSIS, SURVEY, IMPORT"},
+			[]string{"child_personality_history.history_created_type is an enum without the value FEEDBACK: DIAGNOSIS, " +
+				"SURVEY, IMPORT"},
 		},
 		"a kind that is too short": {
 			"monthly", `ALTER TABLE child_personality_history ALTER history_created_type TYPE varchar(4)`,
@@ -168,13 +180,15 @@ func TestMigrateShapesRefused(t *testing.T) {
 			[]string{"mbti_score.version is NOT NULL and has no default"},
 		},
 		"scores of uuids": {
-			"sequences", `ALTER TABLE genrescore ALTER "genreId" TYPE uuid USING NULL`, []string{"genre_score.genre_id is of type uuid"},
+			"sequences", `ALTER TABLE genrescore ALTER "genreId" TYPE uuid USING NULL`,
+			[]string{"genre_score.genre_id is of type uuid"},
 		},
 		"no sequence": {
 			"sequences", `DROP SEQUENCE genrescore_seq`, []string{"genre_score.id is NOT NULL and has no default"},
 		},
 		"no primary key": {
-			"sequences", `ALTER TABLE "childProfile" DROP CONSTRAINT "childProfile_pkey"`, []string{"child_profile has no primary key and no other unique key on (id)"},
+			"sequences", `ALTER TABLE "childProfile" DROP CONSTRAINT "childProfile_pkey"`,
+			[]string{"child_profile has no primary key and no other unique key on (id)"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -190,7 +204,8 @@ func TestMigrateShapesRefused(t *testing.T) {
 				}
 			}
 			var schemas int
-			require.NoError(t, openPool(t, u).QueryRow(t.Context(), `SELECT count(*) FROM pg_namespace WHERE nspname ~ '^aggregator'`).Scan(&schemas))
+			require.NoError(t, openPool(t, u).QueryRow(
+				t.Context(), `SELECT count(*) FROM pg_namespace WHERE nspname ~ '^aggregator'`).Scan(&schemas))
 			require.Zero(t, schemas)
 		})
 	}
@@ -201,8 +216,12 @@ func TestMigrateNamedTable(t *testing.T) {
 	t.Parallel()
 	u := testenv.EmptyDatabase(t)
 	createShape(t, u, "origin")
-	mustExec(t, openPool(t, u), `ALTER TABLE genre_score RENAME TO "Points per Genre"; ALTER TABLE cumulativembtiscore RENAME TO letters`)
-	o := postgres.Options{URL: u, Tables: appschema.Names{"genre_score": "Points per Genre", "cumulative_mbti_score": "letters"}}
+	mustExec(t, openPool(t, u),
+		`ALTER TABLE genre_score RENAME TO "Points per Genre"; ALTER TABLE cumulativembtiscore RENAME TO letters`)
+	o := postgres.Options{
+		URL:    u,
+		Tables: appschema.Names{"genre_score": "Points per Genre", "cumulative_mbti_score": "letters"},
+	}
 	require.NoError(t, postgres.Migrate(t.Context(), o))
 	pool, err := postgres.Open(t.Context(), o)
 	require.NoError(t, err)
@@ -221,7 +240,8 @@ func TestMigrateNamedTable(t *testing.T) {
 	require.ErrorContains(t, d.Check(true), "there is no table genre_score, cumulative_mbti_score")
 }
 
-// When the application changes its tables, the views are told to be out of date, and the next migration makes them anew.
+// When the application changes its tables, the views are told to be out of date, and the next migration makes them
+// anew.
 func TestMigrateChangedShape(t *testing.T) {
 	t.Parallel()
 	u := testenv.EmptyDatabase(t)
@@ -235,8 +255,11 @@ func TestMigrateChangedShape(t *testing.T) {
 		return d.Check(true)
 	}
 	require.NoError(t, check())
-	mustExec(t, admin, `ALTER TABLE public.bookmbti RENAME TO book_mbti; ALTER TABLE public.favorite_genre ADD child_profile_id bigint`)
-	require.ErrorContains(t, check(), "of schema aggregator_views are not there, or not as these tables need them: book_mbti, favorite_genre; run aggregator migrate up")
+	mustExec(t, admin, `ALTER TABLE public.bookmbti RENAME TO book_mbti; ALTER TABLE public.favorite_genre ADD `+
+		`child_profile_id bigint`)
+	require.ErrorContains(t, check(),
+		"of schema aggregator_views are not there, or not as these tables need them: book_mbti, favorite_genre; run "+
+			"aggregator migrate up")
 	require.NoError(t, postgres.Migrate(t.Context(), o))
 	require.NoError(t, check())
 	var views []string

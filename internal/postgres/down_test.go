@@ -33,7 +33,8 @@ func catalogOf(t *testing.T, pool *pgxpool.Pool) string {
 	t.Helper()
 	var text string
 	require.NoError(t, pool.QueryRow(t.Context(), `SELECT string_agg(line, E'\n' ORDER BY line) FROM (
-    SELECT format('%s.%s %s %s %s', c.relnamespace::regnamespace, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull)
+    SELECT format('%s.%s %s %s %s', c.relnamespace::regnamespace, c.relname, a.attname, format_type(a.atttypid,
+	a.atttypmod), a.attnotnull)
         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         WHERE c.relnamespace IN ('aggregator'::regnamespace, 'public'::regnamespace)
     UNION ALL SELECT format('%s %s', conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint
@@ -41,14 +42,16 @@ func catalogOf(t *testing.T, pool *pgxpool.Pool) string {
     UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname IN ('aggregator', 'public')
     UNION ALL SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'aggregator'::regnamespace
     UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
-    UNION ALL SELECT format('%s may %s on %s', grantee, privilege_type, table_name) FROM information_schema.table_privileges
+    UNION ALL SELECT format('%s may %s on %s', grantee, privilege_type, table_name)
+	FROM information_schema.table_privileges
         WHERE table_schema = 'aggregator'
     UNION ALL SELECT format('version %s', version_id) FROM aggregator.schema_migrations) all_of_it(line)`).Scan(&text))
 	return text
 }
 
 const ledgerRows = `INSERT INTO aggregator.mark VALUES (1, 's', 5, 0, 3);
-	INSERT INTO aggregator.checkpoint (source, position_ms, position_seq, base, entries, epoch) VALUES ('s', 5, 0, 0, 4, 2);
+	INSERT INTO aggregator.checkpoint (source, position_ms, position_seq, base, entries, epoch)
+		VALUES ('s', 5, 0, 0, 4, 2);
 	INSERT INTO aggregator.dead_letter (source, position_ms, position_seq, reason, payload, payload_form, created_at)
 		VALUES ('s', 4, 0, 'malformed', 'x', 'event', '2026-01-01');
 	INSERT INTO genre_score VALUES (1, 1, 6)`
@@ -57,9 +60,12 @@ const ledgerRows = `INSERT INTO aggregator.mark VALUES (1, 's', 5, 0, 3);
 func ledgerOf(t *testing.T, pool *pgxpool.Pool) (text string) {
 	t.Helper()
 	require.NoError(t, pool.QueryRow(t.Context(), `SELECT concat_ws(E'\n',
-    (SELECT string_agg(concat_ws(' ', child_profile_id, source, position_ms, position_seq, applied), E'\n') FROM aggregator.mark),
-    (SELECT string_agg(concat_ws(' ', source, position_ms, position_seq, base, entries, epoch), E'\n') FROM aggregator.checkpoint),
-    (SELECT string_agg(concat_ws(' ', source, position_ms, reason, payload, created_at), E'\n') FROM aggregator.dead_letter),
+    (SELECT string_agg(concat_ws(' ', child_profile_id, source, position_ms, position_seq, applied), E'\n')
+	FROM aggregator.mark),
+    (SELECT string_agg(concat_ws(' ', source, position_ms, position_seq, base, entries, epoch), E'\n')
+	FROM aggregator.checkpoint),
+    (SELECT string_agg(concat_ws(' ', source, position_ms, reason, payload, created_at), E'\n')
+	FROM aggregator.dead_letter),
     (SELECT string_agg(g::text, E'\n') FROM genre_score g))`).Scan(&text))
 	return text
 }
@@ -172,7 +178,8 @@ func TestMigrateDownWaits(t *testing.T) {
 	require.Eventually(t, func() bool {
 		var waits bool
 		err := pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
-			WHERE datname = current_database() AND application_name = 'aggregator migrate' AND query LIKE '%advisory_lock%')`).Scan(&waits)
+			WHERE datname = current_database() AND application_name = 'aggregator migrate'
+				AND query LIKE '%advisory_lock%')`).Scan(&waits)
 		return err == nil && waits
 	}, time.Minute, 10*time.Millisecond)
 	applied(t, pool, known+1, known)

@@ -30,9 +30,11 @@ func (e *connectError) Error() string {
 	var pgErr *pgconn.PgError
 	if errors.As(e.err, &pgErr) {
 		if fromPooler(pgErr) {
-			return fmt.Sprintf("%s: PgBouncer at %s refused the connection: %s; %s", ErrPooler, e.server, pgErr.Message, aroundPooler)
+			return fmt.Sprintf("%s: PgBouncer at %s refused the connection: %s; %s", ErrPooler, e.server, pgErr.Message,
+				aroundPooler)
 		}
-		return fmt.Sprintf("PostgreSQL at %s refused the connection: %s (SQLSTATE %s); see postgres.url", e.server, pgErr.Message, pgErr.Code)
+		return fmt.Sprintf("PostgreSQL at %s refused the connection: %s (SQLSTATE %s); see postgres.url", e.server,
+			pgErr.Message, pgErr.Code)
 	}
 	return fmt.Sprintf("PostgreSQL at %s is not reachable: %s", e.server, reason(e.err))
 }

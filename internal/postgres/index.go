@@ -33,7 +33,8 @@ func IndexOn(i appschema.Index) Index {
 // DeletedHistory finds the rows of history that the application has deleted, by when.
 // Rows that are not deleted have no entry.
 var DeletedHistory = Index{
-	"child_personality_history_deleted", "child_personality_history", "(deleted_at, child_profile_id, id) WHERE is_deleted", false,
+	"child_personality_history_deleted", "child_personality_history",
+	"(deleted_at, child_profile_id, id) WHERE is_deleted", false,
 	"deleted rows of child_personality_history cannot be found: aggregator purge does not work",
 }
 
@@ -92,9 +93,11 @@ func (i Index) Check(ctx context.Context, pool *pgxpool.Pool) error {
 // out: the statements, in their order
 const makeIndex = `
 WITH tree AS (
-    SELECT c.oid AS relid, t.parentrelid, coalesce(t.isleaf, true) AS isleaf, coalesce(t.level, 0) AS level, n.nspname, c.relname,
+    SELECT c.oid AS relid, t.parentrelid, coalesce(t.isleaf, true) AS isleaf, coalesce(t.level, 0) AS level, n.nspname,
+	c.relname,
         CASE WHEN coalesce(t.level, 0) = 0 THEN $2::text
-            WHEN octet_length(c.relname) + octet_length(substring($2 FROM '_[^_]*$')) < 64 THEN c.relname || substring($2 FROM '_[^_]*$')
+            WHEN octet_length(c.relname) + octet_length(substring($2
+	FROM '_[^_]*$')) < 64 THEN c.relname || substring($2 FROM '_[^_]*$')
             ELSE 'partition_' || c.oid || substring($2 FROM '_[^_]*$') END AS name
     FROM (SELECT ` + appschema.BaseTable + ` AS top) q LEFT JOIN LATERAL pg_partition_tree(q.top) t ON true
     JOIN pg_class c ON c.oid = coalesce(t.relid, q.top) JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -110,12 +113,14 @@ WITH tree AS (
             OR pg_partition_root(i.indexrelid) = top.index)
         ORDER BY 3 DESC LIMIT 1) x ON true
 ), steps AS (
-    SELECT 1 AS step, level, index, format('CREATE %s %I ON ONLY %I.%I %s', $4::text, name, nspname, relname, $3::text) AS statement
+    SELECT 1 AS step, level, index, format('CREATE %s %I ON ONLY %I.%I %s', $4::text, name, nspname, relname,
+	$3::text) AS statement
     FROM found WHERE NOT isleaf AND valid IS NULL
     UNION ALL
     SELECT 2, level, index, 'DROP INDEX CONCURRENTLY ' || index FROM found WHERE isleaf AND NOT valid
     UNION ALL
-    SELECT 3, level, index, format('CREATE %s CONCURRENTLY %I ON %I.%I %s', $4, name, nspname, relname, $3) FROM found WHERE isleaf AND valid IS NOT TRUE
+    SELECT 3, level, index, format('CREATE %s CONCURRENTLY %I ON %I.%I %s', $4, name, nspname, relname, $3) FROM found
+	WHERE isleaf AND valid IS NOT TRUE
     UNION ALL
     SELECT 4, -f.level, f.index, format('ALTER INDEX %s ATTACH PARTITION %s', p.index, f.index)
     FROM found f JOIN found p ON p.relid = f.parentrelid WHERE f.attached IS NOT TRUE
@@ -153,7 +158,8 @@ func allIndexes(ctx context.Context, conn *pgx.Conn, names appschema.Names) ([]I
 	deleted := DeletedHistory
 	if t, found := d.Tables[deleted.table]; found {
 		deleted.table = t.SQL()
-		deleted.definition = fmt.Sprintf("(%s, %s, %s) WHERE %s", t.Own("deleted_at"), t.Own("child_profile_id"), t.Own("id"), t.Own("is_deleted"))
+		deleted.definition = fmt.Sprintf(
+			"(%s, %s, %s) WHERE %s", t.Own("deleted_at"), t.Own("child_profile_id"), t.Own("id"), t.Own("is_deleted"))
 	}
 	all = append(all, deleted)
 	search, found, err := searchIndex(ctx, conn, d)
@@ -174,7 +180,8 @@ func searchIndex(ctx context.Context, conn *pgx.Conn, d appschema.Description) (
 	err = conn.QueryRow(ctx, `
 SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname = 'pg_trgm' AND has_schema_privilege(n.oid, 'USAGE') AND NOT EXISTS (
-    SELECT FROM pg_index i JOIN pg_opclass o ON o.oid = ANY (i.indclass::oid[]) AND o.opcname IN ('gin_trgm_ops', 'gist_trgm_ops')
+    SELECT FROM pg_index i JOIN pg_opclass o ON o.oid = ANY (i.indclass::oid[])
+	AND o.opcname IN ('gin_trgm_ops', 'gist_trgm_ops')
     WHERE i.indrelid = to_regclass($1) AND i.indisvalid)`, book.SQL()).Scan(&schema)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Index{}, false, nil
@@ -198,8 +205,10 @@ func (i Index) there(ctx context.Context, conn *pgx.Conn) (there bool, err error
 // ours says whether all of the table is ours to act on.
 func (i Index) ours(ctx context.Context, conn *pgx.Conn) (ours bool, err error) {
 	err = conn.QueryRow(ctx, `
-SELECT coalesce(bool_and(c.relkind IN ('r', 'p') AND pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(c.relnamespace, 'CREATE')), false)
-FROM pg_class c WHERE c.oid = to_regclass($1) OR c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass($1)))`, i.table).Scan(&ours)
+SELECT coalesce(bool_and(c.relkind IN ('r', 'p') AND pg_has_role(c.relowner, 'USAGE')
+	AND has_schema_privilege(c.relnamespace, 'CREATE')), false)
+FROM pg_class c WHERE c.oid = to_regclass($1) OR c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass($1)))`,
+		i.table).Scan(&ours)
 	return ours, err
 }
 

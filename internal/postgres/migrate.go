@@ -91,7 +91,8 @@ func (m migrator) createSchema(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after Commit
-	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('aggregator.schema', 0))`); err != nil {
+	const lock = `SELECT pg_advisory_xact_lock(hashtextextended('aggregator.schema', 0))`
+	if _, err := tx.ExecContext(ctx, lock); err != nil {
 		return err
 	}
 	// Of the catalog itself: to_regnamespace may answer from a cache that is older than the lock.
@@ -167,7 +168,7 @@ func (m migrator) adapt(ctx context.Context) error {
 }
 
 // locked does something while no other migration does anything. The lock is asked for again and again: to
-// wait for it in a statement would be to hold a snapshot, for the end of which an index waits that is built CONCURRENTLY.
+// wait for it in a statement would be to hold a snapshot, and an index that is built CONCURRENTLY waits for its end.
 func (m migrator) locked(ctx context.Context, do func(*pgx.Conn) error) (err error) {
 	conn, err := m.db.Conn(ctx)
 	if err != nil {
@@ -236,11 +237,11 @@ func checkTables(ctx context.Context, conn *pgx.Conn, names appschema.Names) (ap
 	}
 	a := d.Adaptation()
 	unique := slices.DeleteFunc(slices.Clone(a.Indexes), func(i appschema.Index) bool { return !i.Unique })
-	pending := len(a.Columns)+len(unique)+len(a.Views) > 0 || slices.ContainsFunc(embeddedMigrations(), func(m Migration) bool {
+	missing := slices.ContainsFunc(embeddedMigrations(), func(m Migration) bool {
 		_, done := applied[m.Version]
 		return !done
 	})
-	if !pending {
+	if !missing && len(a.Columns)+len(unique)+len(a.Views) == 0 {
 		return d, nil
 	}
 	if err := d.CheckMigration(int64(len(applied))); err != nil {
@@ -289,8 +290,10 @@ func CheckDuplicates(ctx context.Context, db appschema.Querier, d appschema.Desc
 
 func checkDuplicates(ctx context.Context, conn appschema.Querier, i appschema.Index) error {
 	const most = 10
-	rows, _ := conn.Query(ctx, fmt.Sprintf(`SELECT concat_ws(', ', %[1]s) || ' (' || count(*) || ' rows)' FROM %[2]s
-WHERE (%[1]s) IS NOT NULL GROUP BY %[1]s HAVING count(*) > 1 ORDER BY %[1]s LIMIT %[3]d`, i.List(), i.Table.SQL(), most+1)) // its error is also that of the rows
+	sql := fmt.Sprintf(`SELECT concat_ws(', ', %[1]s) || ' (' || count(*) || ' rows)' FROM %[2]s
+WHERE (%[1]s) IS NOT NULL GROUP BY %[1]s HAVING count(*) > 1 ORDER BY %[1]s LIMIT %[3]d`,
+		i.List(), i.Table.SQL(), most+1)
+	rows, _ := conn.Query(ctx, sql) // its error is also that of the rows
 	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return fmt.Errorf("looking for rows of %s that are there twice: %w", i.Table.SQL(), err)
@@ -303,7 +306,8 @@ WHERE (%[1]s) IS NOT NULL GROUP BY %[1]s HAVING count(*) > 1 ORDER BY %[1]s LIMI
 		found, more = found[:most], ", and more"
 	}
 	return fmt.Errorf("%w: %s has several rows of the same (%s), so that there cannot be a unique index on it: %s%s; "+
-		"keep one row of each, whose score is right", appschema.ErrTables, i.Table.SQL(), i.List(), strings.Join(found, "; "), more)
+		"keep one row of each, whose score is right",
+		appschema.ErrTables, i.Table.SQL(), i.List(), strings.Join(found, "; "), more)
 }
 
 // newProvider returns what runs all migrations but those that are left out.

@@ -78,7 +78,8 @@ func TestMigrateMakesSearchIndex(t *testing.T) {
 	require.Equal(t, 1, searchIndexes(t, openPool(t, testenv.Database(t))))
 	for name, before := range map[string]string{
 		"in another schema": `CREATE SCHEMA "Else where"; CREATE EXTENSION pg_trgm SCHEMA "Else where"`,
-		"the application's": `CREATE EXTENSION pg_trgm; CREATE TABLE book (id bigint PRIMARY KEY, title text, genre_id bigint, search_text text);
+		"the application's": `CREATE EXTENSION pg_trgm; CREATE TABLE book (id bigint PRIMARY KEY, title text, genre_id bigint,
+			search_text text);
 			CREATE INDEX theirs ON book USING gin (search_text gin_trgm_ops)`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -99,10 +100,16 @@ func TestMigrateMakesSearchIndexLater(t *testing.T) {
 		before  string
 		indexes int
 	}{
-		"made by an earlier version": {`DROP INDEX book_search_text_trgm; CREATE INDEX book_search_text_trgm ON book USING gin (search_text gin_trgm_ops)`, 1},
-		"half built":                 {`UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'book_search_text_trgm'::regclass`, 1},
-		"pg_trgm came later":         {`DROP EXTENSION pg_trgm CASCADE; CREATE EXTENSION pg_trgm`, 1},
-		"no pg_trgm":                 {`DROP EXTENSION pg_trgm CASCADE`, 0},
+		"made by an earlier version": {
+			`DROP INDEX book_search_text_trgm; CREATE INDEX book_search_text_trgm ON book USING gin (search_text gin_trgm_ops)`,
+			1,
+		},
+		"half built": {
+			`UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'book_search_text_trgm'::regclass`,
+			1,
+		},
+		"pg_trgm came later": {`DROP EXTENSION pg_trgm CASCADE; CREATE EXTENSION pg_trgm`, 1},
+		"no pg_trgm":         {`DROP EXTENSION pg_trgm CASCADE`, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -163,8 +170,11 @@ func TestCheckSchema(t *testing.T) {
 	for name, tc := range map[string]struct {
 		url, change, want string
 	}{
-		"no schema":   {testenv.EmptyDatabase(t), ``, "has not been created; run: aggregator migrate up"},
-		"no table":    {testenv.EmptyDatabase(t), `CREATE SCHEMA aggregator`, "has not been created; run: aggregator migrate up"},
+		"no schema": {testenv.EmptyDatabase(t), ``, "has not been created; run: aggregator migrate up"},
+		"no table": {
+			testenv.EmptyDatabase(t), `CREATE SCHEMA aggregator`,
+			"has not been created; run: aggregator migrate up",
+		},
 		"older":       {testenv.Database(t), forget, "is needed; run: aggregator migrate up"},
 		"newer":       {testenv.Database(t), record, "is at version 999"},
 		"not started": {testenv.Database(t), `TRUNCATE aggregator.schema_migrations`, "has not been created"},

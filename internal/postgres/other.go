@@ -66,10 +66,12 @@ func ask(ctx context.Context, network, address string, question []byte) string {
 func connectTo(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) {
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	var said *pgconn.PgError
-	if err == nil || ctx.Err() != nil || errors.As(err, &said) || errors.Is(err, syscall.ECONNREFUSED) || !ofRedis(ctx, cfg) {
+	if err == nil || ctx.Err() != nil || errors.As(err, &said) || errors.Is(err, syscall.ECONNREFUSED) ||
+		!ofRedis(ctx, cfg) {
 		return conn, err
 	}
-	return nil, fmt.Errorf("%w: the server at %s answers, but does not speak PostgreSQL: it is a Redis; have postgres.url and redis.url been swapped?",
+	return nil, fmt.Errorf("%w: the server at %s answers, but does not speak PostgreSQL: it is a Redis; have "+
+		"postgres.url and redis.url been swapped?",
 		ErrURL, describe(cfg))
 }
 

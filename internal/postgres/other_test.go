@@ -16,7 +16,8 @@ func TestAnotherServerAnswers(t *testing.T) {
 	_, redis, _ := strings.Cut(testenv.Redis(t), "//")
 	redis, _, _ = strings.Cut(redis, "/")
 	for _, mode := range []string{"disable", "prefer", "require"} {
-		_, err := postgres.Open(t.Context(), postgres.Options{URL: "postgres://u:hunter2@" + redis + "/app?connect_timeout=1&sslmode=" + mode})
+		_, err := postgres.Open(t.Context(),
+			postgres.Options{URL: "postgres://u:hunter2@" + redis + "/app?connect_timeout=1&sslmode=" + mode})
 		require.ErrorIs(t, err, postgres.ErrURL)
 		require.NotErrorIs(t, err, postgres.ErrUnreachable)
 		require.ErrorContains(t, err, "the server at "+redis+"/app answers, but does not speak PostgreSQL: it is a Redis")
@@ -35,7 +36,8 @@ func TestSilentServerIsUnreachable(t *testing.T) {
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer listener.Close()
-	_, err = postgres.Open(t.Context(), postgres.Options{URL: "postgres://u@" + listener.Addr().String() + "/app?connect_timeout=1&sslmode=disable"})
+	_, err = postgres.Open(t.Context(),
+		postgres.Options{URL: "postgres://u@" + listener.Addr().String() + "/app?connect_timeout=1&sslmode=disable"})
 	require.ErrorIs(t, err, postgres.ErrUnreachable)
 	require.ErrorContains(t, err, "no answer in time")
 }

@@ -30,8 +30,10 @@ func resolveOn(ctx context.Context, conn *pgx.Conn, o Options) (appschema.Place,
 		return place, fmt.Errorf("%w (PostgreSQL at %s)", err, describe(cfg))
 	}
 	if o.Pooled && (place.First != place.Schema || !place.Views) {
-		return place, fmt.Errorf("%w: it is %s, and through a pooler a session looks first in %q: ALTER ROLE %s IN DATABASE %s SET search_path = %s, "+
-			"which new connections of the pooler then have (PostgreSQL at %s)", appschema.ErrChoice, place.Schema, place.First,
+		return place, fmt.Errorf(
+			"%w: it is %s, and through a pooler a session looks first in %q: ALTER ROLE %s IN DATABASE %s SET "+
+				"search_path = %s, "+
+				"which new connections of the pooler then have (PostgreSQL at %s)", appschema.ErrChoice, place.Schema, place.First,
 			pgx.Identifier{cfg.User}.Sanitize(), pgx.Identifier{cfg.Database}.Sanitize(), place.SearchPath(), describe(cfg))
 	}
 	return place, nil

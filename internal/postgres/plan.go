@@ -74,12 +74,16 @@ func (p *Plan) addSchema(ctx context.Context, conn *pgx.Conn) error {
 	if err := conn.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, versionTable).Scan(&versioned); err != nil {
 		return fmt.Errorf("read the schema version: %w", err)
 	}
-	first := Part{Name: "schema " + appschema.Ours, Undo: "DROP SCHEMA " + appschema.Ours + " CASCADE, once no program needs it"}
+	first := Part{
+		Name: "schema " + appschema.Ours,
+		Undo: "DROP SCHEMA " + appschema.Ours + " CASCADE, once no program needs it",
+	}
 	if !p.Schema.HasOurs {
 		first.Steps = append(first.Steps, newStep("CREATE SCHEMA "+appschema.Ours))
 	}
 	if !versioned {
-		first.Steps = append(first.Steps, newStep(createVersions), newStep("INSERT INTO "+versionTable+" (version_id, is_applied) VALUES (0, true)"))
+		first.Steps = append(first.Steps, newStep(createVersions),
+			newStep("INSERT INTO "+versionTable+" (version_id, is_applied) VALUES (0, true)"))
 	}
 	if len(first.Steps) > 0 {
 		p.Parts = append(p.Parts, first)
@@ -93,7 +97,8 @@ func (p *Plan) addAdaptation() {
 	for _, c := range a.Columns {
 		p.Parts = append(p.Parts, Part{
 			Name: "column on " + c.Table.Name, Steps: []Step{newStep(c.Statement)},
-			Undo: strings.Replace(c.Statement[:strings.LastIndex(c.Statement, " ")], " ADD COLUMN ", " DROP COLUMN ", 1) + ", once no program needs it",
+			Undo: strings.Replace(c.Statement[:strings.LastIndex(c.Statement, " ")], " ADD COLUMN ", " DROP COLUMN ", 1) +
+				", once no program needs it",
 		})
 	}
 	if len(a.Views) == 0 {
@@ -150,7 +155,8 @@ func (p *Plan) addIndexes(ctx context.Context, conn *pgx.Conn, names appschema.N
 			}
 		}
 		for _, statement := range missing {
-			p.Parts = append(p.Parts, Part{Name: "index " + i.name, Undo: "DROP INDEX CONCURRENTLY " + i.name, Steps: []Step{newStep(statement)}})
+			p.Parts = append(p.Parts,
+				Part{Name: "index " + i.name, Undo: "DROP INDEX CONCURRENTLY " + i.name, Steps: []Step{newStep(statement)}})
 		}
 	}
 	return nil
@@ -201,23 +207,42 @@ var lockKinds = []struct {
 	begins *regexp.Regexp
 	locks  string
 }{
-	{regexp.MustCompile(`(?i)^CREATE (?:UNIQUE )?INDEX CONCURRENTLY .*? ON (\S+)`), "SHARE UPDATE EXCLUSIVE on %s while it is built: other changes of the table's form wait, reads and writes do not"},
-	{regexp.MustCompile(`(?i)^DROP INDEX CONCURRENTLY (\S+)`), "SHARE UPDATE EXCLUSIVE on the table of %s: reads and writes do not wait"},
+	{
+		regexp.MustCompile(`(?i)^CREATE (?:UNIQUE )?INDEX CONCURRENTLY .*? ON (\S+)`),
+		"SHARE UPDATE EXCLUSIVE on %s while it is built: other changes of the table's form wait, reads and writes do not",
+	},
+	{
+		regexp.MustCompile(`(?i)^DROP INDEX CONCURRENTLY (\S+)`),
+		"SHARE UPDATE EXCLUSIVE on the table of %s: reads and writes do not wait",
+	},
 	{regexp.MustCompile(`(?i)^CREATE (?:UNIQUE )?INDEX .*? ON ONLY (\S+)`), "SHARE on %s " + moment + ": writes wait"},
 	{regexp.MustCompile(`(?i)^CREATE (?:UNIQUE )?INDEX .*? ON (\S+)`), "SHARE on %s while it is built: writes wait"},
-	{regexp.MustCompile(`(?i)^ALTER INDEX (\S+) ATTACH`), "ACCESS EXCLUSIVE on the index attached, SHARE UPDATE EXCLUSIVE on the table of %s, " + moment},
-	{regexp.MustCompile(`(?is)^CREATE (?:OR REPLACE )?TRIGGER .*? ON (\S+)`), "SHARE ROW EXCLUSIVE on %s " + moment + ": writes wait, reads do not"},
-	{regexp.MustCompile(`(?i)^ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(\S+)`), "ACCESS EXCLUSIVE on %s " + moment + ": reads and writes wait"},
+	{
+		regexp.MustCompile(`(?i)^ALTER INDEX (\S+) ATTACH`),
+		"ACCESS EXCLUSIVE on the index attached, SHARE UPDATE EXCLUSIVE on the table of %s, " + moment,
+	},
+	{
+		regexp.MustCompile(`(?is)^CREATE (?:OR REPLACE )?TRIGGER .*? ON (\S+)`),
+		"SHARE ROW EXCLUSIVE on %s " + moment + ": writes wait, reads do not",
+	},
+	{
+		regexp.MustCompile(`(?i)^ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(\S+)`),
+		"ACCESS EXCLUSIVE on %s " + moment + ": reads and writes wait",
+	},
 	{regexp.MustCompile(`(?is)^CREATE VIEW (\S+)`), "ACCESS SHARE on the tables that %s reads: nothing waits"},
 	{regexp.MustCompile(`(?i)^DROP VIEW (\S+)`), "ACCESS EXCLUSIVE on %s " + moment + ": the service waits"},
 	{regexp.MustCompile(`(?is)^CREATE RULE .*? ON INSERT TO (\S+)`), "%s, which is new: nothing waits"},
 	{regexp.MustCompile(`(?i)^ALTER VIEW (\S+)`), "%s, which is new: nothing waits"},
-	{regexp.MustCompile(`(?i)^DROP TABLE (?:IF EXISTS )?(\S+)`), "ACCESS EXCLUSIVE on %s " + moment + ": reads and writes wait"},
+	{
+		regexp.MustCompile(`(?i)^DROP TABLE (?:IF EXISTS )?(\S+)`),
+		"ACCESS EXCLUSIVE on %s " + moment + ": reads and writes wait",
+	},
 	{regexp.MustCompile(`(?i)^(?:INSERT INTO|DELETE FROM|UPDATE) (\S+)`), "ROW EXCLUSIVE on %s: nothing waits"},
 }
 
 var (
-	madeAnew   = regexp.MustCompile(`(?i)^CREATE (TABLE|SCHEMA|EXTENSION|(OR REPLACE )?(FUNCTION|PROCEDURE))\b|^DO\b|^(GRANT|REVOKE|COMMENT)\b`)
+	madeAnew = regexp.MustCompile(
+		`(?i)^CREATE (TABLE|SCHEMA|EXTENSION|(OR REPLACE )?(FUNCTION|PROCEDURE))\b|^DO\b|^(GRANT|REVOKE|COMMENT)\b`)
 	references = regexp.MustCompile(`(?i)\bREFERENCES (\S+)`)
 )
 
@@ -238,7 +263,8 @@ func locksOf(statement string) string {
 	if len(tables) == 0 {
 		return "nothing that is there"
 	}
-	return "SHARE ROW EXCLUSIVE on " + strings.Join(tables, ", ") + " " + moment + ", if the table is not there yet: writes wait, reads do not"
+	return "SHARE ROW EXCLUSIVE on " + strings.Join(tables, ", ") + " " + moment +
+		", if the table is not there yet: writes wait, reads do not"
 }
 
 // Print writes the plan for a person: each statement, what it locks, and whether it can be undone.

@@ -21,16 +21,21 @@ import (
 func schemaOf(t *testing.T, pool *pgxpool.Pool) []string {
 	t.Helper()
 	rows, err := pool.Query(t.Context(), `
-SELECT format('%s %s %s', attrelid::regclass, attname, format_type(atttypid, atttypmod)) || ' ' || attnotnull || ' ' || attidentity::text
+SELECT format('%s %s %s', attrelid::regclass, attname, format_type(atttypid,
+	atttypmod)) || ' ' || attnotnull || ' ' || attidentity::text
     || coalesce(' ' || pg_get_expr(adbin, adrelid), '')
-FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid LEFT JOIN pg_attrdef d ON d.adrelid = attrelid AND d.adnum = attnum
+FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid LEFT JOIN pg_attrdef d ON d.adrelid = attrelid
+	AND d.adnum = attnum
 WHERE c.relnamespace IN ('public'::regnamespace, to_regnamespace('aggregator')) AND NOT attisdropped AND attnum > 0
-UNION ALL SELECT pg_get_indexdef(i.indexrelid) || ' ' || i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+UNION ALL SELECT pg_get_indexdef(i.indexrelid) || ' ' || i.indisvalid FROM pg_index i
+	JOIN pg_class c ON c.oid = i.indrelid
 WHERE c.relnamespace IN ('public'::regnamespace, to_regnamespace('aggregator'))
-UNION ALL SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid <> 0 AND connamespace IN ('public'::regnamespace, to_regnamespace('aggregator'))
+UNION ALL SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid <> 0
+	AND connamespace IN ('public'::regnamespace, to_regnamespace('aggregator'))
 UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
 UNION ALL SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = to_regnamespace('aggregator')
-UNION ALL SELECT relname || ' ' || coalesce(reloptions::text, '') FROM pg_class WHERE relnamespace = 'public'::regnamespace
+UNION ALL SELECT relname || ' ' || coalesce(reloptions::text, '') FROM pg_class
+	WHERE relnamespace = 'public'::regnamespace
 UNION ALL SELECT version_id || ' ' || is_applied FROM aggregator.schema_migrations
 UNION ALL SELECT 'type ' || mbti FROM mbti
 ORDER BY 1`)
@@ -63,9 +68,10 @@ func psql(t *testing.T, url, script string) {
 func TestPlanUp(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]string{
-		"nothing":     ``,
-		"our schema":  `CREATE SCHEMA aggregator`,
-		"their books": `CREATE TABLE genre (id int PRIMARY KEY, name text); CREATE TABLE book (id int PRIMARY KEY, title text, genre_id int, search_text text)`,
+		"nothing":    ``,
+		"our schema": `CREATE SCHEMA aggregator`,
+		"their books": `CREATE TABLE genre (id int PRIMARY KEY, name text); CREATE TABLE book (id int PRIMARY KEY, title ` +
+			`text, genre_id int, search_text text)`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -76,12 +82,16 @@ func TestPlanUp(t *testing.T) {
 			plan, printed, script := planOf(t, postgres.Options{URL: byScript})
 			var tables int
 			require.NoError(t, openPool(t, byScript).QueryRow(t.Context(), `SELECT count(*) FROM pg_class
-				WHERE relnamespace IN ('public'::regnamespace, to_regnamespace('aggregator')) AND relname <> ALL ('{genre,book}') AND relkind = 'r'`).Scan(&tables))
+				WHERE relnamespace IN ('public'::regnamespace, to_regnamespace('aggregator')) AND relname <> ALL ('{genre,book}')
+					AND relkind = 'r'`).Scan(&tables))
 			require.Zero(t, tables)
 			require.Contains(t, printed, "migration 2 ledger; one transaction; cannot be undone\n")
 			require.Contains(t, printed, "-- locks SHARE ROW EXCLUSIVE on book for a moment: writes wait, reads do not\n")
-			require.Contains(t, printed, "migration 9 compatibility; one transaction; undone by: aggregator migrate down --to 8 --yes\n")
-			require.Contains(t, printed, "index child_personality_history_deleted; outside of a transaction; undone by: DROP INDEX CONCURRENTLY child_personality_history_deleted\n")
+			require.Contains(t, printed,
+				"migration 9 compatibility; one transaction; undone by: aggregator migrate down --to 8 --yes\n")
+			require.Contains(t, printed,
+				"index child_personality_history_deleted; outside of a transaction; undone by: DROP INDEX CONCURRENTLY "+
+					"child_personality_history_deleted\n")
 			require.Greater(t, len(plan.Parts), 10)
 
 			psql(t, byScript, script)
@@ -130,9 +140,12 @@ func TestPlanLocks(t *testing.T) {
 			_, err = tx.Exec(t.Context(), s.Statement)
 			require.NoError(t, err, s.Statement)
 			// The tables of the application that anybody has to wait for.
-			rows, err := tx.Query(t.Context(), `SELECT regexp_replace(regexp_replace(replace(mode, 'Lock', ''), '([a-z])([A-Z])', '\1 \2', 'g'), '$', '') || ' on ' || c.relname
+			rows, err := tx.Query(t.Context(),
+				`SELECT regexp_replace(regexp_replace(replace(mode, 'Lock', ''), '([a-z])([A-Z])', '\1 \2', 'g'), '$',
+					'') || ' on ' || c.relname
 				FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
-				WHERE l.pid = pg_backend_pid() AND c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace AND mode NOT IN ('AccessShareLock', 'RowShareLock')
+				WHERE l.pid = pg_backend_pid() AND c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
+					AND mode NOT IN ('AccessShareLock', 'RowShareLock')
 				ORDER BY 1`)
 			require.NoError(t, err)
 			locks, err := pgx.CollectRows(rows, pgx.RowTo[string])
@@ -158,13 +171,18 @@ func TestMigrateRefusesTables(t *testing.T) {
 		prepare string
 		want    []string
 	}{
-		"a view":       {`CREATE VIEW genre AS SELECT 1 AS id`, []string{"genre is a view"}},
-		"uuids":        {`CREATE TABLE child_profile (id uuid PRIMARY KEY); CREATE TABLE book (id uuid)`, []string{"child_profile.id is of type uuid", "book.id is of type uuid", "book.genre_id is not there"}},
+		"a view": {`CREATE VIEW genre AS SELECT 1 AS id`, []string{"genre is a view"}},
+		"uuids": {
+			`CREATE TABLE child_profile (id uuid PRIMARY KEY); CREATE TABLE book (id uuid)`,
+			[]string{"child_profile.id is of type uuid", "book.id is of type uuid", "book.genre_id is not there"},
+		},
 		"their shapes": {`CREATE TABLE bookmbti (id bigint PRIMARY KEY)`, []string{"book_mbti.book_id is not there"}},
 		"no right to create": {
-			`CREATE TABLE child_profile (id bigint PRIMARY KEY); CREATE TABLE mbti (id bigint PRIMARY KEY, mbti text); GRANT SELECT ON child_profile, mbti TO app`,
+			`CREATE TABLE child_profile (id bigint PRIMARY KEY); CREATE TABLE mbti (id bigint PRIMARY KEY, mbti text); GRANT ` +
+				`SELECT ON child_profile, mbti TO app`,
 			[]string{
-				"may not create the schema aggregator", "may not create tables in schema public", "may not create a trigger on child_profile",
+				"may not create the schema aggregator", "may not create tables in schema public",
+				"may not create a trigger on child_profile",
 				"may not SELECT and INSERT on mbti",
 			},
 		},
@@ -186,7 +204,8 @@ func TestMigrateRefusesTables(t *testing.T) {
 				require.NotContains(t, err.Error(), "\n")
 			}
 			var schemas int
-			require.NoError(t, openPool(t, u).QueryRow(t.Context(), `SELECT count(*) FROM pg_namespace WHERE nspname = 'aggregator'`).Scan(&schemas))
+			require.NoError(t, openPool(t, u).QueryRow(
+				t.Context(), `SELECT count(*) FROM pg_namespace WHERE nspname = 'aggregator'`).Scan(&schemas))
 			require.Zero(t, schemas)
 		})
 	}
@@ -205,7 +224,8 @@ func TestMigrateGivesWay(t *testing.T) {
 	migrated := make(chan error, 1)
 	go func() { migrated <- postgres.Migrate(t.Context(), postgres.Options{URL: u}) }()
 	waits := func() (pid int) {
-		require.NoError(t, pool.QueryRow(t.Context(), `SELECT coalesce(max(pid), 0) FROM pg_locks WHERE NOT granted AND relation = 'public.book'::regclass
+		require.NoError(t, pool.QueryRow(
+			t.Context(), `SELECT coalesce(max(pid), 0) FROM pg_locks WHERE NOT granted AND relation = 'public.book'::regclass
 			AND mode = 'ShareRowExclusiveLock'`).Scan(&pid))
 		return pid
 	}

@@ -15,16 +15,20 @@ import (
 
 func TestPoolerInTheWay(t *testing.T) {
 	t.Parallel()
-	const ignoring = "ignore_startup_parameters = synchronous_commit, lock_timeout, statement_timeout, idle_in_transaction_session_timeout, plan_cache_mode, " +
-		"enable_seqscan, enable_bitmapscan, enable_hashjoin, enable_mergejoin, jit, row_security, search_path, default_transaction_isolation"
+	const ignoring = "ignore_startup_parameters = synchronous_commit, lock_timeout, statement_timeout, " +
+		"idle_in_transaction_session_timeout, plan_cache_mode, " +
+		"enable_seqscan, enable_bitmapscan, enable_hashjoin, enable_mergejoin, jit, row_security, search_path, " +
+		"default_transaction_isolation"
 	database := testenv.Database(t)
 	for name, tc := range map[string]struct {
 		settings []string
 		want     string
 	}{
-		"as it comes":             {nil, "refused the connection: unsupported startup parameter"},
-		"told to ignore settings": {[]string{ignoring}, "refused the connection: unsupported startup parameter: aggregator.session"},
-		"told to ignore ours":     {[]string{ignoring + ", aggregator.session"}, "it dropped the settings of the session"},
+		"as it comes": {nil, "refused the connection: unsupported startup parameter"},
+		"told to ignore settings": {
+			[]string{ignoring}, "refused the connection: unsupported startup parameter: aggregator.session",
+		},
+		"told to ignore ours": {[]string{ignoring + ", aggregator.session"}, "it dropped the settings of the session"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := testenv.NewPgBouncer(t, database, tc.settings...).Before(t, database)
@@ -56,8 +60,10 @@ func TestOpenPooled(t *testing.T) {
 	require.True(t, postgres.Pooled(pooled.Config().ConnConfig))
 	require.False(t, postgres.Pooled(direct.Config().ConnConfig))
 	for _, setting := range []string{
-		"synchronous_commit", "lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "plan_cache_mode", "timezone",
-		"enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit", "row_security", "default_transaction_isolation", "client_encoding",
+		"synchronous_commit", "lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "plan_cache_mode",
+		"timezone",
+		"enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit", "row_security",
+		"default_transaction_isolation", "client_encoding",
 	} {
 		var want, got string
 		require.NoError(t, direct.QueryRow(t.Context(), "SHOW "+setting).Scan(&want))
@@ -116,5 +122,6 @@ func TestPooledSchema(t *testing.T) {
 	require.NoError(t, open("public"))
 	err := open("aggregator")
 	require.ErrorIs(t, err, appschema.ErrChoice)
-	require.ErrorContains(t, err, `through a pooler a session looks first in "public": ALTER ROLE "aggregator_daemon" IN DATABASE "test_`)
+	require.ErrorContains(t, err,
+		`through a pooler a session looks first in "public": ALTER ROLE "aggregator_daemon" IN DATABASE "test_`)
 }

@@ -153,7 +153,8 @@ const ownSession = "aggregator.session"
 // checkSession finds a pooler that drops the settings of a session without a word, by one
 // that nobody but we can have made.
 func checkSession(ctx context.Context, db querier) error {
-	rows, _ := db.Query(ctx, `SELECT coalesce(current_setting($1, true), '')`, ownSession) // its error is also that of the rows
+	// its error is also that of the rows
+	rows, _ := db.Query(ctx, `SELECT coalesce(current_setting($1, true), '')`, ownSession)
 	got, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
 	if err == nil && got == "" {
 		err = fmt.Errorf("%w: it dropped the settings of the session; %s", ErrPooler, aroundPooler)
@@ -194,7 +195,8 @@ const idleLimit = "idle_session_timeout"
 func stayIdle(cfg *pgxpool.Config) {
 	before := cfg.AfterConnect
 	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, `SELECT set_config('`+idleLimit+`', '0', false) WHERE current_setting('`+idleLimit+`', true) <> '0'`, pgx.QueryExecModeExec)
+		_, err := conn.Exec(ctx, `SELECT set_config('`+idleLimit+`', '0', false) WHERE current_setting('`+idleLimit+
+			`', true) <> '0'`, pgx.QueryExecModeExec)
 		return errors.Join(err, before(ctx, conn))
 	}
 }

@@ -25,12 +25,16 @@ func TestOpenSettings(t *testing.T) {
 		"ours": {nil, map[string]string{
 			"synchronous_commit": "off", "lock_timeout": "5s", "statement_timeout": "30s",
 			"idle_in_transaction_session_timeout": "1min", "plan_cache_mode": "force_generic_plan",
-			"enable_seqscan": "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off", "row_security": "off",
+			"enable_seqscan": "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
+			"jit": "off", "row_security": "off",
 			"application_name": "test",
 		}},
 		"the URL wins": {
 			url.Values{"lock_timeout": {"7s"}, "TimeZone": {"Asia/Seoul"}, "application_name": {"mine"}},
-			map[string]string{"lock_timeout": "7s", "timezone": "Asia/Seoul", "application_name": "mine", "synchronous_commit": "off"},
+			map[string]string{
+				"lock_timeout": "7s", "timezone": "Asia/Seoul", "application_name": "mine",
+				"synchronous_commit": "off",
+			},
 		},
 		"its options win": {
 			url.Values{"options": {"-c statement_timeout=9s"}},
@@ -62,7 +66,8 @@ func TestOpenTimeZone(t *testing.T) {
 		require.NoError(t, pool.QueryRow(t.Context(), `SHOW timezone`).Scan(&zone))
 		return zone
 	}
-	_, err := admin.Exec(t.Context(), `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone = %L', current_database(), 'Asia/Seoul'); END $$`)
+	_, err := admin.Exec(t.Context(),
+		`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone = %L', current_database(), 'Asia/Seoul'); END $$`)
 	require.NoError(t, err)
 	require.Equal(t, "Asia/Seoul", zone(postgres.Options{URL: base}))
 	require.Equal(t, "Asia/Seoul", zone(postgres.Options{URL: base, Pooled: true}))
@@ -83,11 +88,15 @@ func TestOpenWithSettingsOfTheDatabase(t *testing.T) {
 	ours := openPool(t, base)
 	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: base}))
 	for setting, value := range map[string]string{
-		"datestyle": "German", "intervalstyle": "sql_standard", "timezone": "Asia/Seoul", "bytea_output": "escape", "extra_float_digits": "-15",
-		"standard_conforming_strings": "off", "client_encoding": "LATIN1", "lc_monetary": "C", "lc_messages": "C", "default_transaction_isolation": "serializable",
-		"idle_session_timeout": "1h", "transform_null_equals": "on", "array_nulls": "off",
+		"datestyle": "German", "intervalstyle": "sql_standard", "timezone": "Asia/Seoul", "bytea_output": "escape",
+		"extra_float_digits":          "-15",
+		"standard_conforming_strings": "off", "client_encoding": "LATIN1", "lc_monetary": "C", "lc_messages": "C",
+		"default_transaction_isolation": "serializable",
+		"idle_session_timeout":          "1h", "transform_null_equals": "on", "array_nulls": "off",
 	} {
-		_, err := ours.Exec(t.Context(), fmt.Sprintf(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I SET %s = %%L', current_database(), '%s'); END $$`, setting, value))
+		_, err := ours.Exec(t.Context(),
+			fmt.Sprintf(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I SET %s = %%L', current_database(), '%s'); END $$`,
+				setting, value))
 		require.NoError(t, err, setting)
 	}
 	for name, pooled := range map[string]bool{"direct": false, "pooled": true} {
@@ -157,7 +166,8 @@ func with(t *testing.T, base string, params url.Values) string {
 // All sessions look for names in the schema of the application's tables first, and never in ours.
 func TestOpenPinsTheSchema(t *testing.T) {
 	t.Parallel()
-	const tables = `CREATE SCHEMA "My app"; CREATE TABLE "My app".child_profile (id bigint PRIMARY KEY); CREATE SCHEMA aggregator; CREATE SCHEMA later; `
+	const tables = `CREATE SCHEMA "My app"; CREATE TABLE "My app".child_profile (id bigint PRIMARY KEY); CREATE SCHEMA ` +
+		`aggregator; CREATE SCHEMA later; `
 	open := func(t *testing.T, base, wanted, prepare string, params url.Values) (*pgxpool.Pool, error) {
 		t.Helper()
 		mustExec(t, openPool(t, base), tables+prepare)
@@ -173,19 +183,29 @@ func TestOpenPinsTheSchema(t *testing.T) {
 		params          url.Values
 		path            string
 	}{
-		"by the URL":      {"", ``, path("search_path"), `"aggregator_views", "My app", "later", "pg_temp"`},
-		"by its options":  {"", ``, url.Values{"options": {`-c search_path=aggregator,later,"My\ app"`}}, `"aggregator_views", "My app", "later", "pg_temp"`},
-		"by the database": {"", `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = aggregator, later, "My app"', current_database()); END $$`, nil, `"aggregator_views", "My app", "later", "pg_temp"`},
-		"by the setting":  {"My app", ``, nil, `"aggregator_views", "My app", "public", "pg_temp"`},
-		"not by ours":     {"", `CREATE TABLE aggregator.book (id bigint)`, path("Search_Path"), `"aggregator_views", "My app", "later", "pg_temp"`},
+		"by the URL": {"", ``, path("search_path"), `"aggregator_views", "My app", "later", "pg_temp"`},
+		"by its options": {
+			"", ``,
+			url.Values{"options": {`-c search_path=aggregator,later,"My\ app"`}},
+			`"aggregator_views", "My app", "later", "pg_temp"`,
+		},
+		"by the database": {"", `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = aggregator, later, "My ` +
+			`app"', current_database()); END $$`, nil, `"aggregator_views", "My app", "later", "pg_temp"`},
+		"by the setting": {"My app", ``, nil, `"aggregator_views", "My app", "public", "pg_temp"`},
+		"not by ours": {
+			"", `CREATE TABLE aggregator.book (id bigint)`, path("Search_Path"),
+			`"aggregator_views", "My app", "later", "pg_temp"`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pool, err := open(t, testenv.EmptyDatabase(t), tc.wanted, tc.prepare, tc.params)
 			require.NoError(t, err)
 			var got, encoding, policies, isolation string
-			require.NoError(t, pool.QueryRow(t.Context(), `SELECT current_setting('search_path'), current_setting('client_encoding'),
-				current_setting('row_security'), current_setting('transaction_isolation')`).Scan(&got, &encoding, &policies, &isolation))
+			require.NoError(t, pool.QueryRow(
+				t.Context(), `SELECT current_setting('search_path'), current_setting('client_encoding'),
+				current_setting('row_security'), current_setting('transaction_isolation')`).Scan(
+				&got, &encoding, &policies, &isolation))
 			require.Equal(t, []string{tc.path, "UTF8", "off", "read committed"}, []string{got, encoding, policies, isolation})
 		})
 	}
@@ -208,12 +228,14 @@ func TestOpenPinsTheSchema(t *testing.T) {
 			require.ErrorIs(t, err, appschema.ErrChoice)
 			require.ErrorContains(t, err, tc.want)
 			require.ErrorContains(t, err, postgres.Describe(base))
-			require.ErrorIs(t, postgres.Migrate(t.Context(), postgres.Options{URL: with(t, base, tc.params), Schema: tc.wanted}), appschema.ErrChoice)
+			require.ErrorIs(t, postgres.Migrate(t.Context(), postgres.Options{URL: with(t, base, tc.params), Schema: tc.wanted}),
+				appschema.ErrChoice)
 			conn, err := pgx.Connect(t.Context(), base)
 			require.NoError(t, err)
 			defer conn.Close(t.Context())
 			var ours int
-			require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_class WHERE relnamespace = 'aggregator'::regnamespace`).Scan(&ours))
+			require.NoError(t, conn.QueryRow(
+				t.Context(), `SELECT count(*) FROM pg_class WHERE relnamespace = 'aggregator'::regnamespace`).Scan(&ours))
 			require.Zero(t, ours, "nothing was written")
 		})
 	}
@@ -224,7 +246,8 @@ func TestMigrateAsTheRoleAggregator(t *testing.T) {
 	t.Parallel()
 	server := testenv.NewPostgres(t)
 	u := newDatabase(t, server, "app")
-	mustExec(t, openPool(t, u), `CREATE ROLE aggregator LOGIN; ALTER DATABASE app OWNER TO aggregator; ALTER SCHEMA public OWNER TO aggregator`)
+	mustExec(t, openPool(t, u),
+		`CREATE ROLE aggregator LOGIN; ALTER DATABASE app OWNER TO aggregator; ALTER SCHEMA public OWNER TO aggregator`)
 	own := testenv.As(t, u, "aggregator")
 	for range 2 {
 		require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: own}))

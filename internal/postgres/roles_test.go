@@ -25,12 +25,16 @@ func TestRoles(t *testing.T) {
 	const (
 		readHistory  = `SELECT * FROM child_personality_history, favorite_genre, favorite_topic`
 		writeHistory = `INSERT INTO child_personality_history (child_profile_id) VALUES (1)`
-		writeScore   = `INSERT INTO genre_score VALUES (1, 1, 0) ON CONFLICT (child_profile_id, genre_id) DO UPDATE SET score = 1`
-		readOurs     = `SELECT * FROM aggregator.mark, aggregator.checkpoint, aggregator.dead_letter, aggregator.run,
+		writeScore   = `INSERT INTO genre_score VALUES (1, 1, 0) ON CONFLICT (child_profile_id, genre_id) DO UPDATE SET ` +
+			`score = 1`
+		readOurs = `SELECT * FROM aggregator.mark, aggregator.checkpoint, aggregator.dead_letter, aggregator.run,
 			aggregator.schema_migrations, aggregator.schema_compatibility`
-		writeRun = `INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, read, applied, dead, profiles, chunks)
-			VALUES (gen_random_uuid()::text, 'k', 'h', 'v', now(), now(), 0, 0, 0, 0, 0); UPDATE aggregator.run SET read = 1; DELETE FROM aggregator.run`
-		readApp = `SELECT * FROM genre, topic, mbti, book, book_topic, book_mbti, genre_score, topic_score, cumulative_mbti_score`
+		writeRun = `INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, read, applied, dead, profiles,
+			chunks)
+			VALUES (gen_random_uuid()::text, 'k', 'h', 'v', now(), now(), 0, 0, 0, 0, 0); UPDATE aggregator.run
+				SET read = 1; DELETE FROM aggregator.run`
+		readApp = `SELECT * FROM genre, topic, mbti, book, book_topic, book_mbti, genre_score, topic_score, ` +
+			`cumulative_mbti_score`
 	)
 	for role, can := range map[string]struct{ may, mayNot []string }{
 		"aggregator_daemon": {
@@ -82,7 +86,8 @@ func TestRoles(t *testing.T) {
 				`UPDATE book SET search_text = 'x'`,
 				`` + writeScore,
 				`` + writeHistory,
-				`DELETE FROM aggregator.dead_letter`, `DELETE FROM aggregator.run`, `UPDATE aggregator.run SET read = 0`, `DELETE FROM aggregator.member`,
+				`DELETE FROM aggregator.dead_letter`, `DELETE FROM aggregator.run`, `UPDATE aggregator.run SET read = 0`,
+				`DELETE FROM aggregator.member`,
 				`SELECT aggregator.require(true, '', '')`,
 				`SET ROLE aggregator_daemon`,
 			},
@@ -134,7 +139,8 @@ func TestRoleOfADaemonThatPurges(t *testing.T) {
 	u := newDatabase(t, server, "app")
 	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: u}))
 	require.NoError(t, testenv.Grant(t.Context(), u))
-	const purge = `DELETE FROM child_personality_history; DELETE FROM favorite_genre; SELECT FROM child_personality_history FOR UPDATE`
+	const purge = `DELETE FROM child_personality_history; DELETE FROM favorite_genre; SELECT FROM ` +
+		`child_personality_history FOR UPDATE`
 	daemon := openPool(t, testenv.As(t, u, "aggregator_daemon"))
 	requireDenied(t, daemon, purge)
 	mustExec(t, openPool(t, u), `GRANT aggregator_purge TO aggregator_daemon`)
@@ -159,7 +165,8 @@ func TestRolesBeforeMigration(t *testing.T) {
 	requireDenied(t, daemon, `UPDATE aggregator.schema_compatibility SET works_with = 0`)
 
 	require.NoError(t, testenv.Grant(t.Context(), u), "again")
-	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: testenv.As(t, u, "aggregator_migrate")}), "again")
+	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: testenv.As(t, u, "aggregator_migrate")}),
+		"again")
 	mustExec(t, daemon, `SELECT id FROM child_profile; UPDATE genre_score SET score = 0`)
 
 	mustExec(t, openPool(t, testenv.As(t, u, "aggregator_migrate")),
@@ -178,7 +185,8 @@ func TestRolesOnTablesOfTheApplication(t *testing.T) {
 	server := testenv.NewPostgres(t)
 	u := newDatabase(t, server, "app")
 	admin := openPool(t, u)
-	mustExec(t, admin, `CREATE ROLE app LOGIN CREATEROLE; ALTER DATABASE app OWNER TO app; ALTER SCHEMA public OWNER TO app`)
+	mustExec(t, admin, `CREATE ROLE app LOGIN CREATEROLE; ALTER DATABASE app OWNER TO app; ALTER SCHEMA public `+
+		`OWNER TO app`)
 	app := openPool(t, testenv.As(t, u, "app"))
 	tables, err := os.ReadFile("migrations/00001_application_tables.sql")
 	require.NoError(t, err)
@@ -221,7 +229,8 @@ func TestRolesOnTablesOfTheApplication(t *testing.T) {
 
 func searchIndexes(t *testing.T, pool *pgxpool.Pool) (n int) {
 	t.Helper()
-	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_index i JOIN pg_opclass o ON o.oid = ANY (i.indclass::oid[])
+	require.NoError(t, pool.QueryRow(
+		t.Context(), `SELECT count(*) FROM pg_index i JOIN pg_opclass o ON o.oid = ANY (i.indclass::oid[])
 		WHERE i.indrelid = 'public.book'::regclass AND o.opcname = 'gin_trgm_ops'`).Scan(&n))
 	return n
 }
@@ -231,9 +240,11 @@ func requireOwned(t *testing.T, pool *pgxpool.Pool, schema string) {
 	t.Helper()
 	var foreign []string
 	require.NoError(t, pool.QueryRow(t.Context(), `SELECT array(
-		SELECT oid::regclass::text FROM pg_class WHERE relnamespace = $1::regnamespace AND relowner <> 'aggregator_owner'::regrole
+		SELECT oid::regclass::text FROM pg_class WHERE relnamespace = $1::regnamespace
+			AND relowner <> 'aggregator_owner'::regrole
 		UNION ALL
-		SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = $1::regnamespace AND proowner <> 'aggregator_owner'::regrole)`,
+		SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = $1::regnamespace
+			AND proowner <> 'aggregator_owner'::regrole)`,
 		schema).Scan(&foreign))
 	require.Empty(t, foreign)
 }

@@ -95,7 +95,8 @@ func checkSchema(ctx context.Context, db querier, where string) (Schema, error) 
 		return s, fmt.Errorf("%w: %s %s is at version %d and version %d is needed; run: aggregator migrate up",
 			ErrSchema, that, where, s.Version, s.Known)
 	case unfit != 0:
-		return s, fmt.Errorf("%w: %s %s is at version %d, and this program was built for %d, which migration %d is not marked "+
+		return s, fmt.Errorf("%w: %s %s is at version %d, and this program was built for %d, which migration %d is not "+
+			"marked "+
 			"as compatible with; install a newer aggregator, or undo the migration with that one: aggregator migrate down",
 			ErrSchema, that, where, s.Version, s.Known, unfit)
 	}

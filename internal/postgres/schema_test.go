@@ -27,12 +27,14 @@ func newest(t *testing.T, pool *pgxpool.Pool) int64 {
 // applied is a migration that a newer program has applied. A mark of 0 is none.
 func applied(t *testing.T, pool *pgxpool.Pool, version, worksWith int64) {
 	t.Helper()
-	_, err := pool.Exec(t.Context(), `INSERT INTO aggregator.schema_migrations (version_id, is_applied) VALUES ($1, true)`, version)
+	_, err := pool.Exec(t.Context(), `INSERT INTO aggregator.schema_migrations (version_id, is_applied) VALUES ($1, true)`,
+		version)
 	require.NoError(t, err)
 	if worksWith == 0 {
 		return
 	}
-	_, err = pool.Exec(t.Context(), `INSERT INTO aggregator.schema_compatibility (version, works_with) VALUES ($1, $2)`, version, worksWith)
+	_, err = pool.Exec(t.Context(), `INSERT INTO aggregator.schema_compatibility (version, works_with) VALUES ($1, $2)`,
+		version, worksWith)
 	require.NoError(t, err)
 }
 
@@ -42,10 +44,12 @@ func TestCheckSchemaNewer(t *testing.T) {
 	u := testenv.Database(t)
 	admin := openPool(t, u)
 	readers := []*pgxpool.Pool{
-		openPool(t, testenv.As(t, u, "aggregator_daemon")), openPool(t, testenv.As(t, u, "aggregator_reader")), openPool(t, testenv.As(t, u, "aggregator_purge")),
+		openPool(t, testenv.As(t, u, "aggregator_daemon")), openPool(t, testenv.As(t, u, "aggregator_reader")),
+		openPool(t, testenv.As(t, u, "aggregator_purge")),
 	}
 	known := newest(t, admin)
-	numbered := strings.NewReplacer("{N}", fmt.Sprint(known), "{N1}", fmt.Sprint(known+1), "{N2}", fmt.Sprint(known+2), "{N3}", fmt.Sprint(known+3))
+	numbered := strings.NewReplacer(
+		"{N}", fmt.Sprint(known), "{N1}", fmt.Sprint(known+1), "{N2}", fmt.Sprint(known+2), "{N3}", fmt.Sprint(known+3))
 	type mark struct{ later, worksWith int64 } // both after the newest that is known
 	const none = -99                           // a worksWith that is no mark
 	const next = "version {N1}, this program was built for {N}; migration {N1} is marked compatible"
@@ -55,19 +59,34 @@ func TestCheckSchemaNewer(t *testing.T) {
 		unfit   int64 // after the newest that is known; 0: it fits
 		want    string
 	}{
-		"marked":                   {applied: []mark{{1, 0}}, want: next},
-		"works with earlier ones":  {applied: []mark{{1, -1}}, want: next},
-		"two, both marked":         {applied: []mark{{1, 0}, {2, 0}}, want: "version {N2}, this program was built for {N}; migrations {N1} to {N2} are marked compatible"},
-		"one that is not the next": {applied: []mark{{3, 0}}, want: "version {N3}, this program was built for {N}; migrations {N1} to {N3} are marked compatible"},
+		"marked":                  {applied: []mark{{1, 0}}, want: next},
+		"works with earlier ones": {applied: []mark{{1, -1}}, want: next},
+		"two, both marked": {
+			applied: []mark{{1, 0}, {2, 0}},
+			want:    "version {N2}, this program was built for {N}; migrations {N1} to {N2} are marked compatible",
+		},
+		"one that is not the next": {
+			applied: []mark{{3, 0}}, want: "version {N3}, this program was built for {N}; migrations {N1} to {N3} are marked " +
+				"compatible",
+		},
 		"no mark":                  {applied: []mark{{1, none}}, unfit: 1},
 		"for newer programs alone": {applied: []mark{{1, 1}}, unfit: 1},
 		"the second is not":        {applied: []mark{{1, 0}, {2, 1}}, unfit: 2},
 		"the first is not":         {applied: []mark{{1, none}, {2, 0}}, unfit: 1},
 		"applied in another order": {applied: []mark{{2, 0}, {1, none}}, unfit: 1},
-		"no marks at all":          {applied: []mark{{1, 0}}, also: `ALTER TABLE aggregator.schema_compatibility RENAME TO away`, unfit: 1},
-		"undone":                   {applied: []mark{{1, none}}, also: `DELETE FROM aggregator.schema_migrations WHERE version_id = {N1}`, want: "version {N}"},
-		"only marked":              {also: `INSERT INTO aggregator.schema_compatibility VALUES ({N1}, {N1})`, want: "version {N}"},
-		"one that was not applied": {also: `INSERT INTO aggregator.schema_migrations (version_id, is_applied) VALUES ({N1}, false)`, want: "version {N}"},
+		"no marks at all": {
+			applied: []mark{{1, 0}}, also: `ALTER TABLE aggregator.schema_compatibility RENAME TO away`, unfit: 1,
+		},
+		"undone": {
+			applied: []mark{{1, none}}, also: `DELETE FROM aggregator.schema_migrations WHERE version_id = {N1}`,
+			want: "version {N}",
+		},
+		"only marked": {
+			also: `INSERT INTO aggregator.schema_compatibility VALUES ({N1}, {N1})`, want: "version {N}",
+		},
+		"one that was not applied": {
+			also: `INSERT INTO aggregator.schema_migrations (version_id, is_applied) VALUES ({N1}, false)`, want: "version {N}",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			latest := known
@@ -90,8 +109,9 @@ func TestCheckSchemaNewer(t *testing.T) {
 				}
 				require.ErrorIs(t, err, postgres.ErrSchema)
 				require.Equal(t, latest, schema.Version)
-				require.ErrorContains(t, err, fmt.Sprintf("is at version %d, and this program was built for %d, which migration %d is not marked",
-					latest, known, known+tc.unfit))
+				require.ErrorContains(t, err,
+					fmt.Sprintf("is at version %d, and this program was built for %d, which migration %d is not marked",
+						latest, known, known+tc.unfit))
 			}
 			if err := postgres.Migrate(t.Context(), postgres.Options{URL: u}); tc.unfit == 0 {
 				require.NoError(t, err)
@@ -99,7 +119,8 @@ func TestCheckSchemaNewer(t *testing.T) {
 				require.ErrorIs(t, err, postgres.ErrSchema)
 			}
 			mustExec(t, admin, numbered.Replace(`ALTER TABLE IF EXISTS aggregator.away RENAME TO schema_compatibility;
-				DELETE FROM aggregator.schema_migrations WHERE version_id > {N}; DELETE FROM aggregator.schema_compatibility WHERE version > {N}`))
+				DELETE FROM aggregator.schema_migrations WHERE version_id > {N}; DELETE FROM aggregator.schema_compatibility
+					WHERE version > {N}`))
 		})
 	}
 }
@@ -148,7 +169,8 @@ func TestMigrationsAreMarked(t *testing.T) {
 	for _, m := range list {
 		text, err := os.ReadFile(fmt.Sprintf("migrations/%05d_%s.sql", m.Version, m.Name))
 		require.NoError(t, err)
-		require.Equal(t, strings.Contains(strings.ToLower(string(text)), "goose down"), m.Down != "", "%d: its Down is not found", m.Version)
+		require.Equal(t, strings.Contains(strings.ToLower(string(text)), "goose down"), m.Down != "",
+			"%d: its Down is not found", m.Version)
 		if m.Version < 9 {
 			require.Zero(t, m.WorksWith)
 			require.Empty(t, m.Down, "%d is below one that cannot be undone", m.Version)

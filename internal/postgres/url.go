@@ -62,7 +62,8 @@ func parse(url string) (*pgxpool.Config, error) {
 		return nil, err
 	}
 	if strandedPassword(url) {
-		return nil, fmt.Errorf("%w: a second @ after the user; write special characters of the password in percent form, @ as %%40, / as %%2F", ErrURL)
+		return nil, fmt.Errorf("%w: a second @ after the user; write special characters of the password in percent form, @ "+
+			"as %%40, / as %%2F", ErrURL)
 	}
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -70,7 +71,8 @@ func parse(url string) (*pgxpool.Config, error) {
 	}
 	for name := range cfg.ConnConfig.RuntimeParams {
 		if slices.Contains(otherKeywords, strings.ToLower(name)) {
-			return nil, fmt.Errorf("%w: %s is not a supported keyword: want host, port, dbname, user, password", ErrURL, strings.ToLower(name))
+			return nil, fmt.Errorf("%w: %s is not a supported keyword: want host, port, dbname, user, password", ErrURL,
+				strings.ToLower(name))
 		}
 	}
 	if cfg.ConnConfig.ConnectTimeout == 0 {
@@ -87,7 +89,9 @@ var urlAsValue = regexp.MustCompile(`^\s*(?:\w+\s+)*([A-Za-z_][A-Za-z0-9_.]*)\s*
 
 // otherKeywords are those of other clients, and of libpq those that pgx does not know: it would take them
 // for settings of the session, and go to a server that nobody has named.
-var otherKeywords = []string{"host", "hostaddr", "server", "port", "database", "dbname", "user", "username", "password", "pwd", "url", "uri", "dsn"}
+var otherKeywords = []string{
+	"host", "hostaddr", "server", "port", "database", "dbname", "user", "username", "password", "pwd", "url", "uri", "dsn",
+}
 
 // checkForm says whether it is a URL or libpq's form at all. To pgx everything is of libpq's
 // form that does not begin as its URLs do, and has an = somewhere: postgresql+asyncpg://h/db?x=y too.
@@ -103,7 +107,8 @@ func checkForm(url string) error {
 	case strings.ContainsAny(url[:1], "\"'`"):
 		return fmt.Errorf("%w: it begins with a quote", ErrURL)
 	case !keyword.MatchString(url), hidesURL(url):
-		return fmt.Errorf("%w: want postgres://user:password@host:5432/database, or libpq's keyword=value, and nothing around it", ErrURL)
+		return fmt.Errorf("%w: want postgres://user:password@host:5432/database, or libpq's keyword=value, and nothing "+
+			"around it", ErrURL)
 	}
 	return nil
 }

@@ -67,9 +67,11 @@ func TestCheckURLNeverShowsThePassword(t *testing.T) {
 
 func TestCheckURLTakesWhatIsOne(t *testing.T) {
 	for _, url := range []string{
-		"", "postgres://", "postgresql://", "postgresql:///app", "postgres://u:pw@/app?host=/tmp", "postgresql://%2Ftmp/app", "postgres://a,b:2/app",
+		"", "postgres://", "postgresql://", "postgresql:///app", "postgres://u:pw@/app?host=/tmp", "postgresql://%2Ftmp/app",
+		"postgres://a,b:2/app",
 		"postgres://u:p'w\"@h/app", "postgresql://u@h/app?options=-c%20geqo%3Doff", "postgres://h/app?synchronous_commit=on",
-		"host=/run/postgresql dbname=app", "host = h  password = 'it\\'s'", " host=h\n", "sslpassword=a://b host=h", "dbname=app", "password=a://b host=h",
+		"host=/run/postgresql dbname=app", "host = h  password = 'it\\'s'", " host=h\n", "sslpassword=a://b host=h",
+		"dbname=app", "password=a://b host=h",
 		"host=h TimeZone=UTC", "host=h app.url=x",
 	} {
 		t.Run(url, func(t *testing.T) {
@@ -81,13 +83,20 @@ func TestCheckURLTakesWhatIsOne(t *testing.T) {
 func TestCheckURLRefusesWhatIsNone(t *testing.T) {
 	const url = "postgres://u:hunter2@h:5432/app?sslmode=disable"
 	for _, text := range []string{
-		`"` + url + `"`, "'" + url + "'", "`" + url + "`", url + `"`, `"` + url, " " + url, url + " ", url + "\n", "\t" + url, "\ufeff" + url, "<" + url + ">",
-		"postgresql+asyncpg://u:hunter2@h/app?x=y", "postgres+psycopg2://u:hunter2@h/app?x=y", "jdbc:postgresql://h/app?user=u&password=hunter2",
-		"POSTGRES://u:hunter2@h/app?x=y", "postgres:/u:hunter2@h/app?x=y", "postgres//u:hunter2@h/app?x=y", "pg://u:hunter2@h/app?x=y", "postgis://u:hunter2@h/app?x=y",
-		"http://h:5432/?password=hunter2", "https://h/?x=y", "redis://:hunter2@h:6379/0?x=y", "mysql://u:hunter2@h/app?x=y", "tcp://10.0.0.1:5432?x=y",
-		"localhost:5432", "localhost:5432/app?password=hunter2", "u:hunter2@h/app?x=y", "//u:hunter2@h/app?x=y", "/run/postgresql?x=y",
-		"DATABASE_URL=" + url, "export DATABASE_URL=" + url, "url='" + url + "'", "dbname=" + url, "psql " + url, "psql '" + url + "'",
-		"Host=h;Port=5432;Database=app;Username=u;Password=hunter2", "Server=h;User Id=u;Password=hunter2", "host=h username=u password=hunter2", "hostaddr=10.0.0.1 dbname=app",
+		`"` + url + `"`, "'" + url + "'", "`" + url + "`", url + `"`, `"` + url, " " + url, url + " ", url + "\n", "\t" + url,
+		"\ufeff" + url, "<" + url + ">",
+		"postgresql+asyncpg://u:hunter2@h/app?x=y", "postgres+psycopg2://u:hunter2@h/app?x=y",
+		"jdbc:postgresql://h/app?user=u&password=hunter2",
+		"POSTGRES://u:hunter2@h/app?x=y", "postgres:/u:hunter2@h/app?x=y", "postgres//u:hunter2@h/app?x=y",
+		"pg://u:hunter2@h/app?x=y", "postgis://u:hunter2@h/app?x=y",
+		"http://h:5432/?password=hunter2", "https://h/?x=y", "redis://:hunter2@h:6379/0?x=y", "mysql://u:hunter2@h/app?x=y",
+		"tcp://10.0.0.1:5432?x=y",
+		"localhost:5432", "localhost:5432/app?password=hunter2", "u:hunter2@h/app?x=y", "//u:hunter2@h/app?x=y",
+		"/run/postgresql?x=y",
+		"DATABASE_URL=" + url, "export DATABASE_URL=" + url, "url='" + url + "'", "dbname=" + url, "psql " + url,
+		"psql '" + url + "'",
+		"Host=h;Port=5432;Database=app;Username=u;Password=hunter2", "Server=h;User Id=u;Password=hunter2",
+		"host=h username=u password=hunter2", "hostaddr=10.0.0.1 dbname=app",
 		"HOST=h PASSWORD=hunter2", "${POSTGRES_URL:=x}", "$POSTGRES_URL", "=", " ", "\n", "host", `{"url": "x=` + url + `"}`,
 	} {
 		t.Run(text, func(t *testing.T) {

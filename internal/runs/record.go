@@ -113,17 +113,21 @@ func (e *entry) sign(ctx context.Context, over <-chan struct{}) {
 // lost in a crash of PostgreSQL, which it is not worth a flush to prevent. To insert it
 // each time and update it on conflict would use up a number each time.
 const writeRun = `WITH written AS (
-    UPDATE aggregator.run SET seen_at = clock_timestamp(), read = $7, applied = $8, dead = $9, profiles = $10, chunks = $11, note = $14,
+    UPDATE aggregator.run SET seen_at = clock_timestamp(), read = $7, applied = $8, dead = $9, profiles = $10,
+	chunks = $11, note = $14,
         finished_at = CASE WHEN $12::text IS NOT NULL THEN clock_timestamp() END, outcome = $12, error = $13
     WHERE key = $1 RETURNING id
 )
-INSERT INTO aggregator.run AS r (key, kind, host, version, due_at, started_at, seen_at, read, applied, dead, profiles, chunks,
+INSERT INTO aggregator.run AS r (key, kind, host, version, due_at, started_at, seen_at, read, applied, dead, profiles,
+	chunks,
     finished_at, outcome, error, note)
 SELECT $1, $2, $3, $4, $5::timestamptz, clock_timestamp() - $6::interval, clock_timestamp(), $7, $8, $9, $10, $11,
     CASE WHEN $12::text IS NOT NULL THEN clock_timestamp() END, $12, $13, $14::text
 WHERE NOT EXISTS (SELECT FROM written)
-ON CONFLICT (key) DO UPDATE SET seen_at = excluded.seen_at, read = excluded.read, applied = excluded.applied, dead = excluded.dead,
-    profiles = excluded.profiles, chunks = excluded.chunks, finished_at = excluded.finished_at, outcome = excluded.outcome,
+ON CONFLICT (key) DO UPDATE SET seen_at = excluded.seen_at, read = excluded.read, applied = excluded.applied,
+	dead = excluded.dead,
+    profiles = excluded.profiles, chunks = excluded.chunks, finished_at = excluded.finished_at,
+	outcome = excluded.outcome,
     error = excluded.error, note = excluded.note`
 
 // write is safe to repeat.

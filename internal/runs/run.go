@@ -90,13 +90,15 @@ const unseen = 45 * time.Second
 // every ten seconds, also after the clock went back: one that is seen in the future is gone.
 const alive = `seen_at BETWEEN now() - $1::interval AND now() + $1::interval`
 
-const selectRuns = `id, kind, host, version, due_at, started_at, seen_at, finished_at, read, applied, dead, profiles, chunks,
-    coalesce(rate, 0), coalesce(outcome, CASE WHEN ` + alive + ` THEN 'running' ELSE 'interrupted' END), coalesce(error, ''),
-    coalesce(note, '')
+const selectRuns = `id, kind, host, version, due_at, started_at, seen_at, finished_at,
+    read, applied, dead, profiles, chunks, coalesce(rate, 0),
+    coalesce(outcome, CASE WHEN ` + alive + ` THEN 'running' ELSE 'interrupted' END),
+    coalesce(error, ''), coalesce(note, '')
 FROM aggregator.run `
 
 func scanRun(row pgx.CollectableRow) (r Run, err error) {
-	err = row.Scan(&r.ID, &r.Kind, &r.Host, &r.Version, &r.Due, &r.Started, &r.Seen, &r.Ended, &r.Read, &r.Applied, &r.Dead, &r.Profiles,
+	err = row.Scan(&r.ID, &r.Kind, &r.Host, &r.Version, &r.Due, &r.Started, &r.Seen, &r.Ended, &r.Read, &r.Applied,
+		&r.Dead, &r.Profiles,
 		&r.Chunks, &r.Rate, &r.Outcome, &r.Error, &r.Note)
 	return r, err
 }
@@ -153,7 +155,8 @@ func (r Run) At(t time.Time) bool {
 // LatestByKind returns of each kind the latest run that runs, and then the latest that does not, by kind.
 func LatestByKind(ctx context.Context, pool *pgxpool.Pool) ([]Run, error) {
 	const ended = `outcome IS NOT NULL OR seen_at <= now() - $1::interval`
-	return collectRuns(ctx, pool, `SELECT DISTINCT ON (kind, `+ended+`) `+selectRuns+`ORDER BY kind, `+ended+`, id DESC`, unseen)
+	return collectRuns(ctx, pool, `SELECT DISTINCT ON (kind, `+ended+`) `+selectRuns+`ORDER BY kind, `+ended+`, id DESC`,
+		unseen)
 }
 
 // Ends are when runs of a kind last ended.
@@ -207,10 +210,13 @@ type LastDue struct {
 func ReadLastDue(ctx context.Context, pool *pgxpool.Pool, kind string, now time.Time) (last LastDue, err error) {
 	var due, first *time.Time
 	var ago *time.Duration
-	err = pool.QueryRow(ctx, `SELECT max(due_at) FILTER (WHERE NOT due_ahead AND ended), min(due_at) FILTER (WHERE NOT due_ahead),
-    clock_timestamp() - max(started_at) FILTER (WHERE NOT began_ahead AND ended), coalesce(bool_or(due_ahead OR began_ahead), false)
+	err = pool.QueryRow(
+		ctx, `SELECT max(due_at) FILTER (WHERE NOT due_ahead AND ended), min(due_at) FILTER (WHERE NOT due_ahead),
+    clock_timestamp() - max(started_at) FILTER (WHERE NOT began_ahead
+	AND ended), coalesce(bool_or(due_ahead OR began_ahead), false)
 FROM (
-    SELECT due_at, started_at, coalesce(outcome IN ('done', 'limited', 'failed'), false) AS ended, coalesce(due_at > $2, false) AS due_ahead,
+    SELECT due_at, started_at, coalesce(outcome IN ('done', 'limited', 'failed'), false) AS ended, coalesce(due_at > $2,
+	false) AS due_ahead,
         started_at > clock_timestamp() + $3::interval AS began_ahead
     FROM aggregator.run WHERE kind = $1
 ) r`, kind, now.Add(postgres.ClockSlack), postgres.ClockSlack).Scan(&due, &first, &ago, &last.Ahead)

@@ -110,8 +110,11 @@ func TestRunIsRecordedWhenStopped(t *testing.T) {
 // is in nobody's way.
 func TestRunIsInterrupted(t *testing.T) {
 	pool := connect(t)
-	exec(t, pool, `INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, read, applied, dead, profiles, chunks)
-		SELECT 'k' || n, 'drain', 'h', 'v', now() - interval '1 hour', now() - n * interval '1 minute', 10, 10, 0, 1, 1 FROM generate_series(0, 1) n`)
+	exec(
+		t, pool,
+		`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, read, applied, dead, profiles, chunks)
+		SELECT 'k' || n, 'drain', 'h', 'v', now() - interval '1 hour', now() - n * interval '1 minute', 10, 10, 0, 1, 1
+			FROM generate_series(0, 1) n`)
 	all := listed(t, pool, "drain")
 	require.Equal(t, runs.Interrupted, all[0].Outcome)
 	require.Equal(t, runs.Running, all[1].Outcome)
@@ -123,8 +126,11 @@ func TestRunIsInterrupted(t *testing.T) {
 func TestRunsArePruned(t *testing.T) {
 	pool := connect(t)
 	r := recorder(t, pool) // keeps 3
-	exec(t, pool, `INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, read, applied, dead, profiles, chunks)
-		VALUES ('alive', 'drain', 'h', 'v', now(), now(), 0, 0, 0, 0, 0), ('gone', 'drain', 'h', 'v', now(), now() - interval '1 hour', 0, 0, 0, 0, 0)`)
+	exec(
+		t, pool,
+		`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, read, applied, dead, profiles, chunks)
+		VALUES ('alive', 'drain', 'h', 'v', now(), now(), 0, 0, 0, 0, 0), ('gone', 'drain', 'h', 'v', now(),
+			now() - interval '1 hour', 0, 0, 0, 0, 0)`)
 	require.NoError(t, r.Record(t.Context(), runs.Job{Kind: "purge"}, nothing))
 	for range 6 {
 		require.NoError(t, r.Record(t.Context(), runs.Job{Kind: "drain"}, nothing))
@@ -181,8 +187,12 @@ func TestRunWithoutPostgres(t *testing.T) {
 // outcome.
 func addRun(t *testing.T, pool *pgxpool.Pool, kind string, due any, started time.Time, outcome string) {
 	t.Helper()
-	exec(t, pool, `INSERT INTO aggregator.run (key, kind, host, version, due_at, started_at, seen_at, finished_at, outcome, read, applied, dead, profiles, chunks)
-		VALUES (gen_random_uuid()::text, $1, 'h', 'v', $2, $3::timestamptz, $3::timestamptz, CASE WHEN $4::text <> '' THEN $3::timestamptz END, nullif($4, ''), 0, 0, 0, 0, 0)`,
+	exec(
+		t, pool,
+		`INSERT INTO aggregator.run (key, kind, host, version, due_at, started_at, seen_at, finished_at, outcome, read,
+			applied, dead, profiles, chunks)
+		VALUES (gen_random_uuid()::text, $1, 'h', 'v', $2, $3::timestamptz, $3::timestamptz,
+			CASE WHEN $4::text <> '' THEN $3::timestamptz END, nullif($4, ''), 0, 0, 0, 0, 0)`,
 		kind, due, started, outcome)
 }
 

@@ -61,7 +61,9 @@ func Parse(expression string, zone *time.Location) (Schedule, error) {
 	return s, nil
 }
 
-var errWant = errors.New(`want five fields such as "30 2 * * *" (minute, hour, day, month, weekday), CRON_TZ=Europe/Berlin before them if need be, or @daily`)
+var errWant = errors.New(
+	`want five fields such as "30 2 * * *" (minute, hour, day, month, weekday), CRON_TZ=Europe/Berlin before them if ` +
+		`need be, or @daily`)
 
 // Zone finds a time zone by its name, such as Europe/Berlin, UTC, or Local for that of
 // the machine.

@@ -27,25 +27,67 @@ func TestNext(t *testing.T) {
 		expression, zone, from string
 		want                   []string
 	}{
-		"nightly":     {"30 2 * * *", "UTC", "2026-11-22T02:30:00Z", []string{"2026-11-23T02:30:00Z", "2026-11-24T02:30:00Z"}},
-		"in a zone":   {"30 2 * * *", "Europe/Berlin", "2026-11-22T01:29:59Z", []string{"2026-11-22T01:30:00Z", "2026-11-23T01:30:00Z"}},
-		"own zone":    {"CRON_TZ=Asia/Seoul 30 2 * * *", "Europe/Berlin", "2026-11-22T12:00:00Z", []string{"2026-11-22T17:30:00Z"}},
-		"descriptor":  {"@weekly", "UTC", "2026-11-22T00:00:00Z", []string{"2026-11-29T00:00:00Z"}},
-		"leap day":    {"0 0 29 2 *", "UTC", "2026-11-22T00:00:00Z", []string{"2028-02-29T00:00:00Z", "2032-02-29T00:00:00Z"}},
-		"day or week": {"0 0 13 * 5", "UTC", "2026-11-22T00:00:00Z", []string{"2026-11-27T00:00:00Z", "2026-12-04T00:00:00Z", "2026-12-11T00:00:00Z", "2026-12-13T00:00:00Z"}},
+		"nightly": {
+			"30 2 * * *", "UTC", "2026-11-22T02:30:00Z",
+			[]string{"2026-11-23T02:30:00Z", "2026-11-24T02:30:00Z"},
+		},
+		"in a zone": {
+			"30 2 * * *", "Europe/Berlin", "2026-11-22T01:29:59Z",
+			[]string{"2026-11-22T01:30:00Z", "2026-11-23T01:30:00Z"},
+		},
+		"own zone": {
+			"CRON_TZ=Asia/Seoul 30 2 * * *", "Europe/Berlin", "2026-11-22T12:00:00Z",
+			[]string{"2026-11-22T17:30:00Z"},
+		},
+		"descriptor": {"@weekly", "UTC", "2026-11-22T00:00:00Z", []string{"2026-11-29T00:00:00Z"}},
+		"leap day": {
+			"0 0 29 2 *", "UTC", "2026-11-22T00:00:00Z",
+			[]string{"2028-02-29T00:00:00Z", "2032-02-29T00:00:00Z"},
+		},
+		"day or week": {
+			"0 0 13 * 5", "UTC", "2026-11-22T00:00:00Z",
+			[]string{"2026-11-27T00:00:00Z", "2026-12-04T00:00:00Z", "2026-12-11T00:00:00Z", "2026-12-13T00:00:00Z"},
+		},
 
 		// 2026-03-29: 01:59:59+01:00, then 03:00:00+02:00.
-		"gap":             {"30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", []string{"2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"}},
-		"gap, both ends":  {"0 2,3 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", []string{"2026-03-29T01:00:00Z", "2026-03-30T00:00:00Z"}},
-		"gap, inside":     {"*/20 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", []string{"2026-03-29T01:00:00Z", "2026-03-30T00:00:00Z"}},
-		"gap, every hour": {"30 * * * *", "Europe/Berlin", "2026-03-29T00:00:00Z", []string{"2026-03-29T00:30:00Z", "2026-03-29T01:30:00Z", "2026-03-29T02:30:00Z"}},
-		"no midnight":     {"0 0 * * *", "America/Sao_Paulo", "2018-11-03T12:00:00Z", []string{"2018-11-04T03:00:00Z", "2018-11-05T02:00:00Z"}},
+		"gap": {
+			"30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z",
+			[]string{"2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"},
+		},
+		"gap, both ends": {
+			"0 2,3 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z",
+			[]string{"2026-03-29T01:00:00Z", "2026-03-30T00:00:00Z"},
+		},
+		"gap, inside": {
+			"*/20 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z",
+			[]string{"2026-03-29T01:00:00Z", "2026-03-30T00:00:00Z"},
+		},
+		"gap, every hour": {
+			"30 * * * *", "Europe/Berlin", "2026-03-29T00:00:00Z",
+			[]string{"2026-03-29T00:30:00Z", "2026-03-29T01:30:00Z", "2026-03-29T02:30:00Z"},
+		},
+		"no midnight": {
+			"0 0 * * *", "America/Sao_Paulo", "2018-11-03T12:00:00Z",
+			[]string{"2018-11-04T03:00:00Z", "2018-11-05T02:00:00Z"},
+		},
 		// 2026-10-25: 02:59:59+02:00, then 02:00:00+01:00.
-		"twice":             {"30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", []string{"2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"}},
+		"twice": {
+			"30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z",
+			[]string{"2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"},
+		},
 		"twice, in between": {"30 2 * * *", "Europe/Berlin", "2026-10-25T01:10:00Z", []string{"2026-10-26T01:30:00Z"}},
-		"twice, then three": {"30 2,3 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", []string{"2026-10-25T00:30:00Z", "2026-10-25T02:30:00Z"}},
-		"twice, every hour": {"30 * * * *", "Europe/Berlin", "2026-10-25T00:00:00Z", []string{"2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z", "2026-10-25T02:30:00Z"}},
-		"half an hour":      {"15 2 * * *", "Australia/Lord_Howe", "2026-10-03T00:00:00Z", []string{"2026-10-03T15:30:00Z", "2026-10-04T15:15:00Z"}},
+		"twice, then three": {
+			"30 2,3 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z",
+			[]string{"2026-10-25T00:30:00Z", "2026-10-25T02:30:00Z"},
+		},
+		"twice, every hour": {
+			"30 * * * *", "Europe/Berlin", "2026-10-25T00:00:00Z",
+			[]string{"2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z", "2026-10-25T02:30:00Z"},
+		},
+		"half an hour": {
+			"15 2 * * *", "Australia/Lord_Howe", "2026-10-03T00:00:00Z",
+			[]string{"2026-10-03T15:30:00Z", "2026-10-04T15:15:00Z"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := parse(t, tc.expression, tc.zone)
@@ -109,9 +151,15 @@ func TestMissed(t *testing.T) {
 // Whatever the expression, the zone and the moment: the next time is later, and there is
 // none in between.
 func TestNextIsNext(t *testing.T) {
-	zones := []string{"UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "America/Sao_Paulo", "Africa/Casablanca"}
+	zones := []string{
+		"UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu",
+		"America/Sao_Paulo", "Africa/Casablanca",
+	}
 	rapid.Check(t, func(t *rapid.T) {
-		s, err := schedule.Parse(rapid.SampledFrom([]string{"30 2 * * *", "0 */6 * * *", "*/7 1-3 * * *", "5 * * * *", "0 0 * * *", "59 23 * * 0"}).Draw(t, "expression"),
+		s, err := schedule.Parse(
+			rapid.SampledFrom([]string{
+				"30 2 * * *", "0 */6 * * *", "*/7 1-3 * * *", "5 * * * *", "0 0 * * *", "59 23 * * 0",
+			}).Draw(t, "expression"),
 			zone(t, rapid.SampledFrom(zones).Draw(t, "zone")))
 		if err != nil {
 			t.Fatal(err)

@@ -43,14 +43,18 @@ func TestCatalogue(t *testing.T) {
 	for range 2 {
 		books, err := c.Books(ctx, []int64{1, 2, 3})
 		require.NoError(t, err)
-		assert.Equal(t, map[int64]scores.Book{1: {GenreID: 1, HasGenre: true, Topics: []int64{1, 2}, Letters: intj}, 2: {Topics: []int64{}}}, books)
+		assert.Equal(t, map[int64]scores.Book{
+			1: {GenreID: 1, HasGenre: true, Topics: []int64{1, 2}, Letters: intj}, 2: {Topics: []int64{}},
+		}, books)
 		profiles, err := c.Profiles(ctx, []int64{1, 2})
 		require.NoError(t, err)
 		assert.Equal(t, map[int64]struct{}{1: {}}, profiles)
 	}
 
 	// What was missing is found as soon as it is there; what is known is not read again.
-	_, err = pool.Exec(ctx, `INSERT INTO book (id, title) VALUES (3, 'new'); INSERT INTO child_profile (id, name) VALUES (2, 'new');
+	_,
+		err = pool.Exec(
+		ctx, `INSERT INTO book (id, title) VALUES (3, 'new'); INSERT INTO child_profile (id, name) VALUES (2, 'new');
 		ALTER TABLE book DISABLE TRIGGER ALL; UPDATE book SET genre_id = NULL WHERE id = 1`)
 	require.NoError(t, err)
 	books, err := c.Books(ctx, []int64{1, 3})
@@ -64,7 +68,8 @@ func TestCatalogue(t *testing.T) {
 	use := c.Use()
 	use[0].Entries, use[1].Entries = 0, 0 // about
 	assert.Equal(t, []scores.CacheUse{
-		{Name: "books", Capacity: 10, Hits: 2 + 1, Misses: 3 + 1 + 1}, {Name: "profiles", Capacity: 10, Hits: 1 + 1, Misses: 2 + 1 + 1},
+		{Name: "books", Capacity: 10, Hits: 2 + 1, Misses: 3 + 1 + 1},
+		{Name: "profiles", Capacity: 10, Hits: 1 + 1, Misses: 2 + 1 + 1},
 	}, use)
 }
 
@@ -85,7 +90,8 @@ func TestCatalogueOfOtherTables(t *testing.T) {
 		INSERT INTO book_topic VALUES (1, 1), (1, 0), (1, 1), (1, 0);
 		INSERT INTO book_mbti VALUES (1, 5), (1, 3), (1, 4), (1, 1), (1, 2), (2, 5), (2, 4), (3, 1)`)
 	require.NoError(t, err)
-	c := scores.NewCatalogue(pool, slog.New(slog.DiscardHandler), scores.CatalogueOptions{Books: 10, Profiles: 10, TTL: time.Minute})
+	c := scores.NewCatalogue(
+		pool, slog.New(slog.DiscardHandler), scores.CatalogueOptions{Books: 10, Profiles: 10, TTL: time.Minute})
 	books, err := c.Books(t.Context(), []int64{1, 2, 3, 4})
 	require.NoError(t, err)
 	enfp, err := scores.ParseType("ENFP")

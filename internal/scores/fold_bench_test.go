@@ -20,7 +20,10 @@ func BenchmarkFoldProfile(b *testing.B) {
 	}
 	books := map[int64]scores.Book{}
 	for id := range int64(10_000) {
-		books[id] = scores.Book{GenreID: 1 + id%10, HasGenre: true, Topics: []int64{1 + id%25, 1 + (id+1)%25}, Letters: letters}
+		books[id] = scores.Book{
+			GenreID: 1 + id%10, HasGenre: true, Topics: []int64{1 + id%25, 1 + (id+1)%25},
+			Letters: letters,
+		}
 	}
 	like, _, _ := events.NewDecoder(map[string]float64{"LIKE": 2}).Parse([]byte("1:1:LIKE"))
 	for name, n := range map[string]int{"few": 5, "all": 50_000} {
@@ -60,7 +63,8 @@ func BenchmarkCatalogue(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	catalogue := scores.NewCatalogue(pool, slog.New(slog.DiscardHandler), scores.CatalogueOptions{Books: 2 * rows, Profiles: 2 * rows, TTL: time.Hour})
+	catalogue := scores.NewCatalogue(
+		pool, slog.New(slog.DiscardHandler), scores.CatalogueOptions{Books: 2 * rows, Profiles: 2 * rows, TTL: time.Hour})
 	ids := make([]int64, rows)
 	for i := range ids {
 		ids[i] = int64(i + 1)

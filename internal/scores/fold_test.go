@@ -38,10 +38,12 @@ func TestFold(t *testing.T) {
 	}{
 		{"nothing", nil, Delta{}, 0},
 		{"a like", []events.Event{event(1, 2)}, Delta{
-			Genres: []Sum{{10, 2}}, Topics: []Sum{{100, 2}, {200, 2}}, MBTI: [8]float64{2, 0, 0, 2, 2, 0, 2, 0}, Typed: true, Events: 1,
+			Genres: []Sum{{10, 2}}, Topics: []Sum{{100, 2}, {200, 2}}, MBTI: [8]float64{2, 0, 0, 2, 2, 0, 2, 0}, Typed: true,
+			Events: 1,
 		}, 0},
 		{"a dislike of another type", []events.Event{event(2, -2)}, Delta{
-			Genres: []Sum{{20, -2}}, Topics: []Sum{{100, -2}}, MBTI: [8]float64{0, -2, -2, 0, 0, -2, 0, -2}, Typed: true, Events: 1,
+			Genres: []Sum{{20, -2}}, Topics: []Sum{{100, -2}}, MBTI: [8]float64{0, -2, -2, 0, 0, -2, 0, -2}, Typed: true,
+			Events: 1,
 		}, 0},
 		{"repeated", []events.Event{event(4, 2), event(4, 2), event(4, 2)}, Delta{
 			Genres: []Sum{{10, 6}}, MBTI: [8]float64{0, 6, 0, 6, 6, 0, 6, 0}, Typed: true, Events: 3,
@@ -50,7 +52,12 @@ func TestFold(t *testing.T) {
 			Genres: []Sum{{10, 0}}, Topics: []Sum{{100, 0}, {200, 0}}, Typed: true, Events: 2,
 		}, 0},
 		{"a book without anything", []events.Event{event(3, 2)}, Delta{Events: 1}, 0},
-		{"genre 0 and topic 0", []events.Event{event(5, 2)}, Delta{Genres: []Sum{{0, 2}}, Topics: []Sum{{0, 2}}, Events: 1}, 0},
+		{
+			"genre 0 and topic 0",
+			[]events.Event{event(5, 2)},
+			Delta{Genres: []Sum{{0, 2}}, Topics: []Sum{{0, 2}}, Events: 1},
+			0,
+		},
 		{"unknown books", []events.Event{event(9, 2), event(3, 2), event(8, 2)}, Delta{Events: 1}, 2},
 	}
 	for _, c := range cases {

@@ -15,7 +15,8 @@ import (
 // them, and find what is there.
 func TestFind(t *testing.T) {
 	l := newLibrary(t, 20_000)
-	l.exec(`UPDATE book SET title = 'Book ' || md5(id::text), author = chr(44032 + id::int % 1999) || chr(45000 + id::int % 2003) || chr(46000 + id::int % 2011) || ' 이야기'`)
+	l.exec(`UPDATE book SET title = 'Book ' || md5(id::text), author = chr(44032 + id::int % 1999) || chr(45000 + ` +
+		`id::int % 2003) || chr(46000 + id::int % 2011) || ' 이야기'`)
 	l.refresh(searchtext.Options{})
 	l.exec(`VACUUM ANALYZE book`)
 	conn, err := pgx.Connect(t.Context(), l.url)

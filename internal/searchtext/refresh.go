@@ -121,7 +121,8 @@ func value(text *string) string {
 // anywhere returns the id of a book to begin after.
 func (r *refresh) anywhere(ctx context.Context) (int64, error) {
 	var least, most int64
-	if err := r.pool.QueryRow(ctx, `SELECT coalesce(min(id), 0), coalesce(max(id), 0) FROM book`).Scan(&least, &most); err != nil {
+	const sql = `SELECT coalesce(min(id), 0), coalesce(max(id), 0) FROM book`
+	if err := r.pool.QueryRow(ctx, sql).Scan(&least, &most); err != nil {
 		return 0, fmt.Errorf("reading the ids of books: %w", err)
 	}
 	return least + int64(rand.Uint64N(max(1, uint64(most)-uint64(least)))), nil
@@ -201,7 +202,8 @@ func (r *refresh) settle(ctx context.Context, books []book) error {
 
 func (r *refresh) read(ctx context.Context, which string, args ...any) ([]book, error) {
 	rows, _ := r.pool.Query(ctx, `SELECT id, title, author, publisher, search_text, array(
-    SELECT t.name FROM book_topic bt JOIN topic t ON t.id = bt.topic_id WHERE bt.book_id = book.id AND t.name IS NOT NULL)
+    SELECT t.name FROM book_topic bt JOIN topic t ON t.id = bt.topic_id
+    WHERE bt.book_id = book.id AND t.name IS NOT NULL)
 FROM book WHERE `+which, args...) // its error is also that of the rows
 	books, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (b book, err error) {
 		return b, row.Scan(&b.id, &b.title, &b.author, &b.publisher, &b.text, &b.topics)
@@ -267,7 +269,8 @@ func refused(err error) bool {
 // locks: the rows of book that it writes.
 const writeSQL = `
 UPDATE book SET search_text = n.derived
-FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) n (id, title, author, publisher, text, derived)
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+    n (id, title, author, publisher, text, derived)
 CROSS JOIN LATERAL (
     SELECT FROM book b
     WHERE b.id = n.id AND b.title IS NOT DISTINCT FROM n.title AND b.author IS NOT DISTINCT FROM n.author

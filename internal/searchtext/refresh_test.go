@@ -38,8 +38,10 @@ func newLibrary(t *testing.T, books int) library {
 	l.exec(normal)
 	l.exec(`INSERT INTO topic (id, name) SELECT i, 'Topic  ' || i FROM generate_series(1, 9) i`)
 	l.exec(`INSERT INTO book (id, title, author, publisher)
-		SELECT i, 'The  Moon ' || i, CASE WHEN i % 3 > 0 THEN 'Ｋｉｍ ' || i END, CASE WHEN i % 5 > 0 THEN 'Émile' END FROM generate_series(1, $1::int) i`, books)
-	l.exec(`INSERT INTO book_topic SELECT i, 1 + (i + k) % 9 FROM generate_series(1, $1::int) i, generate_series(1, 2) k WHERE i % 7 > 0`, books)
+		SELECT i, 'The  Moon ' || i, CASE WHEN i % 3 > 0 THEN 'Ｋｉｍ ' || i END, CASE WHEN i % 5 > 0 THEN 'Émile' END
+			FROM generate_series(1, $1::int) i`, books)
+	l.exec(`INSERT INTO book_topic SELECT i, 1 + (i + k) % 9 FROM generate_series(1, $1::int) i, generate_series(1, 2) `+
+		`k WHERE i % 7 > 0`, books)
 	return l
 }
 
@@ -53,7 +55,8 @@ func (l library) exec(sql string, args ...any) {
 // statement of it, with how many there were, and may cancel the next.
 func (l library) daemon(after func(statements int)) *pgxpool.Pool {
 	l.t.Helper()
-	pool, err := postgres.Open(l.t.Context(), postgres.Options{URL: testenv.As(l.t, l.url, "aggregator_daemon"), MaxConns: 2})
+	pool, err := postgres.Open(
+		l.t.Context(), postgres.Options{URL: testenv.As(l.t, l.url, "aggregator_daemon"), MaxConns: 2})
 	require.NoError(l.t, err)
 	config := pool.Config()
 	pool.Close()
@@ -217,7 +220,8 @@ func TestAsOfOld(t *testing.T) {
 	const page = 1000
 	for offset := 0; ; offset += page {
 		rows, err := l.Query(t.Context(), `SELECT id, title, coalesce(author, ''), coalesce(publisher, ''),
-			array(SELECT name FROM topic JOIN book_topic ON topic_id = topic.id WHERE book_id = book.id) FROM book ORDER BY id LIMIT $1 OFFSET $2`, page, offset)
+			array(SELECT name FROM topic JOIN book_topic ON topic_id = topic.id WHERE book_id = book.id) FROM book ORDER BY id
+				LIMIT $1 OFFSET $2`, page, offset)
 		require.NoError(t, err)
 		var batch pgx.Batch
 		var id int64

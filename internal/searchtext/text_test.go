@@ -19,7 +19,11 @@ func TestText(t *testing.T) {
 		want string
 	}{
 		{"nothing", book{}, ""},
-		{"all", book{"The Moon", "Ann Lee", "Tall Trees", []string{"Stars", "Night"}}, "the moon ann lee tall trees night stars"},
+		{
+			"all",
+			book{"The Moon", "Ann Lee", "Tall Trees", []string{"Stars", "Night"}},
+			"the moon ann lee tall trees night stars",
+		},
 		{"blanks alone", book{title: " \t\u00a0", author: "\u3000", topics: []string{" "}}, ""},
 		{"white space", book{title: "  The\t\n Moon\u3000and \u00a0 I ", publisher: " P "}, "the moon and i p"},
 		{"topics in any order, each once", book{topics: []string{"b", "A", "a ", "B", "ab"}}, "a ab b"},
@@ -39,7 +43,9 @@ func TestText(t *testing.T) {
 
 // What is normal stays as it is, and no white space is left but single spaces.
 func FuzzText(f *testing.F) {
-	for _, seed := range []string{"The Moon", "\u1103\u1161\u11af", "E\u0301 H\u0331", "ＡＢＣ　ﬁ ㎒", "İ ẞ ΟΔΟΣ", "\u00b4 \u2003x", "\xff\xfe", "ㄱㅏ"} {
+	for _, seed := range []string{
+		"The Moon", "\u1103\u1161\u11af", "E\u0301 H\u0331", "ＡＢＣ　ﬁ ㎒", "İ ẞ ΟΔΟΣ", "\u00b4 \u2003x", "\xff\xfe", "ㄱㅏ",
+	} {
 		f.Add(seed, "x "+seed)
 	}
 	f.Fuzz(func(t *testing.T, a, b string) {

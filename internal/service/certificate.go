@@ -38,5 +38,6 @@ func certificateRefused(err error) (reason string, refused bool) {
 		return "", false
 	}
 	reason = said.Err.Error() // of a type that crypto/tls keeps to itself
-	return reason, slices.ContainsFunc(certificateAlerts, func(alert tls.AlertError) bool { return alert.Error() == reason })
+	return reason, slices.ContainsFunc(
+		certificateAlerts, func(alert tls.AlertError) bool { return alert.Error() == reason })
 }

@@ -24,7 +24,9 @@ func addRunDue(t *testing.T, database string, due time.Time, outcome string) {
 	pool, err := pgxpool.New(t.Context(), database)
 	require.NoError(t, err)
 	defer pool.Close()
-	_, err = pool.Exec(t.Context(), `INSERT INTO aggregator.run (key, kind, host, version, due_at, started_at, seen_at, finished_at, outcome, read, applied, dead, profiles, chunks)
+	_, err = pool.Exec(t.Context(),
+		`INSERT INTO aggregator.run (key, kind, host, version, due_at, started_at, seen_at, finished_at, outcome, read,
+			applied, dead, profiles, chunks)
 		VALUES (gen_random_uuid()::text, 'job', 'h', 'v', $1::timestamptz, $1, $1, $1, $2, 0, 0, 0, 0, 0)`, due, outcome)
 	require.NoError(t, err)
 }

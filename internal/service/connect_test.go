@@ -29,10 +29,19 @@ func TestOpenRedis(t *testing.T) {
 
 func TestOpenRedisUnreachable(t *testing.T) {
 	for name, tc := range map[string]struct{ url, want string }{
-		"nobody listens":  {"redis://u:hunter2@127.0.0.1:1/3", "Redis at 127.0.0.1:1/3 is not reachable: connection refused"},
-		"no such host":    {"redis://u:hunter2@nowhere.invalid:1", "Redis at nowhere.invalid:1 is not reachable: lookup nowhere.invalid"},
-		"no such socket":  {"unix://u:hunter2@/nowhere.sock", "Redis at /nowhere.sock is not reachable: no such file or directory"},
-		"loading":         {"redis://" + answering(t, "-LOADING Redis is loading the dataset in memory\r\n"), "is not reachable: LOADING Redis is loading"},
+		"nobody listens": {"redis://u:hunter2@127.0.0.1:1/3", "Redis at 127.0.0.1:1/3 is not reachable: connection refused"},
+		"no such host": {
+			"redis://u:hunter2@nowhere.invalid:1",
+			"Redis at nowhere.invalid:1 is not reachable: lookup nowhere.invalid",
+		},
+		"no such socket": {
+			"unix://u:hunter2@/nowhere.sock",
+			"Redis at /nowhere.sock is not reachable: no such file or directory",
+		},
+		"loading": {
+			"redis://" + answering(t, "-LOADING Redis is loading the dataset in memory\r\n"),
+			"is not reachable: LOADING Redis is loading",
+		},
 		"closes at once":  {"redis://" + answering(t, ""), "is not reachable: EOF"},
 		"wrong password":  {withPassword(t, "wronghunter2"), "refused the connection: WRONGPASS"},
 		"too few answers": {"redis://" + answering(t, "?") + "?read_timeout=100ms", "is not reachable: "},
@@ -56,7 +65,9 @@ func TestOpenRedisAtPostgres(t *testing.T) {
 	for _, scheme := range []string{"redis", "rediss"} {
 		server, err := withRedis(t, scheme+"://u:hunter2@"+u.Host+"/1", "").OpenRedis(t.Context(), 1)
 		require.Nil(t, server)
-		require.ErrorContains(t, err, "the server at "+u.Host+"/1 answers, but does not speak Redis: it is a PostgreSQL; have redis.url and postgres.url been swapped?")
+		require.ErrorContains(t, err,
+			"the server at "+u.Host+"/1 answers, but does not speak Redis: it is a PostgreSQL; have redis.url and "+
+				"postgres.url been swapped?")
 		require.NotContains(t, err.Error(), "hunter2")
 		require.ErrorIs(t, err, config.ErrInvalid)
 		require.NotErrorIs(t, err, ErrRedisUnreachable)
@@ -71,11 +82,20 @@ func TestOpenTopologyUnreachable(t *testing.T) {
 		refused   bool
 		want      string
 	}{
-		"no Sentinel":    {"sentinel", "redis://u:hunter2@127.0.0.1:1?master_name=m&addr=127.0.0.1:2", false, "Redis at m by the Sentinels at 127.0.0.1:1,127.0.0.1:2 is not reachable: connection refused"},
-		"wrong name":     {"sentinel", strings.Replace(known, "master_name=main", "master_name=other", 1), false, "they know no server of this name"},
+		"no Sentinel": {
+			"sentinel", "redis://u:hunter2@127.0.0.1:1?master_name=m&addr=127.0.0.1:2", false,
+			"Redis at m by the Sentinels at 127.0.0.1:1,127.0.0.1:2 is not reachable: connection refused",
+		},
+		"wrong name": {
+			"sentinel", strings.Replace(known, "master_name=main", "master_name=other", 1), false,
+			"they know no server of this name",
+		},
 		"wrong password": {"sentinel", known + "&username=u&password=hunter2", true, "refused the connection: WRONGPASS"},
-		"no node":        {"cluster", "redis://u:hunter2@127.0.0.1:1?addr=127.0.0.1:2", false, "Redis at cluster 127.0.0.1:1,127.0.0.1:2 is not reachable: connection refused"},
-		"no cluster":     {"cluster", testenv.Redis(t), true, "cluster support disabled"},
+		"no node": {
+			"cluster", "redis://u:hunter2@127.0.0.1:1?addr=127.0.0.1:2", false,
+			"Redis at cluster 127.0.0.1:1,127.0.0.1:2 is not reachable: connection refused",
+		},
+		"no cluster": {"cluster", testenv.Redis(t), true, "cluster support disabled"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, err := withRedis(t, tc.url, tc.mode).OpenRedis(t.Context(), 1)

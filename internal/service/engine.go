@@ -65,7 +65,9 @@ func (i *Instance) newEngine(to *Servers, observe func(aggregator.Chunk)) (*Engi
 }
 
 // newAggregator is one for the sources.
-func (i *Instance) newAggregator(pool *pgxpool.Pool, sources []*events.Source, observe func(aggregator.Chunk)) *aggregator.Aggregator {
+func (i *Instance) newAggregator(
+	pool *pgxpool.Pool, sources []*events.Source, observe func(aggregator.Chunk),
+) *aggregator.Aggregator {
 	cfg := i.config
 	memory := limits.Set(i.log)
 	catalogue := scores.NewCatalogue(pool, i.log, scores.CatalogueOptions{

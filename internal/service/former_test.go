@@ -131,7 +131,8 @@ func TestDrainIsBlocked(t *testing.T) {
 	w.like("book-like-events", 1)
 	w.cfg.Source.Kind, w.cfg.Source.Key = "list", "book-like-events"
 	engine, log := w.engine()
-	const want = "entries wait in former sources that cannot be drained: book-like-events: source.kind is list, but the key book-like-events holds a stream"
+	const want = "entries wait in former sources that cannot be drained: book-like-events: source.kind is list, but the " +
+		"key book-like-events holds a stream"
 	_, err := engine.WaitingEverywhere(t.Context())
 	require.ErrorContains(t, err, want)
 	_, err = engine.Drain(t.Context(), aggregator.Limits{})

@@ -72,7 +72,10 @@ func (i *Instance) Recorder(pool *pgxpool.Pool) runs.Recorder {
 	if n := i.config.Source.Partitions; n > 1 {
 		source += fmt.Sprintf(", %d partitions", n)
 	}
-	return runs.Recorder{Pool: pool, Host: i.host, Version: i.version, Source: source, Keep: i.config.Runs.Keep, Log: i.log}
+	return runs.Recorder{
+		Pool: pool, Host: i.host, Version: i.version, Source: source, Keep: i.config.Runs.Keep,
+		Log: i.log,
+	}
 }
 
 // HeldError says that another instance has the lease, and is alive.
@@ -102,8 +105,9 @@ func (i *Instance) ByHand(
 	})
 	var held *HeldError
 	if errors.As(err, &held) {
-		return verdict.Tag(ErrElsewhere, fmt.Errorf("%s is running elsewhere: by %s, since %s", record.Kind, held.Lease.Holder,
-			held.Lease.Acquired.UTC().Format(time.RFC3339)))
+		return verdict.Tag(ErrElsewhere,
+			fmt.Errorf("%s is running elsewhere: by %s, since %s", record.Kind, held.Lease.Holder,
+				held.Lease.Acquired.UTC().Format(time.RFC3339)))
 	}
 	return err
 }
@@ -153,7 +157,8 @@ func (i *Instance) noteSchema(schema postgres.Schema) {
 // wentAway makes an error that a server which lets us in would not give one of a server
 // that is not reachable: it went away in this very moment.
 func wentAway(ctx context.Context, err error) error {
-	if ctx.Err() != nil || errors.Is(err, postgres.ErrURL) || errors.Is(err, postgres.ErrSchema) || errors.Is(err, postgres.ErrPooler) ||
+	if ctx.Err() != nil || errors.Is(err, postgres.ErrURL) || errors.Is(err, postgres.ErrSchema) ||
+		errors.Is(err, postgres.ErrPooler) ||
 		errors.Is(err, appschema.ErrChoice) || verdict.Of(err) != verdict.Retry {
 		return err
 	}

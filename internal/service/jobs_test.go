@@ -20,9 +20,12 @@ func TestSearchTextCountsMeanwhile(t *testing.T) {
 	t.Cleanup(pool.Close)
 	_, err = pool.Exec(t.Context(), `INSERT INTO book (id, title) SELECT i, 'Moon' FROM generate_series(1, 1001) i`)
 	require.NoError(t, err)
-	_, err = pool.Exec(t.Context(), `CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END'`)
+	_, err = pool.Exec(t.Context(),
+		`CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN `+
+			`NEW; END'`)
 	require.NoError(t, err)
-	_, err = pool.Exec(t.Context(), `CREATE TRIGGER wait BEFORE UPDATE ON book FOR EACH ROW WHEN (new.id = 1001) EXECUTE FUNCTION wait()`)
+	_, err = pool.Exec(t.Context(),
+		`CREATE TRIGGER wait BEFORE UPDATE ON book FOR EACH ROW WHEN (new.id = 1001) EXECUTE FUNCTION wait()`)
 	require.NoError(t, err)
 	holder, err := pool.Begin(t.Context())
 	require.NoError(t, err)

@@ -20,7 +20,8 @@ func (i *Instance) listen(ctx context.Context) (net.Listener, error) {
 	listener, err := admin.Listen(ctx, addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE) && !i.config.Given("http.addr"):
-		i.log.Warn("no health checks and no metrics: the default address is taken; give each instance an http.addr of its own", "http.addr", addr)
+		i.log.Warn("no health checks and no metrics: the default address is taken; give each instance an http.addr of "+
+			"its own", "http.addr", addr)
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("http.addr = %q: %w; give it an address that is free, or none", addr, err)
@@ -38,7 +39,8 @@ func (s *Service) serveAdmin(ctx context.Context, listener net.Listener) (stop f
 	}
 	server := admin.New(admin.Options{
 		Loop: s, Pool: to.Pool, Redis: to.Redis.Client, Sources: to.Sources,
-		Version: instance.version, Reloaded: s.reloaded.Load, Due: s.due.all, Leases: s.leases, Pprof: instance.config.HTTP.Pprof, Log: instance.log,
+		Version: instance.version, Reloaded: s.reloaded.Load, Due: s.due.all, Leases: s.leases,
+		Pprof: instance.config.HTTP.Pprof, Log: instance.log,
 		LoopPool: engine.Pool, LoopRedis: engine.Redis.Client, Meter: s.meter,
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))

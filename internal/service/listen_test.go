@@ -30,5 +30,6 @@ func TestDefaultAddressTaken(t *testing.T) {
 	cfg, err := config.Load(nil)
 	require.NoError(t, err)
 	_, err = New(cfg, log, "v").listen(t.Context())
-	require.EqualError(t, err, `http.addr = "127.0.0.1:9464": bind: address already in use; give it an address that is free, or none`)
+	require.EqualError(t, err,
+		`http.addr = "127.0.0.1:9464": bind: address already in use; give it an address that is free, or none`)
 }

@@ -32,7 +32,8 @@ func TestLookBackFindsWhatVanished(t *testing.T) {
 	require.Empty(t, open)
 
 	engine, _ := w.engine()
-	id, err := w.redis.XAdd(t.Context(), &redis.XAddArgs{Stream: "book-like-events", Values: []any{"event", "1:1:LIKE"}}).Result()
+	id, err := w.redis.XAdd(t.Context(),
+		&redis.XAddArgs{Stream: "book-like-events", Values: []any{"event", "1:1:LIKE"}}).Result()
 	require.NoError(t, err)
 	require.NoError(t, w.redis.XDel(t.Context(), "book-like-events", id).Err())
 	stopped, cancel := context.WithCancel(t.Context())
@@ -79,24 +80,31 @@ func TestWrongKeyIsNoticed(t *testing.T) {
 	w.cfg.Source.Key = "book-like-event"
 	open, err := w.lookBack()
 	require.Empty(t, open)
-	require.EqualError(t, err, "nothing was ever pushed to book-like-event in this Redis, and PostgreSQL has processed entries of "+
-		"book-like-events, which the settings do not name: 2 entries wait: check source.key, source.kind, source.partitions and redis.url")
+	require.EqualError(t, err,
+		"nothing was ever pushed to book-like-event in this Redis, and PostgreSQL has processed entries of "+
+			"book-like-events, which the settings do not name: 2 entries wait: check source.key, source.kind, "+
+			"source.partitions and redis.url")
 	w.like("book-like-event", 1) // it is in use, too
 	_, err = w.lookBack()
 	require.NoError(t, err)
 }
 
 func TestDescribeElsewhere(t *testing.T) {
-	sources, err := events.Sources(nil, events.Options{Kind: events.KindStream, Key: "k", Partitions: 1, Weights: config.Default().Events.Weights})
+	sources, err := events.Sources(
+		nil, events.Options{Kind: events.KindStream, Key: "k", Partitions: 1, Weights: config.Default().Events.Weights})
 	require.NoError(t, err)
 	for want, e := range map[string]events.Elsewhere{
-		"k, a former source of the same key: 1,234,567 entries wait":                {Former: true, Waiting: 1234567},
-		"k, a former source of the same key: 0 entries wait: it is broken":          {Former: true, Problem: "it is broken"},
-		"k, which the settings do not name: it is not known whether entries wait":   {Waiting: -1},
-		"k, which the settings do not name: 999 entries wait":                       {Waiting: 999},
-		"k, which the settings do not name: 1,000 entries wait: no right to look":   {Waiting: 1000, Problem: "no right to look"},
-		"k, a former source of the same key: it is not known whether entries wait":  {Former: true, Waiting: -1},
-		"k, a former source of the same key: 12,345 entries wait: set source.kind ": {Former: true, Waiting: 12345, Problem: "set source.kind "},
+		"k, a former source of the same key: 1,234,567 entries wait":              {Former: true, Waiting: 1234567},
+		"k, a former source of the same key: 0 entries wait: it is broken":        {Former: true, Problem: "it is broken"},
+		"k, which the settings do not name: it is not known whether entries wait": {Waiting: -1},
+		"k, which the settings do not name: 999 entries wait":                     {Waiting: 999},
+		"k, which the settings do not name: 1,000 entries wait: no right to look": {
+			Waiting: 1000, Problem: "no right to look",
+		},
+		"k, a former source of the same key: it is not known whether entries wait": {Former: true, Waiting: -1},
+		"k, a former source of the same key: 12,345 entries wait: set source.kind ": {
+			Former: true, Waiting: 12345, Problem: "set source.kind ",
+		},
 	} {
 		e.Source = sources[0]
 		require.Equal(t, want, DescribeElsewhere(e))
@@ -105,21 +113,26 @@ func TestDescribeElsewhere(t *testing.T) {
 
 // Only former sources that can be drained are drained; of those that cannot, the ones that hold entries are trouble.
 func TestWhatIsDoneWithSourcesElsewhere(t *testing.T) {
-	sources, err := events.Sources(nil, events.Options{Kind: events.KindStream, Key: "k", Partitions: 2, Weights: config.Default().Events.Weights})
+	sources, err := events.Sources(
+		nil, events.Options{Kind: events.KindStream, Key: "k", Partitions: 2, Weights: config.Default().Events.Weights})
 	require.NoError(t, err)
 	for name, tc := range map[string]struct {
 		one                        events.Elsewhere
 		drained, stranded, blocked bool
 		looked                     bool // back at
 	}{
-		"waits":                  {one: events.Elsewhere{Former: true, Waiting: 1}, drained: true},
-		"waits, was processed":   {one: events.Elsewhere{Former: true, Known: true, Waiting: 1}, drained: true, looked: true},
-		"empty":                  {one: events.Elsewhere{Former: true, Known: true}, looked: true},
-		"not known":              {one: events.Elsewhere{Former: true, Waiting: -1}},
-		"a problem":              {one: events.Elsewhere{Former: true, Known: true, Waiting: 1, Problem: "p"}, stranded: true},
+		"waits":                {one: events.Elsewhere{Former: true, Waiting: 1}, drained: true},
+		"waits, was processed": {one: events.Elsewhere{Former: true, Known: true, Waiting: 1}, drained: true, looked: true},
+		"empty":                {one: events.Elsewhere{Former: true, Known: true}, looked: true},
+		"not known":            {one: events.Elsewhere{Former: true, Waiting: -1}},
+		"a problem": {
+			one: events.Elsewhere{Former: true, Known: true, Waiting: 1, Problem: "p"}, stranded: true,
+		},
 		"an empty one's problem": {one: events.Elsewhere{Former: true, Problem: "p"}},
-		"in the way":             {one: events.Elsewhere{Former: true, Waiting: 1, Problem: "p", Halts: true}, stranded: true, blocked: true},
-		"of another key":         {one: events.Elsewhere{Known: true, Waiting: 1}},
+		"in the way": {
+			one: events.Elsewhere{Former: true, Waiting: 1, Problem: "p", Halts: true}, stranded: true, blocked: true,
+		},
+		"of another key": {one: events.Elsewhere{Known: true, Waiting: 1}},
 	} {
 		tc.one.Source = sources[0]
 		all := []events.Elsewhere{tc.one, {Source: sources[1]}}

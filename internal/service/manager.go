@@ -108,5 +108,6 @@ func describeService(ctx context.Context, l loop, rate float64) string {
 	if waiting, err := l.Waiting(ctx); err == nil {
 		lag = terminal.Grouped(waiting)
 	}
-	return fmt.Sprintf("%s: %s events a second, %s waiting%s", strings.Join(states, ", "), terminal.Grouped(int64(rate)), lag, reason)
+	return fmt.Sprintf("%s: %s events a second, %s waiting%s", strings.Join(states, ", "), terminal.Grouped(int64(rate)),
+		lag, reason)
 }

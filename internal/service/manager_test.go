@@ -43,7 +43,8 @@ func notified(t *testing.T) *net.UnixConn {
 
 func TestWatchdogIsFedByTheLoops(t *testing.T) {
 	socket := notified(t)
-	sources, err := events.Sources(nil, events.Options{Kind: events.KindStream, Key: "k", Partitions: 2, Weights: map[string]float64{"LIKE": 2}})
+	sources, err := events.Sources(
+		nil, events.Options{Kind: events.KindStream, Key: "k", Partitions: 2, Weights: map[string]float64{"LIKE": 2}})
 	require.NoError(t, err)
 	var said bytes.Buffer
 	m := manager{slog.New(slog.NewTextHandler(&said, nil))}
@@ -91,7 +92,8 @@ func TestKeepTelling(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		manager{slog.New(slog.DiscardHandler)}.keepTelling(ctx, &still{all: []aggregator.Status{{State: aggregator.Working, LastTurn: time.Now()}}})
+		manager{slog.New(slog.DiscardHandler)}.keepTelling(
+			ctx, &still{all: []aggregator.Status{{State: aggregator.Working, LastTurn: time.Now()}}})
 	}()
 	buffer := make([]byte, 100)
 	for said := map[string]bool{}; !said["WATCHDOG=1"] || !said["STATUS=working: 0 events a second, 1,234 waiting"]; {
@@ -123,5 +125,6 @@ func TestDescribeService(t *testing.T) {
 		},
 		waiting: errors.New("down"),
 	}
-	require.Equal(t, "1 backing off, 2 working: 0 events a second, unknown waiting; Redis said: no", describeService(t.Context(), two, 0))
+	require.Equal(t, "1 backing off, 2 working: 0 events a second, unknown waiting; Redis said: no",
+		describeService(t.Context(), two, 0))
 }

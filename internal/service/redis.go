@@ -69,7 +69,8 @@ func (i *Instance) NewRedis(conns int) (*Redis, error) {
 	}
 	url := string(cfg.Redis.URL)
 	invalid := func() (*Redis, error) { // not with the client's error: it quotes the URL
-		return nil, verdict.Tag(config.ErrInvalid, fmt.Errorf("redis.url: not a valid URL for redis.mode = %q", cfg.Redis.Mode))
+		return nil, verdict.Tag(config.ErrInvalid,
+			fmt.Errorf("redis.url: not a valid URL for redis.mode = %q", cfg.Redis.Mode))
 	}
 	disabled := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	switch cfg.Redis.Mode {
@@ -78,7 +79,10 @@ func (i *Instance) NewRedis(conns int) (*Redis, error) {
 		if err != nil {
 			return invalid()
 		}
-		redisSettings{&o.TLSConfig, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.ContextTimeoutEnabled, &o.DisableIdentity, &o.ReadTimeout}.set(secure, conns)
+		redisSettings{
+			&o.TLSConfig, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.ContextTimeoutEnabled,
+			&o.DisableIdentity, &o.ReadTimeout,
+		}.set(secure, conns)
 		o.Dialer = tlsDialer(cfg, o.TLSConfig, o.DialTimeout, i.log)
 		where := fmt.Sprintf("%s by the Sentinels at %s", o.MasterName, strings.Join(o.SentinelAddrs, ","))
 		return &Redis{redis.NewFailoverClient(o), where}, nil
@@ -87,7 +91,10 @@ func (i *Instance) NewRedis(conns int) (*Redis, error) {
 		if err != nil {
 			return invalid()
 		}
-		redisSettings{&o.TLSConfig, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.ContextTimeoutEnabled, &o.DisableIdentity, &o.ReadTimeout}.set(secure, conns)
+		redisSettings{
+			&o.TLSConfig, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.ContextTimeoutEnabled,
+			&o.DisableIdentity, &o.ReadTimeout,
+		}.set(secure, conns)
 		o.Dialer = tlsDialer(cfg, o.TLSConfig, o.DialTimeout, i.log)
 		o.MaintNotificationsConfig = disabled
 		// The client follows MOVED and ASK, for which the server has refused the command. By
@@ -109,7 +116,10 @@ func (i *Instance) NewRedis(conns int) (*Redis, error) {
 	if secure != nil && secure.ServerName == "" {
 		secure.ServerName = o.TLSConfig.ServerName
 	}
-	redisSettings{&o.TLSConfig, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.ContextTimeoutEnabled, &o.DisableIdentity, &o.ReadTimeout}.set(secure, conns)
+	redisSettings{
+		&o.TLSConfig, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.ContextTimeoutEnabled, &o.DisableIdentity,
+		&o.ReadTimeout,
+	}.set(secure, conns)
 	o.Dialer = tlsDialer(cfg, o.TLSConfig, o.DialTimeout, i.log)
 	o.MaintNotificationsConfig = disabled
 	where := o.Addr
@@ -153,12 +163,16 @@ func (s *Redis) Failed(err error) error {
 	case errors.Is(err, redis.Nil): // a Sentinel's answer
 		err = fmt.Errorf("Redis %s: they know no server of this name", s.where)
 	case errors.As(err, &answer) && !strings.HasPrefix(answer.Error(), "LOADING"):
-		err = verdict.Tag(err, fmt.Errorf("Redis at %s refused the connection: %s; see redis.url and redis.mode", s.where, strings.TrimSuffix(answer.Error(), ".")))
+		err = verdict.Tag(err, fmt.Errorf(
+			"Redis at %s refused the connection: %s; see redis.url and redis.mode", s.where,
+			strings.TrimSuffix(answer.Error(), ".")))
 	case ours:
-		err = verdict.Tag(err, fmt.Errorf("Redis at %s refused the client certificate: %s; see redis.tls_cert_file", s.where, reason))
+		err = verdict.Tag(err, fmt.Errorf(
+			"Redis at %s refused the client certificate: %s; see redis.tls_cert_file", s.where, reason))
 	case s.isPostgres(err):
-		return verdict.Tag(config.ErrInvalid, fmt.Errorf("the server at %s answers, but does not speak Redis: it is a PostgreSQL; "+
-			"have redis.url and postgres.url been swapped?", s.where))
+		return verdict.Tag(config.ErrInvalid,
+			fmt.Errorf("the server at %s answers, but does not speak Redis: it is a PostgreSQL; "+
+				"have redis.url and postgres.url been swapped?", s.where))
 	default:
 		err = verdict.Tag(err, fmt.Errorf("Redis at %s is not reachable: %s", s.where, networkReason(err)))
 	}

@@ -149,7 +149,8 @@ func (s *Service) serve(ctx context.Context) (err error) {
 	defer func() { err = cmp.Or(err, s.part()) }()
 	for {
 		next, err := s.drain(ctx)
-		if next == nil && err != nil && ctx.Err() == nil && s.instance.config.Run.OnHalt == config.Stay && !errors.Is(err, cluster.ErrNameTaken) {
+		if next == nil && err != nil && ctx.Err() == nil && s.instance.config.Run.OnHalt == config.Stay &&
+			!errors.Is(err, cluster.ErrNameTaken) {
 			_ = s.part() // others may do what this one cannot
 			next = s.stay(ctx, err)
 		}
@@ -178,7 +179,8 @@ func (s *Service) drain(ctx context.Context) (next *Engine, err error) {
 	go func() { ended <- work(running) }()
 	defer func() {
 		t := engine.Stats()
-		log.Info("stopped", "read", t.Read, "applied", t.Applied, "dead", t.Dead, "retried", t.Retried, "settled_before", t.Skipped)
+		log.Info("stopped", "read", t.Read, "applied", t.Applied, "dead", t.Dead, "retried", t.Retried, "settled_before",
+			t.Skipped)
 	}()
 	for {
 		select {
@@ -285,8 +287,10 @@ func logProgress(ctx context.Context, stats func() aggregator.Stats, log *slog.L
 	every(ctx, 10*time.Second, func() {
 		now := stats()
 		if now.Read != before.Read {
-			log.Info("settled", "read", now.Read-before.Read, "applied", now.Applied-before.Applied, "dead", now.Dead-before.Dead,
-				"settled_before", now.Skipped-before.Skipped, "chunks", now.Chunks-before.Chunks, "profiles", now.Profiles-before.Profiles)
+			log.Info("settled", "read", now.Read-before.Read, "applied", now.Applied-before.Applied, "dead",
+				now.Dead-before.Dead,
+				"settled_before", now.Skipped-before.Skipped, "chunks", now.Chunks-before.Chunks, "profiles",
+				now.Profiles-before.Profiles)
 		}
 		before = now
 	})

@@ -244,7 +244,9 @@ func TestServiceDoesJobs(t *testing.T) {
 	w.cfg.Schedule.SearchText = "@hourly"
 	instance, log := w.instance()
 	r := w.open(instance, log)
-	w.exec(`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, read, applied, dead, profiles, chunks)
+	w.exec(
+		`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, read, applied, dead,
+			profiles, chunks)
 		VALUES ('k', 'search_text', 'h', 'v', now() - interval '2 days', now(), now(), 'done', 0, 0, 0, 0, 0)`)
 	r.start()
 	w.like("book-like-events", 1)
@@ -264,8 +266,11 @@ func TestOpenFails(t *testing.T) {
 	}{
 		"no PostgreSQL": {func(c *config.Config) { c.Postgres.URL = "postgres://127.0.0.1:1/x" }, postgres.ErrUnreachable},
 		"no Redis":      {func(c *config.Config) { c.Redis.URL = "redis://127.0.0.1:1" }, ErrRedisUnreachable},
-		"no schema":     {func(c *config.Config) { c.Postgres.URL = config.URL(testenv.EmptyDatabase(t)) }, postgres.ErrSchema},
-		"a wrong URL":   {func(c *config.Config) { c.Redis.URL = "nowhere" }, config.ErrInvalid},
+		"no schema": {
+			func(c *config.Config) { c.Postgres.URL = config.URL(testenv.EmptyDatabase(t)) },
+			postgres.ErrSchema,
+		},
+		"a wrong URL": {func(c *config.Config) { c.Redis.URL = "nowhere" }, config.ErrInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := w.cfg

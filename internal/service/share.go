@@ -77,7 +77,8 @@ func (i *Instance) warnOfOthers(ctx context.Context, engine *Engine) {
 	}
 	others := slices.DeleteFunc(members, func(m cluster.Member) bool { return !m.Lives(now) || m.Group != i.Group() })
 	if len(others) > 0 {
-		i.log.Warn("lease.ttl is 0s, and other instances share these sources: this one drains all of them as well, which is exact but double work",
+		i.log.Warn("lease.ttl is 0s, and other instances share these sources: this one drains all of them as well, which "+
+			"is exact but double work",
 			"others", len(others), "one_of_them", others[0].Instance)
 	}
 }

@@ -61,7 +61,8 @@ func TestServiceOfTheSameName(t *testing.T) {
 	w.cfg.Lease.TTL = 0
 	third := w.open(w.instance()).start()
 	w.eventually(func() bool {
-		return third.log.times(`msg="lease.ttl is 0s, and other instances share these sources: this one drains all of them as well, which is exact but double work" others=1 one_of_them=me`) == 1
+		return third.log.times(`msg="lease.ttl is 0s, and other instances share these sources: this one drains all of them `+
+			`as well, which is exact but double work" others=1 one_of_them=me`) == 1
 	})
 	w.like("book-like-events", 1, 2, 3)
 	w.eventually(func() bool {

@@ -129,7 +129,8 @@ func (t *timetable) lastDue(ctx context.Context) (time.Time, error) {
 	}
 	if last.Ahead && !t.warned {
 		t.warned = true
-		t.log.Warn("runs of the job are recorded with future times: a clock was fast, or is slow; they do not count until then", "job", t.kind)
+		t.log.Warn("runs of the job are recorded with future times: a clock was fast, or is slow; they do not count "+
+			"until then", "job", t.kind)
 	}
 	return last.At, nil
 }

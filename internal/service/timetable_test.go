@@ -44,7 +44,8 @@ func newBenchAt(
 	t *testing.T, at time.Time, database, holder string, do func(context.Context) (runs.Outcome, error),
 ) *bench {
 	t.Helper()
-	pool, err := postgres.Open(t.Context(), postgres.Options{URL: testenv.As(t, database, "aggregator_daemon"), MaxConns: 4})
+	pool, err := postgres.Open(
+		t.Context(), postgres.Options{URL: testenv.As(t, database, "aggregator_daemon"), MaxConns: 4})
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
 	daily, err := schedule.Parse(fmt.Sprintf("%d %d * * *", benchTime.Minute(), (benchTime.Hour()+12)%24), time.UTC)
@@ -126,8 +127,11 @@ func addRun(t *testing.T, database string, ago time.Duration, outcome any) time.
 	require.NoError(t, err)
 	defer pool.Close()
 	began := time.Now().Add(-ago)
-	_, err = pool.Exec(t.Context(), `INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, read, applied, dead, profiles, chunks)
-		SELECT gen_random_uuid()::text, k, 'h', 'v', $1::timestamptz, $1, CASE WHEN $2::text IS NOT NULL THEN $1 END, $2, 0, 0, 0, 0, 0 FROM unnest('{job,drain}'::text[]) k`, began, outcome)
+	_, err = pool.Exec(t.Context(),
+		`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, read, applied, dead,
+			profiles, chunks)
+		SELECT gen_random_uuid()::text, k, 'h', 'v', $1::timestamptz, $1, CASE WHEN $2::text IS NOT NULL THEN $1 END, $2, 0,
+			0, 0, 0, 0 FROM unnest('{job,drain}'::text[]) k`, began, outcome)
 	require.NoError(t, err)
 	return began
 }
@@ -168,7 +172,9 @@ func TestJobIsBegunAgain(t *testing.T) {
 	pool, err := pgxpool.New(t.Context(), database)
 	require.NoError(t, err)
 	defer pool.Close()
-	_, err = pool.Exec(t.Context(), `INSERT INTO aggregator.run (key, kind, host, version, due_at, started_at, seen_at, read, applied, dead, profiles, chunks)
+	_, err = pool.Exec(t.Context(),
+		`INSERT INTO aggregator.run (key, kind, host, version, due_at, started_at, seen_at, read, applied, dead, profiles,
+			chunks)
 		VALUES ('k', 'job', 'h', 'v', $1::timestamptz, $1, $1, 0, 0, 0, 0, 0)`, first)
 	require.NoError(t, err)
 	b := newBench(t, database, "a", done)

@@ -66,7 +66,8 @@ func (w *world) like(stream string, profiles ...int) {
 	w.t.Helper()
 	for _, profile := range profiles {
 		event := fmt.Sprintf("%d:1:LIKE", profile)
-		require.NoError(w.t, w.redis.XAdd(w.t.Context(), &redis.XAddArgs{Stream: stream, Values: []any{"event", event}}).Err())
+		entry := &redis.XAddArgs{Stream: stream, Values: []any{"event", event}}
+		require.NoError(w.t, w.redis.XAdd(w.t.Context(), entry).Err())
 	}
 }
 

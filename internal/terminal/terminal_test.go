@@ -44,7 +44,8 @@ func TestOfFile(t *testing.T) {
 func TestWrap(t *testing.T) {
 	to := Terminal{Width: 20}
 	require.Equal(t, "short", to.Wrap("short", "  "))
-	require.Equal(t, "  genres  Adventure,\n    Biography,\n    그림책, Verse", to.Wrap("  genres  Adventure, Biography, 그림책, Verse", "    "))
+	require.Equal(t, "  genres  Adventure,\n    Biography,\n    그림책, Verse",
+		to.Wrap("  genres  Adventure, Biography, 그림책, Verse", "    "))
 	require.Equal(t, "a\n  wordthatistoolongforanyline\n  b", to.Wrap("a wordthatistoolongforanyline b", "  "))
 	require.Equal(t, strings.Repeat("word ", 100), Terminal{}.Wrap(strings.Repeat("word ", 100), ""))
 }
@@ -59,7 +60,9 @@ func TestCount(t *testing.T) {
 	require.Equal(t, "0 entries", Count(0, "entry", "entries"))
 	require.Equal(t, "1 entry", Count(1, "entry", "entries"))
 	require.Equal(t, "1,234,567 events", Count(1234567, "event"))
-	for n, want := range map[int64]string{0: "0", 7: "7", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "-1,234"} {
+	for n, want := range map[int64]string{
+		0: "0", 7: "7", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "-1,234",
+	} {
 		require.Equal(t, want, Grouped(n))
 	}
 }

@@ -27,7 +27,8 @@ func Grant(ctx context.Context, databaseURL string) error {
 	return errors.Join(err, conn.Close(ctx))
 }
 
-// granting lets one in at a time: roles are those of the whole server, and PostgreSQL refuses to change one twice at once.
+// granting lets one in at a time: roles are those of the whole server, and PostgreSQL refuses to change one twice at
+// once.
 var granting sync.Mutex
 
 // As returns the URL of a database for one of the roles of config/roles.sql, such as

@@ -81,7 +81,8 @@ func clusterNode(s *RedisServer) {
 	for s.bus = 0; s.bus == 0 || !free(context.Background(), s.bus); {
 		s.bus = firstPort + rand.IntN(lastPort-firstPort+1)
 	}
-	s.args = append(s.args, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", strconv.Itoa(s.bus))
+	s.args = append(s.args, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port",
+		strconv.Itoa(s.bus))
 }
 
 // URL leads to the cluster, with redis.mode = "cluster".

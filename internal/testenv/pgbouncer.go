@@ -76,7 +76,9 @@ func startPgBouncer(ctx context.Context, serverURL string, settings []string) (*
 
 func (b *PgBouncer) start(ctx context.Context, bin string, server *url.URL, settings []string) error {
 	var users strings.Builder
-	for _, role := range []string{"postgres", "aggregator_migrate", "aggregator_daemon", "aggregator_purge", "aggregator_reader"} {
+	for _, role := range []string{
+		"postgres", "aggregator_migrate", "aggregator_daemon", "aggregator_purge", "aggregator_reader",
+	} {
 		fmt.Fprintf(&users, "%q \"\"\n", role)
 	}
 	list, err := b.folder.write("users.txt", []byte(users.String()))

@@ -31,7 +31,9 @@ type process struct {
 
 // startProcess runs a server in folder dir under the unprivileged user of that folder. The
 // kernel sends it onOrphaned when we die, in whatever way.
-func startProcess(ctx context.Context, dir folder, onOrphaned syscall.Signal, bin string, args ...string) (*process, error) {
+func startProcess(ctx context.Context, dir folder, onOrphaned syscall.Signal, bin string, args ...string) (
+	*process, error,
+) {
 	p := &process{log: filepath.Join(dir.path, filepath.Base(bin)+".log"), exited: make(chan struct{})}
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {

@@ -91,7 +91,8 @@ func startPrometheus(ctx context.Context, config string, files map[string]string
 
 func (p *Prometheus) start(ctx context.Context, bin, file string) error {
 	started, err := startProcess(ctx, p.folder, syscall.SIGKILL, bin, "--config.file="+file,
-		"--storage.tsdb.path="+filepath.Join(p.folder.path, "data"), "--web.listen-address="+address(p.port), "--log.level=warn")
+		"--storage.tsdb.path="+filepath.Join(p.folder.path, "data"), "--web.listen-address="+address(p.port),
+		"--log.level=warn")
 	if err != nil {
 		return err
 	}

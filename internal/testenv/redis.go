@@ -98,7 +98,8 @@ func (s *RedisServer) Start(ctx context.Context) error {
 	if s.file != "" {
 		args = append(args, s.file)
 	}
-	args = append(args, "--bind", "127.0.0.1", s.portOption(), strconv.Itoa(s.port), "--dir", cmp.Or(s.place, s.folder.path))
+	args = append(args, "--bind", "127.0.0.1", s.portOption(), strconv.Itoa(s.port), "--dir",
+		cmp.Or(s.place, s.folder.path))
 	args = append(args, s.args...)
 	p, err := startProcess(ctx, s.folder, syscall.SIGKILL, s.bin, args...)
 	if err != nil {
@@ -130,7 +131,8 @@ func (s *RedisServer) answers(ctx context.Context, pid int) bool {
 		return false
 	}
 	reply, _ := io.ReadAll(conn)
-	return strings.HasPrefix(string(reply), "+PONG\r\n") && strings.Contains(string(reply), fmt.Sprintf("\nprocess_id:%d\r", pid))
+	return strings.HasPrefix(string(reply), "+PONG\r\n") &&
+		strings.Contains(string(reply), fmt.Sprintf("\nprocess_id:%d\r", pid))
 }
 
 // Stop shuts the server down in order and returns when it is gone. A stopped server stays

@@ -22,7 +22,8 @@ type Sentinel struct {
 }
 
 // NewSentinel starts the five of them, ended after the test. The options are those of
-// master and replica; with RedisTLS the Sentinels speak TLS, too. It returns when the Sentinels know each other and the replica.
+// master and replica; with RedisTLS the Sentinels speak TLS, too. It returns when the Sentinels know each other and the
+// replica.
 func NewSentinel(t testing.TB, opts ...RedisOption) *Sentinel {
 	t.Helper()
 	s := &Sentinel{Master: NewRedis(t, opts...)}

@@ -79,7 +79,10 @@ func (s *RedisServer) writeCertificates() error {
 		return nil
 	}
 	cert, key, clients, err := s.secure.files(s.folder)
-	s.args = append([]string{"--port", "0", "--tls-replication", "yes", "--tls-cluster", "yes", "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", clients}, s.args...)
+	s.args = append([]string{
+		"--port", "0", "--tls-replication", "yes", "--tls-cluster", "yes", "--tls-cert-file", cert, "--tls-key-file", key,
+		"--tls-ca-cert-file", clients,
+	}, s.args...)
 	return err
 }
 
@@ -96,6 +99,7 @@ func (s *PostgresServer) writeCertificates() error {
 		return err
 	}
 	access, err := s.folder.write("pg_hba.conf", []byte(onlyTLS))
-	s.settings = append(s.settings, "ssl=on", "ssl_cert_file="+cert, "ssl_key_file="+key, "ssl_ca_file="+clients, "hba_file="+access)
+	s.settings = append(s.settings, "ssl=on", "ssl_cert_file="+cert, "ssl_key_file="+key, "ssl_ca_file="+clients,
+		"hba_file="+access)
 	return err
 }

@@ -20,7 +20,8 @@ func TestSentinelPromotesTheReplica(t *testing.T) {
 	require.NoError(t, client.Set(t.Context(), "a", 1, 0).Err())
 	require.NoError(t, client.Wait(t.Context(), 1, 0).Err())
 	require.NoError(t, s.Master.Kill())
-	require.Eventually(t, func() bool { return client.Incr(t.Context(), "a").Err() == nil }, 3*time.Minute, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return client.Incr(t.Context(), "a").Err() == nil }, 3*time.Minute,
+		50*time.Millisecond)
 	n, err := client.Get(t.Context(), "a").Int()
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, n, 2)

@@ -22,7 +22,10 @@ func haltsRedis(message string) (halts bool, advice string) {
 		{"ERR Error compiling script", needed},
 		{events.ErrCluster.Error(), cluster},
 		{"ERR SELECT is not allowed in cluster mode", cluster},
-		{"ERR This instance has cluster support disabled", "the server is not a node of a cluster: set redis.mode to standalone"},
+		{
+			"ERR This instance has cluster support disabled",
+			"the server is not a node of a cluster: set redis.mode to standalone",
+		},
 		{"ERR DB index is out of range", "the server has no database of that number: fix it in redis.url"},
 		{"CROSSSLOT", "the keys of a source are in several slots: give source.key a hash tag"},
 	} {
@@ -33,4 +36,5 @@ func haltsRedis(message string) (halts bool, advice string) {
 	return false, ""
 }
 
-const needed = "Redis lacks a command or a form of it: it must be 7.0 or later, with no command of config/redis.acl renamed or disabled (rename-command)"
+const needed = "Redis lacks a command or a form of it: it must be 7.0 or later, with no command of config/redis.acl " +
+	"renamed or disabled (rename-command)"

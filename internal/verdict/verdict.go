@@ -117,7 +117,8 @@ func Blame(err error) string {
 		return "PostgreSQL is stopping or starting"
 	case errors.As(err, &pg) && !Ours(pg):
 		return "PostgreSQL refused a statement"
-	case errors.As(err, &connecting), errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+	case errors.As(err, &connecting), errors.As(err, &network), errors.Is(err, io.EOF),
+		errors.Is(err, io.ErrUnexpectedEOF),
 		pgconn.SafeToRetry(err), pgconn.Timeout(err):
 		return "PostgreSQL does not answer"
 	}

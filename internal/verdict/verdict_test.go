@@ -58,11 +58,17 @@ func TestOf(t *testing.T) {
 	}
 	replies := map[Verdict][]string{
 		Retry: {
-			"LOADING Redis is loading the dataset in memory", "OOM command not allowed when used memory > 'maxmemory'.", "BUSY Redis is busy running a script",
-			"READONLY You can't write against a read only replica.", "MASTERDOWN Link with MASTER is down", "CLUSTERDOWN The cluster is down",
-			"MISCONF Redis is configured to save RDB snapshots", "TRYAGAIN Multiple keys request", "ERR max number of clients reached", "NOREPLICAS Not enough good replicas to write.",
+			"LOADING Redis is loading the dataset in memory", "OOM command not allowed when used memory > 'maxmemory'.",
+			"BUSY Redis is busy running a script",
+			"READONLY You can't write against a read only replica.", "MASTERDOWN Link with MASTER is down",
+			"CLUSTERDOWN The cluster is down",
+			"MISCONF Redis is configured to save RDB snapshots", "TRYAGAIN Multiple keys request",
+			"ERR max number of clients reached", "NOREPLICAS Not enough good replicas to write.",
 		},
-		Halt: {"WRONGTYPE Operation against a key holding the wrong kind of value", "NOAUTH Authentication required.", "NOPERM this user has no permissions", "WRONGPASS invalid username-password pair"},
+		Halt: {
+			"WRONGTYPE Operation against a key holding the wrong kind of value", "NOAUTH Authentication required.",
+			"NOPERM this user has no permissions", "WRONGPASS invalid username-password pair",
+		},
 	}
 	for want, messages := range replies {
 		for _, message := range messages {
@@ -74,7 +80,8 @@ func TestOf(t *testing.T) {
 	for _, err := range []error{
 		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, context.DeadlineExceeded, redis.ErrClosed, redis.ErrPoolTimeout,
 		&net.OpError{Op: "dial", Err: errors.New("connection refused")}, errors.New("something else"),
-		&net.OpError{Op: "remote error", Err: tls.AlertError(45)}, // a certificate of ours has expired, or theirs of the authority
+		// a certificate of ours has expired, or theirs of the authority
+		&net.OpError{Op: "remote error", Err: tls.AlertError(45)},
 	} {
 		t.Run(err.Error(), func(t *testing.T) { assert.Equal(t, Retry, Of(fmt.Errorf("doing: %w", err))) })
 	}
@@ -83,12 +90,20 @@ func TestOf(t *testing.T) {
 func TestBlame(t *testing.T) {
 	fromRedis := func(err error) error { return fmt.Errorf("reading: %w", errors.Join(events.ErrRedis, err)) }
 	for want, all := range map[string][]error{
-		"Redis does not answer":              {fromRedis(io.EOF), fromRedis(&net.OpError{Op: "dial", Err: errors.New("refused")}), fromRedis(context.DeadlineExceeded)},
-		"Redis refused a command":            {fromRedis(reply("LOADING Redis is loading the dataset in memory"))},
-		"PostgreSQL does not answer":         {&net.OpError{Op: "read", Err: errors.New("reset")}, fmt.Errorf("applying: %w", io.ErrUnexpectedEOF), &pgconn.ConnectError{}},
-		"PostgreSQL is stopping or starting": {&pgconn.PgError{Code: "57P01"}, fmt.Errorf("applying: %w", &pgconn.PgError{Code: "57P03"})},
-		"PostgreSQL refused a statement":     {&pgconn.PgError{Code: "55P03"}},
-		"":                                   {errors.New("anything"), &pgconn.PgError{Code: MarkMoved}},
+		"Redis does not answer": {
+			fromRedis(io.EOF), fromRedis(&net.OpError{Op: "dial", Err: errors.New("refused")}),
+			fromRedis(context.DeadlineExceeded),
+		},
+		"Redis refused a command": {fromRedis(reply("LOADING Redis is loading the dataset in memory"))},
+		"PostgreSQL does not answer": {
+			&net.OpError{Op: "read", Err: errors.New("reset")}, fmt.Errorf("applying: %w", io.ErrUnexpectedEOF),
+			&pgconn.ConnectError{},
+		},
+		"PostgreSQL is stopping or starting": {
+			&pgconn.PgError{Code: "57P01"}, fmt.Errorf("applying: %w", &pgconn.PgError{Code: "57P03"}),
+		},
+		"PostgreSQL refused a statement": {&pgconn.PgError{Code: "55P03"}},
+		"":                               {errors.New("anything"), &pgconn.PgError{Code: MarkMoved}},
 	} {
 		for _, err := range all {
 			assert.Equal(t, want, Blame(err), "%#v", err)

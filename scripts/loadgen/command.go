@@ -44,8 +44,10 @@ func newCommand(s streams) (root *cobra.Command, started *bool) {
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&g.redisURL, "redis-url", "", "Redis (default: AGGREGATOR_REDIS_URL, else REDIS_URL)")
-	flags.StringVar(&g.redisMode, "redis-mode", "standalone", "what the URL leads to, as with the aggregator: standalone, sentinel or cluster")
-	flags.StringVar(&g.postgresURL, "postgres-url", "", "PostgreSQL (default: AGGREGATOR_POSTGRES_URL, else DATABASE_URL, else the PG* variables)")
+	flags.StringVar(&g.redisMode, "redis-mode", "standalone",
+		"what the URL leads to, as with the aggregator: standalone, sentinel or cluster")
+	flags.StringVar(&g.postgresURL, "postgres-url", "",
+		"PostgreSQL (default: AGGREGATOR_POSTGRES_URL, else DATABASE_URL, else the PG* variables)")
 	flags.StringVar((*string)(&g.tables), "tables", string(tables.Own),
 		"tables in PostgreSQL: own (made by aggregator migrate up) or origin (made by create-tables)")
 	flags.StringVarP(&g.output, "output", "o", "text", "form of the result: text or json")

@@ -129,7 +129,8 @@ func TestSeedPushVerify(t *testing.T) {
 		require.Len(t, report.First, 10)
 	}
 
-	code, out, err = loadgen(t, append([]string{"verify", "--redis-url", servers[1], "--postgres-url", servers[3]}, events...)...)
+	code, out, err = loadgen(
+		t, append([]string{"verify", "--redis-url", servers[1], "--postgres-url", servers[3]}, events...)...)
 	require.Equal(t, exitFailed, code, err)
 	require.Contains(t, out, "lost              500\n")
 	require.Contains(t, out, "left in Redis     500 in book-like-events\n")
@@ -201,7 +202,8 @@ func TestVerifyTakesTheFlagsOfPush(t *testing.T) {
 	database, redis := testenv.Database(t), testenv.Redis(t)
 	code, _, err := loadgen(t, "seed", "--profiles", "10", "--books", "10", "--postgres-url", database)
 	require.Zero(t, code, err)
-	code, out, err := loadgen(t, "verify", "--rate", "50", "--duration", "2s", "--pipeline", "7", "--clients", "1", "--quiet",
+	code, out, err := loadgen(
+		t, "verify", "--rate", "50", "--duration", "2s", "--pipeline", "7", "--clients", "1", "--quiet",
 		"--timeout", "1s", "--late-after", "1s", "--continue-on-error", "--postgres-url", database, "--redis-url", redis)
 	require.Equal(t, exitFailed, code, err)
 	require.Contains(t, out, "pushed            100\n")

@@ -77,7 +77,8 @@ type pusher struct {
 
 func newPusher(g *global) *pusher {
 	return &pusher{
-		global: g, Options: push.Options{Clients: 2, Pipeline: 1000, LateAfter: 10 * time.Millisecond}, timeout: 5 * time.Second,
+		global: g, Options: push.Options{Clients: 2, Pipeline: 1000, LateAfter: 10 * time.Millisecond},
+		timeout: 5 * time.Second,
 	}
 }
 
@@ -87,11 +88,13 @@ func (p *pusher) paceFlags(flags *pflag.FlagSet) {
 
 func (p *pusher) flags(flags *pflag.FlagSet) {
 	flags.Float64Var(&p.Rate, "rate", 0, "events a second (default: as fast as possible)")
-	flags.DurationVar(&p.LateAfter, "late-after", p.LateAfter, "count a send as late when it begins this much after its time")
+	flags.DurationVar(&p.LateAfter, "late-after", p.LateAfter,
+		"count a send as late when it begins this much after its time")
 	flags.IntVar(&p.Clients, "clients", p.Clients, "connections")
 	flags.IntVar(&p.Pipeline, "pipeline", p.Pipeline, "most events in flight on a connection")
 	flags.DurationVar(&p.timeout, "timeout", p.timeout, "how long to wait for an answer of Redis")
-	flags.BoolVar(&p.ContinueOnError, "continue-on-error", false, "go on through outages of Redis; an event of unknown outcome is not sent again")
+	flags.BoolVar(&p.ContinueOnError, "continue-on-error", false,
+		"go on through outages of Redis; an event of unknown outcome is not sent again")
 	flags.StringVar(&p.ackedFile, "acked-file", "", "append to this file which events were acknowledged, for verify")
 	flags.BoolVar(&p.quiet, "quiet", false, "no progress")
 }
@@ -167,7 +170,8 @@ func writePushed(out io.Writer, r push.Report) {
 		fmt.Fprintf(out, "late             %d\n", r.Late)
 	}
 	l := r.Latency
-	fmt.Fprintf(out, "latency          p50 %.3f  p90 %.3f  p95 %.3f  p99 %.3f  p99.9 %.3f  max %.3f ms\n", l.P50, l.P90, l.P95, l.P99, l.P999, l.Max)
+	fmt.Fprintf(out, "latency          p50 %.3f  p90 %.3f  p95 %.3f  p99 %.3f  p99.9 %.3f  max %.3f ms\n", l.P50, l.P90,
+		l.P95, l.P99, l.P999, l.Max)
 	if r.SurvivedOutage != "" {
 		fmt.Fprintf(out, "outage           %s\n", r.SurvivedOutage)
 	}

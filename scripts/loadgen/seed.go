@@ -45,7 +45,8 @@ func missingFlag(flags *pflag.FlagSet, shape *catalogue.Shape) {
 }
 
 func resetFlag(flags *pflag.FlagSet, reset *bool) {
-	flags.BoolVar(reset, "reset", false, "empty catalogue, profiles, scores, history, marks, checkpoints and dead letters first")
+	flags.BoolVar(reset, "reset", false,
+		"empty catalogue, profiles, scores, history, marks, checkpoints and dead letters first")
 }
 
 func (g *global) seed(command *cobra.Command, shape catalogue.Shape, reset bool) error {

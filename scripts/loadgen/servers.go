@@ -68,7 +68,8 @@ func (g *global) locate(o *redis.UniversalOptions, url string) error {
 	case "sentinel":
 		var at *redis.FailoverOptions
 		if at, err = redis.ParseFailoverURL(url); err == nil {
-			o.MasterName, o.Addrs, o.SentinelUsername, o.SentinelPassword = at.MasterName, at.SentinelAddrs, at.SentinelUsername, at.SentinelPassword
+			o.MasterName, o.Addrs, o.SentinelUsername, o.SentinelPassword = at.MasterName, at.SentinelAddrs, at.SentinelUsername,
+				at.SentinelPassword
 			o.Username, o.Password, o.DB, o.TLSConfig = at.Username, at.Password, at.DB, at.TLSConfig
 		}
 	case "cluster":

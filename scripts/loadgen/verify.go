@@ -55,7 +55,8 @@ pushes that ran into errors, with the --acked-file that all of them appended to.
 	flags.StringVar(&v.settings.Replay, "replay", "", "the file of ratings that was replayed")
 	flags.Uint64Var(&v.shape.Seed, "catalogue-seed", v.shape.Seed, "seed that the database was seeded with")
 	missingFlag(flags, &v.shape)
-	flags.BoolVar(&v.anyZeros, "any-zero-rows", false, "the database was not filled by seed: a score of 0 may be there or not where no event touched it")
+	flags.BoolVar(&v.anyZeros, "any-zero-rows", false,
+		"the database was not filled by seed: a score of 0 may be there or not where no event touched it")
 	flags.Float64Var(&v.weights.Like, "like-weight", v.weights.Like, "what a like is worth")
 	flags.Float64Var(&v.weights.Dislike, "dislike-weight", v.weights.Dislike, "what a dislike is worth")
 	flags.StringVar((*string)(&v.preferred), "preferred", string(oracle.MeanOfPositive),

@@ -70,7 +70,8 @@ func run() int {
 	if os.Getenv(redisVariable) != "" && os.Getenv(postgresVariable) != "" {
 		fmt.Fprintf(os.Stderr, "services: using the servers of %s and %s\n", redisVariable, postgresVariable)
 		if flags.NArg() == 0 {
-			fmt.Fprintln(os.Stderr, "services: nothing to start, and no command to run; unset the two variables for private servers")
+			fmt.Fprintln(os.Stderr, "services: nothing to start, and no command to run; unset the two variables for private "+
+				"servers")
 			return 0
 		}
 		return command(flags.Args(), os.Environ(), signals)

@@ -30,7 +30,8 @@ func TestCommandFindsItsServersAndItsExitCodeIsPassedOn(t *testing.T) {
 	s := start(t, nil, "--", "sh", "-c", "echo $AGGREGATOR_REDIS_URL $AGGREGATOR_POSTGRES_URL; exit 7")
 
 	require.Equal(t, 7, s.wait())
-	require.Regexp(t, `^redis://127.0.0.1:\d+/0 postgres://postgres@127.0.0.1:\d+/aggregator\?sslmode=disable\n$`, s.stdout.String())
+	require.Regexp(t, `^redis://127.0.0.1:\d+/0 postgres://postgres@127.0.0.1:\d+/aggregator\?sslmode=disable\n$`,
+		s.stdout.String())
 	s.requireNothingLeft()
 }
 
@@ -80,7 +81,8 @@ func TestInterruptIsLeftToTheCommand(t *testing.T) {
 func TestWithoutCommandItPrintsTheVariables(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
-	require.Eventually(t, func() bool { return strings.Count(s.stdout.String(), "\n") == 2 }, 3*time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Count(s.stdout.String(), "\n") == 2 }, 3*time.Minute,
+		10*time.Millisecond)
 
 	require.NoError(t, s.cmd.Process.Signal(syscall.SIGINT))
 
@@ -97,7 +99,8 @@ func TestWrongUsage(t *testing.T) {
 	require.Zero(t, help.wait())
 	require.Contains(t, help.stderr.String(), "bin/services -- bash")
 	require.Equal(t, exitUsage, start(t, nil, "--no-such-flag").wait())
-	require.Equal(t, 127, start(t, []string{"AGGREGATOR_REDIS_URL=r", "AGGREGATOR_POSTGRES_URL=p"}, "no-such-command").wait())
+	require.Equal(t, 127, start(
+		t, []string{"AGGREGATOR_REDIS_URL=r", "AGGREGATOR_POSTGRES_URL=p"}, "no-such-command").wait())
 }
 
 // services is the program, running.

@@ -169,7 +169,9 @@ func (f *fileSystem) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out
 	return f.make(&in.InHeader, syscall.S_IFDIR|in.Mode, name, "", out)
 }
 
-func (f *fileSystem) Symlink(_ <-chan struct{}, in *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
+func (f *fileSystem) Symlink(
+	_ <-chan struct{}, in *fuse.InHeader, target, name string, out *fuse.EntryOut,
+) fuse.Status {
 	return f.make(in, syscall.S_IFLNK|0o777, name, target, out)
 }
 

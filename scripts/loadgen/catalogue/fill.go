@@ -21,7 +21,8 @@ var ErrNotMigrated = errors.New("the database is not migrated: run `aggregator m
 var ErrNoTables = errors.New("the tables of the origin are missing: run `loadgen create-tables --tables origin` first")
 
 // ErrNotEmpty says that the database holds rows that would be in the way.
-var ErrNotEmpty = errors.New("the database already holds a catalogue, profiles or scores: use --reset to empty these tables first")
+var ErrNotEmpty = errors.New(
+	"the database already holds a catalogue, profiles or scores: use --reset to empty these tables first")
 
 // ledger are the aggregator's own tables that tell of the same events.
 var ledger = []string{"aggregator.mark", "aggregator.checkpoint", "aggregator.dead_letter"}

@@ -41,11 +41,13 @@ func TestFillWritesWhatTheShapeSays(t *testing.T) {
 	} {
 		require.Equal(t, rows, count(t, db, "SELECT count(*) FROM "+table), table)
 	}
-	require.Equal(t, filled.ScoreRows, count(t, db, `SELECT (SELECT count(*) FROM genre_score) + (SELECT count(*) FROM topic_score)
+	require.Equal(t, filled.ScoreRows,
+		count(t, db, `SELECT (SELECT count(*) FROM genre_score) + (SELECT count(*) FROM topic_score)
 		+ (SELECT count(*) FROM cumulative_mbti_score)`))
 	for profile := int64(1); profile <= s.Profiles; profile++ {
 		for genre := int64(1); genre <= s.Genres; genre++ {
-			rows := count(t, db, "SELECT count(*) FROM genre_score WHERE child_profile_id = $1 AND genre_id = $2 AND score = 0", profile, genre)
+			rows := count(t, db, "SELECT count(*) FROM genre_score WHERE child_profile_id = $1 AND genre_id = $2 AND score = 0",
+				profile, genre)
 			require.Equal(t, s.HasGenreScore(profile, genre), rows == 1)
 		}
 	}
@@ -54,8 +56,10 @@ func TestFillWritesWhatTheShapeSays(t *testing.T) {
 		var genre int64
 		var topics []int64
 		var mbti string
-		require.NoError(t, db.QueryRow(t.Context(), `SELECT genre_id, (SELECT array_agg(topic_id) FROM book_topic WHERE book_id = id),
-			coalesce((SELECT mbti FROM book_mbti JOIN mbti ON mbti.id = mbti_id WHERE book_id = book.id), '') FROM book WHERE id = $1`, id).
+		require.NoError(t, db.QueryRow(
+			t.Context(), `SELECT genre_id, (SELECT array_agg(topic_id) FROM book_topic WHERE book_id = id),
+			coalesce((SELECT mbti FROM book_mbti JOIN mbti ON mbti.id = mbti_id WHERE book_id = book.id), '') FROM book
+				WHERE id = $1`, id).
 			Scan(&genre, &topics, &mbti))
 		require.Equal(t, b.Genre, genre)
 		require.ElementsMatch(t, b.Topics, topics)
@@ -185,7 +189,8 @@ func TestFillRefusesAFullDatabaseUnlessItMayReset(t *testing.T) {
 	db, s := connect(t, testenv.Database(t)), small()
 	_, err := Fill(t.Context(), db, s, false)
 	require.NoError(t, err)
-	_, err = db.Exec(t.Context(), "INSERT INTO aggregator.mark (child_profile_id, source, position_ms, position_seq, applied) VALUES (1, 's', 1, 1, 1)")
+	_, err = db.Exec(t.Context(),
+		"INSERT INTO aggregator.mark (child_profile_id, source, position_ms, position_seq, applied) VALUES (1, 's', 1, 1, 1)")
 	require.NoError(t, err)
 
 	_, err = Fill(t.Context(), db, s, false)

@@ -63,7 +63,8 @@ func (f *found) readDeadLetters(ctx context.Context, tx pgx.Tx, c *catalogue) er
 		return err
 	}
 	var profile, n int64
-	query = "SELECT coalesce(child_profile_id, -1), count(*) FROM aggregator.dead_letter WHERE settled_as = 'applied' GROUP BY 1"
+	query = "SELECT coalesce(child_profile_id, -1), count(*) FROM aggregator.dead_letter WHERE settled_as = 'applied' " +
+		"GROUP BY 1"
 	return each(ctx, tx, query, []any{&profile, &n}, func() {
 		if p, known := c.profiles.place[profile]; known {
 			f.applied[p] += n
@@ -99,7 +100,10 @@ func (v *verification) compareLetters() {
 	}
 	for _, l := range sorted(surplus) {
 		v.report.Doubled += surplus[l]
-		v.mismatch(Mismatch{0, "aggregator.dead_letter", fmt.Sprintf("no more than %d", v.possible(l)), v.describe(l, v.found.letterRows[l])})
+		v.mismatch(Mismatch{
+			0, "aggregator.dead_letter", fmt.Sprintf("no more than %d", v.possible(l)),
+			v.describe(l, v.found.letterRows[l]),
+		})
 	}
 }
 

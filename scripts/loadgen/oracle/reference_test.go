@@ -83,9 +83,11 @@ func referenceOn(t *testing.T, db *pgx.Conn, o Options, s workload.Settings, kee
 	exec(t, db, `CREATE TEMP TABLE event (source text, position_ms bigint, position_seq bigint,
 		payload_form text, payload bytea, child_profile_id bigint, book_id bigint, weight double precision)`)
 	columns := []string{"source", "position_ms", "position_seq", "payload_form", "payload"}
-	_, err = db.CopyFrom(t.Context(), pgx.Identifier{"aggregator", "dead_letter"}, append(columns[:5:5], "reason"), pgx.CopyFromRows(junk))
+	_, err = db.CopyFrom(t.Context(), pgx.Identifier{"aggregator", "dead_letter"}, append(columns[:5:5], "reason"),
+		pgx.CopyFromRows(junk))
 	require.NoError(t, err)
-	_, err = db.CopyFrom(t.Context(), pgx.Identifier{"event"}, append(columns[:5:5], "child_profile_id", "book_id", "weight"), pgx.CopyFromRows(good))
+	_, err = db.CopyFrom(t.Context(), pgx.Identifier{"event"},
+		append(columns[:5:5], "child_profile_id", "book_id", "weight"), pgx.CopyFromRows(good))
 	require.NoError(t, err)
 	for _, statement := range referenceStatements(o) {
 		exec(t, db, statement)
@@ -140,18 +142,22 @@ var letterStatements = []string{
 	FROM event GROUP BY child_profile_id, source
 	ON CONFLICT (child_profile_id, source) DO UPDATE SET applied = aggregator.mark.applied + excluded.applied`,
 
-	`DELETE FROM event WHERE child_profile_id NOT IN (SELECT id FROM child_profile) OR book_id NOT IN (SELECT id FROM book)`,
+	`DELETE FROM event WHERE child_profile_id NOT IN (SELECT id FROM child_profile) OR book_id NOT IN (SELECT id ` +
+		`FROM book)`,
 }
 
 var ownStatements = []string{
-	`INSERT INTO genre_score SELECT child_profile_id, genre_id, sum(weight) FROM event JOIN book ON book.id = book_id GROUP BY 1, 2
+	`INSERT INTO genre_score SELECT child_profile_id, genre_id, sum(weight) FROM event JOIN book ON book.id = book_id
+		GROUP BY 1, 2
 	ON CONFLICT (child_profile_id, genre_id) DO UPDATE SET score = genre_score.score + excluded.score`,
 
-	`INSERT INTO topic_score SELECT child_profile_id, topic_id, sum(weight) FROM event JOIN book_topic USING (book_id) GROUP BY 1, 2
+	`INSERT INTO topic_score SELECT child_profile_id, topic_id, sum(weight) FROM event JOIN book_topic USING (book_id)
+		GROUP BY 1, 2
 	ON CONFLICT (child_profile_id, topic_id) DO UPDATE SET score = topic_score.score + excluded.score`,
 
 	`INSERT INTO cumulative_mbti_score AS c
-	SELECT child_profile_id, ` + letterSums + ` FROM event LEFT JOIN book_mbti USING (book_id) LEFT JOIN mbti ON mbti.id = mbti_id GROUP BY 1
+	SELECT child_profile_id, ` + letterSums +
+		` FROM event LEFT JOIN book_mbti USING (book_id) LEFT JOIN mbti ON mbti.id = mbti_id GROUP BY 1
 	ON CONFLICT (child_profile_id) DO UPDATE SET
 		i_score = c.i_score + excluded.i_score, e_score = c.e_score + excluded.e_score,
 		s_score = c.s_score + excluded.s_score, n_score = c.n_score + excluded.n_score,

@@ -61,10 +61,13 @@ func TestUnknownOutcomesExcuseNothingElse(t *testing.T) {
 		spoil         string
 		lost, doubled bool
 	}{
-		"lost":    {"UPDATE aggregator.mark SET applied = applied - 100 WHERE (child_profile_id, source) = (SELECT child_profile_id, source FROM aggregator.mark ORDER BY applied DESC LIMIT 1)", true, false},
-		"doubled": {"UPDATE aggregator.mark SET applied = applied + 100 WHERE (child_profile_id, source) = (SELECT child_profile_id, source FROM aggregator.mark ORDER BY applied DESC LIMIT 1)", false, true},
-		"score":   {"UPDATE genre_score SET score = score + 2 WHERE child_profile_id = 7 AND genre_id = 1", false, false},
-		"letter":  {"DELETE FROM aggregator.dead_letter WHERE position_seq = (SELECT max(position_seq) FROM aggregator.dead_letter)", true, false},
+		"lost": {"UPDATE aggregator.mark SET applied = applied - 100 WHERE (child_profile_id, source) = (SELECT " +
+			"child_profile_id, source FROM aggregator.mark ORDER BY applied DESC LIMIT 1)", true, false},
+		"doubled": {"UPDATE aggregator.mark SET applied = applied + 100 WHERE (child_profile_id, source) = (SELECT " +
+			"child_profile_id, source FROM aggregator.mark ORDER BY applied DESC LIMIT 1)", false, true},
+		"score": {"UPDATE genre_score SET score = score + 2 WHERE child_profile_id = 7 AND genre_id = 1", false, false},
+		"letter": {"DELETE FROM aggregator.dead_letter WHERE position_seq = (SELECT max(position_seq) FROM " +
+			"aggregator.dead_letter)", true, false},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -82,11 +82,23 @@ func TestEveryKindOfErrorIsFound(t *testing.T) {
 		table         string
 		lost, doubled int64
 	}{
-		"event lost":            {"UPDATE aggregator.mark SET applied = applied - 1 WHERE child_profile_id = 7", "aggregator.mark", 1, 0},
-		"event doubled":         {"UPDATE aggregator.mark SET applied = applied + 2 WHERE child_profile_id = 7", "aggregator.mark", 0, 2},
-		"untouched marked":      {"INSERT INTO aggregator.mark (child_profile_id, source, position_ms, position_seq, applied) VALUES (55, 's', 1, 1, 3)", "aggregator.mark", 0, 3},
-		"unknown marked":        {"INSERT INTO aggregator.mark (child_profile_id, source, position_ms, position_seq, applied) VALUES (5555, 's', 1, 1, 4)", "aggregator.mark", 0, 4},
-		"genre score":           {"UPDATE genre_score SET score = score + 2 WHERE child_profile_id = 7 AND genre_id = 2", "genre_score", 0, 0},
+		"event lost": {
+			"UPDATE aggregator.mark SET applied = applied - 1 WHERE child_profile_id = 7", "aggregator.mark", 1, 0,
+		},
+		"event doubled": {
+			"UPDATE aggregator.mark SET applied = applied + 2 WHERE child_profile_id = 7", "aggregator.mark", 0, 2,
+		},
+		"untouched marked": {
+			"INSERT INTO aggregator.mark (child_profile_id, source, position_ms, position_seq, applied) VALUES (55, 's', " +
+				"1, 1, 3)", "aggregator.mark", 0, 3,
+		},
+		"unknown marked": {
+			"INSERT INTO aggregator.mark (child_profile_id, source, position_ms, position_seq, applied) VALUES (5555, 's', " +
+				"1, 1, 4)", "aggregator.mark", 0, 4,
+		},
+		"genre score": {
+			"UPDATE genre_score SET score = score + 2 WHERE child_profile_id = 7 AND genre_id = 2", "genre_score", 0, 0,
+		},
 		"genre score missing":   {"DELETE FROM genre_score WHERE child_profile_id = 7 AND genre_id = 2", "genre_score", 0, 0},
 		"genre score untouched": {"UPDATE genre_score SET score = -2 WHERE child_profile_id = 55", "genre_score", 0, 0},
 		"genre score vanished":  {"DELETE FROM genre_score WHERE child_profile_id = 55", "genre_score", 0, 0},
@@ -94,31 +106,77 @@ func TestEveryKindOfErrorIsFound(t *testing.T) {
 			WHERE id NOT IN (SELECT genre_id FROM genre_score WHERE child_profile_id = 55)`, "genre_score", 0, 0},
 		"genre score of nobody": {"INSERT INTO genre_score VALUES (5555, 1, 2)", "genre_score", 0, 0},
 		"score of no genre":     {"INSERT INTO genre_score VALUES (7, 999, 2)", "genre_score", 0, 0},
-		"topic score":           {"UPDATE topic_score SET score = score - 2 WHERE child_profile_id = 7 AND topic_id = 3", "topic_score", 0, 0},
-		"topic score missing":   {"DELETE FROM topic_score WHERE child_profile_id = 7 AND topic_id = 3", "topic_score", 0, 0},
-		"letter score":          {"UPDATE cumulative_mbti_score SET f_score = f_score + 2 WHERE child_profile_id = 7", "cumulative_mbti_score", 0, 0},
-		"letters all moved": {`UPDATE cumulative_mbti_score SET i_score = i_score + 2, e_score = e_score + 2, s_score = s_score + 2,
-			n_score = n_score + 2, t_score = t_score + 2, f_score = f_score + 2, j_score = j_score + 2, p_score = p_score + 2 WHERE child_profile_id = 7`, "cumulative_mbti_score", 0, 0},
-		"letters missing":     {"DELETE FROM cumulative_mbti_score WHERE child_profile_id = 7", "cumulative_mbti_score", 0, 0},
-		"letters untouched":   {"INSERT INTO cumulative_mbti_score VALUES (55, 2) ON CONFLICT (child_profile_id) DO UPDATE SET i_score = 2", "cumulative_mbti_score", 0, 0},
-		"history missing":     {"DELETE FROM child_personality_history WHERE child_profile_id = 7", "child_personality_history", 0, 0},
-		"history untouched":   {"INSERT INTO child_personality_history (child_profile_id) VALUES (55)", "child_personality_history", 0, 0},
-		"history of nobody":   {"INSERT INTO child_personality_history (child_profile_id) VALUES (5555)", "child_personality_history", 0, 0},
-		"history of old":      {"INSERT INTO child_personality_history (child_profile_id, created_at) VALUES (7, now() + interval '1 hour')", "child_personality_history", 0, 0},
-		"history kind":        {"UPDATE child_personality_history SET history_created_type = 'SURVEY' WHERE child_profile_id = 7", "child_personality_history", 0, 0},
-		"history score":       {"UPDATE child_personality_history SET p_score = p_score + 2 WHERE child_profile_id = 7", "child_personality_history", 0, 0},
-		"history type":        {"UPDATE child_personality_history h SET mbti_id = (SELECT min(id) FROM mbti WHERE id <> h.mbti_id) WHERE child_profile_id = 7", "child_personality_history", 0, 0},
-		"history no type":     {"UPDATE child_personality_history SET mbti_id = NULL WHERE child_profile_id = 7", "child_personality_history", 0, 0},
-		"favourite misplaced": {"UPDATE favorite_genre SET child_profile_id = 8 WHERE child_profile_id = 7", "favorite_genre", 0, 0},
-		"favourite missing":   {"DELETE FROM favorite_genre WHERE child_profile_id = 7", "favorite_genre", 0, 0},
-		"favourite too many":  {"INSERT INTO favorite_genre SELECT 7, " + latestOf7 + ", id FROM genre ON CONFLICT DO NOTHING", "favorite_genre", 0, 0},
-		"wrong topic":         {"UPDATE favorite_topic SET topic_id = 100 WHERE child_profile_id = 7 AND topic_id = (SELECT min(topic_id) FROM favorite_topic WHERE child_profile_id = 7)", "favorite_topic", 0, 0},
-		"dead letter lost":    {"DELETE FROM aggregator.dead_letter WHERE ctid = (SELECT max(ctid) FROM aggregator.dead_letter WHERE reason = 'unknown_book')", "aggregator.dead_letter", 1, 0},
-		"dead letter doubled": {"INSERT INTO aggregator.dead_letter (source, position_ms, position_seq, reason, payload, payload_form) SELECT source, 99, 99, reason, payload, payload_form FROM aggregator.dead_letter LIMIT 1", "aggregator.dead_letter", 0, 1},
-		"dead letter reason":  {"UPDATE aggregator.dead_letter SET reason = 'data_error' WHERE reason = 'missing_field'", "aggregator.dead_letter", 0, 0},
-		"dead letter source":  {"UPDATE aggregator.dead_letter SET source = 'other' WHERE ctid = (SELECT max(ctid) FROM aggregator.dead_letter)", "aggregator.dead_letter", 1, 1},
-		"dead letter payload": {"UPDATE aggregator.dead_letter SET payload = payload || '\\x00'::bytea WHERE ctid = (SELECT max(ctid) FROM aggregator.dead_letter)", "aggregator.dead_letter", 1, 1},
-		"dead letter form":    {"UPDATE aggregator.dead_letter SET payload_form = 'entry' WHERE ctid = (SELECT max(ctid) FROM aggregator.dead_letter WHERE payload_form = 'event')", "aggregator.dead_letter", 1, 1},
+		"topic score": {
+			"UPDATE topic_score SET score = score - 2 WHERE child_profile_id = 7 AND topic_id = 3", "topic_score", 0, 0,
+		},
+		"topic score missing": {"DELETE FROM topic_score WHERE child_profile_id = 7 AND topic_id = 3", "topic_score", 0, 0},
+		"letter score": {
+			"UPDATE cumulative_mbti_score SET f_score = f_score + 2 WHERE child_profile_id = 7",
+			"cumulative_mbti_score", 0, 0,
+		},
+		"letters all moved": {
+			`UPDATE cumulative_mbti_score SET i_score = i_score + 2, e_score = e_score + 2, s_score = s_score + 2,
+			n_score = n_score + 2, t_score = t_score + 2, f_score = f_score + 2, j_score = j_score + 2, p_score = p_score + 2
+				WHERE child_profile_id = 7`, "cumulative_mbti_score", 0, 0,
+		},
+		"letters missing": {
+			"DELETE FROM cumulative_mbti_score WHERE child_profile_id = 7", "cumulative_mbti_score", 0,
+			0,
+		},
+		"letters untouched": {"INSERT INTO cumulative_mbti_score VALUES (55, 2) ON CONFLICT (child_profile_id) DO UPDATE " +
+			"SET i_score = 2", "cumulative_mbti_score", 0, 0},
+		"history missing": {
+			"DELETE FROM child_personality_history WHERE child_profile_id = 7",
+			"child_personality_history", 0, 0,
+		},
+		"history untouched": {
+			"INSERT INTO child_personality_history (child_profile_id) VALUES (55)",
+			"child_personality_history", 0, 0,
+		},
+		"history of nobody": {
+			"INSERT INTO child_personality_history (child_profile_id) VALUES (5555)",
+			"child_personality_history", 0, 0,
+		},
+		"history of old": {"INSERT INTO child_personality_history (child_profile_id, created_at) VALUES (7, now() + " +
+			"interval '1 hour')", "child_personality_history", 0, 0},
+		"history kind": {"UPDATE child_personality_history SET history_created_type = 'SURVEY' WHERE " +
+			"child_profile_id = 7", "child_personality_history", 0, 0},
+		"history score": {
+			"UPDATE child_personality_history SET p_score = p_score + 2 WHERE child_profile_id = 7",
+			"child_personality_history", 0, 0,
+		},
+		"history type": {"UPDATE child_personality_history h SET mbti_id = (SELECT min(id) FROM mbti WHERE id <> " +
+			"h.mbti_id) WHERE child_profile_id = 7", "child_personality_history", 0, 0},
+		"history no type": {
+			"UPDATE child_personality_history SET mbti_id = NULL WHERE child_profile_id = 7",
+			"child_personality_history", 0, 0,
+		},
+		"favourite misplaced": {
+			"UPDATE favorite_genre SET child_profile_id = 8 WHERE child_profile_id = 7", "favorite_genre",
+			0, 0,
+		},
+		"favourite missing": {"DELETE FROM favorite_genre WHERE child_profile_id = 7", "favorite_genre", 0, 0},
+		"favourite too many": {"INSERT INTO favorite_genre SELECT 7, " + latestOf7 +
+			", id FROM genre ON CONFLICT DO NOTHING", "favorite_genre", 0, 0},
+		"wrong topic": {"UPDATE favorite_topic SET topic_id = 100 WHERE child_profile_id = 7 AND topic_id = " +
+			"(SELECT min(topic_id) FROM favorite_topic WHERE child_profile_id = 7)", "favorite_topic", 0, 0},
+		"dead letter lost": {"DELETE FROM aggregator.dead_letter WHERE ctid = (SELECT max(ctid) FROM " +
+			"aggregator.dead_letter WHERE reason = 'unknown_book')", "aggregator.dead_letter", 1, 0},
+		"dead letter doubled": {
+			"INSERT INTO aggregator.dead_letter (source, position_ms, position_seq, reason, payload, " +
+				"payload_form) SELECT source, 99, 99, reason, payload, payload_form FROM aggregator.dead_letter LIMIT 1",
+			"aggregator.dead_letter", 0, 1,
+		},
+		"dead letter reason": {
+			"UPDATE aggregator.dead_letter SET reason = 'data_error' WHERE reason = 'missing_field'",
+			"aggregator.dead_letter", 0, 0,
+		},
+		"dead letter source": {"UPDATE aggregator.dead_letter SET source = 'other' WHERE ctid = (SELECT max(ctid) FROM " +
+			"aggregator.dead_letter)", "aggregator.dead_letter", 1, 1},
+		"dead letter payload": {"UPDATE aggregator.dead_letter SET payload = payload || '\\x00'::bytea WHERE ctid = " +
+			"(SELECT max(ctid) FROM aggregator.dead_letter)", "aggregator.dead_letter", 1, 1},
+		"dead letter form": {"UPDATE aggregator.dead_letter SET payload_form = 'entry' WHERE ctid = (SELECT max(ctid) FROM " +
+			"aggregator.dead_letter WHERE payload_form = 'event')", "aggregator.dead_letter", 1, 1},
 	}
 	s := settings(1)
 	db := fill(t)
@@ -215,9 +273,13 @@ func TestSettledDeadLetters(t *testing.T) {
 	db, s := fill(t), settings(1)
 	reference(t, db, s, everything)
 	exec(t, db, `UPDATE aggregator.mark SET applied = applied - $1 WHERE child_profile_id = 7 AND applied > $1`, 1)
-	exec(t, db, `INSERT INTO aggregator.dead_letter (source, position_ms, position_seq, child_profile_id, reason, payload, payload_form, settled_at, settled_as)
+	exec(
+		t, db,
+		`INSERT INTO aggregator.dead_letter (source, position_ms, position_seq, child_profile_id, reason, payload,
+			payload_form, settled_at, settled_as)
 		VALUES ('s', 1, $1, 7, 'unknown_profile', '7:1:LIKE', 'event', now(), 'applied')`, 1)
-	exec(t, db, `UPDATE aggregator.dead_letter SET settled_at = now(), settled_as = $1 WHERE reason = 'unknown_book'`, "dropped")
+	exec(t, db, `UPDATE aggregator.dead_letter SET settled_at = now(), settled_as = $1 WHERE reason = 'unknown_book'`,
+		"dropped")
 	report := verify(t, db, journal.Complete(s))
 	require.True(t, report.OK(), "%+v", report.First)
 	require.Equal(t, s.Count, report.Applied+report.Dead)

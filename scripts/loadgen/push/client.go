@@ -32,7 +32,9 @@ type client struct {
 // Latencies from a microsecond to an hour, to three digits: an outage is one too.
 const longest = int64(time.Hour / time.Microsecond)
 
-func newClient(db redis.UniversalClient, settings workload.Settings, events workload.Source, o Options, s *schedule) *client {
+func newClient(db redis.UniversalClient, settings workload.Settings, events workload.Source, o Options,
+	s *schedule,
+) *client {
 	c := &client{
 		Options: o, db: db, events: events, schedule: s, command: commandFor(settings),
 		latency: hdrhistogram.New(1, longest, 3),

@@ -111,7 +111,8 @@ func permanent(err error) bool {
 		return errors.Is(err, redis.ErrClosed)
 	}
 	for _, passing := range []string{
-		"LOADING", "OOM", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "BUSY", "NOREPLICAS", "MISCONF",
+		"LOADING", "OOM", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "BUSY", "NOREPLICAS",
+		"MISCONF",
 		"ERR max number of clients", "UNBLOCKED",
 	} {
 		if strings.Contains(err.Error(), passing) {

@@ -33,7 +33,9 @@ type Options struct {
 // error without ContinueOnError, left. Cancelling ctx lets what is under way be answered
 // and leaves the rest. The report is good in every case; the error says why events are
 // missing from it.
-func Push(ctx context.Context, db redis.UniversalClient, settings workload.Settings, events workload.Source, o Options, progress func(Tally)) (Report, error) {
+func Push(ctx context.Context, db redis.UniversalClient, settings workload.Settings, events workload.Source, o Options,
+	progress func(Tally),
+) (Report, error) {
 	s := &schedule{count: events.Len(), batch: int64(o.Pipeline), rate: o.Rate, start: o.Start}
 	if s.start.IsZero() {
 		s.start = time.Now()

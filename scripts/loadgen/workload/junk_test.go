@@ -70,9 +70,17 @@ func TestEveryKindOfJunkOccurs(t *testing.T) {
 		reasons []string
 		kinds   int
 	}{
-		"stream": {Stream, WireEvent, []string{Malformed, UnknownAction, OutOfRange, MissingField, InvalidUTF8}, len(junkTexts) + len(junkEntries) + 2},
-		"fields": {Stream, WireFields, []string{Malformed, UnknownAction, OutOfRange, MissingField, InvalidUTF8}, len(junkTexts) + len(junkEntries) + 2},
-		"list":   {List, WireEvent, []string{Malformed, UnknownAction, OutOfRange, InvalidUTF8}, len(junkTexts) + 2},
+		"stream": {
+			Stream, WireEvent,
+			[]string{Malformed, UnknownAction, OutOfRange, MissingField, InvalidUTF8},
+			len(junkTexts) + len(junkEntries) + 2,
+		},
+		"fields": {
+			Stream, WireFields,
+			[]string{Malformed, UnknownAction, OutOfRange, MissingField, InvalidUTF8},
+			len(junkTexts) + len(junkEntries) + 2,
+		},
+		"list": {List, WireEvent, []string{Malformed, UnknownAction, OutOfRange, InvalidUTF8}, len(junkTexts) + 2},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -134,7 +134,9 @@ func TestFormsOfAnEvent(t *testing.T) {
 	require.Equal(t, []string{"child_profile_id", "7", "book_id", "8", "action", "DISLIKE"}, e.Fields())
 	form, payload = e.Payload()
 	require.Equal(t, FormEntry, form)
-	require.Equal(t, "*6\r\n$16\r\nchild_profile_id\r\n$1\r\n7\r\n$7\r\nbook_id\r\n$1\r\n8\r\n$6\r\naction\r\n$7\r\nDISLIKE\r\n", string(payload))
+	require.Equal(
+		t, "*6\r\n$16\r\nchild_profile_id\r\n$1\r\n7\r\n$7\r\nbook_id\r\n$1\r\n8\r\n$6\r\naction\r\n$7\r\nDISLIKE\r\n",
+		string(payload))
 }
 
 func TestWrongSettingsAreRefused(t *testing.T) {

@@ -40,7 +40,8 @@ func TestRatingsAreReadAsEvents(t *testing.T) {
 
 func TestRatingsFiles(t *testing.T) {
 	folder := t.TempDir()
-	plain, packed, empty := filepath.Join(folder, "r.csv"), filepath.Join(folder, "r.csv.gz"), filepath.Join(folder, "empty.csv")
+	plain, packed, empty := filepath.Join(folder, "r.csv"), filepath.Join(folder, "r.csv.gz"),
+		filepath.Join(folder, "empty.csv")
 	require.NoError(t, os.WriteFile(plain, []byte(ratingsFile), 0o600))
 	require.NoError(t, os.WriteFile(empty, []byte("User-ID;ISBN;Book-Rating\n"), 0o600))
 	var b strings.Builder
