@@ -25,7 +25,7 @@ type checkpointState struct {
 	Source   string    `json:"source"`
 	Position string    `json:"position"`
 	Pushed   time.Time `json:"pushed_at"` // when the entry there was added
-	Settled  int64     `json:"settled"`   // entries since the first checkpoint, or the last reset
+	Processed  int64     `json:"settled"`   // entries since the first checkpoint, or the last reset
 	Epoch    int64     `json:"epoch"`     // how often it was reset
 	Updated  time.Time `json:"updated_at"`
 }
@@ -70,7 +70,7 @@ func newCheckpointShow(a *app) *cobra.Command {
 			if s.Pushed.UnixMilli() == 0 { // nothing was read yet
 				position, pushed = "-", "-"
 			}
-			table.Add(s.Source, position, pushed, grouped(s.Settled), s.Updated.Format(time.RFC3339))
+			table.Add(s.Source, position, pushed, grouped(s.Processed), s.Updated.Format(time.RFC3339))
 		}
 		return table.Write(a.stdout, a.terminal())
 	})

@@ -82,10 +82,10 @@ again are dropped. The reset is atomic, also with kill -9.`,
 
 // foreseeReset says what a reset would do, as in "reset book-like-events: ...".
 func foreseeReset(ctx context.Context, to *service.Servers) (string, error) {
-	var total aggregator.Foresight
+	var total aggregator.ResetPreview
 	var names []string
 	for _, source := range to.Sources {
-		f, err := aggregator.ForeseeReset(ctx, to.Pool, source)
+		f, err := aggregator.PreviewReset(ctx, to.Pool, source)
 		if err != nil {
 			return "", err
 		}
@@ -169,7 +169,7 @@ func (a *app) holding(ctx context.Context, pool *pgxpool.Pool, sources []*events
 func resetSources(ctx context.Context, to *service.Servers) ([]resetLine, error) {
 	lines := make([]resetLine, len(to.Sources))
 	for i, source := range to.Sources {
-		f, err := aggregator.ForeseeReset(ctx, to.Pool, source)
+		f, err := aggregator.PreviewReset(ctx, to.Pool, source)
 		if err != nil {
 			return nil, err
 		}
@@ -181,7 +181,7 @@ func resetSources(ctx context.Context, to *service.Servers) ([]resetLine, error)
 	}
 	for i, d := range done {
 		lines[i].Was, lines[i].Epoch = d.Was.Position.String(), d.Now.Epoch
-		lines[i].Letters, lines[i].Dropped, lines[i].Aside = d.Letters, d.Dropped, d.Aside
+		lines[i].Archived, lines[i].Dropped, lines[i].ArchivedAs = d.Archived, d.Dropped, d.ArchivedAs
 	}
 	return lines, nil
 }
@@ -193,9 +193,9 @@ type resetLine struct {
 	Epoch   int64  `json:"epoch"`
 	Held    int64  `json:"in_redis"`
 	Again   int64  `json:"counted_again"` // of these, if they were counted before
-	Letters int64  `json:"dead_letters"`  // put aside
+	Archived int64  `json:"dead_letters"`  // put aside
 	Dropped int64  `json:"dropped"`       // of these: their entries are read again
-	Aside   string `json:"dead_letters_now"`
+	ArchivedAs   string `json:"dead_letters_now"`
 }
 
 func (l resetLine) print(w io.Writer) error {
@@ -204,6 +204,6 @@ func (l resetLine) print(w io.Writer) error {
   of these a second time       %12s
   dead letters archived        %12s, as %s
   of these dropped             %12s, because their entries are read again
-`, l.Source, l.Was, grouped(l.Held), grouped(l.Again), grouped(l.Letters), l.Aside, grouped(l.Dropped))
+`, l.Source, l.Was, grouped(l.Held), grouped(l.Again), grouped(l.Archived), l.ArchivedAs, grouped(l.Dropped))
 	return err
 }

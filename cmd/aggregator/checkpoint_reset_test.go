@@ -83,7 +83,7 @@ func TestResetOfAStreamMadeAnew(t *testing.T) {
 
 	done := s.reset()
 	require.Equal(t, resetLine{
-		Source: "book-like-events", Was: done.Was, Epoch: 1, Held: 4, Again: 4, Letters: 2, Aside: "book-like-events@1",
+		Source: "book-like-events", Was: done.Was, Epoch: 1, Held: 4, Again: 4, Archived: 2, ArchivedAs: "book-like-events@1",
 	}, done)
 	require.Regexp(t, `(?m)^book-like-events +- +- `, s.program("checkpoint", "show").stdout)
 	s.requireBalanced("0 applied + 0 dead letters = 0 processed + 0 in flight; 4 added = 0 read + 4 left")
@@ -163,7 +163,7 @@ $`, text.stdout)
 	// Again and again: the letters of each epoch have a name of their own.
 	for _, epoch := range []int64{2, 4, 6} {
 		s.exec(`UPDATE genre_score SET score = 0`)
-		require.Equal(t, fmt.Sprintf("book-like-events@%d", epoch), s.reset().Aside)
+		require.Equal(t, fmt.Sprintf("book-like-events@%d", epoch), s.reset().ArchivedAs)
 		require.Equal(t, epoch+1, s.reset().Epoch, "twice in a row")
 		require.Zero(t, s.program("drain").code)
 		require.EqualValues(t, 4, s.number(scoreOfBori))
@@ -174,7 +174,7 @@ $`, text.stdout)
 // Without a checkpoint there is nothing to forget but the bookmark of another program.
 func TestResetOfASourceNeverRead(t *testing.T) {
 	s := newPair(t)
-	require.Equal(t, resetLine{Source: "book-like-events", Was: "0-0", Epoch: 1, Aside: "book-like-events@1"}, s.reset())
+	require.Equal(t, resetLine{Source: "book-like-events", Was: "0-0", Epoch: 1, ArchivedAs: "book-like-events@1"}, s.reset())
 	s.push("1:1:LIKE", "1:1:LIKE")
 	require.NoError(t, s.redis.XGroupCreate(t.Context(), "book-like-events", "aggregator", "$").Err())
 	require.EqualValues(t, 2, s.reset().Held)

@@ -80,7 +80,7 @@ the textfile collector of Prometheus' node_exporter.`,
 		}
 		progress := a.showProgress("draining", "events", waiting, func() int64 {
 			s := engine.Stats()
-			return s.Read + s.InHand
+			return s.Read + s.InFlight
 		}, out.json())
 		began := time.Now()
 		left, err := a.drain(cmd.Context(), engine, limits)
@@ -124,7 +124,7 @@ type drainReport struct {
 	Applied         int64   `json:"applied"`
 	Dead            int64   `json:"dead"`
 	Retried         int64   `json:"retried"`        // dead letters applied after all
-	SettledBefore   int64   `json:"settled_before"` // by an earlier try or another instance
+	ProcessedBefore   int64   `json:"settled_before"` // by an earlier try or another instance
 	Left            int64   `json:"left"`
 	Profiles        int64   `json:"profiles"` // updates of a profile
 	Chunks          int64   `json:"chunks"`
@@ -197,7 +197,7 @@ func (s sourceTimes) print(w io.Writer) error {
 
 func newDrainReport(s aggregator.Stats, left int64, took time.Duration) drainReport {
 	return drainReport{
-		Read: s.Read, Applied: s.Applied, Dead: s.Dead, Retried: s.Retried, SettledBefore: s.Skipped, Left: left,
+		Read: s.Read, Applied: s.Applied, Dead: s.Dead, Retried: s.Retried, ProcessedBefore: s.Skipped, Left: left,
 		Profiles: s.Profiles, Chunks: s.Chunks, Conflicts: s.Conflicts, Restarts: s.Restarts,
 		ElapsedSeconds: took.Seconds(), EventsPerSecond: float64(s.Read) / took.Seconds(),
 	}
@@ -219,7 +219,7 @@ func (r drainReport) print(w io.Writer) error {
   profile updates  %12s in %s
 `, terminal.Count(r.Read, "event"), took.Round(time.Millisecond), grouped(int64(r.EventsPerSecond)), grouped(r.Applied),
 		grouped(r.Dead),
-		grouped(r.Retried), grouped(r.SettledBefore), grouped(r.Left), grouped(r.Profiles), terminal.Count(r.Chunks, "chunk"))
+		grouped(r.Retried), grouped(r.ProcessedBefore), grouped(r.Left), grouped(r.Profiles), terminal.Count(r.Chunks, "chunk"))
 	if r.Applied == 0 && r.Dead > 0 {
 		fmt.Fprintln(w, "no event could be applied: aggregator dead list shows why")
 	}

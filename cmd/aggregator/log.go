@@ -53,12 +53,12 @@ func logLevel(name string) (level slog.Level) {
 }
 
 func isTerminal(w io.Writer) bool {
-	f, ok := behind(w).(*os.File)
+	f, ok := underlying(w).(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// behind is what a command really writes to.
-func behind(w io.Writer) io.Writer {
+// underlying is what a command really writes to.
+func underlying(w io.Writer) io.Writer {
 	if out, is := w.(pipe); is {
 		return out.Writer
 	}

@@ -59,7 +59,7 @@ func alternatives(words []string) string {
 }
 
 // terminal is where results go, as it is now.
-func (a *app) terminal() terminal.Terminal { return terminal.Of(behind(a.stdout)) }
+func (a *app) terminal() terminal.Terminal { return terminal.Of(underlying(a.stdout)) }
 
 // grouped writes 1234567 as 1,234,567.
 func grouped(n int64) string { return terminal.Grouped(n) }

@@ -20,7 +20,7 @@ import (
 type previewReport struct {
 	Read          int64                   `json:"read"`
 	Applied       int64                   `json:"applied"`
-	SettledBefore int64                   `json:"settled_before"`
+	ProcessedBefore int64                   `json:"settled_before"`
 	Dead          map[events.Reason]int64 `json:"dead"`
 	Profiles      []profileDelta          `json:"profiles"`
 }
@@ -47,7 +47,7 @@ func (a *app) preview(ctx context.Context, engine *service.Engine, maxEvents int
 
 func newPreviewReport(p aggregator.Preview) previewReport {
 	r := previewReport{
-		Read: p.Read, Applied: p.Applied, SettledBefore: p.Skipped, Dead: p.Dead,
+		Read: p.Read, Applied: p.Applied, ProcessedBefore: p.Skipped, Dead: p.Dead,
 		Profiles: make([]profileDelta, len(p.Deltas)),
 	}
 	for i, d := range p.Deltas {

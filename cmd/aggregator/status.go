@@ -112,7 +112,7 @@ func (l *look) once(ctx context.Context) (*statusReport, error) {
 	}
 	second := first
 	if first.Postgres.Err == nil && first.Schema.Err == nil {
-		if !rest(ctx, rateOver) {
+		if !sleep(ctx, rateOver) {
 			return nil, ctx.Err()
 		}
 		if second, err = l.survey(ctx); err != nil {
@@ -127,8 +127,8 @@ func (l *look) once(ctx context.Context) (*statusReport, error) {
 	return report, errors.Join(second.Schema.Err, second.Err, runsErr)
 }
 
-// rest waits; false says that ctx has ended.
-func rest(ctx context.Context, d time.Duration) bool {
+// sleep waits; false says that ctx has ended.
+func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
 		return false

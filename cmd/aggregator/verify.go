@@ -25,14 +25,14 @@ type verification struct {
 	Source     string `json:"source"`
 	State      string `json:"state"` // balanced, not balanced, no checkpoint, or unknown: it could not be found out
 	Reason     string `json:"reason,omitempty"`
-	Settled    int64  `json:"settled"`
+	Processed    int64  `json:"settled"`
 	Applied    int64  `json:"applied"`
 	Dead       int64  `json:"dead"`
-	InHand     int64  `json:"in_hand"`
+	InFlight     int64  `json:"in_hand"`
 	Difference int64  `json:"difference"`
 	Added      int64  `json:"added"`
 	Left       int64  `json:"left"`
-	Passed     int64  `json:"passed"`
+	Read     int64  `json:"passed"`
 	Vanished   int64  `json:"vanished"`
 
 	Incidents []incidentLine `json:"incidents"` // that nobody has accepted
@@ -209,8 +209,8 @@ func verify(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (ver
 	}
 	v := verification{
 		Source: source.Name(), State: "balanced", Reason: b.Complaint(),
-		Settled: b.Settled, Applied: b.Applied, Dead: b.Dead, InHand: b.InHand, Difference: b.Difference(),
-		Added: b.Added, Left: b.Left, Passed: b.Passed, Vanished: b.Vanished(),
+		Processed: b.Processed, Applied: b.Applied, Dead: b.Dead, InFlight: b.InFlight, Difference: b.Difference(),
+		Added: b.Added, Left: b.Unprocessed, Read: b.Read, Vanished: b.Vanished(),
 		Incidents: newIncidentLines(b.Open),
 	}
 	if !b.Even() {
@@ -226,7 +226,7 @@ func (a *app) listVerifications(all []verification) error {
 		text := v.Reason
 		if v.State == "balanced" {
 			text = fmt.Sprintf("%s applied + %s = %s processed + %s in flight; %s added = %s read + %s left",
-				grouped(v.Applied), letterCount(v.Dead), grouped(v.Settled), grouped(v.InHand), grouped(v.Added), grouped(v.Passed),
+				grouped(v.Applied), letterCount(v.Dead), grouped(v.Processed), grouped(v.InFlight), grouped(v.Added), grouped(v.Read),
 				grouped(v.Left))
 		}
 		if _, err := fmt.Fprintln(a.stdout, to.Wrap(fmt.Sprintf("%s: %s: %s", v.Source, v.State, text), "  ")); err != nil {

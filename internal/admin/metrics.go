@@ -175,7 +175,7 @@ func (c collector) ofLoop(to sink) {
 		to.counter(chunksTotal, float64(s.Chunks), name)
 		to.counter(profiles, float64(s.Profiles), name)
 		to.counter(trimmed, float64(s.Trimmed), name)
-		to.gauge(inflight, float64(s.InHand), name)
+		to.gauge(inflight, float64(s.InFlight), name)
 		to.counter(conflicts, float64(s.Conflicts), name)
 		for reason, n := range s.Causes {
 			to.counter(retries, float64(n), name, reason)

@@ -54,7 +54,7 @@ type Aggregator struct {
 	catalogue *scores.Catalogue
 	options   Options
 	log       *slog.Logger
-	stations  []*station      // one a source
+	trackers  []*tracker      // one a source
 	keeper    *cluster.Keeper // see Share
 	worked    moment          // see station
 	retried   atomic.Int64
@@ -76,7 +76,7 @@ func New(pool *pgxpool.Pool, sources []*events.Source, catalogue *scores.Catalog
 	a := &Aggregator{pool: pool, sources: sources, catalogue: catalogue, options: options, log: log}
 	a.moreWorkers = make(chan struct{}, options.Workers-1)
 	for _, source := range sources {
-		a.stations = append(a.stations, newStation(&a.worked, log.With("source", source.Name())))
+		a.trackers = append(a.trackers, newTracker(&a.worked, log.With("source", source.Name())))
 	}
 	return a
 }
@@ -93,7 +93,7 @@ type Stats struct {
 	Skipped   int64 // events that were settled before: by an earlier try or another instance
 	Conflicts int64 // transactions folded anew because a mark had moved
 	Restarts  int64 // times that a loop began again from the checkpoint
-	InHand    int64 // events of chunks in hand whose transactions are committed
+	InFlight    int64 // events of chunks in hand whose transactions are committed
 	Trimmed   int64 // entries trimmed in Redis
 	Retried   int64 // dead letters applied after all; Applied does not count them
 }
@@ -102,7 +102,7 @@ type Stats struct {
 func (s Stats) Plus(t Stats) Stats {
 	return Stats{
 		Counts: s.Counts.Plus(t.Counts), Skipped: s.Skipped + t.Skipped, Conflicts: s.Conflicts + t.Conflicts,
-		Restarts: s.Restarts + t.Restarts, InHand: s.InHand + t.InHand, Trimmed: s.Trimmed + t.Trimmed,
+		Restarts: s.Restarts + t.Restarts, InFlight: s.InFlight + t.InFlight, Trimmed: s.Trimmed + t.Trimmed,
 		Retried: s.Retried + t.Retried,
 	}
 }
@@ -117,7 +117,7 @@ func (c *counters) stats() Stats {
 			Read: c.read.Load(), Applied: c.applied.Load(), Dead: c.dead.Load(), Profiles: c.profiles.Load(),
 			Chunks: c.chunks.Load(),
 		},
-		Skipped: c.skipped.Load(), Conflicts: c.conflicts.Load(), Restarts: c.restarts.Load(), InHand: c.inHand.Load(),
+		Skipped: c.skipped.Load(), Conflicts: c.conflicts.Load(), Restarts: c.restarts.Load(), InFlight: c.inHand.Load(),
 		Trimmed: c.trimmed.Load(),
 	}
 }
@@ -125,7 +125,7 @@ func (c *counters) stats() Stats {
 // Stats may be called at any time.
 func (a *Aggregator) Stats() Stats {
 	sum := Stats{Retried: a.retried.Load()}
-	for _, s := range a.stations {
+	for _, s := range a.trackers {
 		sum = sum.Plus(s.count.stats())
 	}
 	return sum
@@ -262,7 +262,7 @@ func (a *Aggregator) loops(ctx context.Context, m mode) error {
 // partition is the loop of one source.
 type partition struct {
 	*Aggregator
-	*station
+	*tracker
 	source  *events.Source
 	log     *slog.Logger
 	dead    breaker
@@ -276,7 +276,7 @@ type partition struct {
 func (a *Aggregator) partition(i int) *partition {
 	source := a.sources[i]
 	p := &partition{
-		Aggregator: a, station: a.stations[i], source: source, log: a.stations[i].log,
+		Aggregator: a, tracker: a.trackers[i], source: source, log: a.trackers[i].log,
 		dead: breaker{share: a.options.DeadMaxShare, window: a.options.DeadWindow},
 	}
 	p.applier = &apply.Applier{
@@ -305,8 +305,8 @@ func (p *partition) observe(chunk Chunk) {
 	}
 }
 
-// dropHand forgets the count of the chunk in hand: it is settled, or will be read again.
-func (p *partition) dropHand() {
+// dropInFlight forgets the count of the chunk in hand: it is settled, or will be read again.
+func (p *partition) dropInFlight() {
 	p.count.inHand.Add(-p.hand.Swap(0))
 }
 
@@ -371,11 +371,11 @@ func headline(err error) string {
 // somebody: it does not stand by.
 func (p *partition) turn(ctx, work context.Context, m mode) error {
 	if m.once || p.keeper == nil {
-		return p.session(ctx, work, m)
+		return p.attempt(ctx, work, m)
 	}
 	return p.leased(ctx, work, m)
 }
 
-// errBehind says that the stream's ids have fallen behind the checkpoint, or the bookmark
+// errWentBack says that the stream's ids have fallen behind the checkpoint, or the bookmark
 // behind where we left it.
-var errBehind = errors.New("the stream is missing, or its last id or bookmark is before the checkpoint")
+var errWentBack = errors.New("the stream is missing, or its last id or bookmark is before the checkpoint")

@@ -109,7 +109,7 @@ func TestAuditUnderLoad(t *testing.T) {
 				for _, b := range audit() {
 					require.True(t, b.Even(), "%s; %+v", b.Complaint(), b)
 					require.Empty(t, b.Unrecorded())
-					if taken++; b.InHand > 0 {
+					if taken++; b.InFlight > 0 {
 						inHand++
 					}
 				}
@@ -269,7 +269,7 @@ func TestHoldIsBounded(t *testing.T) {
 	f := newFixture(t, stream)
 	f.push("1:1:LIKE")
 	f.drain()
-	err := ledger.Hold(f.ctx, f.daemon.pool, f.source.Key, func(ctx context.Context, books ledger.Books) error {
+	err := ledger.Hold(f.ctx, f.daemon.pool, f.source.Key, func(ctx context.Context, books ledger.Accounts) error {
 		assert.EqualValues(t, 1, books.Applied)
 		_, err := f.pool.Exec(f.ctx, `UPDATE aggregator.checkpoint SET entries = entries`)
 		require.NoError(t, err) // it waits until the hold is over

@@ -46,8 +46,8 @@ func (b *breaker) check(chunk apply.Census) error {
 	return &tooManyDead{latest, b.share}
 }
 
-// settled remembers a chunk.
-func (b *breaker) settled(chunk apply.Census) {
+// processed remembers a chunk.
+func (b *breaker) processed(chunk apply.Census) {
 	b.chunks = append(b.chunks, chunk)
 	b.total.Plus(chunk, 1)
 	for len(b.chunks) > 1 && b.total.Entries-b.chunks[0].Entries >= b.window {

@@ -53,7 +53,7 @@ func TestBreaker(t *testing.T) {
 					tripped = i
 					break
 				}
-				b.settled(n)
+				b.processed(n)
 			}
 			assert.Equal(t, c.trips, tripped)
 		})
@@ -63,7 +63,7 @@ func TestBreaker(t *testing.T) {
 // A chunk that is judged again, after an error, is judged alike.
 func TestBreakerCheckChangesNothing(t *testing.T) {
 	b := breaker{share: 0.5, window: 10}
-	b.settled(chunkOf(9, malformed(5)))
+	b.processed(chunkOf(9, malformed(5)))
 	for range 3 {
 		require.Error(t, b.check(chunkOf(1, malformed(1))))
 		require.NoError(t, b.check(chunkOf(3, malformed(1))))
@@ -81,7 +81,7 @@ func TestBreakerForgets(t *testing.T) {
 		if r.IntN(3) == 0 {
 			dead = map[events.Reason]int{events.UnknownBook: n}
 		}
-		b.settled(chunkOf(n, dead))
+		b.processed(chunkOf(n, dead))
 		sum := apply.Census{}
 		for _, c := range b.chunks {
 			sum.Plus(c, 1)

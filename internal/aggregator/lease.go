@@ -18,7 +18,7 @@ func (p *partition) leased(ctx, work context.Context, m mode) error {
 	}
 	p.lease(true)
 	p.log.Info("holding the lease")
-	err = p.session(hold.Context(), work, m)
+	err = p.attempt(hold.Context(), work, m)
 	p.lease(false)
 	why := context.Cause(hold.Context())
 	hold.Done()

@@ -56,7 +56,7 @@ func TestObserve(t *testing.T) {
 	status := s.Status()[0]
 	assert.EqualValues(t, 1000, status.Trimmed)
 	assert.Positive(t, status.Profiles)
-	assert.Zero(t, status.InHand)
+	assert.Zero(t, status.InFlight)
 	for _, cache := range s.Caches() {
 		assert.Positive(t, cache.Misses, cache.Name)
 		assert.Positive(t, cache.Hits, cache.Name)

@@ -37,7 +37,7 @@ func newExchange() exchange { return exchange{make(chan *events.Batch), make(cha
 
 // reader gathers the entries of a source into chunks, as its policy says, and hands them over.
 type reader struct {
-	station *station
+	tracker *tracker
 	source  stream
 	policy  batchPolicy
 	limit   func() int                         // of the policy, after each chunk
@@ -52,7 +52,7 @@ type reader struct {
 func (p *partition) reader(source stream, m mode) *reader {
 	limit := func() int { return int(p.limit.Load()) }
 	return &reader{
-		station: p.station, source: source, limit: limit, smaller: p.smaller,
+		tracker: p.tracker, source: source, limit: limit, smaller: p.smaller,
 		budget: m.budget, timeout: p.options.Timeout,
 		ahead: &prefetcher{catalogue: p.catalogue, timeout: p.options.Timeout, log: p.log},
 		policy: batchPolicy{
@@ -84,7 +84,7 @@ func (r *reader) read(ctx context.Context, after events.Position, to exchange) (
 func (r *reader) gather(ctx context.Context, batch *events.Batch, to exchange) (handed bool, err error) {
 	ahead := chunkPrefetch{prefetcher: r.ahead}
 	for ctx.Err() == nil {
-		r.station.turned()
+		r.tracker.turned()
 		r.await(ctx, to, 0)
 		if err := r.page(ctx, batch); err != nil {
 			return false, err
@@ -94,7 +94,7 @@ func (r *reader) gather(ctx context.Context, batch *events.Batch, to exchange) (
 		case end:
 			return false, nil
 		case idle:
-			r.station.idle()
+			r.tracker.idle()
 			if _, err := r.source.Wait(ctx, batch.Last, idleWait); err != nil {
 				return false, err
 			}
@@ -104,7 +104,7 @@ func (r *reader) gather(ctx context.Context, batch *events.Batch, to exchange) (
 			select {
 			case to.chunks <- batch:
 				r.policy.handed(time.Now())
-				r.station.take()
+				r.tracker.chunkTaken()
 				return true, nil
 			case <-ctx.Done():
 			}
@@ -150,7 +150,7 @@ func (r *reader) page(ctx context.Context, batch *events.Batch) error {
 		r.budget.giveBack(want)
 		return err
 	}
-	replies, held, watch := batch.Replies, batch.Held, stopwatch{r.station.spans, time.Now()}
+	replies, held, watch := batch.Replies, batch.Held, stopwatch{r.tracker.spans, time.Now()}
 	n, err := r.source.Read(ctx, batch, want)
 	r.budget.giveBack(want - n)
 	r.taken += n

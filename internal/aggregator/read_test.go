@@ -113,7 +113,7 @@ func replay(t *testing.T, pushes *pushes, cost func(*events.Batch) time.Duration
 	t.Helper()
 	var worked moment
 	r := &reader{
-		station: newStation(&worked, slog.New(slog.DiscardHandler)), source: pushes,
+		tracker: newTracker(&worked, slog.New(slog.DiscardHandler)), source: pushes,
 		limit: func() int { return 0 }, smaller: func(_ int, err error) error { return err },
 		timeout: time.Minute, ahead: &prefetcher{},
 		policy: batchPolicy{maxEvents: 1_000_000, maxBytes: chunkBytes, maxWait: 10 * time.Millisecond},
@@ -136,7 +136,7 @@ func replay(t *testing.T, pushes *pushes, cost func(*events.Batch) time.Duration
 		if applied += batch.Entries; applied == len(pushes.at) {
 			stop()
 		}
-		r.station.lay()
+		r.tracker.chunkDone()
 		to.free <- time.Now()
 	}
 	return chunks, taken, err
@@ -244,7 +244,7 @@ func TestReadEnds(t *testing.T) {
 		var worked moment
 		for _, n := range []int{0, 1, 1000} {
 			r := &reader{
-				station: newStation(&worked, slog.New(slog.DiscardHandler)), source: every(0, n),
+				tracker: newTracker(&worked, slog.New(slog.DiscardHandler)), source: every(0, n),
 				limit: func() int { return 0 }, timeout: time.Minute, ahead: &prefetcher{},
 				policy: batchPolicy{maxEvents: 100, maxBytes: chunkBytes},
 			}

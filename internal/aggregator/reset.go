@@ -11,14 +11,14 @@ import (
 	"aggregator/internal/ledger"
 )
 
-// Foresight is what a reset of a source would lead to, in entries.
-type Foresight struct {
+// ResetPreview is what a reset of a source would lead to, in entries.
+type ResetPreview struct {
 	Held  int64 // in Redis now: all of them will be counted
 	Again int64 // of these, those at or before the checkpoint, or in hand: counted before
 }
 
-// ForeseeReset says what a reset of a source would lead to. It changes nothing.
-func ForeseeReset(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (f Foresight, err error) {
+// PreviewReset says what a reset of a source would lead to. It changes nothing.
+func PreviewReset(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (f ResetPreview, err error) {
 	at, err := ledger.Load(ctx, pool, source.Name())
 	if err != nil && !errors.Is(err, ledger.ErrNoCheckpoint) {
 		return f, err
@@ -26,12 +26,12 @@ func ForeseeReset(ctx context.Context, pool *pgxpool.Pool, source *events.Source
 	if f.Again, f.Held, err = source.Held(ctx, at.Position); err != nil || at.Updated.IsZero() {
 		return f, err
 	}
-	ahead, err := ledger.Ahead(ctx, pool, at)
+	marks, err := ledger.MarksPast(ctx, pool, at)
 	if err != nil {
 		return f, err
 	}
-	inHand, err := source.CountMarked(ctx, at.Position, ahead)
-	f.Again += inHand
+	inFlight, err := source.CountMarked(ctx, at.Position, marks)
+	f.Again += inFlight
 	return f, err
 }
 
@@ -47,7 +47,7 @@ func ForeseeReset(ctx context.Context, pool *pgxpool.Pool, source *events.Source
 //
 // The last id of a stream that was raised is left as it is: new entries come after it, and a
 // reader who begins at zero sees those before it, too.
-func Reset(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source) ([]ledger.Anew, error) {
+func Reset(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source) ([]ledger.ResetSource, error) {
 	names, byName := make([]string, len(sources)), make(map[string]*events.Source)
 	for i, source := range sources {
 		names[i], byName[source.Name()] = source.Name(), source

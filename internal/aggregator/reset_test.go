@@ -18,7 +18,7 @@ import (
 )
 
 // reset resets all partitions.
-func (f *fixture) reset() []ledger.Anew {
+func (f *fixture) reset() []ledger.ResetSource {
 	f.t.Helper()
 	sources, err := events.Sources(f.daemon.redis, f.source)
 	require.NoError(f.t, err)
@@ -99,13 +99,13 @@ func TestResetEndsASession(t *testing.T) {
 	marks, err := ledger.Marks(f.ctx, f.daemon.pool, done.Now, []int64{1, 2})
 	require.NoError(t, err)
 	require.Equal(t, map[int64]events.Position{1: {}}, marks)
-	_, err = ledger.Settle(f.ctx, f.daemon.pool,
-		ledger.Settlement{From: before, To: events.Position{Ms: 1 << 50}, Entries: 1})
+	_, err = ledger.MoveCheckpoint(f.ctx, f.daemon.pool,
+		ledger.Advance{From: before, To: events.Position{Ms: 1 << 50}, Entries: 1})
 	require.ErrorIs(t, err, ledger.ErrRefused)
 	stale := done.Now
 	stale.Epoch--
-	_, err = ledger.Settle(f.ctx, f.daemon.pool,
-		ledger.Settlement{From: stale, To: events.Position{Ms: 1 << 50}, Entries: 1})
+	_, err = ledger.MoveCheckpoint(f.ctx, f.daemon.pool,
+		ledger.Advance{From: stale, To: events.Position{Ms: 1 << 50}, Entries: 1})
 	require.ErrorIs(t, err, ledger.ErrRefused, "at the same place, in another epoch")
 }
 
@@ -145,7 +145,7 @@ func TestResetWithTheIDOfAnother(t *testing.T) {
 		require.NoError(t, f.redis.Do(f.ctx, "XADD", f.source.Key, letters[i].Position.String(), "event", text).Err())
 	}
 	done := f.reset()[0]
-	require.EqualValues(t, 2, done.Letters)
+	require.EqualValues(t, 2, done.Archived)
 	require.EqualValues(t, 1, done.Dropped)
 	f.drain()
 	var left []string

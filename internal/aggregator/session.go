@@ -14,16 +14,16 @@ import (
 	"aggregator/internal/ledger"
 )
 
-// session reads and settles chunks from the checkpoint on, until ctx ends, the mode says
+// attempt reads and settles chunks from the checkpoint on, until ctx ends, the mode says
 // so, or something fails. All that it knows ends with it.
-func (p *partition) session(ctx, work context.Context, m mode) error {
+func (p *partition) attempt(ctx, work context.Context, m mode) error {
 	p.applier.Begin()
 	checkpoint, err := p.begin(work)
 	if err != nil {
 		return err
 	}
-	p.begun()
-	defer p.empty()
+	p.attemptBegan()
+	defer p.attemptEnded()
 	reading, stopReading := context.WithCancel(ctx)
 	defer stopReading()
 	to := newExchange()
@@ -36,15 +36,15 @@ func (p *partition) session(ctx, work context.Context, m mode) error {
 		failed <- err
 	}()
 
-	settled, settleErr := p.settleAll(work, checkpoint, to)
+	processed, processErr := p.processAll(work, checkpoint, to)
 	stopReading()
 	for range to.chunks { // until the reader has ended
 	}
 	readErr := <-failed
-	m.budget.giveBack(unsettled - settled)
+	m.budget.giveBack(unsettled - processed)
 	switch {
-	case settleErr != nil:
-		return settleErr // the reader was stopped for it
+	case processErr != nil:
+		return processErr // the reader was stopped for it
 	case ctx.Err() != nil:
 		return nil // the reader was told to stop; what it says then is of no interest
 	default:
@@ -52,11 +52,11 @@ func (p *partition) session(ctx, work context.Context, m mode) error {
 	}
 }
 
-// settleAll settles chunks as they come, until there are no more, and returns how many
+// processAll settles chunks as they come, until there are no more, and returns how many
 // entries they had. Now and then it trims what has become free in the meantime: retained
 // entries grow old, and other groups move on.
-func (p *partition) settleAll(ctx context.Context, checkpoint ledger.Checkpoint, from exchange) (
-	settled int, err error,
+func (p *partition) processAll(ctx context.Context, checkpoint ledger.Checkpoint, from exchange) (
+	processed int, err error,
 ) {
 	again := time.NewTicker(p.options.TrimEvery)
 	defer again.Stop()
@@ -64,21 +64,21 @@ func (p *partition) settleAll(ctx context.Context, checkpoint ledger.Checkpoint,
 		select {
 		case batch, more := <-from.chunks:
 			if !more {
-				return settled, nil
+				return processed, nil
 			}
 			crash.At("after_read")
-			if checkpoint, err = p.settle(ctx, checkpoint, batch); err != nil {
-				return settled, err
+			if checkpoint, err = p.process(ctx, checkpoint, batch); err != nil {
+				return processed, err
 			}
-			settled += batch.Entries
-			p.lay()
+			processed += batch.Entries
+			p.chunkDone()
 			from.free <- time.Now()
 		case <-again.C:
 			if checkpoint.Position.IsZero() {
 				continue // there may be no stream yet
 			}
 			if err := p.trim(ctx, checkpoint); err != nil {
-				return settled, err
+				return processed, err
 			}
 		}
 	}
@@ -156,7 +156,7 @@ func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 			return checkpoint, err
 		}
 		log := p.log.With("stream_at", state.Last, "checkpoint", checkpoint.Position, "entries_passed_over",
-			raised.PassedOver)
+			raised.Before)
 		if raised.Kept != "" {
 			log.Error("the stream was recreated with ids before the checkpoint; raised its last id, and copied its entries to "+
 				"another stream (kept_in): drain that one if they are to count", "kept_in", raised.Kept)
@@ -177,16 +177,16 @@ func (p *partition) trim(ctx context.Context, checkpoint ledger.Checkpoint) erro
 	if err != nil {
 		return err
 	}
-	if trimmed.Behind {
-		return errBehind
+	if trimmed.WentBack {
+		return errWentBack
 	}
 	p.seen.Bookmark = checkpoint.Position
 	p.count.trimmed.Add(trimmed.Entries)
 	return nil
 }
 
-// settle applies one chunk, moves the checkpoint over it, and trims.
-func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *events.Batch) (
+// process applies one chunk, moves the checkpoint over it, and trims.
+func (p *partition) process(ctx context.Context, from ledger.Checkpoint, batch *events.Batch) (
 	ledger.Checkpoint, error,
 ) {
 	began := time.Now()
@@ -194,8 +194,8 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	report := Chunk{Entries: batch.Entries, Samples: sample(batch.Events)} // which are in order only now
 	report.Took.Read = batch.Took
 	p.progressed()
-	p.dropHand()
-	defer p.dropHand()
+	p.dropInFlight()
+	defer p.dropInFlight()
 
 	chunk, err := p.lookUp(ctx, from, batch)
 	if err != nil {
@@ -217,7 +217,7 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	crash.At("before_checkpoint")
 	bounded, cancel := context.WithTimeout(ctx, p.options.Timeout)
 	defer cancel()
-	checkpoint, err := ledger.Settle(bounded, p.pool, chunk.Settlement())
+	checkpoint, err := ledger.MoveCheckpoint(bounded, p.pool, chunk.Advance())
 	if err != nil {
 		var answered *pgconn.PgError
 		chunk.Failed(!errors.Is(err, ledger.ErrRefused) && !errors.As(err, &answered))
@@ -233,7 +233,7 @@ func (p *partition) settle(ctx context.Context, from ledger.Checkpoint, batch *e
 	done.Dead += len(batch.Rejected)
 	skipped := int64(batch.Entries - chunk.Counted() - done.Applied - done.Dead)
 	chunk.Done()
-	p.dead.settled(expected)
+	p.dead.processed(expected)
 	p.report(done)
 	p.count.read.Add(skipped)
 	p.count.skipped.Add(skipped)

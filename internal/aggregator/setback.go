@@ -164,7 +164,7 @@ func measure(
 		return err
 	case setBack:
 		ahead := min(max(0, b.Difference()), i.Gone())
-		i.Ahead = &ahead
+		i.MarkedPast = &ahead
 	default:
 		for _, exact := range b.Unrecorded() {
 			if exact.Kind == i.Kind {

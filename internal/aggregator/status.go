@@ -62,7 +62,7 @@ func (s Status) Hangs() bool {
 func (a *Aggregator) Status() []Status {
 	all := make([]Status, len(a.sources))
 	for i, source := range a.sources {
-		all[i] = a.stations[i].status()
+		all[i] = a.trackers[i].status()
 		all[i].Source, all[i].Rest = source, a.options.ChunkMaxWait
 	}
 	return all
@@ -70,7 +70,7 @@ func (a *Aggregator) Status() []Status {
 
 // Rest says of all loops, while none of them runs, that they are not to, and why.
 func (a *Aggregator) Rest(reason string) {
-	for _, s := range a.stations {
+	for _, s := range a.trackers {
 		s.enter(Resting, reason)
 	}
 }
@@ -88,13 +88,13 @@ func (m *moment) pass() { m.since.Store(int64(time.Since(processStart))) }
 // ago is how long ago it was.
 func (m *moment) ago() time.Duration { return time.Since(processStart) - time.Duration(m.since.Load()) }
 
-// station is where the loop of one source says what it is doing.
-type station struct {
+// tracker is where the loop of one source says what it is doing.
+type tracker struct {
 	count counters
 	turn  moment // when the reader, or who waits, last went round
 	// Whoever has a chunk in hand may have to wait for long until the other partitions
 	// give a connection back. He is taken to live as long as anyone settles anything.
-	handed, laid atomic.Int64 // chunks of this session that were taken in hand, and laid down
+	taken, done atomic.Int64 // chunks of this session that were taken in hand, and laid down
 	worked       *moment      // when a transaction of any source was last settled
 	spans        *timeline
 	log          *slog.Logger
@@ -107,8 +107,8 @@ type station struct {
 	causes map[string]int64 // how many restarts had each
 }
 
-func newStation(worked *moment, log *slog.Logger) *station {
-	s := &station{
+func newTracker(worked *moment, log *slog.Logger) *tracker {
+	s := &tracker{
 		worked: worked, spans: newTimeline(), log: log, state: Starting, since: time.Now(),
 		causes: make(map[string]int64),
 	}
@@ -116,7 +116,7 @@ func newStation(worked *moment, log *slog.Logger) *station {
 	return s
 }
 
-func (s *station) status() Status {
+func (s *tracker) status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	idle := s.turn.ago()
@@ -130,7 +130,7 @@ func (s *station) status() Status {
 }
 
 // enter changes the state. To enter the same state again changes only the reason.
-func (s *station) enter(state State, reason string) {
+func (s *tracker) enter(state State, reason string) {
 	s.turned()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,8 +143,8 @@ func (s *station) enter(state State, reason string) {
 	s.reason = reason
 }
 
-// begun says that a session has begun, which alone does not end a series of failures.
-func (s *station) begun() {
+// attemptBegan says that a session has attemptBegan, which alone does not end a series of failures.
+func (s *tracker) attemptBegan() {
 	s.mu.Lock()
 	failing := s.state == BackingOff
 	s.mu.Unlock()
@@ -154,14 +154,14 @@ func (s *station) begun() {
 }
 
 // idle says that there is nothing to read. The chunk in hand, if any, may still fail.
-func (s *station) idle() {
+func (s *tracker) idle() {
 	if !s.busy() {
 		s.enter(Working, "")
 	}
 }
 
 // fail says that the loop begins again, because of an error.
-func (s *station) fail(err error) {
+func (s *tracker) fail(err error) {
 	s.count.restarts.Add(1)
 	s.enter(BackingOff, err.Error())
 	s.mu.Lock()
@@ -169,38 +169,38 @@ func (s *station) fail(err error) {
 	s.causes[cause(err)]++
 }
 
-func (s *station) lease(held bool) {
+func (s *tracker) lease(held bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.leased = held
 }
 
 // turned says that the reader lives.
-func (s *station) turned() { s.turn.pass() }
+func (s *tracker) turned() { s.turn.pass() }
 
 // progressed says that who settles lives.
-func (s *station) progressed() { s.worked.pass() }
+func (s *tracker) progressed() { s.worked.pass() }
 
-// take is for the reader to call when it has handed over a chunk. That it does so itself
+// chunkTaken is for the reader to call when it has handed over a chunk. That it does so itself
 // makes it know of it when it finds nothing more to read.
-func (s *station) take() {
+func (s *tracker) chunkTaken() {
 	s.progressed()
-	s.handed.Add(1)
+	s.taken.Add(1)
 }
 
-// lay says that a chunk is settled.
-func (s *station) lay() {
+// chunkDone says that a chunk is settled.
+func (s *tracker) chunkDone() {
 	s.enter(Working, "")
-	s.laid.Add(1)
+	s.done.Add(1)
 }
 
-// empty says that there is no session any more.
-func (s *station) empty() {
-	s.handed.Store(0)
-	s.laid.Store(0)
+// attemptEnded says that there is no session any more.
+func (s *tracker) attemptEnded() {
+	s.taken.Store(0)
+	s.done.Store(0)
 }
 
-func (s *station) busy() bool { return s.handed.Load() != s.laid.Load() }
+func (s *tracker) busy() bool { return s.taken.Load() != s.done.Load() }
 
 // statementTimedOut is the SQLSTATE of a statement that PostgreSQL has given up.
 const statementTimedOut = "57014"
@@ -225,7 +225,7 @@ func cause(err error) string {
 	switch {
 	case errors.Is(err, ledger.ErrRefused):
 		return "checkpoint_refused"
-	case errors.Is(err, errBehind):
+	case errors.Is(err, errWentBack):
 		return "stream_behind"
 	case timedOut(err):
 		return "timeout"

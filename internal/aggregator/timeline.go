@@ -68,8 +68,8 @@ func (t *timeline) committed(each time.Duration, transactions int) {
 
 // Timelines says of each source what its time was spent on. It may be called at any time.
 func (a *Aggregator) Timelines() []Timeline {
-	all := make([]Timeline, len(a.stations))
-	for i, s := range a.stations {
+	all := make([]Timeline, len(a.trackers))
+	for i, s := range a.trackers {
 		all[i] = s.spans.sum()
 		all[i].Source, all[i].Chunks = a.sources[i].Name(), s.count.chunks.Load()
 	}

@@ -121,14 +121,14 @@ type refused struct {
 // pass sends all runs, and returns what is refused.
 // One connection is always there for it; more are shared with the other partitions, so
 // that a long chunk of one leaves something for the others.
-func (c *Chunk) pass(ctx context.Context, runs []run, how grouping) ([]refused, error) {
+func (c *Chunk) pass(ctx context.Context, runs []segment, how grouping) ([]refused, error) {
 	var (
 		mu     sync.Mutex
 		rest   = runs
 		failed []refused
 	)
 	taken := make(chan struct{}) // closed when nothing is left to take
-	take := func() []run {
+	take := func() []segment {
 		mu.Lock()
 		defer mu.Unlock()
 		if len(rest) == 0 {
@@ -166,7 +166,7 @@ func (c *Chunk) pass(ctx context.Context, runs []run, how grouping) ([]refused, 
 }
 
 // work sends transactions down one connection until there are no more to take.
-func (c *Chunk) work(ctx context.Context, how grouping, take func() []run, refuse func(refused)) error {
+func (c *Chunk) work(ctx context.Context, how grouping, take func() []segment, refuse func(refused)) error {
 	conn, err := c.applier.Pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("connecting to PostgreSQL: %w", err)
@@ -202,7 +202,7 @@ func (c *Chunk) work(ctx context.Context, how grouping, take func() []run, refus
 			c.mark(first.runs, committed)
 			transactions := max(1, len(first.each))
 			c.applier.Took(since.Sub(began)/time.Duration(transactions), transactions)
-			c.settled(first.Tally)
+			c.countCommitted(first.Tally)
 		}
 		return nil
 	}
@@ -246,7 +246,7 @@ func (c *Chunk) work(ctx context.Context, how grouping, take func() []run, refus
 
 // triaged is what becomes of refused transactions.
 type triaged struct {
-	again []run     // to try again, by rising profile
+	again []segment     // to try again, by rising profile
 	data  []refused // of one run each
 }
 
@@ -257,7 +257,7 @@ func (c *Chunk) triage(ctx context.Context, all []refused) (next triaged, err er
 	if err != nil {
 		return next, err
 	}
-	var moved []run
+	var moved []segment
 	for _, r := range all {
 		first := &r.runs[0]
 		is := verdict.Of(r.why)
@@ -301,8 +301,8 @@ func (c *Chunk) triage(ctx context.Context, all []refused) (next triaged, err er
 
 // culprits finds out how far calls have come that ended with an error, by the marks: it returns
 // the refused transactions, of each call that of one run, and the runs that were not tried.
-func (c *Chunk) culprits(ctx context.Context, all []refused) (refusals []refused, untried []run, err error) {
-	var doubtful []run
+func (c *Chunk) culprits(ctx context.Context, all []refused) (refusals []refused, untried []segment, err error) {
+	var doubtful []segment
 	for _, r := range all {
 		if r.each != nil {
 			doubtful = append(doubtful, r.runs...)
@@ -320,7 +320,7 @@ func (c *Chunk) culprits(ctx context.Context, all []refused) (refusals []refused
 			refusals = append(refusals, call)
 			continue
 		}
-		culprit := slices.IndexFunc(call.runs, func(r run) bool {
+		culprit := slices.IndexFunc(call.runs, func(r segment) bool {
 			// Our own refusals name it: another instance may have brought its mark just as far.
 			return r.last() != marks[r.profileID] || call.why.Detail == strconv.FormatInt(r.profileID, 10) &&
 				verdict.Ours(call.why)
@@ -329,8 +329,8 @@ func (c *Chunk) culprits(ctx context.Context, all []refused) (refusals []refused
 			culprit = len(call.runs)
 		}
 		for i, r := range call.runs[:culprit] {
-			c.mark([]run{r}, committed)
-			c.settled(call.each[i])
+			c.mark([]segment{r}, committed)
+			c.countCommitted(call.each[i])
 		}
 		if culprit == len(call.runs) {
 			continue // what went wrong came after all of it
@@ -369,13 +369,13 @@ func (c *Chunk) lookAgain(ctx context.Context, profileID int64) (bool, error) {
 }
 
 // refold reads the marks of runs that were elsewhere, and returns what they have not passed.
-func (c *Chunk) refold(ctx context.Context, moved []run) ([]run, error) {
+func (c *Chunk) refold(ctx context.Context, moved []segment) ([]segment, error) {
 	c.applier.Conflicts(len(moved))
 	marks, err := ledger.Marks(ctx, c.applier.Pool, c.known.from, profileIDs(moved))
 	if err != nil {
 		return nil, err
 	}
-	var again []run
+	var again []segment
 	for _, r := range moved {
 		mark := marks[r.profileID]
 		if r.seen.After(mark) {
@@ -391,6 +391,6 @@ func (c *Chunk) refold(ctx context.Context, moved []run) ([]run, error) {
 }
 
 // inOrder sorts runs by profile: transactions on several take them in this order.
-func inOrder(runs []run) {
-	slices.SortFunc(runs, func(a, b run) int { return cmp.Compare(a.profileID, b.profileID) })
+func inOrder(runs []segment) {
+	slices.SortFunc(runs, func(a, b segment) int { return cmp.Compare(a.profileID, b.profileID) })
 }

@@ -16,8 +16,8 @@ func (c Census) DeadEntries() (n int) {
 	return n
 }
 
-// Bury counts n dead letters.
-func (c *Census) Bury(reason events.Reason, n int) {
+// AddDead counts n dead letters.
+func (c *Census) AddDead(reason events.Reason, n int) {
 	if c.Dead == nil {
 		c.Dead = make(map[events.Reason]int)
 	}
@@ -30,7 +30,7 @@ func (c *Census) Bury(reason events.Reason, n int) {
 func (c *Census) Plus(other Census, sign int) {
 	c.Entries += sign * other.Entries
 	for reason, n := range other.Dead {
-		c.Bury(reason, sign*n)
+		c.AddDead(reason, sign*n)
 	}
 }
 
@@ -39,18 +39,18 @@ func (c *Census) Plus(other Census, sign int) {
 func (c *Chunk) Census() Census {
 	n := Census{Entries: c.batch.Entries}
 	for _, r := range c.batch.Rejected {
-		n.Bury(r.Reason, 1)
+		n.AddDead(r.Reason, 1)
 	}
 	for _, r := range c.due {
 		_, known := c.known.profiles[r.profileID]
 		for _, e := range r.events {
 			switch _, listed := c.known.books[e.BookID]; {
 			case e.Action == nil:
-				n.Bury(events.UnknownAction, 1)
+				n.AddDead(events.UnknownAction, 1)
 			case !known:
-				n.Bury(events.UnknownProfile, 1)
+				n.AddDead(events.UnknownProfile, 1)
 			case !listed:
-				n.Bury(events.UnknownBook, 1)
+				n.AddDead(events.UnknownBook, 1)
 			}
 		}
 	}

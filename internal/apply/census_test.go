@@ -18,7 +18,7 @@ func TestCensus(t *testing.T) {
 		Rejected: []events.Rejection{{Reason: events.Malformed}, {Reason: events.UnknownAction}, {Reason: events.Malformed}},
 	}
 	runs := group(all)
-	of := func(due []run) Census { // of some profiles, and no book
+	of := func(due []segment) Census { // of some profiles, and no book
 		c := Chunk{batch: batch, due: due, known: known{profiles: map[int64]struct{}{1: {}, 3: {}}}}
 		return c.Census()
 	}

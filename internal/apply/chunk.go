@@ -18,8 +18,8 @@ import (
 type Chunk struct {
 	applier *Applier
 	batch   *events.Batch
-	runs    []run // of all its profiles, by rising id
-	due     []run // what the marks have not passed; each knows its place in it
+	runs    []segment // of all its profiles, by rising id
+	due     []segment // what the marks have not passed; each knows its place in it
 	stages  []stage
 	known   known
 	counted int // events that an attempt before has counted
@@ -85,7 +85,7 @@ func (c *Chunk) dropMarked(ctx context.Context) (marked int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	c.due = make([]run, 0, len(c.runs))
+	c.due = make([]segment, 0, len(c.runs))
 	for _, r := range c.runs {
 		rest := r.after(marks[r.profileID])
 		c.counted += c.applier.left.before(r, marks[r.profileID])
@@ -108,9 +108,9 @@ func (c *Chunk) Committed() Tally {
 	return Tally{int(c.applied.Load()), int(c.dead.Load()), int(c.updated.Load())}
 }
 
-// Settlement is what moves the checkpoint over the chunk once it is applied.
-func (c *Chunk) Settlement() ledger.Settlement {
-	s := ledger.Settlement{
+// Advance is what moves the checkpoint over the chunk once it is applied.
+func (c *Chunk) Advance() ledger.Advance {
+	s := ledger.Advance{
 		From: c.known.from, To: c.batch.Last, Entries: c.batch.Entries, Marks: places(c.runs),
 	}
 	for _, r := range c.batch.Rejected {
@@ -139,14 +139,14 @@ type Folded struct {
 }
 
 // mark notes how far runs have come. Each run is one goroutine's at a time.
-func (c *Chunk) mark(runs []run, at stage) {
+func (c *Chunk) mark(runs []segment, at stage) {
 	for _, r := range runs {
 		c.stages[r.place] = at
 	}
 }
 
-// settled counts a committed transaction. Goroutines call it at once.
-func (c *Chunk) settled(t Tally) {
+// countCommitted counts a committed transaction. Goroutines call it at once.
+func (c *Chunk) countCommitted(t Tally) {
 	c.applied.Add(int64(t.Applied))
 	c.dead.Add(int64(t.Dead))
 	c.updated.Add(int64(t.Updated))
@@ -154,4 +154,4 @@ func (c *Chunk) settled(t Tally) {
 }
 
 // replace puts a run that became shorter in the place of the one that it was.
-func (c *Chunk) replace(r run) { c.due[r.place] = r }
+func (c *Chunk) replace(r segment) { c.due[r.place] = r }

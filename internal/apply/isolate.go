@@ -48,7 +48,7 @@ func (c *Chunk) refuse(ctx context.Context, data []refused, expected *Census, ch
 		} else {
 			a.streak.refused(refusal.why)
 		}
-		expected.Bury(events.DataError, trial.refused)
+		expected.AddDead(events.DataError, trial.refused)
 		if err := errors.Join(a.streak.broken(), check(*expected)); err != nil {
 			return err
 		}
@@ -65,8 +65,8 @@ func (c *Chunk) refuse(ctx context.Context, data []refused, expected *Census, ch
 		if err != nil {
 			return err
 		}
-		c.mark([]run{r}, committed)
-		c.settled(done.Tally)
+		c.mark([]segment{r}, committed)
+		c.countCommitted(done.Tally)
 	}
 	return nil
 }
@@ -109,9 +109,9 @@ func (c *Chunk) isolate(ctx context.Context, refusal refused, keep bool) (done i
 var errTrial = errors.New("only a trial")
 
 // split applies the halves of a run that was refused, each behind a savepoint.
-func split(ctx context.Context, tx pgx.Tx, r run, why *pgconn.PgError, known known, done *isolated) error {
+func split(ctx context.Context, tx pgx.Tx, r segment, why *pgconn.PgError, known known, done *isolated) error {
 	if len(r.events) == 1 {
-		if err := send(ctx, tx, burial(known.from, r, why)); err != nil {
+		if err := send(ctx, tx, deadLetterAlone(known.from, r, why)); err != nil {
 			return fmt.Errorf("writing a dead letter: %w", err)
 		}
 		done.Dead++
@@ -119,8 +119,8 @@ func split(ctx context.Context, tx pgx.Tx, r run, why *pgconn.PgError, known kno
 		return nil
 	}
 	first, second := r.halves()
-	for _, half := range []run{first, second} {
-		u := known.units([]run{half}, true)[0]
+	for _, half := range []segment{first, second} {
+		u := known.units([]segment{half}, true)[0]
 		err := pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error { return send(ctx, savepoint, u.batch) })
 		var refusal *pgconn.PgError
 		switch {
@@ -138,7 +138,7 @@ func split(ctx context.Context, tx pgx.Tx, r run, why *pgconn.PgError, known kno
 }
 
 // refusesData says whether a transaction that was made with care was refused for its data.
-func refusesData(refusal *pgconn.PgError, r run) bool {
+func refusesData(refusal *pgconn.PgError, r segment) bool {
 	switch verdict.Of(refusal) {
 	case verdict.Data, verdict.Incomplete:
 		return true

@@ -22,7 +22,7 @@ type known struct {
 }
 
 // changes says whether a run has something to add to the scores of its profile.
-func (k known) changes(r run) bool {
+func (k known) changes(r segment) bool {
 	if _, known := k.profiles[r.profileID]; !known {
 		return false
 	}
@@ -43,13 +43,13 @@ func (t *Tally) plus(other Tally) {
 }
 
 // tally counts what a transaction for the run alone does.
-func (k known) tally(r run) Tally {
+func (k known) tally(r segment) Tally {
 	_, _, t := k.change(r)
 	return t
 }
 
 // change says what settles a run: what to write for its profile, and its dead letters.
-func (k known) change(r run) (change, []deadletter.Content, Tally) {
+func (k known) change(r segment) (change, []deadletter.Content, Tally) {
 	delta, dead := k.fold(r)
 	t := Tally{Applied: len(r.events) - len(dead), Dead: len(dead)}
 	if delta.Events > 0 {
@@ -65,14 +65,14 @@ func (k known) change(r run) (change, []deadletter.Content, Tally) {
 // unit is what is sent at once, with one answer.
 type unit struct {
 	batch *pgx.Batch
-	runs  []run
+	runs  []segment
 	each  []Tally // of each run in a call that is a transaction a run; nil: all of it is one transaction
 	Tally
 }
 
 // units composes what settles runs of different profiles, by rising id: in one transaction, or in
 // one call that is a transaction a run. Runs that neither can take get a transaction of their own.
-func (k known) units(runs []run, inOne bool) []unit {
+func (k known) units(runs []segment, inOne bool) []unit {
 	var (
 		alone   []unit
 		shared  unit
@@ -82,7 +82,7 @@ func (k known) units(runs []run, inOne bool) []unit {
 	for _, r := range runs {
 		ch, dead, t := k.change(r)
 		if len(runs) > 1 && (inOne && ch.careful || !inOne && len(dead) > 0 || !ch.delta.Finite()) {
-			alone = append(alone, k.transaction([]run{r}, []change{ch}, dead, t))
+			alone = append(alone, k.transaction([]segment{r}, []change{ch}, dead, t))
 			continue
 		}
 		changes, letters = append(changes, ch), append(letters, dead...)
@@ -101,7 +101,7 @@ func (k known) units(runs []run, inOne bool) []unit {
 	return append(alone, shared)
 }
 
-func (k known) transaction(runs []run, changes []change, letters []deadletter.Content, total Tally) unit {
+func (k known) transaction(runs []segment, changes []change, letters []deadletter.Content, total Tally) unit {
 	batch := &pgx.Batch{}
 	queueTogether(batch, k.from, k.rules, changes)
 	deadletter.Queue(batch, k.from.Source, letters)
@@ -112,7 +112,7 @@ func (k known) transaction(runs []run, changes []change, letters []deadletter.Co
 // cannot be applied, it returns why, and no batch. Alone with its event it is a chunk of
 // its own: events.coalesce has nothing to leave out.
 func (k known) revival(id deadletter.ID, e events.Event) (*pgx.Batch, string) {
-	delta, dead := k.fold(run{profileID: e.ProfileID, events: []events.Event{e}})
+	delta, dead := k.fold(segment{profileID: e.ProfileID, events: []events.Event{e}})
 	if len(dead) > 0 {
 		return nil, dead[0].Detail
 	}
@@ -123,7 +123,7 @@ func (k known) revival(id deadletter.ID, e events.Event) (*pgx.Batch, string) {
 }
 
 // fold adds up a run; what cannot be added up is dead.
-func (k known) fold(r run) (scores.Delta, []deadletter.Content) {
+func (k known) fold(r segment) (scores.Delta, []deadletter.Content) {
 	counted, weightless := weighed(r.events)
 	var dead []deadletter.Content
 	for _, e := range weightless {
@@ -143,7 +143,7 @@ func (k known) fold(r run) (scores.Delta, []deadletter.Content) {
 
 // foldOnto adds a run up onto what there is. If that is not finite it is done event by event, as PostgreSQL
 // does it that refuses the whole: the events that it would have refused are dead.
-func (k known) foldOnto(before scores.Delta, r run) (scores.Delta, []deadletter.Content) {
+func (k known) foldOnto(before scores.Delta, r segment) (scores.Delta, []deadletter.Content) {
 	delta, dead := k.fold(r)
 	if delta.Merge(before); delta.Finite() || len(r.events) == 0 {
 		return delta, dead
@@ -194,8 +194,8 @@ func unapplied(list []events.Event, reason events.Reason, detail string) []deadl
 	return letters
 }
 
-// burial passes a single event that PostgreSQL refuses.
-func burial(from ledger.Checkpoint, r run, refusal *pgconn.PgError) *pgx.Batch {
+// deadLetterAlone passes a single event that PostgreSQL refuses.
+func deadLetterAlone(from ledger.Checkpoint, r segment, refusal *pgconn.PgError) *pgx.Batch {
 	letter := deadletter.Unapplied(r.events[0], events.DataError, refusal.Message)
 	letter.SQLState = &refusal.Code
 	batch := &pgx.Batch{}

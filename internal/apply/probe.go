@@ -141,7 +141,7 @@ VALUES ($1, 0, 0, 0, 0)`, name)
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 			return err
 		}
-		err := ledger.TrySettle(ctx, tx, ledger.Settlement{
+		err := ledger.TryMoveCheckpoint(ctx, tx, ledger.Advance{
 			From: from, To: next, Entries: 2, Marks: []ledger.Place{{ProfileID: profile, At: next}},
 		})
 		if err != nil {

@@ -97,7 +97,7 @@ func (r *Retrier) Retry(ctx context.Context, letters []deadletter.Letter) (Retri
 	for i, letter := range letters {
 		why, err := reasons[i], error(nil)
 		if why == "" {
-			why, err = r.revive(ctx, letter.ID(), decoded[i], known)
+			why, err = r.apply(ctx, letter.ID(), decoded[i], known)
 		}
 		switch {
 		case errors.Is(err, deadletter.ErrSettled):
@@ -128,9 +128,9 @@ func (r *Retrier) lookUp(ctx context.Context, profiles, books []int64) (known kn
 	return known, err
 }
 
-// revive applies one letter, or says why it still cannot be applied. The error has
+// apply applies one letter, or says why it still cannot be applied. The error has
 // deadletter.ErrSettled if it was settled before.
-func (r *Retrier) revive(ctx context.Context, id deadletter.ID, e events.Event, known known) (why string, err error) {
+func (r *Retrier) apply(ctx context.Context, id deadletter.ID, e events.Event, known known) (why string, err error) {
 	batch, why := known.revival(id, e)
 	if batch == nil {
 		return why, nil

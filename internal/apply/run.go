@@ -9,8 +9,8 @@ import (
 	"aggregator/internal/ledger"
 )
 
-// run is some events of one profile, in order, that one transaction settles.
-type run struct {
+// segment is some events of one profile, in order, that one transaction settles.
+type segment struct {
 	profileID int64
 	events    []events.Event
 	seen      events.Position // where the profile's mark is
@@ -27,8 +27,8 @@ type attempts struct {
 // group brings the events, which are in order, into the order of their profiles, and returns a run for each profile,
 // by rising id. The runs share the memory of the slice. To count the events of each profile and to move each event to
 // its place is faster than to sort them.
-func group(all []events.Event) []run {
-	var runs []run
+func group(all []events.Event) []segment {
+	var runs []segment
 	known := make(map[int64]int32) // profiles, in the order in which they were met
 	places := make([]int32, len(all))
 	var counts []int32
@@ -38,12 +38,12 @@ func group(all []events.Event) []run {
 		if !found {
 			met = int32(len(runs))
 			known[id] = met
-			runs, counts = append(runs, run{profileID: id, place: int(met)}), append(counts, 0)
+			runs, counts = append(runs, segment{profileID: id, place: int(met)}), append(counts, 0)
 		}
 		places[i] = met
 		counts[met]++
 	}
-	slices.SortFunc(runs, func(a, b run) int { return cmp.Compare(a.profileID, b.profileID) })
+	slices.SortFunc(runs, func(a, b segment) int { return cmp.Compare(a.profileID, b.profileID) })
 	next := int32(0)
 	for i := range runs {
 		r := &runs[i]
@@ -67,7 +67,7 @@ func group(all []events.Event) []run {
 }
 
 // after drops the events that the mark has passed.
-func (r run) after(mark events.Position) run {
+func (r segment) after(mark events.Position) segment {
 	i, found := slices.BinarySearchFunc(r.events, mark, func(e events.Event, at events.Position) int {
 		return e.Position.Compare(at)
 	})
@@ -79,10 +79,10 @@ func (r run) after(mark events.Position) run {
 }
 
 // last is the position of the run's last event.
-func (r run) last() events.Position { return r.events[len(r.events)-1].Position }
+func (r segment) last() events.Position { return r.events[len(r.events)-1].Position }
 
 // halves cuts the run in two; the second begins where the first has left the mark.
-func (r run) halves() (run, run) {
+func (r segment) halves() (segment, segment) {
 	middle := len(r.events) / 2
 	first, second := r, r
 	first.events, second.events = r.events[:middle:middle], r.events[middle:]
@@ -90,7 +90,7 @@ func (r run) halves() (run, run) {
 	return first, second
 }
 
-func profileIDs(runs []run) []int64 {
+func profileIDs(runs []segment) []int64 {
 	ids := make([]int64, len(runs))
 	for i, r := range runs {
 		ids[i] = r.profileID
@@ -108,7 +108,7 @@ func bookIDs(all []events.Event) []int64 {
 }
 
 // places are where the marks of the runs' profiles must be once all are settled.
-func places(runs []run) []ledger.Place {
+func places(runs []segment) []ledger.Place {
 	places := make([]ledger.Place, len(runs))
 	for i, r := range runs {
 		places[i] = ledger.Place{ProfileID: r.profileID, At: r.last()}

@@ -80,25 +80,25 @@ func (a *Applier) Resolve(ctx context.Context, checkpoint ledger.Checkpoint) (do
 	if u.chunk == checkpoint.Position { // hence it was this checkpoint whose answer was lost
 		done.Dead += u.rejected
 	}
-	a.passed(checkpoint.Position) // else it is read again, but what is counted is not counted again
+	a.forget(checkpoint.Position) // else it is read again, but what is counted is not counted again
 	return done, nil
 }
 
 // Uncertain says whether there is something to Resolve.
 func (a *Applier) Uncertain() bool { return a.left != nil }
 
-// passed forgets what failed attempts have left behind if the checkpoint has passed it.
-func (a *Applier) passed(at events.Position) {
+// forget forgets what failed attempts have left behind if the checkpoint has forget it.
+func (a *Applier) forget(at events.Position) {
 	if a.left != nil && !a.left.until.After(at) {
 		a.left = nil
 	}
 }
 
 // Done ends a chunk whose checkpoint was moved.
-func (c *Chunk) Done() { c.applier.passed(c.batch.Last) }
+func (c *Chunk) Done() { c.applier.forget(c.batch.Last) }
 
 // before counts the events of a run, with the mark at a position, that are in the report already.
-func (u *uncertain) before(r run, mark events.Position) int {
+func (u *uncertain) before(r segment, mark events.Position) int {
 	if u == nil {
 		return 0
 	}

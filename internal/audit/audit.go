@@ -41,14 +41,14 @@ func Take(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (b Bal
 }
 
 func take(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (b Balance, err error) {
-	err = ledger.Hold(ctx, pool, source.Name(), func(ctx context.Context, books ledger.Books) error {
+	err = ledger.Hold(ctx, pool, source.Name(), func(ctx context.Context, books ledger.Accounts) error {
 		at := books.Checkpoint
-		b = Balance{Settled: at.Entries - at.Base, Applied: books.Applied, Dead: books.Dead, Passed: at.Entries}
+		b = Balance{Processed: at.Entries - at.Base, Applied: books.Applied, Dead: books.Dead, Read: at.Entries}
 		census, err := source.Census(ctx, at.Position, at.Entries)
 		if err != nil {
 			return err
 		}
-		b.Added, b.Left = census.Added, census.Left
+		b.Added, b.Unprocessed = census.Added, census.Left
 		b.Checkpoint = at
 		// While the checkpoint is held nobody who is at it moves the bookmark past it.
 		state, err := source.Inspect(ctx)
@@ -59,7 +59,7 @@ func take(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (b Bal
 			b.bookmark = *m
 		}
 		b.explain(books.Incidents)
-		b.InHand, err = source.CountMarked(ctx, at.Position, books.Ahead)
+		b.InFlight, err = source.CountMarked(ctx, at.Position, books.PastCheckpoint)
 		return err
 	})
 	return b, err

@@ -12,21 +12,21 @@ import (
 // Balance holds the accounts of a source at one moment, in events or entries.
 type Balance struct {
 	// What PostgreSQL says.
-	Settled int64 // entries that the checkpoint has passed since our beginning
+	Processed int64 // entries that the checkpoint has passed since our beginning
 	Applied int64 // events applied, by the marks
 	Dead    int64 // dead letters, settled or not
-	InHand  int64 // events that a mark has passed and the checkpoint not yet
+	InFlight  int64 // events that a mark has passed and the checkpoint not yet
 
 	// What Redis says, and PostgreSQL of it.
 	Added  int64 // entries ever added to the stream
-	Left   int64 // of them, those behind the checkpoint that are there
-	Passed int64 // of them, those that the checkpoint has passed, with those before our beginning
+	Unprocessed   int64 // of them, those behind the checkpoint that are there
+	Read int64 // of them, those that the checkpoint has passed, with those before our beginning
 
 	// What is known of why they may not fit.
 	Checkpoint ledger.Checkpoint
 	SetBack    bool              // PostgreSQL was set back, and nobody has accepted it
 	Trimmed    int64             // at most so many of those that vanished were processed, and trimmed, before that
-	Ahead      *int64            // of the trimmed, those applied by marks that are after the checkpoint; nil: not known
+	MarkedPast      *int64            // of the trimmed, those applied by marks that are after the checkpoint; nil: not known
 	Open       []ledger.Incident // of the source, oldest first
 
 	bookmark events.Bookmark // if it was found after the checkpoint
@@ -35,7 +35,7 @@ type Balance struct {
 // explain takes over what is known of the source.
 func (b *Balance) explain(known []ledger.Incident) {
 	b.SetBack = !b.bookmark.Position.IsZero()
-	b.Trimmed = max(0, b.bookmark.Entries-b.Passed)
+	b.Trimmed = max(0, b.bookmark.Entries-b.Read)
 	for _, i := range known {
 		setBack := i.Kind == ledger.PostgresSetBack
 		if setBack && i.Epoch == b.Checkpoint.Epoch && !b.bookmark.Position.After(i.To) {
@@ -47,18 +47,18 @@ func (b *Balance) explain(known []ledger.Incident) {
 	}
 	for _, i := range b.Open {
 		if i.Kind == ledger.PostgresSetBack && i.ByPosition() {
-			b.SetBack, b.Trimmed, b.Ahead = true, b.Trimmed+i.Gone(), i.Ahead
+			b.SetBack, b.Trimmed, b.MarkedPast = true, b.Trimmed+i.Gone(), i.MarkedPast
 		}
 	}
 }
 
 // Difference is how many events too many were applied or are dead letters, or, if it is
 // negative, how many are neither.
-func (b Balance) Difference() int64 { return b.Applied + b.Dead - b.Settled - b.InHand }
+func (b Balance) Difference() int64 { return b.Applied + b.Dead - b.Processed - b.InFlight }
 
 // Vanished is how many entries were removed before they were read. It is negative if the
 // stream has a smaller count than it had: it was made anew, or Redis was rolled back.
-func (b Balance) Vanished() int64 { return b.Added - b.Left - b.Passed }
+func (b Balance) Vanished() int64 { return b.Added - b.Unprocessed - b.Read }
 
 func (b Balance) redisWasSetBack() bool {
 	return slices.ContainsFunc(b.Open, func(i ledger.Incident) bool {
@@ -81,8 +81,8 @@ func (b Balance) marked() int64 {
 	switch {
 	case !b.SetBack:
 		return 0
-	case b.Ahead != nil:
-		return min(d, *b.Ahead)
+	case b.MarkedPast != nil:
+		return min(d, *b.MarkedPast)
 	}
 	return min(d, b.trimmed())
 }
@@ -130,20 +130,20 @@ func (b Balance) Complaint() string {
 	switch d := b.Difference() - b.marked(); {
 	case d > 0:
 		say("%d too many: %d applied + %s, but %d entries processed + %d in flight: some were counted twice",
-			d, b.Applied, deadLetters(b.Dead), b.Settled, b.InHand)
+			d, b.Applied, deadLetters(b.Dead), b.Processed, b.InFlight)
 	case d < 0:
 		say("%d lost: %d applied + %s, but %d entries processed + %d in flight",
-			-d, b.Applied, deadLetters(b.Dead), b.Settled, b.InHand)
+			-d, b.Applied, deadLetters(b.Dead), b.Processed, b.InFlight)
 	}
 	switch v := b.Vanished() - b.trimmed(); {
 	case v > 0 && b.redisWasSetBack():
 		say("%d entries that were added to this Redis were not read: the stream was recreated or Redis was rolled back", v)
 	case v > 0:
 		say("%d removed unread: %d entries were ever added, %d are left and %d were read: XDEL, XTRIM or MAXLEN was used",
-			v, b.Added, b.Left, b.Passed)
+			v, b.Added, b.Unprocessed, b.Read)
 	case v < 0:
 		say("%d read that Redis does not know of: %d entries were ever added, %d are left and %d were read: "+
-			"the stream was recreated or Redis was rolled back", -v, b.Added, b.Left, b.Passed)
+			"the stream was recreated or Redis was rolled back", -v, b.Added, b.Unprocessed, b.Read)
 	}
 	return strings.Join(all, "; ")
 }

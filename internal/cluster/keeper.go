@@ -137,7 +137,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		case !due.After(sent): // a word in between does not put it off: else all would have their turns at once
 			due = sent.Add(k.every())
 		}
-		k.rest(always, due, err == nil)
+		k.wait(always, due, err == nil)
 	}
 	k.quit(always)
 	return nil
@@ -535,8 +535,8 @@ func (k *Keeper) concerns(said string) bool {
 	return word == wordMember || k.now.target > len(k.own)
 }
 
-// rest waits until then, or until there is something to do.
-func (k *Keeper) rest(ctx context.Context, until time.Time, listen bool) {
+// wait waits until then, or until there is something to do.
+func (k *Keeper) wait(ctx context.Context, until time.Time, listen bool) {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	k.mu.Lock()

@@ -246,7 +246,7 @@ func (r *report) redisRights(
 		"xpending " + stream + " g", "xrange " + stream + " - +", "xgroup create " + stream + " g 0",
 		"xgroup setid " + stream + " g 0",
 		"xsetid " + stream + " 1-1", "xtrim " + stream + " minid 0",
-		"copy " + stream + " " + source.Behind(events.Position{}),
+		"copy " + stream + " " + source.KeptStream(events.Position{}),
 	}
 	if o.Kind == events.KindList {
 		lines = append(lines, "llen "+list, "lrange "+list+" 0 1", "ltrim "+list+" 0 1", "xlen "+stream,

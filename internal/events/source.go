@@ -82,9 +82,9 @@ func companion(list string) (string, error) {
 	return beside(list, ":stream"), nil
 }
 
-// Behind is the key of the stream that keeps the entries that the source's stream held when it
+// KeptStream is the key of the stream that keeps the entries that the source's stream held when it
 // was raised to a position (Raise). It is a source like any other.
-func (s *Source) Behind(position Position) string {
+func (s *Source) KeptStream(position Position) string {
 	return beside(s.stream, ":behind:"+position.String())
 }
 
@@ -222,7 +222,7 @@ func (s State) Begin() (Position, int64) {
 // nothing if the stream is not behind. Safe to repeat. After an error it may have been done;
 // a repetition then finds nothing, and the error is what says where unread entries are kept.
 func (s *Source) Raise(ctx context.Context, position Position, entries int64) (Raised, error) {
-	kept := s.Behind(position)
+	kept := s.KeptStream(position)
 	if err := makeScript.Run(ctx, s.client, []string{s.stream}, Group).Err(); err != nil {
 		return Raised{}, s.failed("making", err)
 	}
@@ -234,12 +234,12 @@ func (s *Source) Raise(ctx context.Context, position Position, entries int64) (R
 	if reply[1] == 0 {
 		kept = ""
 	}
-	return Raised{PassedOver: reply[0], Kept: kept}, nil
+	return Raised{Before: reply[0], Kept: kept}, nil
 }
 
 // Raised is what a Raise found.
 type Raised struct {
-	PassedOver int64 // entries at or before the position, which hence will not be read
+	Before int64 // entries at or before the position, which hence will not be read
 
 	// Kept is the stream that they were copied to, for they were most likely never applied: our
 	// bookmark was not in the stream, or at its begin, so that it is no older state of the one
@@ -293,9 +293,9 @@ func (s *Source) Wait(ctx context.Context, after Position, d time.Duration) (boo
 type Trimmed struct {
 	Entries int64 // removed
 
-	// Behind says that the stream is gone, its last id is before the position, the bookmark has
+	// WentBack says that the stream is gone, its last id is before the position, the bookmark has
 	// gone back, or the source was reset: nothing was removed.
-	Behind bool
+	WentBack bool
 }
 
 // Trim moves our bookmark forward to a position, up to which all must be durably processed, and
@@ -313,13 +313,13 @@ func (s *Source) Trim(
 	ctx context.Context, processed Position, entries int64, retain time.Duration, seen Seen,
 ) (Trimmed, error) {
 	keys := []string{s.stream}
-	behind, err := bookmarkScript.Run(ctx, s.client, keys,
+	wentBack, err := bookmarkScript.Run(ctx, s.client, keys,
 		Group, processed.String(), entries, seen.Bookmark.String(), fenceGroup, seen.fence).Int64()
 	if err != nil {
 		return Trimmed{}, s.failed("moving the bookmark of", err)
 	}
-	if behind == 1 {
-		return Trimmed{Behind: true}, nil
+	if wentBack == 1 {
+		return Trimmed{WentBack: true}, nil
 	}
 	reply, err := trimScript.Run(ctx, s.client, keys,
 		Group, processed.String(), processed.next().String(), retain.Milliseconds(), fenceGroup, seen.fence).Int64Slice()
@@ -329,7 +329,7 @@ func (s *Source) Trim(
 	if len(reply) != 2 {
 		return Trimmed{}, s.failed("trimming", fmt.Errorf("%w: %v", errProtocol, reply))
 	}
-	return Trimmed{Entries: reply[0], Behind: reply[1] == 1}, nil
+	return Trimmed{Entries: reply[0], WentBack: reply[1] == 1}, nil
 }
 
 // Waiting counts what is behind a position, of which Redis had been given the number of

@@ -325,7 +325,7 @@ func (c *consumer) trim() {
 	c.t.Helper()
 	trimmed, err := c.source.Trim(c.t.Context(), c.at, c.entries, 0, c.seen)
 	require.NoError(c.t, err)
-	require.False(c.t, trimmed.Behind)
+	require.False(c.t, trimmed.WentBack)
 	c.seen.Bookmark = c.at
 }
 

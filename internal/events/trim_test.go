@@ -78,7 +78,7 @@ func TestTrimRespectsOtherGroups(t *testing.T) {
 			for range 2 { // safe to repeat
 				trimmed, err := source.Trim(ctx, position(t, "5-0"), 5, 0, events.Seen{})
 				require.NoError(t, err)
-				assert.False(t, trimmed.Behind)
+				assert.False(t, trimmed.WentBack)
 				assert.Equal(t, c.want, ids(t, client, "s"))
 			}
 			groups, err := client.XInfoGroups(ctx, "s").Result()
@@ -160,15 +160,15 @@ func TestResetFencesOff(t *testing.T) {
 				}
 				for range 2 { // two resets are told apart, too
 					if seen != "0-0" {
-						require.False(t, trim(seen, begin()).Behind)
+						require.False(t, trim(seen, begin()).WentBack)
 					}
 					old := begin()
 					_, err := source.Rewind(ctx)
 					require.NoError(t, err)
 					if since != "0-0" {
-						require.False(t, trim(since, begin()).Behind)
+						require.False(t, trim(since, begin()).WentBack)
 					}
-					require.True(t, trim("6-0", old).Behind)
+					require.True(t, trim("6-0", old).WentBack)
 					require.Equal(t, since, begin().Bookmark.String())
 				}
 				require.Len(t, ids(t, client, "s"), 6)
@@ -257,15 +257,15 @@ func TestRaise(t *testing.T) {
 	source := open(t, client, events.Options{Kind: events.KindStream, Key: "s"})[0]
 	trimmed, err := source.Trim(ctx, far, 42, 0, events.Seen{})
 	require.NoError(t, err)
-	assert.True(t, trimmed.Behind, "no stream")
+	assert.True(t, trimmed.WentBack, "no stream")
 
 	add(t, client, "s", "3-0")
 	trimmed, err = source.Trim(ctx, far, 42, 0, events.Seen{})
 	require.NoError(t, err)
-	assert.Equal(t, events.Trimmed{Behind: true}, trimmed)
+	assert.Equal(t, events.Trimmed{WentBack: true}, trimmed)
 	raised, err := source.Raise(ctx, far, 42)
 	require.NoError(t, err)
-	assert.Equal(t, events.Raised{PassedOver: 1, Kept: "{s}:behind:" + far.String()}, raised)
+	assert.Equal(t, events.Raised{Before: 1, Kept: "{s}:behind:" + far.String()}, raised)
 	assert.Equal(t, []string{"3-0"}, ids(t, client, raised.Kept))
 	raised, err = source.Raise(ctx, far, 42)
 	require.NoError(t, err)
@@ -298,5 +298,5 @@ func TestRaise(t *testing.T) {
 	require.NoError(t, client.Do(ctx, "XGROUP", "CREATE", "s", events.Group, "4-0").Err())
 	raised, err = source.Raise(ctx, far, 42)
 	require.NoError(t, err)
-	assert.Equal(t, events.Raised{PassedOver: 1}, raised)
+	assert.Equal(t, events.Raised{Before: 1}, raised)
 }

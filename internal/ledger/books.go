@@ -14,12 +14,12 @@ import (
 	"aggregator/internal/events"
 )
 
-// Books are what PostgreSQL says of a source, all at one moment.
-type Books struct {
+// Accounts are what PostgreSQL says of a source, all at one moment.
+type Accounts struct {
 	Checkpoint Checkpoint
 	Applied    int64                     // events applied, by the marks
 	Dead       int64                     // dead letters, settled or not
-	Ahead      map[int64]events.Position // by profile: marks that are behind the checkpoint's position, that is, younger
+	PastCheckpoint      map[int64]events.Position // by profile: marks that are behind the checkpoint's position, that is, younger
 	Incidents  []Incident                // all of the source, oldest first
 }
 
@@ -37,7 +37,7 @@ var ErrNotInTime = fmt.Errorf(
 // checkpoint's row (FOR SHARE, which needs the right to update it) for no longer than
 // two seconds, or four if this process is stopped or cut off; then the error has
 // ErrNotInTime. Without a checkpoint it has ErrNoCheckpoint. It changes nothing.
-func Hold(ctx context.Context, pool *pgxpool.Pool, source string, check func(context.Context, Books) error) error {
+func Hold(ctx context.Context, pool *pgxpool.Pool, source string, check func(context.Context, Accounts) error) error {
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, boundIdle); err != nil {
 			return err
@@ -59,7 +59,7 @@ func Hold(ctx context.Context, pool *pgxpool.Pool, source string, check func(con
 		}
 		held, cancel := context.WithTimeoutCause(ctx, heldAtMost, ErrNotInTime)
 		defer cancel()
-		books, err := readBooks(held, tx, checkpoint)
+		books, err := readAccounts(held, tx, checkpoint)
 		if err == nil {
 			err = check(held, books)
 		}
@@ -93,9 +93,9 @@ var (
 		heldAtMost.Milliseconds())
 )
 
-// readBooks takes all counts from one snapshot, and the incidents while the checkpoint is still held.
-func readBooks(ctx context.Context, tx pgx.Tx, at Checkpoint) (Books, error) {
-	b := Books{Checkpoint: at, Ahead: make(map[int64]events.Position)}
+// readAccounts takes all counts from one snapshot, and the incidents while the checkpoint is still held.
+func readAccounts(ctx context.Context, tx pgx.Tx, at Checkpoint) (Accounts, error) {
+	b := Accounts{Checkpoint: at, PastCheckpoint: make(map[int64]events.Position)}
 	var profiles, ms, seq []int64
 	err := tx.QueryRow(ctx, `
 SELECT (SELECT coalesce(sum(applied), 0)::bigint FROM aggregator.mark WHERE source = $1),
@@ -104,7 +104,7 @@ SELECT (SELECT coalesce(sum(applied), 0)::bigint FROM aggregator.mark WHERE sour
 FROM aggregator.mark WHERE source = $1 AND (position_ms, position_seq) > ($2, $3)`,
 		at.Source, at.Position.Ms, at.Position.Seq).Scan(&b.Applied, &b.Dead, &profiles, &ms, &seq)
 	for i, profile := range profiles {
-		b.Ahead[profile] = events.Position{Ms: ms[i], Seq: seq[i]}
+		b.PastCheckpoint[profile] = events.Position{Ms: ms[i], Seq: seq[i]}
 	}
 	if err == nil {
 		// One cannot be accepted while the checkpoint is held, unless the books balance.

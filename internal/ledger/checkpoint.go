@@ -109,8 +109,8 @@ func Confirm(ctx context.Context, pool *pgxpool.Pool, source string) (checkpoint
 const confirmCheckpoint = `UPDATE aggregator.checkpoint SET position_ms = position_ms WHERE source = $1
 RETURNING source, position_ms, position_seq, base, entries, epoch, updated_at`
 
-// Settlement is a chunk whose profiles are all settled.
-type Settlement struct {
+// Advance is a chunk whose profiles are all settled.
+type Advance struct {
 	From    Checkpoint           // where the chunk begins
 	To      events.Position      // its last entry
 	Entries int                  // in it
@@ -124,12 +124,12 @@ type Place struct {
 	At        events.Position
 }
 
-// Settle moves the checkpoint over a chunk and writes its dead letters, in one durable
+// MoveCheckpoint moves the checkpoint over a chunk and writes its dead letters, in one durable
 // transaction, and returns the new checkpoint. The error is ErrRefused if the
 // checkpoint is not where the chunk begins, or if a mark is not in place, or if the source
 // was reset. After any error start again from the checkpoint (Load).
-func Settle(ctx context.Context, pool *pgxpool.Pool, s Settlement) (Checkpoint, error) {
-	err := postgres.Durably(ctx, pool, func(tx pgx.Tx) error { return TrySettle(ctx, tx, s) })
+func MoveCheckpoint(ctx context.Context, pool *pgxpool.Pool, s Advance) (Checkpoint, error) {
+	err := postgres.Durably(ctx, pool, func(tx pgx.Tx) error { return TryMoveCheckpoint(ctx, tx, s) })
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("moving the checkpoint of %s to %s: %w", s.From.Source, s.To, err)
 	}
@@ -139,8 +139,8 @@ func Settle(ctx context.Context, pool *pgxpool.Pool, s Settlement) (Checkpoint, 
 	return to, nil
 }
 
-// TrySettle is Settle in a transaction of the caller's, who ends it.
-func TrySettle(ctx context.Context, tx pgx.Tx, s Settlement) error {
+// TryMoveCheckpoint is Settle in a transaction of the caller's, who ends it.
+func TryMoveCheckpoint(ctx context.Context, tx pgx.Tx, s Advance) error {
 	profiles, ms, seq := make([]int64, len(s.Marks)), make([]int64, len(s.Marks)), make([]int64, len(s.Marks))
 	for i, m := range s.Marks {
 		profiles[i], ms[i], seq[i] = m.ProfileID, m.At.Ms, m.At.Seq

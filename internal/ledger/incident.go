@@ -45,7 +45,7 @@ type Incident struct {
 	Added    int64           // entries ever added up to To, as the bookmark in Redis counts; of a PostgresSetBack
 	Entries  int64           // how many they are; of a CountMismatch events, negative if counted twice
 	Retained int64           // of these, still in Redis when it was found: read again
-	Ahead    *int64          // of the others, applied by marks after the checkpoint; nil: not known
+	MarkedPast    *int64          // of the others, applied by marks after the checkpoint; nil: not known
 	Detected time.Time
 	Accepted *time.Time
 	By       *string // the instance that accepted it
@@ -66,8 +66,8 @@ func (i Incident) Lost() int64 {
 		return max(0, i.Entries)
 	case i.Kind != PostgresSetBack:
 		return 0 // what Redis forgot unread, nobody can count
-	case i.Ahead != nil:
-		return max(0, i.Gone()-*i.Ahead)
+	case i.MarkedPast != nil:
+		return max(0, i.Gone()-*i.MarkedPast)
 	}
 	return i.Gone()
 }
@@ -125,8 +125,8 @@ func (i Incident) postgresSetBack() string {
 	fmt.Fprintf(&b, "entries up to %s were processed, and this database knows of those up to %s; %d lie between; "+
 		"%d of them are still in Redis and are read again, %d are gone", when(i.To), when(i.From), i.Entries, i.Retained,
 		i.Gone())
-	if i.Ahead != nil && *i.Ahead > 0 {
-		fmt.Fprintf(&b, ", of which %d are applied (marks in the database are after its checkpoint)", *i.Ahead)
+	if i.MarkedPast != nil && *i.MarkedPast > 0 {
+		fmt.Fprintf(&b, ", of which %d are applied (marks in the database are after its checkpoint)", *i.MarkedPast)
 	}
 	if lost := i.Lost(); lost > 0 {
 		fmt.Fprintf(&b, ": %d are lost for this database; trim.retain was too short to keep them", lost)
@@ -155,7 +155,7 @@ func collectIncidents(ctx context.Context, db interface {
 	rows, _ := db.Query(ctx, selectIncidents+where+` ORDER BY id`, args...) // its error is also that of the rows
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (i Incident, err error) {
 		err = row.Scan(&i.ID, &i.Source, &i.Kind, &i.Epoch, &i.From.Ms, &i.From.Seq, &i.To.Ms, &i.To.Seq,
-			&i.Added, &i.Entries, &i.Retained, &i.Ahead, &i.Detected, &i.Accepted, &i.By)
+			&i.Added, &i.Entries, &i.Retained, &i.MarkedPast, &i.Detected, &i.Accepted, &i.By)
 		return i, err
 	})
 	if err != nil {
@@ -201,7 +201,7 @@ func Record(ctx context.Context, pool *pgxpool.Pool, i Incident) (recorded Incid
 		}
 		rows, _ := tx.Query(ctx, insertIncident, next.Source, next.Kind, next.Epoch,
 			// its error is also that of the rows
-			next.From.Ms, next.From.Seq, next.To.Ms, next.To.Seq, next.Added, next.Entries, next.Retained, next.Ahead)
+			next.From.Ms, next.From.Seq, next.To.Ms, next.To.Seq, next.Added, next.Entries, next.Retained, next.MarkedPast)
 		next.ID, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int64])
 		recorded = next
 		return err
@@ -270,12 +270,12 @@ func (i Incident) after(known []Incident) (next Incident, changed bool, err erro
 	case PostgresSetBack:
 		next.Epoch, next.To, next.Added = i.Epoch, i.To, i.Added
 		next.Entries, next.Retained = open.Entries+i.Entries, open.Retained+i.Retained
-		if open.Ahead == nil || i.Ahead == nil {
-			next.Ahead = nil
+		if open.MarkedPast == nil || i.MarkedPast == nil {
+			next.MarkedPast = nil
 		} else {
 			// It is of the marks as they are, which those of before are among.
-			ahead := max(*open.Ahead, *i.Ahead)
-			next.Ahead = &ahead
+			ahead := max(*open.MarkedPast, *i.MarkedPast)
+			next.MarkedPast = &ahead
 		}
 		return next, true, nil
 	case EntriesRemoved:

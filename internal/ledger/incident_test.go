@@ -15,7 +15,7 @@ import (
 func setBack(from, to, entries, retained, added int64) ledger.Incident {
 	return ledger.Incident{
 		Source: "s", Kind: ledger.PostgresSetBack, From: events.Position{Ms: from}, To: events.Position{Ms: to},
-		Entries: entries, Retained: retained, Added: added, Ahead: new(int64),
+		Entries: entries, Retained: retained, Added: added, MarkedPast: new(int64),
 	}
 }
 

@@ -43,7 +43,7 @@ func settle(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, to events.
 	ledger.Checkpoint, error,
 ) {
 	t.Helper()
-	return ledger.Settle(t.Context(), pool, ledger.Settlement{
+	return ledger.MoveCheckpoint(t.Context(), pool, ledger.Advance{
 		From: from, To: to, Entries: 10, Marks: marks,
 		Dead: []deadletter.Content{deadletter.Rejected(events.Rejection{
 			Position: to, Reason: events.Malformed, Payload: events.Payload{Form: events.FormEvent},

@@ -12,13 +12,13 @@ import (
 	"aggregator/internal/postgres"
 )
 
-// Anew is a source that was reset.
-type Anew struct {
+// ResetSource is a source that was reset.
+type ResetSource struct {
 	Was     Checkpoint // its Updated is zero if there was none
 	Now     Checkpoint // at zero
-	Letters int64      // dead letters that were put aside
+	Archived int64      // dead letters that were put aside
 	Dropped int64      // of these, those whose entry is still in the stream, and read again
-	Aside   string     // the source of the letters from now on
+	ArchivedAs   string     // the source of the letters from now on
 }
 
 // Rewind prepares the stream of a source, in Redis, for being read from its begin. It
@@ -46,8 +46,8 @@ type Rewind func(ctx context.Context, source string, after, to events.Position, 
 // What Rewind does must be harmless if the transaction then fails. After an error it
 // did not happen, unless the connection broke at its very end. To repeat it does no harm as
 // long as nothing was read meanwhile.
-func Reset(ctx context.Context, pool *pgxpool.Pool, sources []string, rewind Rewind) ([]Anew, error) {
-	all := make([]Anew, len(sources))
+func Reset(ctx context.Context, pool *pgxpool.Pool, sources []string, rewind Rewind) ([]ResetSource, error) {
+	all := make([]ResetSource, len(sources))
 	err := postgres.Durably(ctx, pool, func(tx pgx.Tx) error {
 		for _, statement := range []string{takeYourTime, lockMarks} {
 			if _, err := tx.Exec(ctx, statement); err != nil {
@@ -107,7 +107,7 @@ WHERE d.source = $1 AND d.position_ms = e.ms AND d.position_seq = e.seq AND d.se
 )
 
 // begin begins the books of one source anew.
-func (a *Anew) begin(ctx context.Context, tx pgx.Tx, source string, rewind Rewind) error {
+func (a *ResetSource) begin(ctx context.Context, tx pgx.Tx, source string, rewind Rewind) error {
 	rows, _ := tx.Query(ctx, selectCheckpoints+` WHERE source = $1`, source) // its error is also that of the rows
 	was, err := pgx.CollectRows(rows, scanCheckpoint)
 	if err != nil {
@@ -144,15 +144,15 @@ func (a *Anew) begin(ctx context.Context, tx pgx.Tx, source string, rewind Rewin
 	if a.Now, err = pgx.CollectExactlyOneRow(rows, scanCheckpoint); err != nil {
 		return err
 	}
-	a.Aside = deadletter.Aside(source, a.Now.Epoch)
-	tag, err := tx.Exec(ctx, putAside, source, a.Aside)
-	a.Letters = tag.RowsAffected()
+	a.ArchivedAs = deadletter.Aside(source, a.Now.Epoch)
+	tag, err := tx.Exec(ctx, putAside, source, a.ArchivedAs)
+	a.Archived = tag.RowsAffected()
 	return err
 }
 
-// Ahead returns the marks of a source that have passed its checkpoint, by profile. It reads all
+// MarksPast returns the marks of a source that have passed its checkpoint, by profile. It reads all
 // marks, and changes nothing.
-func Ahead(ctx context.Context, pool *pgxpool.Pool, at Checkpoint) (map[int64]events.Position, error) {
+func MarksPast(ctx context.Context, pool *pgxpool.Pool, at Checkpoint) (map[int64]events.Position, error) {
 	rows, _ := pool.Query(ctx, `SELECT child_profile_id, position_ms, position_seq FROM aggregator.mark
 WHERE source = $1 AND (position_ms, position_seq) > ($2, $3)`, at.Source, at.Position.Ms,
 		at.Position.Seq) // its error is also that of the rows

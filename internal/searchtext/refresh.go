@@ -141,7 +141,7 @@ func (r *refresh) between(ctx context.Context, after, last int64) error {
 		}
 		after = books[len(books)-1].id
 		r.Books += int64(len(books))
-		if err := r.settle(ctx, books); err != nil {
+		if err := r.correct(ctx, books); err != nil {
 			return err
 		}
 	}
@@ -162,7 +162,7 @@ func (r *refresh) again(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if err := r.settle(ctx, books); err != nil {
+			if err := r.correct(ctx, books); err != nil {
 				return err
 			}
 		}
@@ -171,9 +171,9 @@ func (r *refresh) again(ctx context.Context) error {
 	return nil
 }
 
-// settle writes, and reads what it has written, until it is right. What is not so after some
+// correct writes, and reads what it has written, until it is right. What is not so after some
 // rounds is busy.
-func (r *refresh) settle(ctx context.Context, books []book) error {
+func (r *refresh) correct(ctx context.Context, books []book) error {
 	if r.progress != nil {
 		defer func() { r.progress(r.Result) }()
 	}

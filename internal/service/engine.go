@@ -95,8 +95,8 @@ func (i *Instance) newAggregator(
 	return aggregator.New(pool, sources, catalogue, options, i.log)
 }
 
-// session is what it has done, but for drains that have a record of their own.
-func (e *Engine) session() runs.Counts {
+// counts is what it has done, but for drains that have a record of their own.
+func (e *Engine) counts() runs.Counts {
 	if e.scheduled {
 		return runs.Counts{}
 	}

@@ -79,7 +79,7 @@ func (i *Instance) FindElsewhere(ctx context.Context, to *Servers) ([]events.Els
 		}
 		for _, one := range incidents {
 			if one.Kind == ledger.RedisSetBack || one.Kind == ledger.SourceMissing {
-				kept = append(kept, source.Behind(one.To))
+				kept = append(kept, source.KeptStream(one.To))
 			}
 		}
 	}

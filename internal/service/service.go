@@ -115,14 +115,14 @@ func (s *Service) Waiting(ctx context.Context) (int64, error) { return s.engine.
 func (s *Service) counts() runs.Counts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.before.Plus(s.engine.Load().session())
+	return s.before.Plus(s.engine.Load().counts())
 }
 
 // replace goes on with another engine.
 func (s *Service) replace(next *Engine) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.before = s.before.Plus(s.engine.Load().session())
+	s.before = s.before.Plus(s.engine.Load().counts())
 	s.engine.Store(next)
 }
 

@@ -66,7 +66,7 @@ func (t *timetable) keep(ctx context.Context) error {
 		if due, came = t.await(ctx, due); !came {
 			return nil
 		}
-		if err := t.settle(ctx, due); err != nil && t.vital {
+		if err := t.complete(ctx, due); err != nil && t.vital {
 			return err
 		}
 		due = t.schedule.Next(t.clock.now())
@@ -135,19 +135,19 @@ func (t *timetable) lastDue(ctx context.Context) (time.Time, error) {
 	return last.At, nil
 }
 
-// settle sees to it that the job is done that is due, by us or by another instance, whatever
+// complete sees to it that the job is done that is due, by us or by another instance, whatever
 // may be in the way. Its error is that of the job, when it failed.
-func (t *timetable) settle(ctx context.Context, due time.Time) error {
+func (t *timetable) complete(ctx context.Context, due time.Time) error {
 	elsewhere := ""
 	came := t.clock.now()
 	for {
-		settled, err := t.attempt(ctx, due, came)
+		done, err := t.attempt(ctx, due, came)
 		var held *HeldError
 		switch {
-		case settled && err != nil:
+		case done && err != nil:
 			t.log.Error("the job failed", "job", t.kind, "error", err)
 			return err
-		case settled, ctx.Err() != nil:
+		case done, ctx.Err() != nil:
 			return nil
 		case errors.As(err, &held):
 			if held.Lease.Holder != elsewhere {
@@ -163,7 +163,7 @@ func (t *timetable) settle(ctx context.Context, due time.Time) error {
 
 // attempt does the job, unless somebody else is at it or has done all that was due when we came.
 // settled says that it is done, or has failed with err.
-func (t *timetable) attempt(ctx context.Context, due, came time.Time) (settled bool, err error) {
+func (t *timetable) attempt(ctx context.Context, due, came time.Time) (done bool, err error) {
 	err = t.Alone(ctx, t.pool, leaseOf(t.kind), func(ctx context.Context) error {
 		last, err := t.lastDue(ctx)
 		if err != nil {
@@ -173,7 +173,7 @@ func (t *timetable) attempt(ctx context.Context, due, came time.Time) (settled b
 			// The clock may have been behind when it told due, and have passed over another since.
 			missed := false
 			if due, missed = t.schedule.Missed(last, came); !missed {
-				settled = true
+				done = true
 				return nil
 			}
 			t.due.set(t.kind, due)
@@ -183,11 +183,11 @@ func (t *timetable) attempt(ctx context.Context, due, came time.Time) (settled b
 		return t.Recorder(t.pool).Record(ctx, recorded, func() (runs.Outcome, error) {
 			t.log.Info("starting", "job", t.kind, "due", due.UTC().Format(time.RFC3339))
 			outcome, err := t.persist(ctx, run.Do)
-			settled = err != nil || outcome != runs.Stopped
+			done = err != nil || outcome != runs.Stopped
 			return outcome, err
 		})
 	})
-	return settled, err
+	return done, err
 }
 
 // persist does the job again when it has failed for want of a server.
