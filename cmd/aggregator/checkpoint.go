@@ -22,12 +22,12 @@ func newCheckpoint(a *app) *cobra.Command {
 
 // checkpointState is one line of the list. Its names are those of the JSON form.
 type checkpointState struct {
-	Source   string    `json:"source"`
-	Position string    `json:"position"`
-	Pushed   time.Time `json:"pushed_at"` // when the entry there was added
-	Processed  int64     `json:"settled"`   // entries since the first checkpoint, or the last reset
-	Epoch    int64     `json:"epoch"`     // how often it was reset
-	Updated  time.Time `json:"updated_at"`
+	Source    string    `json:"source"`
+	Position  string    `json:"position"`
+	Pushed    time.Time `json:"pushed_at"` // when the entry there was added
+	Processed int64     `json:"settled"`   // entries since the first checkpoint, or the last reset
+	Epoch     int64     `json:"epoch"`     // how often it was reset
+	Updated   time.Time `json:"updated_at"`
 }
 
 func newCheckpointShow(a *app) *cobra.Command {

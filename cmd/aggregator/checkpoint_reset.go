@@ -188,14 +188,14 @@ func resetSources(ctx context.Context, to *service.Servers) ([]resetLine, error)
 
 // resetLine is what was done to one source. Its names are those of the JSON form.
 type resetLine struct {
-	Source  string `json:"source"`
-	Was     string `json:"was_settled_to"` // 0-0: it never was
-	Epoch   int64  `json:"epoch"`
-	Held    int64  `json:"in_redis"`
-	Again   int64  `json:"counted_again"` // of these, if they were counted before
-	Archived int64  `json:"dead_letters"`  // put aside
-	Dropped int64  `json:"dropped"`       // of these: their entries are read again
-	ArchivedAs   string `json:"dead_letters_now"`
+	Source     string `json:"source"`
+	Was        string `json:"was_settled_to"` // 0-0: it never was
+	Epoch      int64  `json:"epoch"`
+	Held       int64  `json:"in_redis"`
+	Again      int64  `json:"counted_again"` // of these, if they were counted before
+	Archived   int64  `json:"dead_letters"`  // put aside
+	Dropped    int64  `json:"dropped"`       // of these: their entries are read again
+	ArchivedAs string `json:"dead_letters_now"`
 }
 
 func (l resetLine) print(w io.Writer) error {

@@ -124,7 +124,7 @@ type drainReport struct {
 	Applied         int64   `json:"applied"`
 	Dead            int64   `json:"dead"`
 	Retried         int64   `json:"retried"`        // dead letters applied after all
-	ProcessedBefore   int64   `json:"settled_before"` // by an earlier try or another instance
+	ProcessedBefore int64   `json:"settled_before"` // by an earlier try or another instance
 	Left            int64   `json:"left"`
 	Profiles        int64   `json:"profiles"` // updates of a profile
 	Chunks          int64   `json:"chunks"`

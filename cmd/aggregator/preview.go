@@ -18,11 +18,11 @@ import (
 
 // previewReport is what a drain would do. Its names are those of the JSON form.
 type previewReport struct {
-	Read          int64                   `json:"read"`
-	Applied       int64                   `json:"applied"`
+	Read            int64                   `json:"read"`
+	Applied         int64                   `json:"applied"`
 	ProcessedBefore int64                   `json:"settled_before"`
-	Dead          map[events.Reason]int64 `json:"dead"`
-	Profiles      []profileDelta          `json:"profiles"`
+	Dead            map[events.Reason]int64 `json:"dead"`
+	Profiles        []profileDelta          `json:"profiles"`
 }
 
 // profileDelta is what a drain would add to a profile: by id, and by letter.

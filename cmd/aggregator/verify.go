@@ -25,14 +25,14 @@ type verification struct {
 	Source     string `json:"source"`
 	State      string `json:"state"` // balanced, not balanced, no checkpoint, or unknown: it could not be found out
 	Reason     string `json:"reason,omitempty"`
-	Processed    int64  `json:"settled"`
+	Processed  int64  `json:"settled"`
 	Applied    int64  `json:"applied"`
 	Dead       int64  `json:"dead"`
-	InFlight     int64  `json:"in_hand"`
+	InFlight   int64  `json:"in_hand"`
 	Difference int64  `json:"difference"`
 	Added      int64  `json:"added"`
 	Left       int64  `json:"left"`
-	Read     int64  `json:"passed"`
+	Read       int64  `json:"passed"`
 	Vanished   int64  `json:"vanished"`
 
 	Incidents []incidentLine `json:"incidents"` // that nobody has accepted

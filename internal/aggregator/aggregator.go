@@ -93,7 +93,7 @@ type Stats struct {
 	Skipped   int64 // events that were settled before: by an earlier try or another instance
 	Conflicts int64 // transactions folded anew because a mark had moved
 	Restarts  int64 // times that a loop began again from the checkpoint
-	InFlight    int64 // events of chunks in hand whose transactions are committed
+	InFlight  int64 // events of chunks in hand whose transactions are committed
 	Trimmed   int64 // entries trimmed in Redis
 	Retried   int64 // dead letters applied after all; Applied does not count them
 }
@@ -288,6 +288,7 @@ func (a *Aggregator) partition(i int) *partition {
 		Committed: p.committed,
 		Took:      p.spans.committed,
 		Conflicts: func(profiles int) { p.count.conflicts.Add(int64(profiles)) },
+		Resolved:  p.report,
 	}
 	return p
 }

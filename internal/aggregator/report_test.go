@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -35,6 +36,52 @@ func TestReportOfAFailedAttempt(t *testing.T) {
 			assert.Equal(t, f.count(sumOfMarks), stats.Applied)
 			assert.Equal(t, f.count(`SELECT count(*) FROM aggregator.dead_letter`), stats.Dead)
 			assert.EqualValues(t, 500, stats.Read)
+			assert.Zero(t, stats.Skipped)
+		})
+	}
+}
+
+// PostgreSQL goes on with a transaction whose connection was given up. What it commits after the next attempt has
+// begun is in the report as well.
+func TestReportOfALateCommit(t *testing.T) {
+	for name, together := range map[string]int{"a transaction each": 1, "in one": 100} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, stream)
+			f.options.ProfilesPerTransaction = together
+			f.options.Timeout = time.Second
+			f.push("2:1:LIKE") // not the first profile, which a probe would wait for
+			f.drain()
+			f.push("2:1:LIKE", "2:2:LIKE", "2:77:LIKE")
+			f.exec(`CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS $$
+				BEGIN
+					BEGIN
+						PERFORM pg_advisory_xact_lock(1);
+					EXCEPTION WHEN query_canceled THEN -- by the client, which gives up; too late, so to speak
+						PERFORM pg_advisory_xact_lock(1);
+					END;
+					RETURN new;
+				END $$`)
+			f.exec(`CREATE TRIGGER held BEFORE UPDATE ON genre_score FOR EACH ROW
+				WHEN (new.child_profile_id = 2) EXECUTE FUNCTION held()`)
+			lock, err := f.pool.Begin(f.ctx)
+			require.NoError(t, err)
+			_, err = lock.Exec(f.ctx, `SELECT pg_advisory_xact_lock(1)`)
+			require.NoError(t, err)
+			s := f.start("me", 0)
+			eventually(t, func() bool { // the second waits for the first
+				return f.count(`SELECT count(*) FROM pg_stat_activity
+					WHERE datname = current_database() AND wait_event_type = 'Lock'`) >= 2
+			})
+			require.NoError(t, lock.Rollback(f.ctx))
+			eventually(t, func() bool { return f.left() == 0 })
+			s.stop()
+			require.NoError(t, <-s.ended)
+			f.verify()
+			stats := s.Stats()
+			assert.Positive(t, stats.Restarts)
+			assert.EqualValues(t, 2, stats.Applied)
+			assert.EqualValues(t, 1, stats.Dead)
+			assert.EqualValues(t, 3, stats.Read)
 			assert.Zero(t, stats.Skipped)
 		})
 	}

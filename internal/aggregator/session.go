@@ -142,7 +142,7 @@ func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 	if err := apply.Probe(ctx, p.pool, p.source.Name()); err != nil {
 		return checkpoint, err
 	}
-	if err := p.resolve(ctx, checkpoint); err != nil {
+	if err := p.applier.Resolve(ctx, checkpoint); err != nil {
 		return checkpoint, err
 	}
 	if checkpoint.Position.After(state.Last) { // or another instance has moved it since
@@ -294,16 +294,7 @@ func (p *partition) lookUp(ctx context.Context, from ledger.Checkpoint, batch *e
 	return chunk, both.Wait()
 }
 
-// resolve counts what the failed attempt before has done.
-func (p *partition) resolve(ctx context.Context, checkpoint ledger.Checkpoint) error {
-	done, err := p.applier.Resolve(ctx, checkpoint)
-	if err == nil {
-		p.report(done)
-	}
-	return err
-}
-
-// resolveLast is resolve for a loop that ends; it does not wait for a server that does not answer.
+// resolveLast counts what the last attempt has done; it does not wait for a server that does not answer.
 func (p *partition) resolveLast(ctx context.Context) {
 	if !p.applier.Uncertain() {
 		return
@@ -312,7 +303,7 @@ func (p *partition) resolveLast(ctx context.Context) {
 	defer cancel()
 	checkpoint, err := ledger.Load(ctx, p.pool, p.source.Name())
 	if err == nil {
-		err = p.resolve(ctx, checkpoint)
+		err = p.applier.Resolve(ctx, checkpoint)
 	}
 	if err != nil {
 		p.log.Debug("the report leaves out what the last chunk may have applied", "error", err)

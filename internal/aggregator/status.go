@@ -95,9 +95,9 @@ type tracker struct {
 	// Whoever has a chunk in hand may have to wait for long until the other partitions
 	// give a connection back. He is taken to live as long as anyone settles anything.
 	taken, done atomic.Int64 // chunks of this session that were taken in hand, and laid down
-	worked       *moment      // when a transaction of any source was last settled
-	spans        *timeline
-	log          *slog.Logger
+	worked      *moment      // when a transaction of any source was last settled
+	spans       *timeline
+	log         *slog.Logger
 
 	mu     sync.Mutex
 	state  State

@@ -64,6 +64,9 @@ type Applier struct {
 	Took      func(each time.Duration, transactions int)
 	Conflicts func(profiles int)
 
+	// Resolved is told of what an attempt has done that had failed before it knew of that.
+	Resolved func(Tally)
+
 	streak streak     // of refusals, in this attempt
 	left   *uncertain // of the attempts before
 }
@@ -246,7 +249,7 @@ func (c *Chunk) work(ctx context.Context, how grouping, take func() []segment, r
 
 // triaged is what becomes of refused transactions.
 type triaged struct {
-	again []segment     // to try again, by rising profile
+	again []segment // to try again, by rising profile
 	data  []refused // of one run each
 }
 
@@ -375,6 +378,7 @@ func (c *Chunk) refold(ctx context.Context, moved []segment) ([]segment, error) 
 	if err != nil {
 		return nil, err
 	}
+	c.applier.resolve(marks)
 	var again []segment
 	for _, r := range moved {
 		mark := marks[r.profileID]
@@ -383,6 +387,7 @@ func (c *Chunk) refold(ctx context.Context, moved []segment) ([]segment, error) 
 				r.profileID, r.seen, mark)
 		}
 		rest := r.after(mark)
+		c.counted += c.applier.left.before(r, mark)
 		if c.replace(rest); len(rest.events) > 0 {
 			again = append(again, rest)
 		}

@@ -85,6 +85,7 @@ func (c *Chunk) dropMarked(ctx context.Context) (marked int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	c.applier.resolve(marks)
 	c.due = make([]segment, 0, len(c.runs))
 	for _, r := range c.runs {
 		rest := r.after(marks[r.profileID])

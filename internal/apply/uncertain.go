@@ -2,13 +2,15 @@ package apply
 
 import (
 	"context"
+	"slices"
 
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 )
 
 // uncertain is what is left of a chunk whose attempt failed: transactions that were committed, or
-// may have been. The next attempt reads from the marks which of them stand, for the report alone.
+// may be, for PostgreSQL may go on with one whose connection was given up. The attempts after it see
+// from the marks which of them stand, for the report alone.
 type uncertain struct {
 	epoch    int64
 	chunk    events.Position // where the chunk ends
@@ -38,9 +40,18 @@ func (c *Chunk) Failed(moved bool) {
 			u.until = before.until
 		}
 	}
+	sent := make(map[int64]bool)
 	for i, r := range c.due {
 		if c.stages[i] != unsent && len(r.events) > 0 {
 			u.moves = append(u.moves, uncertainMove{r.profileID, r.last(), c.known.tally(r)})
+			sent[r.profileID] = true
+		}
+	}
+	if before != nil { // what was not sent again may still come
+		for _, m := range before.moves {
+			if !sent[m.profileID] {
+				u.moves = append(u.moves, m)
+			}
 		}
 	}
 	if moved {
@@ -49,17 +60,18 @@ func (c *Chunk) Failed(moved bool) {
 	c.applier.left = u
 }
 
-// Resolve returns what the failed attempts before have done and nobody has counted, by the marks, as far as
+// Resolve tells Resolved what the failed attempts before have done and nobody has counted, by the marks, as far as
 // that can be told from a checkpoint that was read since. What it cannot find out is left out: nothing but the
-// report depends on it. After an error it may be called again.
-func (a *Applier) Resolve(ctx context.Context, checkpoint ledger.Checkpoint) (done Tally, err error) {
+// report depends on it. What is committed later is found when its profiles' marks are read again, in the chunk that
+// has their events. After an error it may be called again.
+func (a *Applier) Resolve(ctx context.Context, checkpoint ledger.Checkpoint) error {
 	u := a.left
 	if u == nil {
-		return done, nil
+		return nil
 	}
 	if u.epoch != checkpoint.Epoch {
 		a.left = nil
-		return done, nil
+		return nil
 	}
 	ids := make([]int64, len(u.moves))
 	for i, m := range u.moves {
@@ -67,21 +79,35 @@ func (a *Applier) Resolve(ctx context.Context, checkpoint ledger.Checkpoint) (do
 	}
 	marks, err := ledger.Marks(ctx, a.Pool, checkpoint, ids)
 	if err != nil {
-		return done, err
+		return err
 	}
-	for _, m := range u.moves {
-		if m.to.After(marks[m.profileID]) {
-			continue // it was never committed, or lost
-		}
-		done.plus(m.Tally)
-		u.counted[m.profileID] = m.to
-	}
-	u.moves = nil
-	if u.chunk == checkpoint.Position { // hence it was this checkpoint whose answer was lost
-		done.Dead += u.rejected
+	a.resolve(marks)
+	if u.chunk == checkpoint.Position && u.rejected > 0 { // hence it was this checkpoint whose answer was lost
+		a.Resolved(Tally{Dead: u.rejected})
+		u.rejected = 0
 	}
 	a.forget(checkpoint.Position) // else it is read again, but what is counted is not counted again
-	return done, nil
+	return nil
+}
+
+// resolve counts what the failed attempts before have done, by the marks of some profiles.
+func (a *Applier) resolve(marks map[int64]events.Position) {
+	if a.left == nil || len(a.left.moves) == 0 {
+		return
+	}
+	var done Tally
+	a.left.moves = slices.DeleteFunc(a.left.moves, func(m uncertainMove) bool {
+		mark, read := marks[m.profileID]
+		if !read || m.to.After(mark) {
+			return false // it was never committed, or lost, or will come
+		}
+		done.plus(m.Tally)
+		a.left.counted[m.profileID] = m.to
+		return true
+	})
+	if done != (Tally{}) {
+		a.Resolved(done)
+	}
 }
 
 // Uncertain says whether there is something to Resolve.

@@ -13,20 +13,20 @@ import (
 type Balance struct {
 	// What PostgreSQL says.
 	Processed int64 // entries that the checkpoint has passed since our beginning
-	Applied int64 // events applied, by the marks
-	Dead    int64 // dead letters, settled or not
+	Applied   int64 // events applied, by the marks
+	Dead      int64 // dead letters, settled or not
 	InFlight  int64 // events that a mark has passed and the checkpoint not yet
 
 	// What Redis says, and PostgreSQL of it.
-	Added  int64 // entries ever added to the stream
-	Unprocessed   int64 // of them, those behind the checkpoint that are there
-	Read int64 // of them, those that the checkpoint has passed, with those before our beginning
+	Added       int64 // entries ever added to the stream
+	Unprocessed int64 // of them, those behind the checkpoint that are there
+	Read        int64 // of them, those that the checkpoint has passed, with those before our beginning
 
 	// What is known of why they may not fit.
 	Checkpoint ledger.Checkpoint
 	SetBack    bool              // PostgreSQL was set back, and nobody has accepted it
 	Trimmed    int64             // at most so many of those that vanished were processed, and trimmed, before that
-	MarkedPast      *int64            // of the trimmed, those applied by marks that are after the checkpoint; nil: not known
+	MarkedPast *int64            // of the trimmed, those applied by marks that are after the checkpoint; nil: not known
 	Open       []ledger.Incident // of the source, oldest first
 
 	bookmark events.Bookmark // if it was found after the checkpoint

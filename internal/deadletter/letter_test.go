@@ -295,7 +295,7 @@ func TestLettersByPosition(t *testing.T) {
 			LIMIT 100`)
 	plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
-	require.Contains(t, fmt.Sprint(plan), "Index Scan using dead_letter_pkey")
+	require.Contains(t, fmt.Sprint(plan), "Index Scan using dead_letter_unsettled_position")
 	require.NotContains(t, fmt.Sprint(plan), "Sort")
 }
 

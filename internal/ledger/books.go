@@ -16,11 +16,11 @@ import (
 
 // Accounts are what PostgreSQL says of a source, all at one moment.
 type Accounts struct {
-	Checkpoint Checkpoint
-	Applied    int64                     // events applied, by the marks
-	Dead       int64                     // dead letters, settled or not
-	PastCheckpoint      map[int64]events.Position // by profile: marks that are behind the checkpoint's position, that is, younger
-	Incidents  []Incident                // all of the source, oldest first
+	Checkpoint     Checkpoint
+	Applied        int64                     // events applied, by the marks
+	Dead           int64                     // dead letters, settled or not
+	PastCheckpoint map[int64]events.Position // by profile: marks that are behind the checkpoint's position, that is, younger
+	Incidents      []Incident                // all of the source, oldest first
 }
 
 // heldAtMost is how long a checkpoint may be held against a daemon that wants to move it.

@@ -37,18 +37,18 @@ var IncidentKinds = []IncidentKind{PostgresSetBack, RedisSetBack, SourceMissing,
 // until somebody accepts it, whatever happens to the source meanwhile. Of a kind and a source
 // at most one is open: what comes to it is added to it.
 type Incident struct {
-	ID       int64 // 0: not recorded
-	Source   string
-	Kind     IncidentKind
-	Epoch    int64           // of the source's checkpoint
-	From, To events.Position // entries after From up to To are concerned
-	Added    int64           // entries ever added up to To, as the bookmark in Redis counts; of a PostgresSetBack
-	Entries  int64           // how many they are; of a CountMismatch events, negative if counted twice
-	Retained int64           // of these, still in Redis when it was found: read again
-	MarkedPast    *int64          // of the others, applied by marks after the checkpoint; nil: not known
-	Detected time.Time
-	Accepted *time.Time
-	By       *string // the instance that accepted it
+	ID         int64 // 0: not recorded
+	Source     string
+	Kind       IncidentKind
+	Epoch      int64           // of the source's checkpoint
+	From, To   events.Position // entries after From up to To are concerned
+	Added      int64           // entries ever added up to To, as the bookmark in Redis counts; of a PostgresSetBack
+	Entries    int64           // how many they are; of a CountMismatch events, negative if counted twice
+	Retained   int64           // of these, still in Redis when it was found: read again
+	MarkedPast *int64          // of the others, applied by marks after the checkpoint; nil: not known
+	Detected   time.Time
+	Accepted   *time.Time
+	By         *string // the instance that accepted it
 }
 
 // Gone is how many of the entries were not in Redis any more.

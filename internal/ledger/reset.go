@@ -14,11 +14,11 @@ import (
 
 // ResetSource is a source that was reset.
 type ResetSource struct {
-	Was     Checkpoint // its Updated is zero if there was none
-	Now     Checkpoint // at zero
-	Archived int64      // dead letters that were put aside
-	Dropped int64      // of these, those whose entry is still in the stream, and read again
-	ArchivedAs   string     // the source of the letters from now on
+	Was        Checkpoint // its Updated is zero if there was none
+	Now        Checkpoint // at zero
+	Archived   int64      // dead letters that were put aside
+	Dropped    int64      // of these, those whose entry is still in the stream, and read again
+	ArchivedAs string     // the source of the letters from now on
 }
 
 // Rewind prepares the stream of a source, in Redis, for being read from its begin. It
