@@ -22,28 +22,30 @@ import (
 	"aggregator/internal/verdict"
 )
 
-// Options say how to work. All fields are required but those that say so.
+// Options say how to work. All fields are required except those that say otherwise.
 type Options struct {
 	ChunkMaxEvents int // entries in a chunk, at most
-	// of memory that the chunk in flight and the one that is read hold, of a source
+	// ChunkMaxBytes is how much memory the chunk in flight and the one that is being read may hold, for each
+	// source.
 	ChunkMaxBytes          int
 	ChunkMaxWait           time.Duration     // how long a chunk that is not full waits for more
 	Workers                int               // connections that apply a chunk
 	ProfilesPerTransaction int               // see apply.Options
 	Coalesce               bool              // a profile's last event on a book in a chunk is its only one
 	Preferred              scores.Preference // which genres and topics are favorites
-	Retain                 time.Duration     // how long to keep settled entries in Redis; may be 0
+	Retain                 time.Duration     // how long to keep processed entries in Redis; may be 0
 	TrimEvery              time.Duration     // how often to look for more to trim while nothing comes
-	Grace                  time.Duration     // to finish the chunk in hand when asked to stop
+	Grace                  time.Duration     // to finish the chunk in flight when asked to stop
 	Timeout                time.Duration     // after which a server that does not answer is given up
-	DeadWindow             int               // of so many latest entries of a source
-	// no more than this share may be dead letters, or it halts; 1, or a window of 0: never
+	DeadWindow             int               // how many of the latest entries of a source DeadMaxShare looks at
+	// DeadMaxShare is the largest share of these entries that may be dead letters; with more the source
+	// halts. 1, or a window of 0: never.
 	DeadMaxShare float64
-	// how long events on unknown profiles and books are tried again; 0: not at all
+	// RetryUnknownFor is how long events on unknown profiles and books are tried again; 0: not at all.
 	RetryUnknownFor time.Duration
-	RetryEvery      time.Duration // how often, while Run works; unused if they are not
-	Observe         func(Chunk)   // called with each chunk that was settled; optional, and must not wait
-	// called with the schema of each attempt and chunk; optional, and must not wait
+	RetryEvery      time.Duration // how often, while Run works; unused if RetryUnknownFor is 0
+	Observe         func(Chunk)   // called with each chunk that was processed; optional, and must not wait
+	// Schema is called with the schema of each attempt and chunk. It is optional, and must not wait.
 	Schema func(postgres.Schema)
 }
 
@@ -54,11 +56,11 @@ type Aggregator struct {
 	catalogue *scores.Catalogue
 	options   Options
 	log       *slog.Logger
-	trackers  []*tracker      // one a source
+	trackers  []*tracker      // one for each source
 	keeper    *cluster.Keeper // see Share
-	worked    moment          // see station
+	worked    moment          // see tracker
 	retried   atomic.Int64
-	refused   sync.Map // run ids of the servers that it was said of, see partition.rewrite
+	refused   sync.Map // run ids of the Redis servers whose refusal was logged, see partition.rewrite
 
 	moreWorkers chan struct{} // holds one for each worker beyond the first of a partition
 }
@@ -81,21 +83,21 @@ func New(pool *pgxpool.Pool, sources []*events.Source, catalogue *scores.Catalog
 	return a
 }
 
-// Share has Run work on a source only while the keeper says that it is this instance's. It must
-// be called before Run. Drain works on all sources, whoever has them.
+// Share has Run work on a source only while the keeper says that it is this instance's. It must be called
+// before Run. Drain works on all sources, whichever instance has them.
 func (a *Aggregator) Share(keeper *cluster.Keeper) { a.keeper = keeper }
 
 // Stats count what became of entries, since New. Read is the sum of Applied, Dead and
 // Skipped.
 type Stats struct {
-	runs.Counts // of settled chunks; Profiles are those of a chunk that changed their scores
+	runs.Counts // of processed chunks; Profiles are those of a chunk that changed their scores
 
-	Skipped   int64 // events that were settled before: by an earlier try or another instance
-	Conflicts int64 // transactions folded anew because a mark had moved
+	Skipped   int64 // events that were processed before: by an earlier try or another instance
+	Conflicts int64 // transactions folded again because a mark had moved
 	Restarts  int64 // times that a loop began again from the checkpoint
-	InFlight  int64 // events of chunks in hand whose transactions are committed
+	InFlight  int64 // events of chunks in flight whose transactions are committed
 	Trimmed   int64 // entries trimmed in Redis
-	Retried   int64 // dead letters applied after all; Applied does not count them
+	Retried   int64 // dead letters that a retry applied; Applied does not count them
 }
 
 // Plus returns the sums.
@@ -134,9 +136,9 @@ func (a *Aggregator) Stats() Stats {
 // Caches says what the catalogue has remembered, since New.
 func (a *Aggregator) Caches() []scores.CacheUse { return a.catalogue.Use() }
 
-// Run drains for ever, and tries unknown profiles and books again now and then. It
-// returns nil when ctx ends, after the chunks in hand are settled or the grace is over,
-// and an error if a source cannot go on (see Halt). Outages of the servers it waits out.
+// Run drains without end, and tries unknown profiles and books again now and then. It returns nil when ctx
+// ends, after the chunks in flight are processed or the grace is over, and an error if a source halts (see
+// Halted). During an outage of a server it waits.
 func (a *Aggregator) Run(ctx context.Context) error {
 	retrying, stop := context.WithCancel(ctx)
 	stopped := make(chan struct{})
@@ -154,12 +156,12 @@ func (a *Aggregator) Run(ctx context.Context) error {
 // Limits end a drain early.
 type Limits struct {
 	MaxEvents   int64         // 0: no limit
-	MaxDuration time.Duration // 0: no limit; the chunk in hand is still settled
+	MaxDuration time.Duration // 0: no limit; the chunk in flight is still processed
 }
 
-// Drain drains until nothing is left, or a limit or ctx ends it, tries unknown profiles and
-// books once more, and returns how many entries it left, those of which it knows. Outages
-// it waits out as Run does.
+// Drain drains until nothing is left, or a limit or ctx ends it, and tries unknown profiles and books once
+// more. It returns how many entries it left, of those that it knows of. During an outage of a server it
+// waits, as Run does.
 func (a *Aggregator) Drain(ctx context.Context, limits Limits) (left int64, err error) {
 	m := mode{once: true}
 	if limits.MaxEvents > 0 {
@@ -176,7 +178,8 @@ func (a *Aggregator) Drain(ctx context.Context, limits Limits) (left int64, err 
 			return 0, err
 		}
 		left, err = a.Waiting(context.WithoutCancel(ctx))
-		// One partition may have found the budget taken that another gave back.
+		// One partition may have found nothing left of the budget, and another has given some of it back
+		// since.
 		if err != nil || ctx.Err() != nil {
 			return left, err
 		}
@@ -187,8 +190,7 @@ func (a *Aggregator) Drain(ctx context.Context, limits Limits) (left int64, err 
 	}
 }
 
-// Waiting counts the entries that are not settled yet, of all sources. See
-// events.Source.Waiting.
+// Waiting counts the entries of all sources that are not processed yet. See events.Source.Waiting.
 func (a *Aggregator) Waiting(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.options.Timeout)
 	defer cancel()
@@ -216,7 +218,7 @@ type mode struct {
 // budget is a number of entries that several readers share.
 type budget struct{ left atomic.Int64 }
 
-// take takes up to n entries from the budget; it is safe on nil, which has no end.
+// take takes up to n entries from the budget; it is safe on nil, which has no limit.
 func (b *budget) take(n int) int {
 	if b == nil {
 		return n
@@ -267,9 +269,9 @@ type partition struct {
 	log     *slog.Logger
 	dead    breaker
 	applier *apply.Applier
-	hand    atomic.Int64 // events of the chunk in hand whose transactions are committed
+	hand    atomic.Int64 // events of the chunk in flight whose transactions are committed
 
-	seen  events.Seen  // of the stream, in this session
+	seen  events.Seen  // of the stream, in this attempt
 	limit atomic.Int64 // entries that a chunk may have after a time-out; 0: as many as the options say
 }
 
@@ -306,14 +308,14 @@ func (p *partition) observe(chunk Chunk) {
 	}
 }
 
-// dropInFlight forgets the count of the chunk in hand: it is settled, or will be read again.
+// dropInFlight forgets the count of the chunk in flight: it is processed, or will be read again.
 func (p *partition) dropInFlight() {
 	p.count.inHand.Add(-p.hand.Swap(0))
 }
 
-// loop begins sessions until the mode or ctx ends it.
+// loop begins attempts until the mode or ctx ends it.
 func (p *partition) loop(ctx context.Context, m mode) (err error) {
-	// The work in hand outlives ctx by the grace.
+	// The chunk in flight may be finished within the grace after ctx has ended.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer func() {
@@ -340,7 +342,7 @@ func (p *partition) loop(ctx context.Context, m mode) (err error) {
 			p.log.Warn("stopped before the chunk in flight was processed; it will be read again", "error", err)
 			return nil
 		}
-		if is := verdict.Of(err); is == verdict.Halt || is == verdict.Data { // of no one profile
+		if is := verdict.Of(err); is == verdict.Halt || is == verdict.Data { // of no single profile
 			p.enter(Halted, err.Error())
 			return fmt.Errorf("source %s halted: %w%s", p.source.Name(), err, verdict.Advice(err))
 		}
@@ -359,8 +361,8 @@ func (p *partition) loop(ctx context.Context, m mode) (err error) {
 	}
 }
 
-// headline begins a line about an error that is retried with the server that failed, as far as that
-// is known.
+// headline returns the beginning of a log line about an error that is retried: the server that failed, as far
+// as that is known.
 func headline(err error) string {
 	if who := verdict.Blame(err); who != "" {
 		return who + "; "
@@ -368,8 +370,8 @@ func headline(err error) string {
 	return ""
 }
 
-// turn is a session, under a lease if Run is to have one. A drain was asked for by
-// somebody: it does not stand by.
+// turn is an attempt, under a lease if Run is to have one. A drain was asked for by a person or a schedule:
+// it does not stand by.
 func (p *partition) turn(ctx, work context.Context, m mode) error {
 	if m.once || p.keeper == nil {
 		return p.attempt(ctx, work, m)
@@ -377,6 +379,6 @@ func (p *partition) turn(ctx, work context.Context, m mode) error {
 	return p.leased(ctx, work, m)
 }
 
-// errWentBack says that the stream's ids have fallen behind the checkpoint, or the bookmark
-// behind where we left it.
+// errWentBack says that the stream's last id is before the checkpoint, or the bookmark before where we left
+// it.
 var errWentBack = errors.New("the stream is missing, or its last id or bookmark is before the checkpoint")

@@ -11,21 +11,19 @@ import (
 	"aggregator/internal/events"
 )
 
-// breaker stops a source most of whose entries would become dead letters: that is not bad
-// data but a wrong key, a wrong database, or settings without an action that producers
-// send, and a person has to look before a million letters are written. It looks at the
-// latest chunks, as few as have so many entries; until there are so many it is silent.
-// It knows neither Redis nor PostgreSQL nor the clock.
+// breaker stops a source most of whose entries would become dead letters. That is not bad data but a wrong
+// key, a wrong database, or settings without an action that producers send, and a person has to look before a
+// million dead letters are written. It looks at the latest chunks: as few as hold so many entries as the
+// window has. Until there are so many it does nothing. It knows neither Redis nor PostgreSQL nor the clock.
 type breaker struct {
-	share  float64 // of the entries: more must not be dead; 1 or more: never trips
-	window int     // entries that it takes to judge; 0: never trips
+	share  float64 // of the entries that may be dead letters; with more it trips; 1 or more: never trips
+	window int     // how many entries it takes to judge; 0: never trips
 	chunks []apply.Census
 	total  apply.Census
 }
 
-// check says whether the chunk may be settled. It changes nothing: a chunk that is read
-// again after an error is counted once, when it is settled. A chunk without dead letters
-// is always let through.
+// check says whether the chunk may be processed. It changes nothing: a chunk that is read again after an
+// error is counted once, when it is processed. A chunk without dead letters may always be.
 func (b *breaker) check(chunk apply.Census) error {
 	if b.share >= 1 || b.window == 0 || len(chunk.Dead) == 0 {
 		return nil

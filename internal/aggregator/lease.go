@@ -8,9 +8,9 @@ import (
 	"aggregator/internal/cluster"
 )
 
-// leased is a session under the lease of the source: it waits until the keeper says that the
-// source is this instance's, and works until it is to be given up. It returns nil when ctx or the
-// lease ended. After an error the lease stays: the next attempt is this instance's, too.
+// leased is an attempt under the lease of the source: it waits until the keeper says that the source is this
+// instance's, and works until the source is to be given up. It returns nil when ctx or the lease ended. After
+// an error the lease stays: the next attempt is this instance's, too.
 func (p *partition) leased(ctx, work context.Context, m mode) error {
 	hold, err := p.standBy(ctx)
 	if hold == nil {
@@ -36,8 +36,8 @@ func (p *partition) leased(ctx, work context.Context, m mode) error {
 	return err
 }
 
-// standBy waits for the lease. Its error says why it is not known who has it; without either, ctx
-// has ended.
+// standBy waits for the lease. Its error says why it is not known which instance has it. If there is neither
+// a hold nor an error, ctx has ended.
 func (p *partition) standBy(ctx context.Context) (*cluster.Hold, error) {
 	told := ""
 	for ctx.Err() == nil {
@@ -56,7 +56,7 @@ func (p *partition) standBy(ctx context.Context) (*cluster.Hold, error) {
 		select {
 		case <-ctx.Done():
 		case <-now.Changed:
-		case <-time.After(time.Second): // it lives
+		case <-time.After(time.Second): // the loop is alive
 		}
 	}
 	return nil, nil

@@ -6,7 +6,7 @@ import (
 	"aggregator/internal/events"
 )
 
-// Chunk is what there is to know of one that was settled, for who keeps figures.
+// Chunk is what is known of a processed chunk, for figures.
 type Chunk struct {
 	Entries  int
 	Profiles int
@@ -24,7 +24,7 @@ type Stages struct {
 	Trim       time.Duration // 0 if it failed
 }
 
-// Sample is an event that stands for some.
+// Sample is an event that stands for some others.
 type Sample struct {
 	Pushed time.Time // by the clock of Redis; of a list, when it was moved to the stream
 	Events int

@@ -2,7 +2,7 @@ package aggregator
 
 import "time"
 
-// apartFactor times maxWait is how far apart waiting makes the hand-overs of two chunks.
+// apartFactor times maxWait is how far apart the hand-overs of two chunks may be because of waiting.
 const apartFactor = 5
 
 // batchPolicy decides how large a chunk becomes and when it is handed over to the applier,
@@ -34,7 +34,7 @@ type batchPolicy struct {
 	once      bool // a chunk is complete when nothing more is there: nothing is waited for
 	limit     int  // entries that a chunk may have after a time-out; 0: maxEvents
 
-	// The chunk that is read.
+	// The chunk that is being read.
 	entries, bytes int
 	full           bool // it can take no more
 	complete       bool // it is to take no more: nothing is left, or no budget
@@ -68,7 +68,7 @@ func (p *batchPolicy) next(now time.Time) (decision, time.Duration) {
 		return end, 0
 	case p.entries == 0:
 		return idle, 0
-	case p.busy && p.room() > 0: // look now and then what has come
+	case p.busy && p.room() > 0: // check now and then for what has come
 		return wait, min(max(p.maxWait, 5*time.Millisecond), time.Second)
 	case p.busy:
 		return wait, time.Second

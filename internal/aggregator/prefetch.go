@@ -13,10 +13,10 @@ import (
 // for. The chunks of a quiet service have fewer.
 const prefetchEvents = 5000
 
-// prefetcher asks for the profiles and books of a long chunk while the rest of it is still being
-// read: before the first chunk PostgreSQL has nothing else to do. It does so for one part of
-// the chunk after the other. The look-up of the whole chunk follows in any case. It finds
-// remembered what this brought, asks for the rest, and is the one whose errors count.
+// prefetcher asks for the profiles and books of a long chunk while the rest of it is still being read: before
+// the first chunk PostgreSQL has nothing else to do. It does so for one part of the chunk after the other.
+// The look-up of the whole chunk follows in any case. That look-up finds in the cache what the prefetch
+// brought, asks for the rest, and is the one whose errors count.
 type prefetcher struct {
 	catalogue interface {
 		Prefetch(ctx context.Context, profiles, books []int64) (int, error)
@@ -34,7 +34,7 @@ type chunkPrefetch struct {
 	over   bool          // nothing was missing for the part before, or it failed: the rest is left
 }
 
-// look asks for what the events of the chunk need that were not looked at yet, if they are enough
+// look asks for what those events of the chunk need that were not looked at yet, if there are enough of them
 // and the part before is done. It waits for nothing.
 func (p *chunkPrefetch) look(ctx context.Context, all []events.Event) {
 	if len(all)-p.asked < prefetchEvents {

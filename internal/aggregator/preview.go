@@ -20,10 +20,9 @@ type Preview struct {
 	Deltas  []scores.Delta // by rising profile id
 }
 
-// Preview reads what Drain would, up to maxEvents entries (0: all), and adds it up
-// without writing anything to either server. It holds a delta a profile in memory.
-// Events that PostgreSQL would refuse for their data it cannot foresee, but for those that make a sum of this
-// preview too large for a number.
+// Preview reads what Drain would, up to maxEvents entries (0: all), and adds it up without writing anything
+// to either server. It holds one delta for each profile in memory. It cannot foresee which events PostgreSQL
+// would refuse for their data, except those that make a sum of this preview too large for a number.
 func (a *Aggregator) Preview(ctx context.Context, maxEvents int64) (Preview, error) {
 	total := Preview{Dead: make(map[events.Reason]int64)}
 	deltas := make(map[int64]*scores.Delta)

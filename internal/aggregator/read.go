@@ -9,11 +9,11 @@ import (
 )
 
 const (
-	// pageEntries is how many entries one read asks for. Redis cannot be asked for so many
-	// bytes, and entries may be of a megabyte all of a sudden: ten times as many would
-	// take gigabytes then, and are no faster.
+	// pageEntries is how many entries one read asks for. Redis cannot be asked for a number of bytes, and
+	// entries may suddenly be of a megabyte each. Ten times as many entries would take gigabytes then, and
+	// are no faster.
 	pageEntries = 100
-	// pageBytes is what a reply should not exceed, as far as the entries before tell.
+	// pageBytes is what a reply should not exceed, as far as the entries before it tell.
 	pageBytes = 4 << 20
 	// idleWait is how long one wait for new entries lasts; a stop waits for it.
 	idleWait = 500 * time.Millisecond
@@ -26,8 +26,8 @@ type stream interface {
 	Inspect(ctx context.Context) (events.State, error)
 }
 
-// exchange is how the reader and the applier of a session meet. For each chunk that the applier
-// has taken and settled it says since when it is free.
+// exchange is how the reader and the applier of an attempt meet. For each chunk that the applier has taken
+// and processed, it says since when it is free.
 type exchange struct {
 	chunks chan *events.Batch // without a buffer; closed by the reader when it ends
 	free   chan time.Time     // with room for one
@@ -62,9 +62,9 @@ func (p *partition) reader(source stream, m mode) *reader {
 	}
 }
 
-// read reads from after the position on and hands chunks over, one at a time; while the last one
-// is being settled the next one grows. It returns how many entries it took from the budget. It
-// ends without an error when ctx ends, or when there is nothing left and the mode says so.
+// read reads from after the position on and hands chunks over, one at a time; while one is being processed
+// the next one grows. It returns how many entries it took from the budget. It ends without an error when ctx
+// ends, or when there is nothing left and the mode says so.
 func (r *reader) read(ctx context.Context, after events.Position, to exchange) (taken int, err error) {
 	defer r.ahead.parts.Wait()
 	for {
@@ -72,7 +72,7 @@ func (r *reader) read(ctx context.Context, after events.Position, to exchange) (
 		handed, err := r.gather(ctx, batch, to)
 		switch {
 		case ctx.Err() != nil:
-			return r.taken, nil // what was interrupted failed for it
+			return r.taken, nil // what was interrupted failed because of that
 		case err != nil || !handed:
 			return r.taken, err
 		}
@@ -134,7 +134,7 @@ func (r *reader) await(ctx context.Context, to exchange, d time.Duration) {
 	}
 }
 
-// page reads what comes next into the batch, if that may be.
+// page reads what comes next into the batch, if it may.
 func (r *reader) page(ctx context.Context, batch *events.Batch) error {
 	want := min(r.policy.room(), pageEntries, max(1, pageBytes/(r.size+1)))
 	if want == 0 {

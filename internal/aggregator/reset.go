@@ -14,7 +14,7 @@ import (
 // ResetPreview is what a reset of a source would lead to, in entries.
 type ResetPreview struct {
 	Held  int64 // in Redis now: all of them will be counted
-	Again int64 // of these, those at or before the checkpoint, or in hand: counted before
+	Again int64 // of these, those at or before the checkpoint, or in flight: counted before
 }
 
 // PreviewReset says what a reset of a source would lead to. It changes nothing.
@@ -35,18 +35,18 @@ func PreviewReset(ctx context.Context, pool *pgxpool.Pool, source *events.Source
 	return f, err
 }
 
-// Reset forgets up to where the sources are settled: all entries that are in Redis are
-// counted from the begin, also those that were counted before. See ledger.Reset.
+// Reset forgets up to where the sources are processed: all entries that are in Redis are counted from the
+// beginning, also those that were counted before. See ledger.Reset.
 //
-// What tells settled entries from others is all in PostgreSQL, and changes in one commit. In
-// Redis there are only the bookmark and the fence, which nothing is read by. Before that commit, while
-// nobody can read a checkpoint, the bookmark is put back and a new fence is made: from this moment on no
-// attempt trims to a checkpoint that it has read before (events.Source.Trim). Killed before the
-// commit, all is as it was: the next one to work on the source puts the bookmark forward
-// again. Killed after it, all is done.
+// What tells processed entries from others is all in PostgreSQL, and changes in one commit. Redis has only
+// the bookmark and the fence, and nothing is read by these. Before that commit, while no process can read a
+// checkpoint, the bookmark is put back and a new fence is made. From this moment on, no attempt trims to a
+// checkpoint that it has read before (events.Source.Trim). If Reset is killed before the commit, all is as it
+// was: the next attempt on the source moves the bookmark forward again. If it is killed after the commit, all
+// is done.
 //
-// The last id of a stream that was raised is left as it is: new entries come after it, and a
-// reader who begins at zero sees those before it, too.
+// The last id of a stream that was raised is left as it is: new entries come after it, and a reader that
+// begins at zero sees those before it, too.
 func Reset(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source) ([]ledger.ResetSource, error) {
 	names, byName := make([]string, len(sources)), make(map[string]*events.Source)
 	for i, source := range sources {

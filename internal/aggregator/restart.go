@@ -2,7 +2,7 @@ package aggregator
 
 import "context"
 
-// rewrite has Redis write its append-only file anew if it was restarted, before anything is moved
+// rewrite has Redis write a new append-only file if Redis was restarted, before anything is moved
 // (events.Source.Rewrite). It is a safeguard: if it fails, the attempt goes on.
 func (p *partition) rewrite(ctx context.Context) {
 	done, err := p.source.Rewrite(ctx)

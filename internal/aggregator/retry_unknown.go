@@ -9,8 +9,7 @@ import (
 	"aggregator/internal/deadletter"
 )
 
-// keepRetrying tries unknown profiles and books again, at once and then every so often,
-// until ctx ends.
+// keepRetrying tries unknown profiles and books again, at once and then at intervals, until ctx ends.
 func (a *Aggregator) keepRetrying(ctx context.Context) {
 	if a.options.RetryUnknownFor == 0 {
 		return
@@ -27,10 +26,10 @@ func (a *Aggregator) keepRetrying(ctx context.Context) {
 	}
 }
 
-// retryUnknown is one round: it applies the dead letters of our sources on unknown
-// profiles and books that are there by now, for the application may commit after it has
-// pushed. It takes one connection, a page of letters at a time. What fails is logged,
-// once, and is due again in the next round; of an outage there is nothing else to fear.
+// retryUnknown is one round. It applies the dead letters of our sources on unknown profiles and books that
+// are there by now: the application may have committed them after it pushed the events. It takes one
+// connection, and a page of dead letters at a time. What fails is logged, once, and is due again in the next
+// round; an outage has no other effect.
 func (a *Aggregator) retryUnknown(ctx context.Context) {
 	if a.options.RetryUnknownFor == 0 {
 		return

@@ -6,9 +6,8 @@ import (
 	"aggregator/internal/postgres"
 )
 
-// fits asks whether this program works with the schema, and tells of what it finds. An attempt
-// asks at its beginning, and each chunk before anything is applied: a newer program may migrate at
-// any time.
+// fits asks whether this program works with the schema, and reports what it finds. An attempt asks when it
+// begins, and each chunk before anything is applied: a newer program may migrate at any time.
 func (p *partition) fits(ctx context.Context) error {
 	schema, err := postgres.CheckSchema(ctx, p.pool)
 	if err != nil {

@@ -13,21 +13,21 @@ import (
 )
 
 // sighting is what both servers say of a source, read in this order: the checkpoint, Redis, and the
-// checkpoint again. Its zero checkpoint is none.
+// checkpoint again. A zero checkpoint means that there is none.
 //
-// The bookmark follows the checkpoint, and a reset puts it back before the checkpoint. Hence a
-// bookmark is never after a checkpoint that is read later, however many instances work on the
-// source, unless a reset comes in between, which the epoch shows. And what a checkpoint has passed,
-// Redis was given before.
+// The bookmark follows the checkpoint, and a reset puts it back before the checkpoint. Hence a bookmark is
+// never after a checkpoint that is read later, however many instances work on the source, unless a reset
+// comes in between, which the epoch shows. And Redis was given every entry up to the checkpoint before the
+// checkpoint moved.
 type sighting struct {
 	before, after ledger.Checkpoint
 	state         events.State
-	known         []ledger.Incident // read between the two: who accepts one and changes a count, changes the epoch
+	known         []ledger.Incident // read between the two: accepting one that changes a count changes the epoch
 	ours          bool              // the bookmark is of an aggregator, and not of a program that reads through the group
 }
 
-// compare says what does not fit, apart from what is still in Redis (Incident.Retained). Most is
-// found by positions; counts show what positions cannot, and may show less than there is.
+// compare returns what does not fit, except how much is still in Redis (Incident.Retained). Most is found by
+// positions; counts show what positions cannot, and may show less than there is.
 func compare(s sighting) (found []ledger.Incident) {
 	at, state, mark := s.after, s.state, s.state.Bookmark
 	add := func(kind ledger.IncidentKind, from, to events.Position, entries int64) {
@@ -59,16 +59,17 @@ func compare(s sighting) (found []ledger.Incident) {
 	case state.Added < past.Entries:
 		add(ledger.RedisSetBack, past.Position, past.Position, past.Entries-state.Added)
 	case state.Added-state.Length > processed:
-		// Not less: what is processed and not trimmed is counted as if it was not there.
+		// The true number is at least this: what is processed and not trimmed is counted as if it was not
+		// there.
 		add(ledger.EntriesRemoved, at.Position, at.Position, state.Added-state.Length-processed)
 	}
 	return found
 }
 
-// Recognise finds out whether one of the servers went back in time, is not the one that it was, or has
-// lost entries: of a source in operation there is nothing to find. It reads both servers only, and
-// returns no incident that is recorded already. Of an incident of PostgreSQL
-// it counts what is still in Redis, which takes a second for a million entries.
+// Recognise finds out whether one of the servers went back in time, is another one than before, or has lost
+// entries. For a source in normal operation there is nothing to find. It only reads from both servers, and
+// returns no incident that is recorded already. Of an incident of PostgreSQL it counts what is still in
+// Redis, which takes a second for a million entries.
 func Recognise(ctx context.Context, pool *pgxpool.Pool, source *events.Source) ([]ledger.Incident, error) {
 	s, err := look(ctx, pool, source)
 	if err != nil {
@@ -101,9 +102,9 @@ func Recognise(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (
 	return news, nil
 }
 
-// goneBefore is how many entries open incidents of PostgreSQL account for, that Redis was given and
-// has not any more. Those of accepted ones the checkpoint counts. told says that Redis' own counts
-// are known to be of no use: it was set back.
+// goneBefore is how many entries that Redis was given and does not have any more are explained by open
+// incidents of PostgreSQL. Entries of accepted incidents are in the checkpoint's count. told says that Redis'
+// own counts are known to be of no use: it was set back.
 func goneBefore(known []ledger.Incident) (n int64, told bool) {
 	for _, i := range known {
 		switch {
@@ -141,8 +142,8 @@ func look(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (s sig
 	return s, err
 }
 
-// measure counts what positions do not tell: of an incident of PostgreSQL, what is still in Redis,
-// and how much of the rest is applied; of one that was found by counts, all that it is about.
+// measure counts what positions do not tell. Of an incident of PostgreSQL: what is still in Redis, and how
+// much of the rest is applied. Of one that was found by counts: all entries that it is about.
 func measure(
 	ctx context.Context, pool *pgxpool.Pool, source *events.Source, at ledger.Checkpoint, i *ledger.Incident,
 ) (err error) {
@@ -185,9 +186,9 @@ func RecordIncidents(ctx context.Context, pool *pgxpool.Pool, source *events.Sou
 	return record(ctx, pool, found, log)
 }
 
-// Reconcile records what Recognise finds and what the balance shows that no incident tells of, as
-// RecordIncidents does, and returns the balance, as it was drawn up. The errors are those of
-// RecordIncidents and audit.Take.
+// Reconcile records what Recognise finds, and what the balance shows that no incident explains, as
+// RecordIncidents does. It returns the balance as it was before that. The errors are those of RecordIncidents
+// and audit.Take.
 func Reconcile(
 	ctx context.Context, pool *pgxpool.Pool, source *events.Source, log *slog.Logger,
 ) (audit.Balance, error) {
@@ -216,9 +217,9 @@ func record(ctx context.Context, pool *pgxpool.Pool, found []ledger.Incident, lo
 	return nil
 }
 
-// recognise records what the servers say against each other, before the attempt does anything that
-// makes it vanish. state and checkpoint are what it begins with: as long as they fit, which is
-// always, it asks nobody.
+// recognise records what the servers contradict each other about, before the attempt does anything that
+// removes the evidence. state and checkpoint are what the attempt begins with. As long as they agree, which
+// is nearly always, it asks neither server.
 func (p *partition) recognise(ctx context.Context, state events.State, checkpoint ledger.Checkpoint) error {
 	s := sighting{before: checkpoint, after: checkpoint, state: state, ours: true}
 	if len(compare(s)) == 0 {

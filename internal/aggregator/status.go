@@ -20,7 +20,7 @@ import (
 // State is what the loop of a source is doing.
 type State string
 
-// A loop that backs off does so until a chunk is settled, or nothing is found to do: one
+// A loop that backs off stays in that state until a chunk is processed, or nothing is found to do. A loop
 // that fails again and again does not look as if it worked in between.
 const (
 	Starting   State = "starting"
@@ -37,21 +37,20 @@ type Status struct {
 	Source   *events.Source
 	State    State
 	Since    time.Time
-	Reason   string        // standing by: for whom; resting: until when; backing off or halted: why
+	Reason   string        // standing by: for which instance; resting: until when; backing off or halted: why
 	LastTurn time.Time     // when it was last seen alive, with a monotonic reading; see Hangs
-	Rest     time.Duration // for how long it may rest between two turns, beyond a minute
+	Rest     time.Duration // how long it may wait between two turns, beyond a minute
 	Leased   bool          // this instance holds the lease
 
 	Stats                   // of this source; Retried is not known by source
 	Causes map[string]int64 // how many Restarts had each cause: see cause
 }
 
-// lifeSign is longer than each wait of a loop, but for that of a chunk to fill up.
+// lifeSign is longer than each wait of a loop, except that of a chunk to fill up.
 const lifeSign = time.Minute
 
-// Hangs says whether the loop has not turned for longer than any of its waits: the servers
-// may do what they like, this is a reason to kill the process. A loop that has ended does
-// not hang.
+// Hangs says whether the loop has not turned for longer than any of its waits. Whatever the servers do, this
+// is a reason to kill the process. A loop that has ended does not hang.
 func (s Status) Hangs() bool {
 	ended := s.State == Halted || s.State == Stopped || s.State == Resting
 	return !ended && time.Since(s.LastTurn) > lifeSign+s.Rest
@@ -68,16 +67,15 @@ func (a *Aggregator) Status() []Status {
 	return all
 }
 
-// Rest says of all loops, while none of them runs, that they are not to, and why.
+// Rest says of all loops, while none of them runs, that they are not to run, and why.
 func (a *Aggregator) Rest(reason string) {
 	for _, s := range a.trackers {
 		s.enter(Resting, reason)
 	}
 }
 
-// moment is a time that is remembered by the monotonic clock: one on the wall that is set must
-// neither look like a hang nor hide one. The zero value is the start of the process; it is safe
-// for concurrent use.
+// moment is a time that is remembered by the monotonic clock: a wall clock that is set must neither look like
+// a hang nor hide one. The zero value is the start of the process. It is safe for concurrent use.
 type moment struct{ since atomic.Int64 } // nanoseconds after processStart
 
 var processStart = time.Now()
@@ -91,11 +89,11 @@ func (m *moment) ago() time.Duration { return time.Since(processStart) - time.Du
 // tracker is where the loop of one source says what it is doing.
 type tracker struct {
 	count counters
-	turn  moment // when the reader, or who waits, last went round
-	// Whoever has a chunk in hand may have to wait for long until the other partitions
-	// give a connection back. He is taken to live as long as anyone settles anything.
-	taken, done atomic.Int64 // chunks of this session that were taken in hand, and laid down
-	worked      *moment      // when a transaction of any source was last settled
+	turn  moment // when the reader, or the wait for a lease, last went round
+	// A loop with a chunk in flight may have to wait for long until the other partitions give a connection
+	// back. It is taken to be alive as long as any loop commits a transaction.
+	taken, done atomic.Int64 // chunks of this attempt that were handed over, and that are processed
+	worked      *moment      // when a transaction of any source was last committed
 	spans       *timeline
 	log         *slog.Logger
 
@@ -143,7 +141,7 @@ func (s *tracker) enter(state State, reason string) {
 	s.reason = reason
 }
 
-// attemptBegan says that a session has attemptBegan, which alone does not end a series of failures.
+// attemptBegan says that an attempt has begun, which alone does not end a series of failures.
 func (s *tracker) attemptBegan() {
 	s.mu.Lock()
 	failing := s.state == BackingOff
@@ -153,7 +151,7 @@ func (s *tracker) attemptBegan() {
 	}
 }
 
-// idle says that there is nothing to read. The chunk in hand, if any, may still fail.
+// idle says that there is nothing to read. The chunk in flight, if any, may still fail.
 func (s *tracker) idle() {
 	if !s.busy() {
 		s.enter(Working, "")
@@ -175,26 +173,26 @@ func (s *tracker) lease(held bool) {
 	s.leased = held
 }
 
-// turned says that the reader lives.
+// turned says that the reader is alive.
 func (s *tracker) turned() { s.turn.pass() }
 
-// progressed says that who settles lives.
+// progressed says that the applier is alive.
 func (s *tracker) progressed() { s.worked.pass() }
 
-// chunkTaken is for the reader to call when it has handed over a chunk. That it does so itself
-// makes it know of it when it finds nothing more to read.
+// chunkTaken is for the reader to call when it has handed over a chunk. Because the reader calls it itself,
+// it knows of the chunk when it finds nothing more to read.
 func (s *tracker) chunkTaken() {
 	s.progressed()
 	s.taken.Add(1)
 }
 
-// chunkDone says that a chunk is settled.
+// chunkDone says that a chunk is processed.
 func (s *tracker) chunkDone() {
 	s.enter(Working, "")
 	s.done.Add(1)
 }
 
-// attemptEnded says that there is no session any more.
+// attemptEnded says that no attempt is under way any more.
 func (s *tracker) attemptEnded() {
 	s.taken.Store(0)
 	s.done.Store(0)

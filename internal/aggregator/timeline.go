@@ -11,8 +11,8 @@ import (
 type Timeline struct {
 	Source       string
 	Chunks       int64
-	Phases       [numPhases]Span // by Phase; of chunks that were settled, or not
-	Transactions int64           // of profiles, or of groups of them; but of isolating what is refused
+	Phases       [numPhases]Span // by Phase; of chunks that were processed, or not
+	Transactions int64           // of profiles, or of groups of them; but not those that isolate what is refused
 	P50, P95     time.Duration   // of a transaction, from when the one before on its connection was answered
 }
 
@@ -29,7 +29,7 @@ const (
 	numPhases
 )
 
-// Span is the time that a phase took: all of it, and between its first begin and its last end.
+// Span is the time that a phase took: the sum, and the time between its first start and its last end.
 type Span struct {
 	Took     time.Duration
 	From, To time.Time // zero if it never began

@@ -24,12 +24,12 @@ const (
 	// window is how many profiles' transactions are in flight on a connection at most. More
 	// would not keep the server busier, only hold more memory.
 	window = 64
-	// few transactions are in flight all the same if each is of many profiles.
+	// few transactions may be in flight in any case, also if each is of many profiles.
 	few = 4
-	// A call has from so many to so many profiles, each with a transaction of its own. To begin one costs as much
-	// as some profiles do; the longest is still short beside the time-outs.
+	// A call has from shortCall to longCall profiles, each with a transaction of its own. To begin a call
+	// costs as much as some profiles do. The longest is still short compared with the time-outs.
 	shortCall, longCall = 25, 64
-	// A chunk of so many profiles is one of a busy source, to Auto.
+	// A chunk of at least busyChunk profiles is one of a busy source, for Auto.
 	busyChunk = 100
 )
 
@@ -57,26 +57,26 @@ type Applier struct {
 	// long chunk of one leaves something for the others.
 	More chan struct{}
 
-	// Committed is told of each transaction that is committed, Took how long each of so many of a pass took, on
-	// average, and Conflicts of profiles that are folded anew because their marks had moved. Several goroutines
-	// call them; they must not wait.
+	// Committed is called with each transaction that is committed. Took is called with how long each of so
+	// many transactions of a pass took, on average. Conflicts is called with a number of profiles that are
+	// folded again because their marks had moved. Several goroutines call them; they must not wait.
 	Committed func(Tally)
 	Took      func(each time.Duration, transactions int)
 	Conflicts func(profiles int)
 
-	// Resolved is told of what an attempt has done that had failed before it knew of that.
+	// Resolved is called with what an attempt has done that failed before it knew of that.
 	Resolved func(Tally)
 
 	streak streak     // of refusals, in this attempt
-	left   *uncertain // of the attempts before
+	left   *uncertain // of the attempts before this one
 }
 
 // Begin begins an attempt: what was refused before says nothing about it.
 func (a *Applier) Begin() { a.streak = streak{} }
 
-// Apply processes a chunk: every event that is due is applied or a dead letter when it returns without an
-// error. After an error some are; which, the marks say, and the chunk may be read and applied again. expected is
-// the Census of the chunk; dead letters that PostgreSQL's refusals make are added to it, and check says
+// Apply processes a chunk: when it returns without an error, every event that is due is applied or a dead
+// letter. After an error some are; the marks say which, and the chunk may be read and applied again. expected
+// is the Census of the chunk. Dead letters that PostgreSQL's refusals make are added to it, and check says
 // before they are written whether they are too many. Errors are for verdict.Of to judge. When ctx ends,
 // connections with transactions in flight are closed.
 func (c *Chunk) Apply(ctx context.Context, expected *Census, check func(Census) error) error {
@@ -91,13 +91,13 @@ func (c *Chunk) Apply(ctx context.Context, expected *Census, check func(Census) 
 		if err != nil {
 			return err
 		}
-		// What shared a transaction or a call with a run that was refused goes on alone.
+		// What shared a transaction or a call with a segment that was refused goes on alone.
 		runs, how, data = next.again, grouping{1, true}, append(data, next.data...)
 	}
 	return c.refuse(ctx, data, expected, check)
 }
 
-// grouping says how runs are sent: so many at once, in one transaction or in one each.
+// grouping says how segments are sent: so many at once, in one transaction or in one each.
 type grouping struct {
 	size  int
 	inOne bool
@@ -114,16 +114,15 @@ func (a *Applier) grouping(runs int) grouping {
 	return grouping{min(longCall, max(shortCall, runs/(2*a.Options.Workers))), false}
 }
 
-// refused is a unit that ended with an error: its transaction was rolled back; of a call, that
-// of one run, while those before it are committed and those after it were not tried.
+// refused is a unit that ended with an error: its transaction was rolled back. Of a call, that is the
+// transaction of one segment; those before it are committed, and those after it were not tried.
 type refused struct {
 	unit
 	why *pgconn.PgError
 }
 
-// pass sends all runs, and returns what is refused.
-// One connection is always there for it; more are shared with the other partitions, so
-// that a long chunk of one leaves something for the others.
+// pass sends all segments, and returns what is refused. One connection is always there for it. More are
+// shared with the other partitions, so that a long chunk of one leaves something for the others.
 func (c *Chunk) pass(ctx context.Context, runs []segment, how grouping) ([]refused, error) {
 	var (
 		mu     sync.Mutex
@@ -168,7 +167,7 @@ func (c *Chunk) pass(ctx context.Context, runs []segment, how grouping) ([]refus
 	return failed, err
 }
 
-// work sends transactions down one connection until there are no more to take.
+// work sends transactions over one connection until there are no more to take.
 func (c *Chunk) work(ctx context.Context, how grouping, take func() []segment, refuse func(refused)) error {
 	conn, err := c.applier.Pool.Acquire(ctx)
 	if err != nil {
@@ -183,7 +182,7 @@ func (c *Chunk) work(ctx context.Context, how grouping, take func() []segment, r
 		waiting  []unit // for their answers
 		profiles int    // that are waiting
 	)
-	since := time.Now() // when the server could begin with the first of them
+	since := time.Now() // when the server could start on the first of them
 	settle := func(n int) error {
 		for range n {
 			refusal, err := pipe.receive()
@@ -250,7 +249,7 @@ func (c *Chunk) work(ctx context.Context, how grouping, take func() []segment, r
 // triaged is what becomes of refused transactions.
 type triaged struct {
 	again []segment // to try again, by rising profile
-	data  []refused // of one run each
+	data  []refused // of one segment each
 }
 
 // triage decides what becomes of refused transactions. It fails if one was refused for no
@@ -265,8 +264,8 @@ func (c *Chunk) triage(ctx context.Context, all []refused) (next triaged, err er
 		first := &r.runs[0]
 		is := verdict.Of(r.why)
 		if len(r.runs) == 1 && (is == verdict.Incomplete && first.tried.careful || is == verdict.Gone && first.tried.found) {
-			// All was tried, or its profile is there, and still a row does not come back: a trigger or
-			// a rule keeps it out. To try again and again does not help.
+			// All was tried, or its profile is there, and still a row does not come back: a trigger or a rule
+			// keeps it out. More tries do not help.
 			is, r.why = verdict.Data, keptOut(r.why)
 		}
 		switch {
@@ -302,8 +301,8 @@ func (c *Chunk) triage(ctx context.Context, all []refused) (next triaged, err er
 	return next, nil
 }
 
-// culprits finds out how far calls have come that ended with an error, by the marks: it returns
-// the refused transactions, of each call that of one run, and the runs that were not tried.
+// culprits finds out by the marks how far calls have come that ended with an error. It returns the refused
+// transactions, of each call that of one segment, and the segments that were not tried.
 func (c *Chunk) culprits(ctx context.Context, all []refused) (refusals []refused, untried []segment, err error) {
 	var doubtful []segment
 	for _, r := range all {
@@ -345,7 +344,7 @@ func (c *Chunk) culprits(ctx context.Context, all []refused) (refusals []refused
 	return refusals, untried, nil
 }
 
-// keptOut says more of a refusal of our own for a row that is not there.
+// keptOut says more about a refusal by the aggregator's own functions for a row that is not there.
 func keptOut(why *pgconn.PgError) *pgconn.PgError {
 	table := "genre_score, topic_score or cumulative_mbti_score"
 	if why.Code == verdict.ProfileGone {
@@ -356,8 +355,7 @@ func keptOut(why *pgconn.PgError) *pgconn.PgError {
 	}
 }
 
-// lookAgain looks for a profile that a transaction did not find, and says whether it is there
-// after all.
+// lookAgain looks for a profile that a transaction did not find, and says whether it is there now.
 func (c *Chunk) lookAgain(ctx context.Context, profileID int64) (bool, error) {
 	c.applier.Catalogue.Forget(profileID)
 	found, err := c.applier.Catalogue.Profiles(ctx, []int64{profileID})
@@ -371,7 +369,8 @@ func (c *Chunk) lookAgain(ctx context.Context, profileID int64) (bool, error) {
 	return there, nil
 }
 
-// refold reads the marks of runs that were elsewhere, and returns what they have not passed.
+// refold reads the marks of segments that were not where they were seen, and returns the events that the
+// marks have not passed.
 func (c *Chunk) refold(ctx context.Context, moved []segment) ([]segment, error) {
 	c.applier.Conflicts(len(moved))
 	marks, err := ledger.Marks(ctx, c.applier.Pool, c.known.from, profileIDs(moved))
@@ -395,7 +394,7 @@ func (c *Chunk) refold(ctx context.Context, moved []segment) ([]segment, error) 
 	return again, nil
 }
 
-// inOrder sorts runs by profile: transactions on several take them in this order.
+// inOrder sorts segments by profile: transactions on several profiles take them in this order.
 func inOrder(runs []segment) {
 	slices.SortFunc(runs, func(a, b segment) int { return cmp.Compare(a.profileID, b.profileID) })
 }

@@ -26,7 +26,7 @@ func (c *Census) AddDead(reason events.Reason, n int) {
 	}
 }
 
-// Plus adds another census, sign times.
+// Plus adds another census, multiplied by sign.
 func (c *Census) Plus(other Census, sign int) {
 	c.Entries += sign * other.Entries
 	for reason, n := range other.Dead {
@@ -34,8 +34,8 @@ func (c *Census) Plus(other Census, sign int) {
 	}
 }
 
-// Census counts what will be dead letters of the chunk, by all that is known before PostgreSQL is
-// asked to write. Of the events that its marks have passed, which are not due, it takes none for one.
+// Census counts what will be dead letters of the chunk, by all that is known before PostgreSQL is asked to
+// write. The events that its marks have passed are not due; it counts none of them as a dead letter.
 func (c *Chunk) Census() Census {
 	n := Census{Entries: c.batch.Entries}
 	for _, r := range c.batch.Rejected {

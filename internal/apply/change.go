@@ -20,10 +20,10 @@ type change struct {
 }
 
 // longStatement is how many profiles a statement writes at most. Each of its rows is looked up in arrays of
-// so many elements; with 50 what a statement costs to begin is shared well enough.
+// that many elements. With 50, the cost of beginning a statement is shared by enough profiles.
 const longStatement = 50
 
-// wide is from how many genres or topics on it is faster to be careful.
+// wide is the number of genres or topics from which on it is faster to be careful.
 const wide = 500
 
 // changes are the arguments of the functions, in their order but for the first three: one
@@ -40,7 +40,7 @@ type changes struct {
 	topicSums                                       []float64
 }
 
-// rules are what a history row follows from, beside the scores.
+// rules are what a history row depends on, besides the scores.
 type rules struct {
 	types     history.Types
 	preferred scores.Preference
@@ -127,9 +127,9 @@ func (c *changes) arguments(from ledger.Checkpoint, by rules) []any {
 	}
 }
 
-// queueOne does it for one profile; what may be done carefully is, if the change says so. A change that is
-// not finite is refused, as PostgreSQL refuses a sum of two numbers that is none: it may consist of events
-// that are worth something one by one.
+// queueOne does it for one profile, carefully if the change says so. A change that is not finite is refused,
+// as PostgreSQL refuses two numbers whose sum is not finite. Single events of such a change may still be
+// applicable.
 func queueOne(batch *pgx.Batch, from ledger.Checkpoint, by rules, ch change) {
 	d, m := &ch.delta, &ch.delta.MBTI
 	if !d.Finite() {
@@ -169,5 +169,5 @@ const (
     $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)`
 )
 
-// isWide says whether a change should be made with care for the number of its sums alone.
+// isWide says whether a change should be made with care only because it has so many sums.
 func isWide(d scores.Delta) bool { return len(d.Genres) >= wide || len(d.Topics) >= wide }

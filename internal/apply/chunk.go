@@ -19,15 +19,15 @@ type Chunk struct {
 	applier *Applier
 	batch   *events.Batch
 	runs    []segment // of all its profiles, by rising id
-	due     []segment // what the marks have not passed; each knows its place in it
+	due     []segment // what the marks have not passed; each segment knows its place in it
 	stages  []stage
 	known   known
-	counted int // events that an attempt before has counted
+	counted int // events that an earlier attempt has counted
 
 	applied, dead, updated atomic.Int64 // by transactions that are committed
 }
 
-// stage is how far the transaction of a run has come.
+// stage is how far the transaction of a segment has come.
 type stage uint8
 
 const (
@@ -36,9 +36,9 @@ const (
 	committed              // as its answer says; a crash of PostgreSQL may still lose it
 )
 
-// LookUp groups the events of a batch by profile, reads the marks of these, drops the events that they
-// have passed, and looks up what is needed to apply the others. from is the checkpoint that the batch
-// follows. It sorts the events of the batch, and writes nothing.
+// LookUp groups the events of a batch by profile, reads the marks of these profiles, drops the events that
+// the marks have passed, and looks up what is needed to apply the others. from is the checkpoint that the
+// batch follows. LookUp sorts the events of the batch, and writes nothing.
 func (a *Applier) LookUp(ctx context.Context, from ledger.Checkpoint, batch *events.Batch) (*Chunk, error) {
 	c := &Chunk{
 		applier: a, batch: batch, runs: group(batch.Events),
@@ -101,7 +101,7 @@ func (c *Chunk) dropMarked(ctx context.Context) (marked int, err error) {
 // Profiles is how many child profiles have events in the chunk.
 func (c *Chunk) Profiles() int { return len(c.runs) }
 
-// Counted is how many events that the marks have passed were counted by an attempt before (Resolve).
+// Counted is how many of the events that the marks have passed were counted by an earlier attempt (Resolve).
 func (c *Chunk) Counted() int { return c.counted }
 
 // Committed counts the transactions that are committed so far. It may be called at any time.
@@ -120,8 +120,8 @@ func (c *Chunk) Advance() ledger.Advance {
 	return s
 }
 
-// Folded says, for each profile that has events due, what they add up to together with what was before, how
-// many they are, and their dead letters. It writes nothing.
+// Folded yields each profile that has events due: what they add up to together with what was there before,
+// how many they are, and their dead letters. It writes nothing.
 func (c *Chunk) Folded(before func(profileID int64) scores.Delta) iter.Seq2[scores.Delta, Folded] {
 	return func(yield func(scores.Delta, Folded) bool) {
 		for _, r := range c.due {
@@ -139,14 +139,14 @@ type Folded struct {
 	Dead   []deadletter.Content
 }
 
-// mark notes how far runs have come. Each run is one goroutine's at a time.
+// mark notes how far segments have come. At any time each segment belongs to one goroutine.
 func (c *Chunk) mark(runs []segment, at stage) {
 	for _, r := range runs {
 		c.stages[r.place] = at
 	}
 }
 
-// countCommitted counts a committed transaction. Goroutines call it at once.
+// countCommitted counts a committed transaction. Several goroutines may call it at once.
 func (c *Chunk) countCommitted(t Tally) {
 	c.applied.Add(int64(t.Applied))
 	c.dead.Add(int64(t.Dead))
@@ -154,5 +154,5 @@ func (c *Chunk) countCommitted(t Tally) {
 	c.applier.Committed(t)
 }
 
-// replace puts a run that became shorter in the place of the one that it was.
+// replace puts a segment that became shorter in the place of the one that it was.
 func (c *Chunk) replace(r segment) { c.due[r.place] = r }

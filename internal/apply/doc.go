@@ -1,14 +1,14 @@
 // Package apply writes what a chunk of events adds up to: a chunk's events in, committed rows out. It
 // knows neither Redis nor the loop that calls it.
 //
-// A chunk goes through these steps, and after an error none of them is gone back to: the caller begins again
-// at the checkpoint.
+// A chunk goes through these steps. After an error none of them is repeated: the caller begins again at the
+// checkpoint.
 //
-//	LookUp      sorts the events by profile: a run is the events of one profile, in order. Reads the
+//	LookUp      sorts the events by profile: a segment is the events of one profile, in order. Reads the
 //	            marks, drops what they have passed, looks up profiles and books.
 //	Census      counts what will be dead letters, for the caller to say whether these are too many.
 //	Apply       sends the transactions, and deals with what is refused.
-//	Settlement  is what moves the checkpoint, once all of it is applied.
+//	Advance     is what moves the checkpoint, once all of it is applied.
 //
 // The transaction of a profile is a function of the schema, aggregator.apply
 // (internal/postgres/migrations/00011_apply.sql): it moves the mark by compare-and-set, adds to the scores, and
@@ -26,14 +26,14 @@
 // verdict.Of judges a refusal. Of a call with many profiles, the marks tell which of them was refused: those
 // before it are committed, those after it were not tried and go on alone, as does all that shared a transaction.
 //
-//	the mark has moved     another instance was there: the mark is read, and what is left is folded anew
+//	the mark has moved     another instance was there: the mark is read, and what is left is folded again
 //	the profile is gone    it is looked for; if it is not there, its events become dead letters
-//	a score is missing     the transaction is sent again with care, which puts up with whatever is in the way
-//	data                   the run is cut in halves until what is refused stands alone, and becomes a dead
+//	a score is missing     the transaction is sent again with care, which works whatever is in the way
+//	data                   the segment is cut in halves until what is refused stands alone, and becomes a dead
 //	                       letter; first in a trial that is rolled back, to see whether the data is to blame
 //	anything else          ends the attempt
 //
-// A deployment that refuses everything is not data: see streak, and Probe.
+// A misconfiguration that makes PostgreSQL refuse everything is not a matter of data: see streak, and Probe.
 //
 // # One bad interleaving
 //

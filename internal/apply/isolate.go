@@ -12,11 +12,11 @@ import (
 	"aggregator/internal/verdict"
 )
 
-// refuse processes the runs that PostgreSQL refuses for their data: the events that it refuses
-// become dead letters, the others are applied. Before anything is written it is decided whether
-// the data is to blame at all: each run is tried in a transaction that is rolled back. If the same
-// refusal strikes one profile after the other, or the dead letters become too many, the error says
-// that the deployment is wrong, and no dead letter is written.
+// refuse processes the segments that PostgreSQL refuses for their data: the events that it refuses become
+// dead letters, the others are applied. Before anything is written, each segment is tried in a transaction
+// that is rolled back, to decide whether the data is to blame at all. If profiles one after the other meet
+// the same refusal, or the dead letters become too many, the error says that it is a misconfiguration, and no
+// dead letter is written.
 func (c *Chunk) refuse(ctx context.Context, data []refused, expected *Census, check func(Census) error) error {
 	a := c.applier
 	if len(data) == 0 {
@@ -71,22 +71,22 @@ func (c *Chunk) refuse(ctx context.Context, data []refused, expected *Census, ch
 	return nil
 }
 
-// isolated is what becomes of a run that PostgreSQL has refused as a whole.
+// isolated is what becomes of a segment that PostgreSQL has refused as a whole.
 type isolated struct {
 	Tally
 	refused int // events that it refuses one by one
 }
 
-// isolate applies a run that PostgreSQL refuses for its data, in ever smaller runs; an event
-// that is refused alone becomes a dead letter. Each smaller run leaves a history row. All of
-// it is one transaction, which is committed or, if it is only to find out, rolled back.
+// isolate applies a segment that PostgreSQL refuses for its data, in smaller and smaller segments; an event
+// that is refused alone becomes a dead letter. Each smaller segment leaves a history row. All of it is one
+// transaction, which is committed or, if it is only to find out, rolled back.
 func (c *Chunk) isolate(ctx context.Context, refusal refused, keep bool) (done isolated, err error) {
 	r := refusal.runs[0]
-	r.tried.careful = true // no smaller run may be refused for a row that is not there
+	r.tried.careful = true // no smaller segment may be refused for a row that is not there
 	ctx, cancel := context.WithTimeout(ctx, c.applier.Options.Timeout)
 	defer cancel()
 	err = pgx.BeginFunc(ctx, c.applier.Pool, func(tx pgx.Tx) error {
-		// A deferred constraint would speak up only at the commit, when it is too late to isolate.
+		// A deferred constraint would be checked only at the commit, when it is too late to isolate.
 		if _, err := tx.Exec(ctx, `SET CONSTRAINTS ALL IMMEDIATE`); err != nil {
 			return err
 		}
@@ -108,7 +108,7 @@ func (c *Chunk) isolate(ctx context.Context, refusal refused, keep bool) (done i
 // errTrial rolls a trial back.
 var errTrial = errors.New("only a trial")
 
-// split applies the halves of a run that was refused, each behind a savepoint.
+// split applies the halves of a segment that was refused, each after a savepoint of its own.
 func split(ctx context.Context, tx pgx.Tx, r segment, why *pgconn.PgError, known known, done *isolated) error {
 	if len(r.events) == 1 {
 		if err := send(ctx, tx, deadLetterAlone(known.from, r, why)); err != nil {

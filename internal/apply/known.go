@@ -21,7 +21,7 @@ type known struct {
 	coalesce bool              // a profile's last event on a book is its only one
 }
 
-// changes says whether a run has something to add to the scores of its profile.
+// changes says whether a segment has something to add to the scores of its profile.
 func (k known) changes(r segment) bool {
 	if _, known := k.profiles[r.profileID]; !known {
 		return false
@@ -42,13 +42,13 @@ func (t *Tally) plus(other Tally) {
 	t.Updated += other.Updated
 }
 
-// tally counts what a transaction for the run alone does.
+// tally counts what a transaction does that has only this segment.
 func (k known) tally(r segment) Tally {
 	_, _, t := k.change(r)
 	return t
 }
 
-// change says what settles a run: what to write for its profile, and its dead letters.
+// change says what processes a segment: what to write for its profile, and its dead letters.
 func (k known) change(r segment) (change, []deadletter.Content, Tally) {
 	delta, dead := k.fold(r)
 	t := Tally{Applied: len(r.events) - len(dead), Dead: len(dead)}
@@ -66,12 +66,12 @@ func (k known) change(r segment) (change, []deadletter.Content, Tally) {
 type unit struct {
 	batch *pgx.Batch
 	runs  []segment
-	each  []Tally // of each run in a call that is a transaction a run; nil: all of it is one transaction
+	each  []Tally // of each segment in a call with a transaction for each segment; nil: all of it is one transaction
 	Tally
 }
 
-// units composes what settles runs of different profiles, by rising id: in one transaction, or in
-// one call that is a transaction a run. Runs that neither can take get a transaction of their own.
+// units composes what processes segments of different profiles, by rising id: one transaction, or one call
+// with a transaction for each segment. Segments that neither can take get a transaction of their own.
 func (k known) units(runs []segment, inOne bool) []unit {
 	var (
 		alone   []unit
@@ -108,9 +108,9 @@ func (k known) transaction(runs []segment, changes []change, letters []deadlette
 	return unit{batch: batch, runs: runs, Tally: total}
 }
 
-// revival composes what applies a dead letter's event from its row. If the event still
-// cannot be applied, it returns why, and no batch. Alone with its event it is a chunk of
-// its own: events.coalesce has nothing to leave out.
+// revival composes what applies a dead letter's event from its row. If the event still cannot be applied, it
+// returns why, and no batch. The event is alone, as if in a chunk of its own: events.coalesce has nothing to
+// leave out.
 func (k known) revival(id deadletter.ID, e events.Event) (*pgx.Batch, string) {
 	delta, dead := k.fold(segment{profileID: e.ProfileID, events: []events.Event{e}})
 	if len(dead) > 0 {
@@ -122,7 +122,7 @@ func (k known) revival(id deadletter.ID, e events.Event) (*pgx.Batch, string) {
 	return batch, ""
 }
 
-// fold adds up a run; what cannot be added up is dead.
+// fold adds up a segment; events that cannot be added up are returned as dead letters.
 func (k known) fold(r segment) (scores.Delta, []deadletter.Content) {
 	counted, weightless := weighed(r.events)
 	var dead []deadletter.Content
@@ -141,8 +141,9 @@ func (k known) fold(r segment) (scores.Delta, []deadletter.Content) {
 	return delta, append(dead, unapplied(unknown, events.UnknownBook, bookUnknown)...)
 }
 
-// foldOnto adds a run up onto what there is. If that is not finite it is done event by event, as PostgreSQL
-// does it that refuses the whole: the events that it would have refused are dead.
+// foldOnto adds a segment to the scores that there are. If the sum is not finite, PostgreSQL would refuse the
+// whole segment and then apply it event by event. foldOnto does the same: the events that PostgreSQL would
+// have refused become dead letters.
 func (k known) foldOnto(before scores.Delta, r segment) (scores.Delta, []deadletter.Content) {
 	delta, dead := k.fold(r)
 	if delta.Merge(before); delta.Finite() || len(r.events) == 0 {
@@ -165,7 +166,7 @@ func (k known) foldOnto(before scores.Delta, r segment) (scores.Delta, []deadlet
 	return total, dead
 }
 
-// weighed parts the events that have a weight from those that have none, which are few.
+// weighed separates the events that have a weight from those that have none, which are few.
 func weighed(all []events.Event) (with, without []events.Event) {
 	none := func(e events.Event) bool { return e.Action == nil }
 	if !slices.ContainsFunc(all, none) {
@@ -194,7 +195,7 @@ func unapplied(list []events.Event, reason events.Reason, detail string) []deadl
 	return letters
 }
 
-// deadLetterAlone passes a single event that PostgreSQL refuses.
+// deadLetterAlone makes a dead letter of a single event that PostgreSQL refuses.
 func deadLetterAlone(from ledger.Checkpoint, r segment, refusal *pgconn.PgError) *pgx.Batch {
 	letter := deadletter.Unapplied(r.events[0], events.DataError, refusal.Message)
 	letter.SQLState = &refusal.Code

@@ -13,10 +13,10 @@ import (
 	"aggregator/internal/verdict"
 )
 
-// pipeline sends transactions down one connection without waiting for each. Every batch
-// sent is an implicit transaction with a Sync of its own: it fails alone, and it is
-// committed when its Sync is answered, not before. (With BEGIN and COMMIT one failure
-// would poison all that follow.) Batches are answered in the order they were sent in.
+// pipeline sends transactions over one connection without waiting for each. Every batch sent is an implicit
+// transaction with a Sync of its own: it fails alone, and it is committed when its Sync is answered, not
+// before. (With BEGIN and COMMIT, one failure would make all that follow fail.) Batches are answered in the
+// order in which they were sent.
 type pipeline struct {
 	conn     *pgx.Conn
 	ctx      context.Context
@@ -33,14 +33,14 @@ type pipeline struct {
 // ErrStalled is why a pipeline ends when the server has not answered for the timeout.
 var ErrStalled = errors.New("PostgreSQL does not answer")
 
-// newPipeline takes the connection until close. Cancelling the context closes the
-// connection; what is then unanswered may have been committed or not.
+// newPipeline takes the connection until close. Canceling the context closes the connection; what is then
+// unanswered may have been committed or not.
 func newPipeline(ctx context.Context, conn *pgx.Conn, timeout time.Duration) *pipeline {
 	p := &pipeline{conn: conn, timeout: timeout, window: window}
 	if postgres.Pooled(conn.Config()) {
-		// PgBouncer gives the server away when it has answered all that it was sent to the
-		// end, even if it has passed on the half of a transaction since (its issue 759). The
-		// halves would come to be in two sessions, and in the transactions of others.
+		// PgBouncer gives the server connection to another client when the server has answered all complete
+		// requests, even if PgBouncer has passed on half of another transaction since (its issue 759). The
+		// halves would end up in two sessions, and in the transactions of other clients.
 		p.pooled, p.window = true, 1
 	}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
@@ -97,8 +97,7 @@ func (p *pipeline) prepare(batch *pgx.Batch) error {
 	return nil
 }
 
-// send queues the batch, whose statements must be prepared, as one transaction.
-// Nothing is on its way before flush.
+// send queues the batch, whose statements must be prepared, as one transaction. Nothing is sent before flush.
 func (p *pipeline) send(batch *pgx.Batch) error {
 	if p.open == nil {
 		p.open = p.conn.PgConn().StartPipeline(p.ctx)
@@ -167,8 +166,8 @@ func asError(refusal *pgconn.PgError) error {
 	return refusal
 }
 
-// close gives the connection back to its owner, who must not use it if something is in
-// flight: it is closed then.
+// close gives the connection back to its owner. If something is in flight, the connection is closed, and the
+// owner must not use it.
 func (p *pipeline) close() {
 	if p.open != nil {
 		if p.inFlight > 0 {

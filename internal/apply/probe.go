@@ -34,7 +34,7 @@ func Probe(ctx context.Context, pool *pgxpool.Pool, source string) error {
 	return nil
 }
 
-// ErrBusy is in the error of a Trial that gave way to the locks of others.
+// ErrBusy is in the error of a Trial that gave way to the locks of other sessions.
 var ErrBusy = errors.New("another session holds a lock")
 
 // Trial is Probe that returns an error with ErrBusy for a lock that is not to be had within 500 ms.
@@ -84,11 +84,11 @@ func Trial(ctx context.Context, pool *pgxpool.Pool, source string) error {
 	}
 }
 
-// nextToNothing changes no score but that of zero, which it makes a preferred one; each type of
+// nextToNothing changes no score but one of zero, whose genre or topic it makes a preferred one. Each type of
 // column can hold it.
 const nextToNothing = 1e-30
 
-// busy says whether a trial was only in the way of others.
+// busy says whether a trial failed only because of the locks of other sessions.
 func busy(refusal *pgconn.PgError) bool {
 	switch refusal.Code {
 	case "55P03", "57014", "40001", "40P01": // lock or statement time-out, serialization failure, deadlock
@@ -104,8 +104,8 @@ CROSS JOIN LATERAL (
     SELECT id FROM child_profile WHERE id >= (lo + trunc((hi - lo) * k / 9))::bigint ORDER BY id LIMIT 1
 ) p ORDER BY 1`
 
-// try does for one profile, in a transaction that is rolled back, what chunks do: errTrial says
-// that all of it went well.
+// try does for one profile what chunks do, in a transaction that is rolled back: errTrial says that all of it
+// went well.
 func try(ctx context.Context, pool *pgxpool.Pool, source string, trial int, profile int64, types history.Types) error {
 	name := source + "@probe" // no source of ours has such a name: see config
 	at := events.Position{Ms: 1}
@@ -128,7 +128,7 @@ func try(ctx context.Context, pool *pgxpool.Pool, source string, trial int, prof
 			}
 		}
 		batch := &pgx.Batch{}
-		// A lock that others hold must not hold us up, nor we them.
+		// A lock of another session must not hold the trial up, nor the trial the other session.
 		batch.Queue(`SELECT set_config('lock_timeout', '500ms', true), set_config('statement_timeout', '10s', true)`)
 		batch.Queue(`SET CONSTRAINTS ALL IMMEDIATE`)
 		batch.Queue(`INSERT INTO aggregator.checkpoint (source, position_ms, position_seq, base, entries)
@@ -151,8 +151,9 @@ VALUES ($1, 0, 0, 0, 0)`, name)
 	})
 }
 
-// someScores are what to add to: a score that the profile ($1) has, and one that it has not,
-// among those of some books; others in each trial ($2), for a single one may be refused for itself.
+// someScores are what to add to: a score that the profile ($1) has, and one that it does not have, among
+// those of some books. They are others in each trial ($2), because a single one may be refused for reasons of
+// its own.
 var someScores = map[string]string{
 	"genre": `(SELECT genre_id::bigint AS id FROM genre_score WHERE child_profile_id = $1 AND genre_id IS NOT NULL
     ORDER BY hashint8(genre_id + $2::int) LIMIT 1)
@@ -170,8 +171,8 @@ UNION (
 ) ORDER BY 1`,
 }
 
-// unwritten finds columns that need a value which no statement of ours gives, for a trial cannot
-// always insert a row of each table; and MBTI types that are missing where each history row needs one.
+// unwritten finds columns that need a value which no statement of ours gives, because a trial cannot always
+// insert a row into each table. It also finds MBTI types that are missing where each history row needs one.
 func unwritten(ctx context.Context, pool *pgxpool.Pool, types history.Types) error {
 	rows, _ := pool.Query(ctx, unwrittenColumns) // its error is also that of the rows
 	var table, column string
@@ -200,8 +201,8 @@ func unwritten(ctx context.Context, pool *pgxpool.Pool, types history.Types) err
 	return nil
 }
 
-// A trigger may fill in before it is looked whether there is a value. Of what we write only the
-// type may be NULL.
+// A trigger may fill in a value before PostgreSQL checks whether there is one. Of what we write only the type
+// may be NULL.
 const unwrittenColumns = `SELECT t.name, a.attname
 FROM (VALUES
     ('genre_score', '{child_profile_id,genre_id,score}'::name[]),
@@ -220,9 +221,9 @@ WHERE a.attnum > 0 AND NOT a.attisdropped AND (a.attnotnull OR y.typnotnull) AND
         AND g.tgtype & 7 = 7) -- for each row, before, insert
 ORDER BY 1, 2`
 
-// ofSchema says whether a refusal that looks like one of data is the deployment's: a number that a
-// sequence gave out was there already, so the sequence is behind its table. The error beside it is a
-// server's.
+// ofSchema says whether a refusal that looks like one of data is the fault of the deployment: a number that a
+// sequence gave out was there already, so the sequence is lower than the ids of its table. The second error
+// is that of a server.
 func (a *Applier) ofSchema(ctx context.Context, why *pgconn.PgError) (wrong, err error) {
 	if why.Code != "23505" { // unique violation
 		return nil, nil

@@ -16,35 +16,35 @@ import (
 	"aggregator/internal/verdict"
 )
 
-// Retrier applies dead letters from their rows. What an event is worth, and whether it is
-// one, it decides anew: the weights may have got an action since, the application a book.
+// Retrier applies dead letters from their rows. It decides again what an event is worth, and whether it is
+// one: since then the weights may have got an action, or the application a book.
 //
-// A letter is applied in the transaction that settles it, by compare-and-set. Whatever
-// happens to the reply, and whoever else retries it at the same time, its event counts
-// once; a daemon may work on the same profile meanwhile. All of it is safe to repeat.
+// A dead letter is applied in the transaction that settles it, by compare-and-set. Whatever happens to the
+// reply, and also if another process retries the dead letter at the same time, its event counts once. The
+// daemon may work on the same profile meanwhile. All of it is safe to repeat.
 type Retrier struct {
 	Pool      *pgxpool.Pool
 	Catalogue *scores.Catalogue
 	Decoder   events.Decoder
 	Preferred scores.Preference
-	Durable   bool // a letter is reported as applied when it is on disk, not before
+	Durable   bool // a dead letter is reported as applied when it is on disk, not before
 }
 
-// RetryPage is how many letters are best retried with one call: their profiles and books
-// are looked up together.
+// RetryPage is how many dead letters are best retried with one call: their profiles and books are looked up
+// together.
 const RetryPage = 100
 
 // Retried says what became of dead letters that were retried.
 type Retried struct {
 	Applied int
-	Before  int              // settled by another, a moment before
+	Before  int              // settled by another process, a moment before
 	Failed  map[string]int64 // by why they still cannot be applied
 }
 
-// Tried is how many letters were retried.
+// Tried is how many dead letters were retried.
 func (r Retried) Tried() int64 { return int64(r.Applied+r.Before) + r.StillDead() }
 
-// StillDead is how many letters still cannot be applied.
+// StillDead is how many dead letters still cannot be applied.
 func (r Retried) StillDead() (n int64) {
 	for _, of := range r.Failed {
 		n += of
@@ -59,7 +59,7 @@ func (r *Retried) fail(why string) {
 	r.Failed[why]++
 }
 
-// Add adds what became of others.
+// Add adds what became of other dead letters.
 func (r *Retried) Add(other Retried) {
 	r.Applied += other.Applied
 	r.Before += other.Before
@@ -71,10 +71,9 @@ func (r *Retried) Add(other Retried) {
 	}
 }
 
-// Retry tries to apply the letters, one after the other, and says what became of them.
-// Why one still cannot be applied is recorded with it. It ends with an error if a server
-// fails or the schema does not fit, or with ctx: what is then not counted was not tried,
-// but for one letter, that may have been applied.
+// Retry tries to apply the dead letters, one after the other, and says what became of them. Why one still
+// cannot be applied is recorded with it. It ends with an error if a server fails or the schema does not fit,
+// or with ctx. What is not counted then was not tried, except one dead letter, which may have been applied.
 func (r *Retrier) Retry(ctx context.Context, letters []deadletter.Letter) (Retried, error) {
 	var done Retried
 	decoded := make([]events.Event, len(letters))
@@ -128,8 +127,8 @@ func (r *Retrier) lookUp(ctx context.Context, profiles, books []int64) (known kn
 	return known, err
 }
 
-// apply applies one letter, or says why it still cannot be applied. The error has
-// deadletter.ErrSettled if it was settled before.
+// apply applies one dead letter, or says why it still cannot be applied. The error has deadletter.ErrSettled
+// if the dead letter was settled before.
 func (r *Retrier) apply(ctx context.Context, id deadletter.ID, e events.Event, known known) (why string, err error) {
 	batch, why := known.revival(id, e)
 	if batch == nil {

@@ -7,23 +7,23 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// streak tells refusals of data from those of a deployment. What PostgreSQL refuses for the
-// data strikes some profiles and spares others. A constraint that no row meets, a trigger that
-// always fails, or a table without a partition for today strikes one after the other, for the
-// same reason. It counts the profiles of an attempt, in the order in which they are processed, and
-// only those with something to add. It knows neither PostgreSQL nor the clock.
+// streak tells refusals for data from those for a misconfiguration. What PostgreSQL refuses for the data
+// affects some profiles and not others. A constraint that no row meets, a trigger that always fails, or a
+// table without a partition for today affects one profile after the other, for the same reason. streak counts
+// the profiles of an attempt, in the order in which they are processed, and only those with something to add.
+// It knows neither PostgreSQL nor the clock.
 type streak struct {
 	tried  int    // profiles
-	length int    // the latest so many were refused for one reason
+	length int    // how many of the latest profiles were refused for one reason
 	reason reason // of the latest refusal
 	latest *pgconn.PgError
 }
 
-// inARow is how many profiles in a row have to be refused for one reason; all of them, if an
-// attempt has tried fewer, but two.
+// inARow is how many profiles in a row have to be refused for one reason. If an attempt has tried fewer, but
+// at least two, all of them have to be.
 const inARow = 10
 
-// reason is what two refusals have in common that are of the same kind.
+// reason is what two refusals of the same kind have in common.
 type reason struct{ code, schema, table, column, constraint string }
 
 func (s *streak) applied(profiles int) {
@@ -52,7 +52,7 @@ func (s *streak) broken() error {
 	return &refusedAlike{s.latest, s.length}
 }
 
-// verdict returns an error if the deployment is to blame, by all that the attempt has tried so far.
+// verdict returns an error if there is a misconfiguration, judged by all that the attempt has tried so far.
 func (s *streak) verdict() error {
 	if s.length == s.tried && s.tried > 1 {
 		return &refusedAlike{s.latest, s.length}

@@ -8,16 +8,16 @@ import (
 	"aggregator/internal/ledger"
 )
 
-// uncertain is what is left of a chunk whose attempt failed: transactions that were committed, or
-// may be, for PostgreSQL may go on with one whose connection was given up. The attempts after it see
-// from the marks which of them stand, for the report alone.
+// uncertain is what is left of a chunk whose attempt failed: transactions that were committed, or may be,
+// because PostgreSQL may go on with a transaction whose connection was given up. Later attempts see from the
+// marks which of them were committed, only for the report.
 type uncertain struct {
 	epoch    int64
 	chunk    events.Position // where the chunk ends
 	rejected int             // entries of it that are no events, if its checkpoint may have been moved
 	moves    []uncertainMove
 	counted  map[int64]events.Position // by profile: up to where its events are in the report already
-	until    events.Position           // beyond which nothing is counted yet
+	until    events.Position           // the position after which nothing is counted yet
 }
 
 type uncertainMove struct {
@@ -26,8 +26,8 @@ type uncertainMove struct {
 	Tally
 }
 
-// Failed remembers what a chunk leaves behind whose attempt has failed, beside what is left of those
-// before. moved says that its checkpoint may have been moved all the same.
+// Failed remembers what is left of a chunk whose attempt has failed, beside what is left of those before.
+// moved says that its checkpoint may have been moved in spite of the failure.
 func (c *Chunk) Failed(moved bool) {
 	before := c.applier.left
 	u := &uncertain{
@@ -47,7 +47,7 @@ func (c *Chunk) Failed(moved bool) {
 			sent[r.profileID] = true
 		}
 	}
-	if before != nil { // what was not sent again may still come
+	if before != nil { // what was not sent again may still be committed
 		for _, m := range before.moves {
 			if !sent[m.profileID] {
 				u.moves = append(u.moves, m)
@@ -60,10 +60,10 @@ func (c *Chunk) Failed(moved bool) {
 	c.applier.left = u
 }
 
-// Resolve tells Resolved what the failed attempts before have done and nobody has counted, by the marks, as far as
-// that can be told from a checkpoint that was read since. What it cannot find out is left out: nothing but the
-// report depends on it. What is committed later is found when its profiles' marks are read again, in the chunk that
-// has their events. After an error it may be called again.
+// Resolve tells Resolved what earlier, failed attempts have done without counting it. It finds that out from
+// the marks, as far as a checkpoint that was read since allows. What it cannot find out is left out: only the
+// report depends on it. What is committed later is found when its profiles' marks are read again, in the
+// chunk that has their events. After an error Resolve may be called again.
 func (a *Applier) Resolve(ctx context.Context, checkpoint ledger.Checkpoint) error {
 	u := a.left
 	if u == nil {
@@ -90,7 +90,7 @@ func (a *Applier) Resolve(ctx context.Context, checkpoint ledger.Checkpoint) err
 	return nil
 }
 
-// resolve counts what the failed attempts before have done, by the marks of some profiles.
+// resolve counts what earlier, failed attempts have done, by the marks of some profiles.
 func (a *Applier) resolve(marks map[int64]events.Position) {
 	if a.left == nil || len(a.left.moves) == 0 {
 		return
@@ -99,7 +99,7 @@ func (a *Applier) resolve(marks map[int64]events.Position) {
 	a.left.moves = slices.DeleteFunc(a.left.moves, func(m uncertainMove) bool {
 		mark, read := marks[m.profileID]
 		if !read || m.to.After(mark) {
-			return false // it was never committed, or lost, or will come
+			return false // it was never committed, or lost, or may still be committed
 		}
 		done.plus(m.Tally)
 		a.left.counted[m.profileID] = m.to
@@ -113,7 +113,7 @@ func (a *Applier) resolve(marks map[int64]events.Position) {
 // Uncertain says whether there is something to Resolve.
 func (a *Applier) Uncertain() bool { return a.left != nil }
 
-// forget forgets what failed attempts have left behind if the checkpoint has forget it.
+// forget drops what failed attempts have left if the checkpoint has passed it.
 func (a *Applier) forget(at events.Position) {
 	if a.left != nil && !a.left.until.After(at) {
 		a.left = nil
@@ -123,7 +123,7 @@ func (a *Applier) forget(at events.Position) {
 // Done ends a chunk whose checkpoint was moved.
 func (c *Chunk) Done() { c.applier.forget(c.batch.Last) }
 
-// before counts the events of a run, with the mark at a position, that are in the report already.
+// before counts the events of a segment, with the mark at a position, that are in the report already.
 func (u *uncertain) before(r segment, mark events.Position) int {
 	if u == nil {
 		return 0

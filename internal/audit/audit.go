@@ -25,11 +25,10 @@ import (
 	"aggregator/internal/ledger"
 )
 
-// Take draws up the balance of a source. Errors have ledger.ErrNoCheckpoint when there is nothing to account for yet,
-// and
-// ledger.ErrNotInTime when it could not be done, in several attempts, without disturbing
-// the daemon for too long: a chunk in hand of some hundred thousand events, or as many
-// entries both waiting and retained. It changes nothing.
+// Take draws up the balance of a source. Errors have ledger.ErrNoCheckpoint when there is nothing to account
+// for yet, and ledger.ErrNotInTime when it could not be done, in several attempts, without disturbing the
+// daemon for too long: a chunk in hand of some hundred thousand events, or as many entries both waiting and
+// retained. It changes nothing.
 func Take(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (b Balance, err error) {
 	const attempts = 3
 	for range attempts {

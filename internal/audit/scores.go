@@ -48,11 +48,10 @@ const (
 // application has written, is counted and not compared. A row that the application has deleted softly
 // counts until a purge has removed it; from then on the profile differs until its next event.
 //
-// It may be used at any time, beside drains and the application. It reads 500 profiles at a
-// time, and a profile that differs again until two reads in a row are the same. progress, if it is not nil, is called
-// after
-// each batch with how many profiles are done. It changes nothing and is safe to repeat; errors are those of
-// PostgreSQL and of ctx, which ends it between any two statements.
+// It may be used at any time, beside drains and the application. It reads 500 profiles at a time, and a
+// profile that differs again until two reads in a row are the same. progress, if it is not nil, is called
+// after each batch with how many profiles are done. It changes nothing and is safe to repeat; errors are
+// those of PostgreSQL and of ctx, which ends it between any two statements.
 func Scores(
 	ctx context.Context, pool *pgxpool.Pool, rule scores.Preference, progress func(done int64),
 ) (ScoresReport, error) {

@@ -11,11 +11,10 @@ import (
 	"time"
 )
 
-// At is where tests interfere: after_read, mid_pipeline, before_checkpoint,
-// after_checkpoint, before_trim, after_trim; before_reset, rewound, after_reset. At the point that CRASH_AT names the
-// process
-// kills itself. At the one that PAUSE_AT names it makes the file PAUSE_FILE and goes on
-// once somebody has removed it. "mid_pipeline:3" is the third time the point is reached.
+// At is where tests interfere: after_read, mid_pipeline, before_checkpoint, after_checkpoint, before_trim,
+// after_trim; before_reset, rewound, after_reset. At the point that CRASH_AT names the process kills itself.
+// At the one that PAUSE_AT names it makes the file PAUSE_FILE and goes on once somebody has removed it.
+// "mid_pipeline:3" is the third time the point is reached.
 func At(point string) {
 	passed.Lock()
 	passed.times[point]++

@@ -50,7 +50,7 @@ var weakenings = []weakening{
 		changes: []change{
 			impatience,
 			{
-				"internal/aggregator/session.go",
+				"internal/aggregator/attempt.go",
 				"		checkpoint, err = ledger.Confirm(ctx, p.pool, p.source.Name())\n", "		err = nil\n",
 			},
 			{"internal/postgres/durable.go", "if connected.Load() {", "if false {"},
@@ -68,7 +68,7 @@ var weakenings = []weakening{
 	{
 		name: "trimmed before the checkpoint",
 		changes: []change{{
-			"internal/aggregator/session.go", `	crash.At("before_checkpoint")
+			"internal/aggregator/attempt.go", `	crash.At("before_checkpoint")
 `,
 			`	ahead := ledger.Checkpoint{Position: batch.Last, Entries: from.Entries + int64(batch.Entries)}
 	if err := p.trim(ctx, ahead); err != nil {
@@ -86,7 +86,7 @@ var weakenings = []weakening{
 		changes: []change{{
 			"internal/apply/chunk.go",
 			"rest := r.after(marks[r.profileID])",
-			"rest := run{profileID: r.profileID, events: r.events, seen: marks[r.profileID]}",
+			"rest := segment{profileID: r.profileID, events: r.events, seen: marks[r.profileID]}",
 		}},
 		reveal: func(t *testing.T, program string) report {
 			w := unrestricted(t, program)

@@ -122,9 +122,8 @@ func TestShapes(t *testing.T) {
 	}
 }
 
-// application writes to the tables as an application does, over and over: it adds a profile with its scores and its
-// diagnosis,
-// changes one, adds a book, deletes a row of history. The stop returns how often it has.
+// application writes to the tables as an application does, over and over: it adds a profile with its scores
+// and its diagnosis, changes one, adds a book, deletes a row of history. The stop returns how often it has.
 func (w *world) application(shape string) (stop func() int) {
 	w.t.Helper()
 	conn, err := pgx.Connect(w.t.Context(), strings.Split(w.database, "&search_path=")[0])

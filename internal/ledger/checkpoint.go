@@ -158,9 +158,8 @@ func TryMoveCheckpoint(ctx context.Context, tx pgx.Tx, s Advance) error {
 	return err
 }
 
-// The update must change a row, or else nothing is flushed and nothing is known. OFFSET 0 keeps the planner from
-// joining the
-// other way round, which takes the square of the time.
+// The update must change a row, or else nothing is flushed and nothing is known. OFFSET 0 keeps the planner
+// from joining the other way round, which takes the square of the time.
 const moveCheckpoint = `UPDATE aggregator.checkpoint c
 SET position_ms = $2, position_seq = $3, entries = $4, updated_at = now()
 WHERE c.source = $1 AND c.position_ms = $5 AND c.position_seq = $6 AND c.epoch = $10

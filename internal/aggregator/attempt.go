@@ -14,8 +14,8 @@ import (
 	"aggregator/internal/ledger"
 )
 
-// attempt reads and settles chunks from the checkpoint on, until ctx ends, the mode says
-// so, or something fails. All that it knows ends with it.
+// attempt reads and processes chunks from the checkpoint on, until ctx ends, the mode says so, or something
+// fails. All that it knows ends with it.
 func (p *partition) attempt(ctx, work context.Context, m mode) error {
 	p.applier.Begin()
 	checkpoint, err := p.begin(work)
@@ -52,9 +52,8 @@ func (p *partition) attempt(ctx, work context.Context, m mode) error {
 	}
 }
 
-// processAll settles chunks as they come, until there are no more, and returns how many
-// entries they had. Now and then it trims what has become free in the meantime: retained
-// entries grow old, and other groups move on.
+// processAll processes chunks as they come, until there are no more, and returns how many entries they had.
+// Now and then it trims what may be trimmed since: retained entries grow old, and other groups move on.
 func (p *partition) processAll(ctx context.Context, checkpoint ledger.Checkpoint, from exchange) (
 	processed int, err error,
 ) {
@@ -96,8 +95,8 @@ func (a *Aggregator) start(ctx context.Context, source *events.Source) (ledger.C
 	}
 	position, entries := state.Begin()
 	if !position.IsZero() {
-		// What Redis believes of the group that we take over need not be true; from here
-		// on, every entry is to be accounted for.
+		// What Redis says of the group that we take over need not be true. From here on, every entry is to be
+		// accounted for.
 		census, err := source.Census(ctx, position, entries)
 		if err != nil {
 			return ledger.Checkpoint{}, err
@@ -107,16 +106,16 @@ func (a *Aggregator) start(ctx context.Context, source *events.Source) (ledger.C
 	return ledger.Checkpoint{Source: source.Name(), Position: position, Base: entries, Entries: entries}, nil
 }
 
-// begin makes sure that there is a checkpoint, that the ids of the stream are not behind
-// it, and that what it has passed is trimmed.
+// begin makes sure that there is a checkpoint, that the ids of the stream are not before it, and that the
+// entries up to the checkpoint are trimmed.
 func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
 	defer cancel()
 	if err := p.fits(ctx); err != nil {
 		return ledger.Checkpoint{}, err
 	}
-	// Redis first: who inspected it before a reset has fenced that off may read the checkpoint
-	// of before, but not trim to it; who did so afterwards reads the new one.
+	// Redis is read first. An attempt that inspects it before a reset has made its fence may read the old
+	// checkpoint, but cannot trim to it. An attempt that inspects it afterwards reads the new checkpoint.
 	state, err := p.source.Inspect(ctx)
 	if err != nil {
 		return ledger.Checkpoint{}, err
@@ -130,7 +129,7 @@ func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 	if err := p.recognise(ctx, state, checkpoint); err != nil {
 		return checkpoint, err
 	}
-	// Before the first trim of an attempt something has to be durable that was written in it.
+	// Before the first trim of an attempt, something that the attempt has written has to be durable.
 	if checkpoint.Updated.IsZero() {
 		checkpoint, err = ledger.Create(ctx, p.pool, p.source.Name(), checkpoint.Position, checkpoint.Entries)
 	} else {
@@ -191,7 +190,7 @@ func (p *partition) process(ctx context.Context, from ledger.Checkpoint, batch *
 ) {
 	began := time.Now()
 	watch := stopwatch{p.spans, began}
-	report := Chunk{Entries: batch.Entries, Samples: sample(batch.Events)} // which are in order only now
+	report := Chunk{Entries: batch.Entries, Samples: sample(batch.Events)} // the events are in order only now
 	report.Took.Read = batch.Took
 	p.progressed()
 	p.dropInFlight()
@@ -259,8 +258,8 @@ func (p *partition) report(t apply.Tally) {
 	p.count.profiles.Add(int64(t.Updated))
 }
 
-// smaller makes the next chunks smaller if a time-out was why so many entries could not be read, or
-// applied: what is too much for the time may be done in parts.
+// smaller makes the next chunks smaller if so many entries could not be read, or applied, because of a
+// time-out. What takes too long as a whole may be done in parts.
 func (p *partition) smaller(entries int, err error) error {
 	if timedOut(err) {
 		p.limit.Store(int64(max(1, entries/2)))
@@ -268,7 +267,7 @@ func (p *partition) smaller(entries int, err error) error {
 	return err
 }
 
-// larger lets the next chunk have twice as many entries, if a time-out has made them smaller.
+// larger lets the next chunk have twice as many entries, if a time-out has made chunks smaller.
 func (p *partition) larger() {
 	if limit := p.limit.Load(); limit > 0 {
 		if limit *= 2; limit >= int64(p.options.ChunkMaxEvents) {
@@ -278,8 +277,8 @@ func (p *partition) larger() {
 	}
 }
 
-// lookUp finds out what of a chunk is due and all that it takes to apply it, and whether the schema is
-// still one that this program works with.
+// lookUp finds out what of a chunk is due and all that is needed to apply it, and whether this program still
+// works with the schema.
 func (p *partition) lookUp(ctx context.Context, from ledger.Checkpoint, batch *events.Batch) (
 	chunk *apply.Chunk, err error,
 ) {

@@ -9,24 +9,24 @@ import (
 	"aggregator/internal/ledger"
 )
 
-// segment is some events of one profile, in order, that one transaction settles.
+// segment is some events of one profile, in order, that one transaction processes.
 type segment struct {
 	profileID int64
 	events    []events.Event
 	seen      events.Position // where the profile's mark is
-	place     int             // among the runs of its chunk that are due
+	place     int             // among the segments of its chunk that are due
 	tried     attempts
 }
 
-// attempts are what was tried already for a run that was refused.
+// attempts are what was tried already for a segment that was refused.
 type attempts struct {
-	careful bool // to add to its scores one by one, whatever is in the way
-	found   bool // to look for its profile, which is there
+	careful bool // adding to its scores one by one, whatever is in the way
+	found   bool // looking for its profile, which is there
 }
 
-// group brings the events, which are in order, into the order of their profiles, and returns a run for each profile,
-// by rising id. The runs share the memory of the slice. To count the events of each profile and to move each event to
-// its place is faster than to sort them.
+// group sorts the events, which are in order, by profile, and returns a segment for each profile, by rising
+// id. The segments share the memory of the slice. To count the events of each profile and to move each event
+// to its place is faster than to sort them.
 func group(all []events.Event) []segment {
 	var runs []segment
 	known := make(map[int64]int32) // profiles, in the order in which they were met
@@ -78,10 +78,10 @@ func (r segment) after(mark events.Position) segment {
 	return r
 }
 
-// last is the position of the run's last event.
+// last is the position of the segment's last event.
 func (r segment) last() events.Position { return r.events[len(r.events)-1].Position }
 
-// halves cuts the run in two; the second begins where the first has left the mark.
+// halves cuts the segment in two; the second half begins where the first one leaves the mark.
 func (r segment) halves() (segment, segment) {
 	middle := len(r.events) / 2
 	first, second := r, r
@@ -107,7 +107,7 @@ func bookIDs(all []events.Event) []int64 {
 	return slices.Sorted(maps.Keys(seen))
 }
 
-// places are where the marks of the runs' profiles must be once all are settled.
+// places are where the marks of the segments' profiles must be once all are processed.
 func places(runs []segment) []ledger.Place {
 	places := make([]ledger.Place, len(runs))
 	for i, r := range runs {
