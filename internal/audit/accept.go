@@ -15,12 +15,12 @@ import (
 // ErrMore says that there are more incidents of a source than were to be accepted.
 var ErrMore = errors.New("there is another incident, which was not shown yet: run verify --accept again")
 
-// Accept ends open incidents of a source, so that its books balance from here on: what they were
-// off by is taken over into the checkpoint, in a new epoch, and whoever works on the source begins
-// again from there. A stream whose ids are before the checkpoint is raised first, or it would be
-// found again. by is the instance that was told to. Nothing is applied or removed by it. Safe to
-// repeat, and while the service runs. Errors have ErrMore if there are other incidents than the given
-// ones, and ledger.ErrNotInTime as Take's do; after any other the incidents may be open still.
+// Accept ends open incidents of a source, so that its counts agree from here on: what they were off by is
+// taken over into the checkpoint, in a new epoch, and any instance that works on the source begins again from
+// there. A stream whose ids are before the checkpoint is raised first, or it would be found again. by is the
+// instance that was told to. It applies and removes nothing. Safe to repeat, and while the service runs.
+// Errors have ErrMore if there are other incidents than the given ones, and ledger.ErrNotInTime as Take's do.
+// After any other error the incidents may still be open.
 func Accept(
 	ctx context.Context, pool *pgxpool.Pool, source *events.Source, incidents []ledger.Incident, by string,
 ) error {

@@ -1,18 +1,18 @@
-// Package audit finds out whether the books balance: whether every entry that Redis was
-// ever given is applied, a dead letter, or still there.
+// Package audit reconciles: it finds out whether every entry that Redis was ever given is applied, a dead
+// letter, or still there.
 //
-// Two accounts are kept independently of the checkpoint's count of entries. In PostgreSQL
-// each mark counts the events applied to its profile, and each dead letter is a row that
-// is never deleted; their sum shows what was lost or counted twice. Redis counts the
-// entries ever added to a stream; less what is left, it shows what was removed unread.
+// Two accounts are kept independently of the checkpoint's count of entries. In PostgreSQL each mark counts
+// the events applied to its profile, and each dead letter is a row that is never deleted; their sum shows
+// what was lost or counted twice. Redis counts the entries ever added to a stream; that count minus the
+// entries that are left shows what was removed unread.
 //
-// The books may be read at any time, while producers push and any number of instances
-// drain: the checkpoint is held for a moment (see ledger.Hold), which makes a daemon wait,
-// and what has gone on beyond it is counted event by event.
+// The accounts may be read at any time, while producers push and any number of instances drain. The
+// checkpoint is held for a moment (see ledger.Hold), which makes a daemon wait, and what was applied after it
+// is counted event by event.
 //
-// Whether scores are what was written last is another comparison (Scores): that of each profile with its latest
-// row of history. Neither compares scores with events, nor knows what Redis itself has forgotten, stream and
-// count alike.
+// Whether scores are what was written last is another comparison (Scores): that of each profile with its
+// latest row of history. Neither compares scores with events, nor knows what Redis itself has forgotten,
+// stream and count alike.
 package audit
 
 import (
@@ -26,8 +26,8 @@ import (
 )
 
 // Take draws up the balance of a source. Errors have ledger.ErrNoCheckpoint when there is nothing to account
-// for yet, and ledger.ErrNotInTime when it could not be done, in several attempts, without disturbing the
-// daemon for too long: a chunk in hand of some hundred thousand events, or as many entries both waiting and
+// for yet. They have ledger.ErrNotInTime when it could not be done, in several tries, without disturbing the
+// daemon for too long: a chunk in flight of some hundred thousand events, or as many entries both waiting and
 // retained. It changes nothing.
 func Take(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (b Balance, err error) {
 	const attempts = 3
@@ -49,7 +49,7 @@ func take(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (b Bal
 		}
 		b.Added, b.Unprocessed = census.Added, census.Left
 		b.Checkpoint = at
-		// While the checkpoint is held nobody who is at it moves the bookmark past it.
+		// While the checkpoint is held, no instance that works from it moves the bookmark past it.
 		state, err := source.Inspect(ctx)
 		if err != nil {
 			return err

@@ -12,19 +12,19 @@ import (
 // Balance holds the accounts of a source at one moment, in events or entries.
 type Balance struct {
 	// What PostgreSQL says.
-	Processed int64 // entries that the checkpoint has passed since our beginning
+	Processed int64 // entries that the checkpoint has passed since we began
 	Applied   int64 // events applied, by the marks
 	Dead      int64 // dead letters, settled or not
 	InFlight  int64 // events that a mark has passed and the checkpoint not yet
 
-	// What Redis says, and PostgreSQL of it.
-	Added       int64 // entries ever added to the stream
-	Unprocessed int64 // of them, those behind the checkpoint that are there
-	Read        int64 // of them, those that the checkpoint has passed, with those before our beginning
+	// What Redis says, and what PostgreSQL makes of it.
+	Added       int64 // of them, those after the checkpoint that are there
+	Unprocessed int64 // of them, those after the checkpoint that are there
+	Read        int64 // of them, those that the checkpoint has passed, with those before we began
 
-	// What is known of why they may not fit.
+	// What is known of why the counts may not agree.
 	Checkpoint ledger.Checkpoint
-	SetBack    bool              // PostgreSQL was set back, and nobody has accepted it
+	SetBack    bool              // PostgreSQL was set back, and no person has accepted it
 	Trimmed    int64             // at most so many of those that vanished were processed, and trimmed, before that
 	MarkedPast *int64            // of the trimmed, those applied by marks that are after the checkpoint; nil: not known
 	Open       []ledger.Incident // of the source, oldest first
@@ -56,8 +56,8 @@ func (b *Balance) explain(known []ledger.Incident) {
 // negative, how many are neither.
 func (b Balance) Difference() int64 { return b.Applied + b.Dead - b.Processed - b.InFlight }
 
-// Vanished is how many entries were removed before they were read. It is negative if the
-// stream has a smaller count than it had: it was made anew, or Redis was rolled back.
+// Vanished is how many entries were removed before they were read. It is negative if the stream has a smaller
+// count than it had: it was recreated, or Redis was rolled back.
 func (b Balance) Vanished() int64 { return b.Added - b.Unprocessed - b.Read }
 
 func (b Balance) redisWasSetBack() bool {
@@ -74,8 +74,8 @@ func (b Balance) trimmed() int64 {
 	return max(0, min(b.Vanished(), b.Trimmed))
 }
 
-// marked are the events that were applied, by marks that are after the checkpoint, and whose
-// entries are trimmed: an older state of PostgreSQL may have some.
+// marked are the events that were applied, by marks that are after the checkpoint, and whose entries are
+// trimmed: a restored older state of PostgreSQL may have some.
 func (b Balance) marked() int64 {
 	d := max(0, b.Difference())
 	switch {
@@ -87,7 +87,7 @@ func (b Balance) marked() int64 {
 	return min(d, b.trimmed())
 }
 
-// Unrecorded are the incidents that the balance shows and no open one tells of.
+// Unrecorded are the incidents that the balance shows and that no open incident explains.
 func (b Balance) Unrecorded() (all []ledger.Incident) {
 	at := b.Checkpoint
 	found := func(kind ledger.IncidentKind, entries int64) {
@@ -113,10 +113,10 @@ func (b Balance) Unrecorded() (all []ledger.Incident) {
 	return all
 }
 
-// Even says whether the books balance.
+// Even says whether the counts agree.
 func (b Balance) Even() bool { return b.Difference() == 0 && b.Vanished() == 0 }
 
-// Complaint says in one line what does not fit; it is empty if the books balance.
+// Complaint says in one line what does not fit; it is empty if the counts agree.
 func (b Balance) Complaint() string {
 	var all []string
 	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }

@@ -20,7 +20,7 @@ import (
 
 // ScoresReport is what a comparison of scores with the history has found, in profiles.
 type ScoresReport struct {
-	Profiles  int64 // there are
+	Profiles  int64 // how many there are
 	Compared  int64 // of them, those whose latest row of history, if there is one, was written by a drain
 	Different int64 // of the compared, those that differ
 	Unsettled int64 // not compared: each time they were read they had changed
@@ -89,7 +89,7 @@ func Scores(
 type comparison struct {
 	pool      *pgxpool.Pool
 	rule      scores.Preference
-	types     map[string]bool // that there are
+	types     map[string]bool // those that there are
 	statement string          // scores.sql
 }
 
@@ -169,7 +169,7 @@ type standing struct {
 	topics   preference
 }
 
-// preference is what a profile scores, as far as it is not below nothing, of genres or topics, and its favorites.
+// preference is what a profile scores for genres or topics, without scores below zero, and its favorites.
 type preference struct {
 	ids       []int64
 	scores    []float64
@@ -179,8 +179,8 @@ type preference struct {
 //go:embed scores.sql
 var standingsSQL string
 
-// standingsStatement is scores.sql for the columns as they are: a history that keeps whole numbers, or a real,
-// does not hold each score as it is, and still holds what was written.
+// standingsStatement is scores.sql for the columns as they are. A history whose columns are whole numbers, or
+// real, does not hold each score exactly, and still holds what was written.
 func standingsStatement(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 	columns := make([]string, scores.NumLetters)
 	for i := range columns {
@@ -233,7 +233,8 @@ func knownTypes(ctx context.Context, pool *pgxpool.Pool) (map[string]bool, error
 	return known, nil
 }
 
-// ours says whether the profile is as a drain has left it: what the application diagnoses is its own.
+// ours says whether the profile is as a drain has left it: what the application diagnoses belongs to the
+// application.
 func (s standing) ours() bool {
 	if s.kind != nil && *s.kind == feedback {
 		return true
@@ -294,7 +295,7 @@ func letters(of []*float64) (values [scores.NumLetters]float64) {
 		switch {
 		case score == nil:
 		case math.IsNaN(*score):
-			values[i] = math.Inf(1) // which is itself, and no number either
+			values[i] = math.Inf(1) // which equals itself, and is no finite number either
 		default:
 			values[i] = *score
 		}
@@ -328,7 +329,8 @@ func (p preference) differences(rule scores.Preference) (missing, extra []int64)
 		whole = whole && score == math.Trunc(score)
 	}
 	mean := sum / float64(n)
-	// A sum of fractions depends on the order in which they are added: what is as good as the mean may be either.
+	// A sum of fractions depends on the order in which they are added: a score that nearly equals the mean
+	// may be on either side of it.
 	slack := 0.0
 	if !whole {
 		slack = mean * 1e-11

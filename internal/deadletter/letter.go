@@ -22,11 +22,11 @@ type Letter struct {
 	Attempts    int        // retries so far
 	LastAttempt *time.Time // nil: never retried
 	LastError   *string    // why the latest retry failed; nil if it did not
-	Settled     *time.Time // nil: it waits for somebody
+	Settled     *time.Time // nil: it is not settled
 	SettledAs   string     // applied or dropped; empty while it is not settled
 }
 
-// ID is the key of the letter.
+// ID is the key of the dead letter.
 func (l Letter) ID() ID { return ID{l.Source, l.Position} }
 
 // ID is the key of a dead letter: the entry that it is made of.
@@ -84,7 +84,7 @@ func Find(ctx context.Context, pool *pgxpool.Pool, id ID) (Letter, error) {
 	return letter, nil
 }
 
-// Count returns how many letters the filter chooses. Reads only.
+// Count returns how many dead letters the filter chooses. Reads only.
 func Count(ctx context.Context, pool *pgxpool.Pool, f Filter) (int64, error) {
 	at, err := f.clock(ctx, pool)
 	if err != nil {
@@ -98,10 +98,10 @@ func Count(ctx context.Context, pool *pgxpool.Pool, f Filter) (int64, error) {
 	return n, nil
 }
 
-// Pages returns the letters that the filter chooses, oldest first or by position, at most so
-// many at a time: a payload may be a megabyte. Each page goes on in an index where the one before
-// ended. What is written after the first page was read is left out, so that it comes to an end
-// while a daemon writes more; what is settled meanwhile may be left out too. An error ends it. Reads only.
+// Pages returns the dead letters that the filter chooses, oldest first or by position, at most so many at a
+// time: a payload may be a megabyte. Each page goes on in an index where the one before ended. What is
+// written after the first page was read is left out, so that Pages comes to an end while a daemon writes
+// more. What is settled meanwhile may be left out too. An error ends it. Reads only.
 func Pages(ctx context.Context, pool *pgxpool.Pool, f Filter, page int) iter.Seq2[[]Letter, error] {
 	return func(yield func([]Letter, error) bool) {
 		at, err := f.clock(ctx, pool)
@@ -130,9 +130,9 @@ ORDER BY %s LIMIT %d`, f.order(), page), args...) // its error is also that of t
 	}
 }
 
-// clock is what PostgreSQL takes for now, which is what letters are dated with, and until when
-// they are dated: beyond now only if its clock was ahead. Without a bound a reader would have to
-// follow a daemon that writes more.
+// clock returns PostgreSQL's time, with which dead letters are dated, and the time up to which they are read:
+// that time is after now only if the clock was ahead once. Without a bound, a reader would have to follow a
+// daemon that writes more.
 func (f Filter) clock(ctx context.Context, pool *pgxpool.Pool) (at dated, err error) {
 	latest := `SELECT max(created_at) FROM aggregator.dead_letter`
 	if !f.Settled {
@@ -151,9 +151,9 @@ func (f Filter) order() string {
 	return `d.created_at, d.source, d.position_ms, d.position_seq`
 }
 
-// where is the condition for what comes after a letter (nil: from the first on), with its
-// arguments. It names only what is asked for: the plans do not depend on the arguments,
-// and an optional condition would keep them from using the partial indexes.
+// where is the condition for what comes after a dead letter (nil: from the first on), with its arguments. It
+// has only the conditions that are asked for: the plans do not depend on the arguments, and an optional
+// condition would keep them from using the partial indexes.
 func (f Filter) where(at dated, after *Letter) (string, []any) {
 	var conditions []string
 	var args []any
@@ -173,7 +173,8 @@ func (f Filter) where(at dated, after *Letter) (string, []any) {
 		add(`d.created_at > ?`, at.now.Add(-f.NewerThan))
 	}
 	switch {
-	case !f.Settled && f.ByPosition: // not in the words of the index by time, all of which each page would sort
+	// Not in the words of the index by time: with that index, each page would sort all of it.
+	case !f.Settled && f.ByPosition:
 		add(`coalesce(d.settled_at, 'infinity') = 'infinity'`)
 	case !f.Settled:
 		add(`d.settled_at IS NULL`)

@@ -15,12 +15,12 @@ import (
 // letter was settled before, by another retry or by dropping it, or is not there.
 const AlreadySettled = "LG003"
 
-// QueueApplied puts the statements that settle a dead letter as applied onto the batch of one
-// transaction: the one that applies its event, whose profile and book they record. They
-// must be its first. They lock the marks of the profile, as Advance does, so that the
-// transaction comes before or after any other that changes the profile. Marks count what
-// chunks applied, so they stay as they are. The transaction fails with AlreadySettled
-// unless it is this one that settles the letter: run twice, it applies the event once.
+// QueueApplied puts the statements that settle a dead letter as applied onto the batch of one transaction:
+// the one that applies its event, whose profile and book they record. They must be its first. They lock the
+// marks of the profile, as aggregator.apply does, so that the transaction comes before or after any other
+// that changes the profile. Marks count what chunks applied, so they stay as they are. The transaction fails
+// with AlreadySettled unless it is this one that settles the dead letter: run twice, it applies the event
+// once.
 func QueueApplied(batch *pgx.Batch, id ID, e events.Event) {
 	at := id.Position
 	batch.Queue(makeMark, e.ProfileID, origin(id.Source))
@@ -29,8 +29,8 @@ func QueueApplied(batch *pgx.Batch, id ID, e events.Event) {
 }
 
 const (
-	// An entry that was no event when it was read has left no mark, and what is not there
-	// cannot be locked: hence one at zero, which passes nothing.
+	// An entry that was no event when it was read has left no mark, and what is not there cannot be locked.
+	// Hence a mark at zero, which passes nothing.
 	makeMark = `INSERT INTO aggregator.mark (child_profile_id, source, position_ms, position_seq, applied)
 VALUES ($1, $2, 0, 0, 0) ON CONFLICT DO NOTHING`
 
@@ -44,14 +44,14 @@ VALUES ($1, $2, 0, 0, 0) ON CONFLICT DO NOTHING`
 SELECT aggregator.require(count(*) = 1, '` + AlreadySettled + `', 'the dead letter is settled already') FROM settled`
 )
 
-// QueueDurable puts a statement onto the batch of one transaction that makes its commit wait for
-// the disk, for those who report the outcome to a person.
+// QueueDurable puts a statement onto the batch of one transaction that makes its commit wait for the disk. It
+// is for callers that report the outcome to a person.
 func QueueDurable(batch *pgx.Batch) {
 	batch.Queue(`SELECT set_config('synchronous_commit', 'on', true), set_config('client_min_messages', 'warning', true)`)
 }
 
-// Attempted records that a retry of a dead letter failed, and why. A letter that was
-// settled meanwhile is left as it is. Repeated, it counts another attempt.
+// Attempted records that a retry of a dead letter failed, and why. A dead letter that was settled meanwhile
+// is left as it is. Repeated, it counts another retry.
 func Attempted(ctx context.Context, pool *pgxpool.Pool, id ID, why string) error {
 	_, err := pool.Exec(ctx, `
 UPDATE aggregator.dead_letter SET attempts = attempts + 1, last_attempt_at = now(), last_error = $4
@@ -81,7 +81,7 @@ func Drop(ctx context.Context, pool *pgxpool.Pool, ids []ID) (dropped int64, err
 	return dropped, nil
 }
 
-// Rows are locked in the order of their key, so that two of these do not deadlock.
+// Rows are locked in the order of their key, so that two such transactions do not deadlock.
 const dropLetters = `WITH chosen AS (
     SELECT source, position_ms, position_seq FROM aggregator.dead_letter
     WHERE (source, position_ms, position_seq) IN (SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[]))

@@ -10,8 +10,8 @@ import (
 
 // Batch is an unbroken run of entries of one stream, decoded.
 type Batch struct {
-	Events   []Event     // what is of a profile, in the order of the stream
-	Rejected []Rejection // what is not, in the same order
+	Events   []Event     // entries that belong to a profile, in the order of the stream
+	Rejected []Rejection // the others, in the same order
 	Entries  int         // how many entries it holds: events and rejections
 	Replies  int         // bytes of the replies that it was decoded from
 	Held     int         // bytes that it holds in memory, about
@@ -54,10 +54,10 @@ func (b *Batch) addText(at Position, text []byte, decoder Decoder) {
 	b.Replies += len(text)
 }
 
-// add appends an entry; page is the size of the reply that it is part of. One with an
-// unknown action goes with the events, since its profile is known: whether it counts must
-// be settled along with the profile's mark. Else it could be passed by the mark as dead,
-// and be an event when it is read again with other weights.
+// add appends an entry; page is the size of the reply that it is part of. An entry with an unknown action
+// goes with the events, since its profile is known: whether it counts must be decided along with the
+// profile's mark. Otherwise the mark could pass it as dead, and it could be an event when it is read again
+// with other weights.
 func (b *Batch) add(at Position, e decoded, page int) {
 	e.event.Position = at
 	switch e.reason {
@@ -86,7 +86,7 @@ const (
 	rejectionSize = int(unsafe.Sizeof(Rejection{}))
 )
 
-// keep copies a payload unless it is much of its page: it would hold all of it.
+// keep copies a payload unless it is most of its page: a part would keep the whole page in memory.
 func (b *Batch) keep(p Payload, page int) Payload {
 	b.Held += payloadSize + len(p.Bytes)
 	if 4*len(p.Bytes) < page {
@@ -95,7 +95,7 @@ func (b *Batch) keep(p Payload, page int) Payload {
 	return p
 }
 
-// decoded is what a payload was found to be: an event, and if it is not a good one why.
+// decoded is what a payload was found to be: an event, and why if it is not a good one.
 type decoded struct {
 	event   Event
 	payload Payload

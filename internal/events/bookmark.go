@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// BookmarkIsOurs says whether the group was made by an aggregator: it has a count of entries and nobody ever
-// read through it. One of our name that another program reads through has consumers. It reads only.
+// BookmarkIsOurs says whether the group was made by an aggregator: it has a count of entries, and no consumer
+// ever read through it. A group of our name that another program reads through has consumers. It reads only.
 func (s *Source) BookmarkIsOurs(ctx context.Context) (bool, error) {
 	groups, err := s.client.XInfoGroups(ctx, s.stream).Result()
 	if err != nil {

@@ -10,13 +10,13 @@ import (
 // Census counts the entries of a stream, as seen from a position.
 type Census struct {
 	Added int64 // ever
-	Left  int64 // behind the position, and there now
+	Left  int64 // after the position, and there now
 }
 
-// Census counts what is left behind a position, of which the stream had been given so many
-// entries if all is in order: it is only used to choose the shorter way to count, for
-// Redis has no command that does. We must trim nothing behind the position meanwhile; what
-// is at or before it we may, and producers may add.
+// Census counts what is left after a position. entries is how many the stream had been given up to the
+// position, if all is in order. It is only used to choose the shorter way to count, because Redis has no
+// command that does. We must trim nothing after the position meanwhile; what is at or before it we may trim,
+// and producers may add.
 //
 // It reads only, a page at a time, and takes about a second for a million entries.
 func (s *Source) Census(ctx context.Context, after Position, entries int64) (Census, error) {
@@ -25,8 +25,8 @@ func (s *Source) Census(ctx context.Context, after Position, entries int64) (Cen
 		if err != nil {
 			return Census{}, err
 		}
-		// To count what is behind is right whatever is trimmed before it, and the other
-		// way only if nothing was.
+		// Counting the entries after the position is right whatever is trimmed before it. Counting those up
+		// to it is right only if nothing was trimmed.
 		if waiting := before.Added - entries; 2*waiting <= before.Length || try > 3 {
 			left, err := s.countEntries(ctx, after, before.Last)
 			return Census{before.Added, left}, err
@@ -52,9 +52,8 @@ func (s *Source) countEntries(ctx context.Context, after, to Position) (n int64,
 	return n, err
 }
 
-// CountMarked counts the events behind a position that the marks of their profiles have
-// passed, as far as the entries are there. Entries that are no events have no mark. It
-// reads only.
+// CountMarked counts the events after a position that the marks of their profiles have passed, as far as the
+// entries are there. Entries that are no events have no mark. It reads only.
 func (s *Source) CountMarked(ctx context.Context, after Position, marks map[int64]Position) (n int64, err error) {
 	to := after
 	for _, mark := range marks {
@@ -80,8 +79,7 @@ const (
 	scanBytes   = 4 << 20
 )
 
-// scan shows the entries behind one position, up to another one, that one included, until show
-// fails.
+// scan shows the entries after one position, up to and including another one, until show fails.
 func (s *Source) scan(ctx context.Context, after, to Position, show func(at Position, fields []byte) error) error {
 	limit := 100 // the first page shows how large the entries are
 	for to.After(after) {

@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// Event says what a child thought of a book. A chunk holds a million of them: what they
-// were made of is written again from their parts when somebody asks, if that can be done.
+// Event says what a child thought of a book. A chunk holds a million of them. So their payloads are not kept:
+// where that is possible, Payload writes them again from their parts.
 type Event struct {
 	Position  Position
 	ProfileID int64
@@ -63,10 +63,9 @@ func NewDecoder(weights map[string]float64) Decoder {
 	return d
 }
 
-// Parse reads the text form of an event, <childProfileId>:<bookId>:<ACTION>. What it
-// cannot read it rejects with a reason and a word on the detail; the reason is empty
-// when the event is good. If the reason is UnknownAction the ids are there all the same.
-// Position and payload are the caller's to fill in.
+// Parse reads the text form of an event, <childProfileId>:<bookId>:<ACTION>. What it cannot read it rejects
+// with a reason and a detail for a person; the reason is empty when the event is good. If the reason is
+// UnknownAction, the ids are set all the same. The caller fills in position and payload.
 func (d Decoder) Parse(text []byte) (Event, Reason, string) {
 	if !utf8.Valid(text) {
 		return Event{}, InvalidUTF8, "the event is not valid UTF-8"

@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Known is a source that has been processed up to a position, of whose entries so many had been added up to
+// Known is a source that has been processed up to a position, and how many entries had been added to it up to
 // there.
 type Known struct {
 	Name     string
@@ -22,18 +22,18 @@ type Known struct {
 // Elsewhere is a source that the settings do not name.
 type Elsewhere struct {
 	Source  *Source
-	Former  bool   // it is one of the same key, by another number of partitions or the other kind
+	Former  bool   // it is of the same key, from another number of partitions or of the other kind
 	Known   bool   // it was processed before
 	Waiting int64  // entries that are not processed; -1: not known
 	Problem string // why it cannot be drained, or looked at; empty if it can
 	Halts   bool   // because of it a source of the settings cannot be drained either
 }
 
-// FindElsewhere finds the sources that the settings do not name: former ones of the same key that
-// hold entries, among them those that were never processed, and whatever else is known or named in
-// extra, also if nothing waits in it. Partitions beyond those of the settings are looked for one
-// after another, until a few are missing. It reads only. Keys that the Redis user has no right to
-// are left out, unless they are known. The errors are those of Redis.
+// FindElsewhere finds the sources that the settings do not name. These are former ones of the same key that
+// hold entries, among them those that were never processed; and all others that are known or named in extra,
+// also if nothing waits in them. Partitions beyond those of the settings are looked for one after another,
+// until a few are missing. It reads only. Keys that the Redis user has no right to are left out, unless they
+// are known. The errors are those of Redis.
 func FindElsewhere(
 	ctx context.Context, client redis.UniversalClient, o Options, known []Known, extra []string,
 ) ([]Elsewhere, error) {
@@ -104,7 +104,7 @@ func (f *finder) former(ctx context.Context) error {
 	return nil
 }
 
-// partition is that of a source of the same key; -1 if it is none.
+// partition is the number of the partition of the same key that a name stands for; -1 if it is none.
 func (f *finder) partition(name string) int {
 	text, ours := strings.CutPrefix(name, f.options.Key+":{")
 	text, _ = strings.CutSuffix(text, ":stream")
@@ -116,7 +116,7 @@ func (f *finder) partition(name string) int {
 	return i
 }
 
-// maxPartition is no setting's: it bounds how far we look.
+// maxPartition comes from no setting: it bounds how far we look.
 const maxPartition = 1 << 12
 
 // place looks at what a key may be to a source of either kind. It says whether there is anything.
@@ -136,8 +136,8 @@ func (f *finder) place(ctx context.Context, key string) (there bool, err error) 
 	return there || fed, err
 }
 
-// look adds a source to those that were found, if it is to be told of. It says whether there is
-// anything at its keys.
+// look adds a source to those that were found, if it is to be reported. It says whether there is anything at
+// its keys.
 func (f *finder) look(ctx context.Context, s *Source, former bool) (there bool, err error) {
 	if f.configured[s.stream] {
 		return true, nil

@@ -2,9 +2,8 @@ package events
 
 import "context"
 
-// Oldest is the position of the first entry of the stream behind another position; the
-// zero Position if there is none. What waits in a list is not dated and does not count. It
-// reads only.
+// Oldest is the position of the first entry of the stream after another position; the zero Position if there
+// is none. What waits in a list has no date and does not count. It reads only.
 func (s *Source) Oldest(ctx context.Context, after Position) (Position, error) {
 	batch := Batch{Last: after}
 	n, err := s.readStream(ctx, &batch, 1)

@@ -19,8 +19,8 @@ const (
 	FormEntry Form = "entry" // all fields of an entry, as an array of the Redis protocol
 )
 
-// Nearly every payload is as one would write it: ids without leading zeros, and fields in
-// the order of the documentation. Events refer to one of these two then, and keep nothing.
+// Nearly every payload is as usual: ids without leading zeros, and fields in the order of the documentation.
+// Then events refer to one of these two, and keep nothing.
 var (
 	usualText  = &Payload{Form: FormEvent}
 	usualEntry = &Payload{Form: FormEntry}
@@ -40,11 +40,11 @@ func (e Event) Payload() Payload {
 	}
 }
 
-// usual is how to refer to a payload that this event, which has an action, was made of, if it is
-// as one would write it, or else nil. It writes to the buffer and returns it.
+// usual returns what to refer to for the payload that this event, which has an action, was made of: one of
+// the two usual payloads if that is how it was written, or else nil. It writes to the buffer and returns it.
 func (e Event) usual(p Payload, buffer []byte) (*Payload, []byte) {
 	if p.Form == FormEvent {
-		// Leading zeros are all that can be otherwise, and they make it longer.
+		// Only leading zeros can make a difference, and they make it longer.
 		if len(p.Bytes) == digits(e.ProfileID)+digits(e.BookID)+len("::")+len(e.Action.Name) {
 			return usualText, buffer
 		}

@@ -2,8 +2,8 @@ package events
 
 import "context"
 
-// Peeker reads what Read would, without moving anything from the list to the stream.
-// Elements of the list get positions that nobody will see again.
+// Peeker reads what Read would, without moving anything from the list to the stream. Elements of the list get
+// positions that are not used anywhere else.
 type Peeker struct {
 	source *Source
 	listed int64 // elements of the list that were read

@@ -44,7 +44,7 @@ func (p Position) Compare(q Position) int {
 	return cmp.Or(cmp.Compare(p.Ms, q.Ms), cmp.Compare(p.Seq, q.Seq))
 }
 
-// After says whether p is behind q in the stream, hence younger.
+// After says whether p comes after q in the stream: it is younger.
 func (p Position) After(q Position) bool { return p.Compare(q) > 0 }
 
 // IsZero says whether p is before every entry.

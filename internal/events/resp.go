@@ -7,14 +7,13 @@ import (
 	"strconv"
 )
 
-// resp reads the few kinds of reply that XRANGE gives. go-redis decodes entries into a
-// map each, which costs eight allocations an event and loses fields that come twice;
-// this reads them where they lie.
+// resp reads the few kinds of reply that XRANGE gives. go-redis decodes each entry into a map, which costs
+// eight allocations for each event and loses fields that come twice; resp reads them in place.
 type resp struct{ rest []byte }
 
 var errProtocol = errors.New("unexpected reply")
 
-// line takes the line that starts with the marker, and returns what is behind it.
+// line takes the line that starts with the marker, and returns what follows the marker.
 func (r *resp) line(marker byte) ([]byte, error) {
 	end := bytes.Index(r.rest, crlf)
 	if end < 1 {

@@ -9,23 +9,23 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Rewrite is what came of asking a server to write its append-only file anew.
+// Rewrite is what came of asking a server to rewrite its append-only file.
 type Rewrite struct {
 	RunID string // of the server, another after each start; empty if it does not say
 	Asked bool   // it was asked, and does so in the background
 }
 
-// Rewrite asks the server that holds the source to write its append-only file anew
-// (BGREWRITEAOF), if it has not done so since it started, or failed to. It does not wait for it.
+// Rewrite asks the server that holds the source to rewrite its append-only file (BGREWRITEAOF), if it has not
+// done so since it started, or failed to. It does not wait for the end of it.
 //
-// If a power loss cut the file within a transaction, Redis (aof-load-truncated yes) starts with
-// the MULTI left open in it. All that is appended then belongs to that transaction, and the next
-// start drops it, or, after the EXEC of a later one, carries out what was cut off as well. A
-// rewrite begins a new file at once, and replaces the damaged one when it is done. A list's move is
-// such a transaction, and so are those of other clients: MULTI, their scripts, XREADGROUP.
+// If a power loss cut the file within a transaction, Redis (aof-load-truncated yes) starts with the MULTI
+// left open in it. All that is appended then belongs to that transaction. The next start drops it, or, after
+// the EXEC of a later transaction, also carries out what was cut off. A rewrite begins a new file at once,
+// and replaces the damaged one when it is done. A list's move is such a transaction, and so are those of
+// other clients: MULTI, their scripts, XREADGROUP.
 //
-// An error with a RunID is that of the server refusing, as it does where the user may not
-// BGREWRITEAOF; with none, it could not be told whether there is something to do. Safe to repeat.
+// An error with a RunID means that the server refused, as it does where the user may not run BGREWRITEAOF. An
+// error without one means that it is not known whether there is something to do. Safe to repeat.
 func (s *Source) Rewrite(ctx context.Context) (Rewrite, error) {
 	node, err := s.node(ctx)
 	if err != nil {
@@ -51,8 +51,8 @@ func (s *Source) Rewrite(ctx context.Context) (Rewrite, error) {
 	}
 }
 
-// torn says whether a server's append-only file may have been cut before it started: the file is as
-// it was found then.
+// torn says whether a server's append-only file may have been cut before the server started: since then it
+// has not been rewritten.
 func torn(persistence map[string]string) bool {
 	switch {
 	case persistence["aof_enabled"] != "1",

@@ -14,13 +14,13 @@ type Entry struct {
 	Payload  Payload
 }
 
-// Rewind puts the bookmark back to before the first entry, and returns the state of the
-// stream at that moment. An attempt that has inspected the stream before does not trim any more (see
-// Trim); one that inspects it afterwards puts the bookmark forward again by its next Trim. Safe to
-// repeat, also after an error: attempts that were fenced off begin again, and nothing has happened.
+// Rewind puts the bookmark back to before the first entry, and returns the state of the stream at that
+// moment. An attempt that has inspected the stream before does not trim any more (see Trim). An attempt that
+// inspects it afterwards moves the bookmark forward again by its next Trim. Safe to repeat, also after an
+// error: attempts that were fenced off begin again, and nothing else has happened.
 func (s *Source) Rewind(ctx context.Context) (State, error) {
-	// The bookmark alone would not do: an attempt that had seen none, or whose bookmark another
-	// attempt has reached again since, could not tell.
+	// The bookmark alone would not do. An attempt that had seen none could not tell, nor one whose bookmark
+	// another attempt has moved to the same position again since.
 	if err := fenceScript.Run(ctx, s.client, []string{s.stream}, fenceGroup).Err(); err != nil {
 		return State{}, s.failed("fencing", err)
 	}
@@ -33,8 +33,8 @@ func (s *Source) Rewind(ctx context.Context) (State, error) {
 	return state, s.failed("rewinding", p.err)
 }
 
-// Held counts the entries of the stream up to a position, and those of all, with what is in
-// the list that feeds it. It reads only.
+// Held counts the entries of the stream up to a position, and all entries, with what is in the list that
+// feeds it. It reads only.
 func (s *Source) Held(ctx context.Context, to Position) (upTo, all int64, err error) {
 	if upTo, err = s.countEntries(ctx, Position{}, to); err != nil {
 		return 0, 0, err
@@ -47,8 +47,8 @@ func (s *Source) Held(ctx context.Context, to Position) (upTo, all int64, err er
 	return upTo, state.Length + listed, err
 }
 
-// Entries shows the entries behind one position up to another one, that one included, a page
-// at a time, until show fails, whose error it returns. It reads only.
+// Entries shows the entries after one position up to and including another one, a page at a time, until show
+// fails, whose error it returns. It reads only.
 func (s *Source) Entries(ctx context.Context, after, to Position, show func([]Entry) error) error {
 	var page []Entry
 	bytes := 0

@@ -41,12 +41,12 @@ type Options struct {
 type Source struct {
 	client  redis.UniversalClient
 	stream  string
-	inlet   *inlet // nil if events come by the stream itself
+	inlet   *inlet // nil if producers push to the stream itself
 	decoder Decoder
 }
 
-// Sources returns the sources that the options name, one a partition. The client must
-// not retry by itself. It fails if a list's key has no companion in its hash slot.
+// Sources returns the sources that the options name, one for each partition. The client must not retry by
+// itself. It fails if a list's key has no companion in its hash slot.
 func Sources(client redis.UniversalClient, o Options) ([]*Source, error) {
 	sources := make([]*Source, o.Partitions)
 	for i := range sources {
@@ -117,8 +117,8 @@ func (s *Source) Key() string {
 //go:embed scripts/*.lua
 var scripts embed.FS
 
-// script is a script of ours, run with flags of Redis. A script that writes has allow-oom: what
-// we write frees memory, or is a few bytes without which none can be freed.
+// script is a script of ours, run with flags of Redis. A script that writes has allow-oom: what we write
+// frees memory, or is a few bytes without which no memory can be freed.
 func script(name, flags string) *redis.Script {
 	var text strings.Builder
 	text.WriteString("#!lua flags=" + flags + "\n")
@@ -154,8 +154,8 @@ type State struct {
 	fence    string    // of the latest reset; empty: none
 }
 
-// Seen is what an attempt has seen of a stream when it began: by it Trim finds out whether Redis went back, or the
-// source was reset, since. Its zero value is that of a stream without bookmark and fence.
+// Seen is what an attempt has seen of a stream when it began. By it Trim finds out whether Redis went back,
+// or the source was reset, since. Its zero value is that of a stream without bookmark and fence.
 type Seen struct {
 	Bookmark Position // zero if there was none
 	fence    string
@@ -196,10 +196,9 @@ func (s *Source) Inspect(ctx context.Context) (State, error) {
 	return state, p.err
 }
 
-// Begin is where to start without a checkpoint, and how many entries were added before
-// that. A group of our name that another program read through is taken over where it
-// stands: at its oldest entry not acknowledged, or else behind the last one delivered.
-// Otherwise it is the beginning.
+// Begin is where to start without a checkpoint, and how many entries were added before that. A group of our
+// name that another program read through is taken over where it is: at its oldest entry that is not
+// acknowledged, or else after the last one delivered. Otherwise it is the beginning.
 func (s State) Begin() (Position, int64) {
 	gone := s.Added - s.Length // what was removed was at the beginning
 	b := s.Bookmark
@@ -215,12 +214,12 @@ func (s State) Begin() (Position, int64) {
 	}
 }
 
-// Raise lifts the stream's last id to the position, so that every new entry comes after
-// it; entries is how many had been added up to there. A stream whose last id is behind
-// our checkpoint was made anew, or Redis was rolled back; ids that it gave below a mark
-// would be taken for applied ones. It makes the stream if it is gone and changes
-// nothing if the stream is not behind. Safe to repeat. After an error it may have been done;
-// a repetition then finds nothing, and the error is what says where unread entries are kept.
+// Raise raises the stream's last id to the position, so that every new entry comes after it; entries is how
+// many had been added up to there. A stream whose last id is before our checkpoint was recreated, or Redis
+// was rolled back; ids that it gave at or before a mark would be taken for applied ones. It makes the stream
+// if it is gone, and changes nothing if the last id is not before the position. Safe to repeat. After an
+// error it may have been done. A repetition then finds nothing, and only the error says where unread entries
+// are kept.
 func (s *Source) Raise(ctx context.Context, position Position, entries int64) (Raised, error) {
 	kept := s.KeptStream(position)
 	if err := makeScript.Run(ctx, s.client, []string{s.stream}, Group).Err(); err != nil {
@@ -241,9 +240,9 @@ func (s *Source) Raise(ctx context.Context, position Position, entries int64) (R
 type Raised struct {
 	Before int64 // entries at or before the position, which hence will not be read
 
-	// Kept is the stream that they were copied to, for they were most likely never applied: our
-	// bookmark was not in the stream, or at its begin, so that it is no older state of the one
-	// that was read. Empty if they were applied.
+	// Kept is the stream that they were copied to, because they were most likely never applied: our bookmark
+	// was not in the stream, or at its beginning, so that it is no older state of the stream that was read.
+	// It is empty if they were applied.
 	Kept string
 }
 
@@ -272,8 +271,8 @@ func (s *Source) readStream(ctx context.Context, batch *Batch, limit int) (int, 
 	return n, s.failed("reading", err)
 }
 
-// Wait waits until there may be an entry behind the position, but no longer than d. It
-// says whether there is one.
+// Wait waits until there may be an entry after the position, but no longer than d. It says whether there is
+// one.
 func (s *Source) Wait(ctx context.Context, after Position, d time.Duration) (bool, error) {
 	if s.inlet != nil {
 		return s.inlet.wait(ctx, d)
@@ -281,7 +280,7 @@ func (s *Source) Wait(ctx context.Context, after Position, d time.Duration) (boo
 	err := s.client.XRead(ctx, &redis.XReadArgs{
 		Streams: []string{s.stream, after.String()},
 		Count:   1,
-		Block:   max(d, time.Millisecond), // 0 would be for ever
+		Block:   max(d, time.Millisecond), // 0 would wait without end
 	}).Err()
 	if errors.Is(err, redis.Nil) {
 		return false, nil
@@ -298,17 +297,15 @@ type Trimmed struct {
 	WentBack bool
 }
 
-// Trim moves our bookmark forward to a position, up to which all must be durably processed, and
-// then removes the entries up to there; entries is how many were ever added up to the position. It
-// leaves what another group has not been given or has not acknowledged, and what is younger
-// than retain. A bookmark that is gone is made again. If it is before where the caller last saw it
-// (seen), Redis was rolled back; if there was a Rewind since, the source was reset: what the caller
-// takes for processed need not be.
+// Trim moves our bookmark forward to a position, up to which all must be durably processed, and then removes
+// the entries up to there; entries is how many were ever added up to the position. It leaves what another
+// group has not been given or has not acknowledged, and what is younger than retain. A bookmark that is gone
+// is made again. If the bookmark is before where the caller last saw it (seen), Redis was rolled back; if
+// there was a Rewind since, the source was reset: what the caller takes for processed need not be.
 //
-// Each of the two is a script of its own, of one write. Nothing after the bookmark is removed, so
-// that a reset between the two is seen by the second as well. Both work when Redis is out of
-// memory. Safe to repeat, also after an error: the bookmark may then have been moved, and
-// entries removed.
+// Moving and removing are two scripts, of one write each. Nothing after the bookmark is removed, so that a
+// reset between the two is seen by the second as well. Both work when Redis is out of memory. Safe to repeat,
+// also after an error: the bookmark may then have been moved, and entries removed.
 func (s *Source) Trim(
 	ctx context.Context, processed Position, entries int64, retain time.Duration, seen Seen,
 ) (Trimmed, error) {
@@ -332,9 +329,9 @@ func (s *Source) Trim(
 	return Trimmed{Entries: reply[0], WentBack: reply[1] == 1}, nil
 }
 
-// Waiting counts what is behind a position, of which Redis had been given the number of
-// entries: what is in the stream, and in the list that feeds it. Where entries were
-// removed by hand it may be too high, but it is 0 only if nothing is left.
+// Waiting counts what is after a position, in the stream and in the list that feeds it; entries is how many
+// Redis had been given up to the position. Where entries were removed by hand the count may be too high, but
+// it is 0 only if nothing is left.
 func (s *Source) Waiting(ctx context.Context, after Position, entries int64) (int64, error) {
 	listed, err := s.listed(ctx)
 	if err != nil {
@@ -367,7 +364,7 @@ func (s *Source) failed(doing string, err error) error {
 	return ofRedis(fmt.Errorf("%s stream %s: %w", doing, s.stream, err))
 }
 
-// ErrRedis is in every error of a source that is Redis' answer, or came in place of one.
+// ErrRedis is in every error of a source that is Redis' answer, or came instead of one.
 var ErrRedis = errors.New("Redis failed")
 
 func ofRedis(err error) error { return &redisError{err} }

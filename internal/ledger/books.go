@@ -19,7 +19,7 @@ type Accounts struct {
 	Checkpoint     Checkpoint
 	Applied        int64                     // events applied, by the marks
 	Dead           int64                     // dead letters, settled or not
-	PastCheckpoint map[int64]events.Position // by profile: marks that are behind the checkpoint's position, that is, younger
+	PastCheckpoint map[int64]events.Position // by profile: marks that are after the checkpoint's position
 	Incidents      []Incident                // all of the source, oldest first
 }
 
@@ -27,16 +27,16 @@ type Accounts struct {
 // It is well below the time-out after which that daemon would give up (lock_timeout).
 const heldAtMost = 2 * time.Second
 
-// ErrNotInTime says that the books could not be read within the time for which a
-// checkpoint may be held, or that it was being moved all the time.
+// ErrNotInTime says that the accounts could not be read within the time for which a checkpoint may be held,
+// or that it was being moved all the time.
 var ErrNotInTime = fmt.Errorf(
 	"the checkpoint may be held for %s, which was too short to reconcile the source", heldAtMost)
 
-// Hold reads the books of a source and calls check while the source's checkpoint stands
-// still: nothing behind it is trimmed meanwhile, but profiles may go on. It locks the
-// checkpoint's row (FOR SHARE, which needs the right to update it) for no longer than
-// two seconds, or four if this process is stopped or cut off; then the error has
-// ErrNotInTime. Without a checkpoint it has ErrNoCheckpoint. It changes nothing.
+// Hold reads the accounts of a source and calls check while the source's checkpoint cannot move: meanwhile
+// nothing after the checkpoint is trimmed, but transactions of profiles may go on. It locks the checkpoint's
+// row (FOR SHARE, which needs the right to update it) for no longer than two seconds, or four if this process
+// is stopped or cut off; then the error has ErrNotInTime. Without a checkpoint it has ErrNoCheckpoint. It
+// changes nothing.
 func Hold(ctx context.Context, pool *pgxpool.Pool, source string, check func(context.Context, Accounts) error) error {
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, boundIdle); err != nil {
@@ -84,8 +84,8 @@ const (
 	idleTimedOut      = "25P03"
 )
 
-// The server ends the transaction should we not. All marks are read: there is no shorter way
-// than the whole table, which our sessions avoid otherwise.
+// The server ends the transaction if we do not. All marks are read: there is no shorter way than to read the
+// whole table, which our sessions avoid otherwise.
 var (
 	boundIdle      = fmt.Sprintf(`SET LOCAL idle_in_transaction_session_timeout = %d`, heldAtMost.Milliseconds())
 	boundStatement = fmt.Sprintf(
@@ -107,7 +107,7 @@ FROM aggregator.mark WHERE source = $1 AND (position_ms, position_seq) > ($2, $3
 		b.PastCheckpoint[profile] = events.Position{Ms: ms[i], Seq: seq[i]}
 	}
 	if err == nil {
-		// One cannot be accepted while the checkpoint is held, unless the books balance.
+		// While the checkpoint is held, an incident can be accepted only if the counts agree.
 		b.Incidents, err = collectIncidents(ctx, tx, `WHERE source = $1`, at.Source)
 	}
 	return b, err

@@ -14,11 +14,11 @@ import (
 	"aggregator/internal/postgres"
 )
 
-// Checkpoint says up to where a source is settled.
+// Checkpoint says up to where a source is processed.
 type Checkpoint struct {
 	Source   string
 	Position events.Position
-	Base     int64 // entries that the stream had been given before our beginning
+	Base     int64 // entries that the stream had been given before we began
 	Entries  int64 // entries that it had been given up to the position
 	Epoch    int64 // how often the source was reset
 	Updated  time.Time
@@ -27,8 +27,8 @@ type Checkpoint struct {
 var (
 	// ErrNoCheckpoint says that a source has no checkpoint yet.
 	ErrNoCheckpoint = errors.New("no checkpoint")
-	// ErrRefused says that a checkpoint was not moved: it was elsewhere, or a mark of
-	// the chunk was not in place.
+	// ErrRefused says that a checkpoint was not moved: it was at another position, or a mark of the chunk was
+	// not in place.
 	ErrRefused = errors.New("checkpoint refused")
 	// ErrReset says that a source was reset since its checkpoint was read. It is an
 	// ErrRefused, too.
@@ -72,8 +72,8 @@ func Load(ctx context.Context, pool *pgxpool.Pool, source string) (Checkpoint, e
 	return checkpoint, nil
 }
 
-// Create makes the first checkpoint of a source, unless there is one, for another instance may
-// have been first, and returns it as Confirm does. Safe to repeat.
+// Create makes the first checkpoint of a source, unless there is one, because another instance may have been
+// first. It returns the checkpoint as Confirm does. Safe to repeat.
 func Create(ctx context.Context, pool *pgxpool.Pool, source string, at events.Position,
 	entries int64,
 ) (Checkpoint, error) {
@@ -109,7 +109,7 @@ func Confirm(ctx context.Context, pool *pgxpool.Pool, source string) (checkpoint
 const confirmCheckpoint = `UPDATE aggregator.checkpoint SET position_ms = position_ms WHERE source = $1
 RETURNING source, position_ms, position_seq, base, entries, epoch, updated_at`
 
-// Advance is a chunk whose profiles are all settled.
+// Advance is a chunk whose profiles are all processed.
 type Advance struct {
 	From    Checkpoint           // where the chunk begins
 	To      events.Position      // its last entry
@@ -139,7 +139,7 @@ func MoveCheckpoint(ctx context.Context, pool *pgxpool.Pool, s Advance) (Checkpo
 	return to, nil
 }
 
-// TryMoveCheckpoint is Settle in a transaction of the caller's, who ends it.
+// TryMoveCheckpoint is MoveCheckpoint in a transaction of the caller, which ends it.
 func TryMoveCheckpoint(ctx context.Context, tx pgx.Tx, s Advance) error {
 	profiles, ms, seq := make([]int64, len(s.Marks)), make([]int64, len(s.Marks)), make([]int64, len(s.Marks))
 	for i, m := range s.Marks {
@@ -159,7 +159,7 @@ func TryMoveCheckpoint(ctx context.Context, tx pgx.Tx, s Advance) error {
 }
 
 // The update must change a row, or else nothing is flushed and nothing is known. OFFSET 0 keeps the planner
-// from joining the other way round, which takes the square of the time.
+// from joining in the other order, which takes the square of the time.
 const moveCheckpoint = `UPDATE aggregator.checkpoint c
 SET position_ms = $2, position_seq = $3, entries = $4, updated_at = now()
 WHERE c.source = $1 AND c.position_ms = $5 AND c.position_seq = $6 AND c.epoch = $10

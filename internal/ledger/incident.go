@@ -33,9 +33,9 @@ const (
 // IncidentKinds are all of them.
 var IncidentKinds = []IncidentKind{PostgresSetBack, RedisSetBack, SourceMissing, EntriesRemoved, CountMismatch}
 
-// Incident is something that happened to a source and that a person must know of. It is open
-// until somebody accepts it, whatever happens to the source meanwhile. Of a kind and a source
-// at most one is open: what comes to it is added to it.
+// Incident is something that happened to a source and that a person must know of. It is open until a person
+// accepts it, whatever happens to the source meanwhile. At most one incident of a kind is open for a source:
+// what comes later is added to it.
 type Incident struct {
 	ID         int64 // 0: not recorded
 	Source     string
@@ -58,14 +58,13 @@ func (i Incident) Gone() int64 { return max(0, i.Entries-i.Retained) }
 // database had no checkpoint of the source.
 func (i Incident) ByPosition() bool { return i.To.After(i.From) }
 
-// Lost is how many of the entries are applied nowhere and cannot be read any more, as far as
-// is known.
+// Lost is how many of the entries are not applied anywhere and cannot be read any more, as far as is known.
 func (i Incident) Lost() int64 {
 	switch {
 	case i.Kind == EntriesRemoved, i.Kind == CountMismatch:
 		return max(0, i.Entries)
 	case i.Kind != PostgresSetBack:
-		return 0 // what Redis forgot unread, nobody can count
+		return 0 // what Redis lost before it was read cannot be counted
 	case i.MarkedPast != nil:
 		return max(0, i.Gone()-*i.MarkedPast)
 	}
@@ -164,8 +163,7 @@ func collectIncidents(ctx context.Context, db interface {
 	return all, nil
 }
 
-// OpenIncidents returns the incidents of all sources in the database that nobody has accepted, oldest
-// first.
+// OpenIncidents returns the incidents of all sources in the database that are not accepted, oldest first.
 func OpenIncidents(ctx context.Context, pool *pgxpool.Pool) ([]Incident, error) {
 	return collectIncidents(ctx, pool, `WHERE accepted_at IS NULL`)
 }
@@ -179,11 +177,11 @@ func Incidents(ctx context.Context, pool *pgxpool.Pool, source string) ([]Incide
 // compared with what is known. Compare again.
 var ErrIncidentKnown = errors.New("another instance has recorded a part of this incident")
 
-// Record writes an incident, durably, and returns it as it is recorded then. changed says whether
-// it says more than before. If one of its kind is open for the source it is added to that; if it is
-// known already, open or, a PostgresSetBack, also accepted, nothing changes. Safe to repeat, and
-// for several instances at once. The errors are those of PostgreSQL, and ErrIncidentKnown. After an
-// error, also of a context that ended, it may have been written.
+// Record writes an incident, durably, and returns it as it is recorded then. changed says whether that says
+// more than before. If an incident of its kind is open for the source, it is added to that one. If it is
+// known already, open or, a PostgresSetBack, also accepted, nothing changes. Safe to repeat, and for several
+// instances at once. The errors are those of PostgreSQL, and ErrIncidentKnown. After an error, also of a
+// context that ended, it may have been written.
 func Record(ctx context.Context, pool *pgxpool.Pool, i Incident) (recorded Incident, changed bool, err error) {
 	err = postgres.Durably(ctx, pool, func(tx pgx.Tx) error {
 		// Without the lock two instances could both find nothing.
@@ -220,7 +218,7 @@ ON CONFLICT (source, kind) WHERE accepted_at IS NULL DO UPDATE SET epoch = exclu
     to_entries = excluded.to_entries, entries = excluded.entries, retained = excluded.retained, ahead = excluded.ahead
 RETURNING id`
 
-// sameBooks says whether positions and counts of two incidents compare: a reset begins new ones.
+// sameBooks says whether positions and counts of two incidents can be compared: a reset starts new ones.
 func (i Incident) sameBooks(other Incident) bool {
 	return i.Source == other.Source && i.Kind == other.Kind && i.Epoch == other.Epoch
 }
@@ -273,7 +271,7 @@ func (i Incident) after(known []Incident) (next Incident, changed bool, err erro
 		if open.MarkedPast == nil || i.MarkedPast == nil {
 			next.MarkedPast = nil
 		} else {
-			// It is of the marks as they are, which those of before are among.
+			// It counts the marks as they are now, and those counted before are among them.
 			ahead := max(*open.MarkedPast, *i.MarkedPast)
 			next.MarkedPast = &ahead
 		}
@@ -297,18 +295,17 @@ func (i Incident) after(known []Incident) (next Incident, changed bool, err erro
 	}
 }
 
-// Rebase is by how much the books of a source are put right when its incidents are accepted.
+// Rebase is by how much the counts of a source are corrected when its incidents are accepted.
 type Rebase struct {
-	Vanished   int64 // entries that Redis was given, are not left, and were not read; negative: that it does not know of
+	Vanished   int64 // entries that Redis was given, are not left, and were not read; negative: that Redis does not know of
 	Difference int64 // events too many that were applied or are dead letters
 }
 
-// AcceptIncidents ends the open incidents of a source, which are those of the given ids: by is the
-// instance that was told to. The checkpoint takes over what the accounts were off by (which is the
-// same for as long as its epoch is, and does not depend on how far it is), in a new epoch, so that
-// whoever has read it before begins again from where it is. It is one durable transaction. Safe to
-// repeat with what was taken since. The error is ErrReset if the checkpoint is of another epoch, or
-// gone.
+// AcceptIncidents ends the open incidents of a source, which are those of the given ids; by is the instance
+// that was told to. The checkpoint takes over what the accounts were off by, in a new epoch, so that any
+// reader of the old checkpoint begins again from where it is. (That difference stays the same within an
+// epoch, and does not depend on how far the checkpoint is.) It is one durable transaction. Safe to repeat
+// with what was taken since. The error is ErrReset if the checkpoint is of another epoch, or gone.
 func AcceptIncidents(ctx context.Context, pool *pgxpool.Pool, at Checkpoint, ids []int64, by string, off Rebase) error {
 	err := postgres.Durably(ctx, pool, func(tx pgx.Tx) error {
 		epoch := at.Epoch

@@ -10,9 +10,8 @@ import (
 	"aggregator/internal/events"
 )
 
-// Marks returns where the marks of the profiles are, for who reads from a checkpoint on.
-// Profiles without one are left out. The error is ErrReset if the source was reset since
-// the checkpoint was read.
+// Marks returns where the marks of the profiles are, for a reader that starts at a checkpoint. Profiles
+// without one are left out. The error is ErrReset if the source was reset since the checkpoint was read.
 func Marks(ctx context.Context, pool *pgxpool.Pool, from Checkpoint, profileIDs []int64) (
 	map[int64]events.Position, error,
 ) {
@@ -35,7 +34,7 @@ func Marks(ctx context.Context, pool *pgxpool.Pool, from Checkpoint, profileIDs 
 	return marks, nil
 }
 
-// A row at least, unless there is no such checkpoint. OFFSET 0 as in moveCheckpoint.
+// It returns at least one row, unless there is no such checkpoint. OFFSET 0 as in moveCheckpoint.
 const readMarks = `SELECT m.child_profile_id, m.position_ms, m.position_seq FROM aggregator.checkpoint c
 LEFT JOIN LATERAL unnest($3::bigint[]) w (id) ON true
 LEFT JOIN LATERAL (

@@ -16,36 +16,35 @@ import (
 type ResetSource struct {
 	Was        Checkpoint // its Updated is zero if there was none
 	Now        Checkpoint // at zero
-	Archived   int64      // dead letters that were put aside
+	Archived   int64      // dead letters that were archived
 	Dropped    int64      // of these, those whose entry is still in the stream, and read again
-	ArchivedAs string     // the source of the letters from now on
+	ArchivedAs string     // the source of these dead letters from now on
 }
 
-// Rewind prepares the stream of a source, in Redis, for being read from its begin. It
-// returns how many entries the stream was given that are not there any more. Those that are
-// there behind one position, up to another one, it shows drop.
+// Rewind prepares the stream of a source, in Redis, for being read from its beginning. It returns how many
+// entries the stream was given that are not there any more. It passes to drop those that are there after one
+// position, up to and including another one.
 type Rewind func(ctx context.Context, source string, after, to events.Position, drop func([]events.Entry) error) (
 	gone int64, err error)
 
-// Reset forgets up to where sources are settled, so that all that their streams hold is read
-// from the begin and counted, whether or not it was counted before:
+// Reset forgets up to where sources are processed, so that all that their streams hold is read from the
+// beginning and counted, whether or not it was counted before:
 //
-//   - Marks are put to zero. They stay as rows, so that who retries a dead letter has
-//     something to lock.
-//   - Checkpoints are put to zero, in a new epoch, from which on the books are kept anew.
-//   - Dead letters are put aside, under another source (deadletter.Aside): their positions may be given
-//     again, and they belong to the books of before. They can be listed, retried and dropped
-//     as ever; but those that nobody has settled and whose entries are still there become
-//     dropped, for these will be read again.
+//   - Marks are put to zero. They stay as rows, so that a retry of a dead letter has something to lock.
+//   - Checkpoints are put to zero, in a new epoch, from which on entries and events are counted from zero.
+//   - Dead letters are archived, under another source (deadletter.Aside): their positions may be given again,
+//     and they belong to the counts of the epoch before. They can be listed, retried and dropped like any
+//     others. But those that are not settled and whose entries are still there become dropped, because these
+//     entries will be read again.
 //
-// All of it is one durable transaction. It waits until no transaction that moves a mark is
-// in flight and holds up those of all sources until its end; from before Rewind is called
-// until its end nobody can read a checkpoint. Whoever has read one before finds that out when
-// he next reads marks, makes one, or moves the checkpoint, and begins again.
+// All of it is one durable transaction. It waits until no transaction that moves a mark is in flight, and
+// holds up those of all sources until its end. From before Rewind is called until the end, no process can
+// read a checkpoint. Any reader that has read one before finds that out when it next reads marks, makes one,
+// or moves the checkpoint, and begins again.
 //
-// What Rewind does must be harmless if the transaction then fails. After an error it
-// did not happen, unless the connection broke at its very end. To repeat it does no harm as
-// long as nothing was read meanwhile.
+// What Rewind does must be harmless if the transaction then fails. After an error the reset did not happen,
+// unless the connection broke at the very end. To repeat it does no harm as long as nothing was read
+// meanwhile.
 func Reset(ctx context.Context, pool *pgxpool.Pool, sources []string, rewind Rewind) ([]ResetSource, error) {
 	all := make([]ResetSource, len(sources))
 	err := postgres.Durably(ctx, pool, func(tx pgx.Tx) error {
@@ -79,10 +78,9 @@ const (
 		'0', true),
     set_config('enable_seqscan', 'on', true)`
 
-	// In the order in which Advance takes them. Without the first lock, a mark could come
-	// between the update and the commit. That of the checkpoints keeps everybody who reads
-	// Redis first and the checkpoint then from seeing a stream that is rewound and a
-	// checkpoint that is not.
+	// Locks are taken in the order in which aggregator.apply takes them. Without the first lock, a mark could
+	// come between the update and the commit. The lock of the checkpoints keeps any process that reads first
+	// Redis and then the checkpoint from seeing a stream that is rewound and a checkpoint that is not.
 	lockMarks       = `LOCK TABLE aggregator.mark IN SHARE ROW EXCLUSIVE MODE`
 	lockCheckpoints = `LOCK TABLE aggregator.checkpoint IN ACCESS EXCLUSIVE MODE`
 
@@ -106,7 +104,7 @@ WHERE d.source = $1 AND d.position_ms = e.ms AND d.position_seq = e.seq AND d.se
 	putAside = `UPDATE aggregator.dead_letter SET source = $2 WHERE source = $1`
 )
 
-// begin begins the books of one source anew.
+// begin resets the marks, the dead letters and the checkpoint of one source.
 func (a *ResetSource) begin(ctx context.Context, tx pgx.Tx, source string, rewind Rewind) error {
 	rows, _ := tx.Query(ctx, selectCheckpoints+` WHERE source = $1`, source) // its error is also that of the rows
 	was, err := pgx.CollectRows(rows, scanCheckpoint)
@@ -150,8 +148,8 @@ func (a *ResetSource) begin(ctx context.Context, tx pgx.Tx, source string, rewin
 	return err
 }
 
-// MarksPast returns the marks of a source that have passed its checkpoint, by profile. It reads all
-// marks, and changes nothing.
+// MarksPast returns the marks of a source that are after its checkpoint, by profile. It reads all marks, and
+// changes nothing.
 func MarksPast(ctx context.Context, pool *pgxpool.Pool, at Checkpoint) (map[int64]events.Position, error) {
 	rows, _ := pool.Query(ctx, `SELECT child_profile_id, position_ms, position_seq FROM aggregator.mark
 WHERE source = $1 AND (position_ms, position_seq) > ($2, $3)`, at.Source, at.Position.Ms,

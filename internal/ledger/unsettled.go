@@ -10,7 +10,7 @@ import (
 	"aggregator/internal/events"
 )
 
-// Unsettled counts the dead letters of all sources that nobody has settled, by reason.
+// Unsettled counts the dead letters of all sources that are not settled, by reason.
 func Unsettled(ctx context.Context, pool *pgxpool.Pool) (map[events.Reason]int64, error) {
 	count := make(map[events.Reason]int64)
 	rows, err := pool.Query(ctx,
