@@ -111,7 +111,7 @@ func foreseeReset(ctx context.Context, to *service.Servers) (string, error) {
 	return text, nil
 }
 
-// reset resets the sources, if nobody works on them.
+// reset resets the sources, if no instance works on them.
 func (a *app) reset(ctx context.Context, to *service.Servers) (report []resetLine, err error) {
 	if err := noDrains(ctx, to.Pool); err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func (a *app) reset(ctx context.Context, to *service.Servers) (report []resetLin
 	switch {
 	case errors.As(err, &held):
 		err = tag(service.ErrElsewhere, fmt.Errorf("%w; stop the service first", err))
-	case errors.As(err, &refused) && (refused.Code == "55P03" || refused.Code == "40P01"): // a lock was not to be had
+	case errors.As(err, &refused) && (refused.Code == "55P03" || refused.Code == "40P01"): // a lock could not be had
 		err = tag(service.ErrElsewhere, fmt.Errorf("another session is at work: %w; nothing was changed", err))
 	}
 	return report, err
@@ -137,8 +137,7 @@ func (a *app) reset(ctx context.Context, to *service.Servers) (report []resetLin
 
 const kindReset = "reset"
 
-// noDrains fails if a drain is running, as far as anybody knows. One of which nobody knows
-// does no harm.
+// noDrains fails if a drain is running, as far as is known. A drain that is not known does no harm.
 func noDrains(ctx context.Context, pool *pgxpool.Pool) error {
 	drains, err := runs.Latest(ctx, pool, runs.KindDrain, 100)
 	if err != nil {
@@ -193,7 +192,7 @@ type resetLine struct {
 	Epoch      int64  `json:"epoch"`
 	Held       int64  `json:"in_redis"`
 	Again      int64  `json:"counted_again"` // of these, if they were counted before
-	Archived   int64  `json:"dead_letters"`  // put aside
+	Archived   int64  `json:"dead_letters"`  // archived
 	Dropped    int64  `json:"dropped"`       // of these: their entries are read again
 	ArchivedAs string `json:"dead_letters_now"`
 }

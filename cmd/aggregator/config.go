@@ -46,8 +46,8 @@ is another one than the settings say, is 78. It changes nothing. aggregator doct
 	return cmd
 }
 
-// checkServers connects to both servers, and prints a line for each that is as the settings say. The
-// error is of those that are not.
+// checkServers connects to both servers, and prints a line for each that is as the settings say. The error is
+// that of those that are not.
 func (a *app) checkServers(ctx context.Context) error {
 	to := a.terminal()
 	var failed []error

@@ -62,8 +62,7 @@ func (f *letterFlags) chooses(cmd *cobra.Command) bool {
 	return slices.ContainsFunc([]string{"reason", "older-than", "newer-than", "profile", "source"}, cmd.Flags().Changed)
 }
 
-// filter is what the flags choose of the letters that are not settled. Its error is one of
-// usage.
+// filter is what the flags choose of the dead letters that are not settled. Its error is one of usage.
 func (f *letterFlags) filter(cmd *cobra.Command) (deadletter.Filter, error) {
 	given := cmd.Flags().Changed
 	filter := deadletter.Filter{OlderThan: f.olderThan, NewerThan: f.newerThan}
@@ -114,15 +113,15 @@ func oneOrChosen(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-// selection is what retry or drop is to work on: one letter, or those of a filter.
+// selection is what retry or drop is to work on: one dead letter, or those of a filter.
 type selection struct {
 	one    *deadletter.ID
 	filter deadletter.Filter
 	limit  int // 0: none
 }
 
-// selected reads the arguments and flags of retry and drop. One has to say which letters:
-// nothing said is not all.
+// selected reads the arguments and flags of retry and drop. They have to say which dead letters: without any,
+// it does not mean all.
 func (f *letterFlags) selected(cmd *cobra.Command, args []string, all bool) (selection, error) {
 	filter, err := f.filter(cmd)
 	if err != nil {

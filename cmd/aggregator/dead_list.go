@@ -61,10 +61,10 @@ it is there: there as text if it is valid UTF-8, and always as base64.`,
 	return cmd
 }
 
-// letterPage is how many letters are read at a time.
+// letterPage is how many dead letters are read at a time.
 const letterPage = 100
 
-// limited passes pages on until they had so many letters; 0: all.
+// limited passes pages on until they had so many dead letters; 0: all.
 func limited(pages iter.Seq2[[]deadletter.Letter, error], limit int) iter.Seq2[[]deadletter.Letter, error] {
 	return func(yield func([]deadletter.Letter, error) bool) {
 		left := limit
@@ -129,7 +129,7 @@ func letterTable(page []deadletter.Letter, wide, settled bool) *terminal.Table {
 			l.Created.UTC().Format(time.RFC3339), strconv.Itoa(l.Attempts), orDash(l.SettledAs),
 			beginning(l.Payload.Bytes, most), failed)
 	}
-	if !settled { // then none is
+	if !settled { // then no dead letter is settled
 		for i, row := range table.Rows {
 			table.Rows[i] = slices.Delete(row, 7, 8)
 		}
@@ -202,7 +202,7 @@ func inUTC(t *time.Time) *time.Time {
 	return &utc
 }
 
-// writeLetters writes one document, letter by letter: all of them may not fit into memory.
+// writeLetters writes one document, dead letter by dead letter: all of them may not fit into memory.
 func writeLetters(w io.Writer, pages iter.Seq2[[]deadletter.Letter, error]) error {
 	between := "{\n  \"dead_letters\": ["
 	some := false

@@ -91,7 +91,7 @@ func (a *app) retryChosen(ctx context.Context, pool *pgxpool.Pool, chosen select
 	return done, nil
 }
 
-// retryOne fails unless it is this command that applies the letter.
+// retryOne fails unless it is this command that applies the dead letter.
 func (a *app) retryOne(ctx context.Context, pool *pgxpool.Pool, id deadletter.ID, out *output) error {
 	letter, err := findUnsettled(ctx, pool, id)
 	if err != nil {
@@ -111,7 +111,7 @@ func (a *app) retryOne(ctx context.Context, pool *pgxpool.Pool, id deadletter.ID
 	return a.reportRetry(done, time.Since(began), out)
 }
 
-// findUnsettled is deadletter.Find for those who want to settle it.
+// findUnsettled is deadletter.Find for callers that want to settle it.
 func findUnsettled(ctx context.Context, pool *pgxpool.Pool, id deadletter.ID) (deadletter.Letter, error) {
 	letter, err := deadletter.Find(ctx, pool, id)
 	if err == nil && letter.Settled != nil {
@@ -138,7 +138,7 @@ func (a *app) reportRetry(done apply.Retried, took time.Duration, out *output) e
 type retryReport struct {
 	Tried     int64            `json:"tried"`
 	Applied   int64            `json:"applied"`
-	Before    int64            `json:"settled_before"` // by another, after they had been listed
+	Before    int64            `json:"settled_before"` // by another process, after they had been listed
 	StillDead int64            `json:"still_dead"`
 	Why       map[string]int64 `json:"why"` // how many for each error
 

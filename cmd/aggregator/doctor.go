@@ -59,7 +59,7 @@ reachable.`,
 	return cmd
 }
 
-// examine looks at both servers. The error is of those that could not be looked at.
+// examine looks at both servers. The error is that of those that could not be looked at.
 func (a *app) examine(ctx context.Context) ([]doctor.Finding, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -72,7 +72,7 @@ func (a *app) examine(ctx context.Context) ([]doctor.Finding, error) {
 	return append(found, a.examineBoth(ctx)...), nil
 }
 
-// examineBoth compares the two, if we get to know of both. Why we do not, the others have said.
+// examineBoth compares the two, if both can be reached. If not, the checks of each server have said why.
 func (a *app) examineBoth(ctx context.Context) []doctor.Finding {
 	to, err := a.Connect(ctx, 1, 2)
 	if err != nil {

@@ -123,7 +123,7 @@ type drainReport struct {
 	Read            int64   `json:"read"`
 	Applied         int64   `json:"applied"`
 	Dead            int64   `json:"dead"`
-	Retried         int64   `json:"retried"`        // dead letters applied after all
+	Retried         int64   `json:"retried"`        // dead letters that a retry applied
 	ProcessedBefore int64   `json:"settled_before"` // by an earlier try or another instance
 	Left            int64   `json:"left"`
 	Profiles        int64   `json:"profiles"` // updates of a profile
@@ -134,7 +134,7 @@ type drainReport struct {
 	EventsPerSecond float64 `json:"events_per_second"`
 
 	Sources   []sourceTimes  `json:"sources"`   // that had something to drain
-	Incidents []incidentLine `json:"incidents"` // of its sources, that nobody has accepted
+	Incidents []incidentLine `json:"incidents"` // of its sources, that are not accepted
 }
 
 // sourceTimes says what the time of a source was spent on.

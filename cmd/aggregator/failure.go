@@ -20,8 +20,8 @@ type stopSignal struct{ os.Signal }
 
 func (s stopSignal) Error() string { return "stopped by a signal: " + s.String() }
 
-// stopped returns, of an error that a command has because it was told to stop, only that, and
-// any other as it is.
+// stopped reduces an error that a command has because it was told to stop to only that, and returns any other
+// as it is.
 func stopped(ctx context.Context, err error) error {
 	var told stopSignal
 	if err != nil && errors.As(context.Cause(ctx), &told) &&
@@ -31,8 +31,8 @@ func stopped(ctx context.Context, err error) error {
 	return err
 }
 
-// resumable is the RunE of a command that goes on the next time where it was stopped: that it
-// was told to stop is no failure.
+// resumable is the RunE of a command that the next time goes on where it was stopped: to be told to stop is
+// no failure.
 func (a *app) resumable(run func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
 	return a.configured(func(cmd *cobra.Command, args []string) error {
 		err := stopped(cmd.Context(), run(cmd, args))
@@ -45,7 +45,7 @@ func (a *app) resumable(run func(*cobra.Command, []string) error) func(*cobra.Co
 	})
 }
 
-// logsFailure marks a command whose last word is in its log, in the form of the log.
+// logsFailure marks a command whose failure is reported in its log, in the form of the log.
 var logsFailure = map[string]string{"logs_failure": "true"}
 
 // reportFailure says on stderr why the command has failed, if it has.
@@ -63,7 +63,7 @@ func (a *app) reportFailure(cmd *cobra.Command, err error) {
 			fmt.Fprintf(a.stderr, "%s%s\n", prefix, line)
 			continue
 		}
-		if a.log == nil { // the settings are wrong, but perhaps not that of the form
+		if a.log == nil { // the settings are wrong, but the form of the log may be right
 			a.log = newLog(a.stderr, &a.level, config.LogFormat(cmd.Flags()))
 		}
 		level, what := slog.LevelError, " failed"
@@ -74,8 +74,8 @@ func (a *app) reportFailure(cmd *cobra.Command, err error) {
 	}
 }
 
-// errReaderGone says that nobody reads what a command writes, as behind head: it may end, and
-// there is nothing to say about it.
+// errReaderGone says that the reader of what a command writes is gone, as in a pipe to head: the command may
+// end, and there is nothing to say about it.
 var errReaderGone = errors.New("the reader of the output is gone")
 
 // pipe is stdout. Its errors have errReaderGone when its reader has gone.

@@ -94,8 +94,8 @@ func headline(l snapshotLine) string {
 
 const barWidth = 12 // to each side
 
-// bars are how long the bars to the left and to the right are: one of them at least is
-// nothing, and none is so that stands for something.
+// bars are how long the bars to the left and to the right are. At least one of them is empty, and a bar that
+// stands for something is not.
 func bars(ahead, furthest float64) (left, right int) {
 	if ahead == 0 {
 		return 0, 0

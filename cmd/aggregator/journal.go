@@ -32,7 +32,7 @@ type lockedLine struct {
 func newJournalHandler(level slog.Leveler, fallback slog.Handler) *journalHandler {
 	line := &lockedLine{}
 	text := slog.NewTextHandler(line, &slog.HandlerOptions{
-		Level: slog.Level(-100), // not its to judge
+		Level: slog.Level(-100), // the level is not for this handler to judge
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 			if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
 				return slog.Attr{}
@@ -120,7 +120,7 @@ func addField(fields map[string]string, group string, a slog.Attr) {
 	}
 }
 
-// fieldName is a name that the journal takes: it drops a field with any other.
+// fieldName is a name that the journal accepts: it drops a field with any other.
 func fieldName(key string) string {
 	return strings.Map(func(r rune) rune {
 		if (r >= 'A' && r <= 'Z') || (r >= '0' && r <= '9') {

@@ -38,7 +38,7 @@ func plainInJSON(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// isJournal says whether what is written to w ends up in the journal anyway.
+// isJournal says whether what is written to w goes to the journal anyway.
 func isJournal(w io.Writer) bool {
 	is, err := journal.StderrIsJournalStream()
 	return w == os.Stderr && is && err == nil
@@ -65,8 +65,8 @@ func underlying(w io.Writer) io.Writer {
 	return w
 }
 
-// redisLog takes what the client would print on its own. It repeats what it also returns
-// as an error.
+// redisLog takes what the client would print by itself. That repeats what the client also returns as an
+// error.
 type redisLog struct{ log *slog.Logger }
 
 func (l redisLog) Printf(ctx context.Context, format string, args ...any) {

@@ -14,9 +14,9 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is the whole program but for the exit. The first SIGINT or SIGTERM cancels the
-// context of the command, with an error of type stopSignal; the second ends the process. A pipe
-// that nobody reads any more ends nothing: the service goes on without its log.
+// run is the whole program except the exit. The first SIGINT or SIGTERM cancels the context of the command,
+// with an error of type stopSignal; the second ends the process. A pipe that has no reader any more ends
+// nothing: the service goes on without its log.
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)

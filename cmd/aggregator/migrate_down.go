@@ -81,8 +81,8 @@ func printPlan(w io.Writer, plan postgres.Rollback) error {
 	return err
 }
 
-// noneNeeds fails if something of this program's version is running, as far as anybody knows,
-// and warns of what another version runs.
+// noneNeeds fails if something of this program's version is running, as far as is known, and warns about what
+// another version runs.
 func (a *app) noneNeeds(ctx context.Context, plan postgres.Rollback) error {
 	if len(plan.Migrations) == 0 {
 		return nil

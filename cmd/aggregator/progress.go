@@ -11,8 +11,8 @@ import (
 // progress shows how far a drain, or another job, is until end is called.
 type progress struct{ end func() }
 
-// showProgress shows a bar with rate and time left on a terminal, and otherwise a line
-// in the log now and then: what goes on, and how many of how many things are done.
+// showProgress shows a bar with rate and time left on a terminal, and otherwise a line in the log now and
+// then: what goes on, and how many of how many things are done.
 func (a *app) showProgress(doing, things string, total int64, done func() int64, quiet bool) progress {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})

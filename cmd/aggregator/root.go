@@ -86,7 +86,7 @@ func addTo(root *cobra.Command, group string, commands ...*cobra.Command) {
 	}
 }
 
-// newHelp is cobra's help, which fails for a command that there is not.
+// newHelp is cobra's help, except that it fails for a command that does not exist.
 func newHelp(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:   "help COMMAND",

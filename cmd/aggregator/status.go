@@ -15,7 +15,7 @@ import (
 	"aggregator/internal/service"
 )
 
-// rateOver is how long the command looks at the checkpoints to tell a rate.
+// rateOver is how long the command watches the checkpoints to tell a rate.
 const rateOver = time.Second
 
 func newStatus(a *app) *cobra.Command {
@@ -159,7 +159,7 @@ func (l *look) survey(ctx context.Context) (admin.Survey, error) {
 	return s, nil
 }
 
-// addRuns adds the last run of each kind, if there is somebody to ask.
+// addRuns adds the last run of each kind, if PostgreSQL can be asked.
 func (l *look) addRuns(ctx context.Context, report *statusReport) error {
 	if !report.Schema.OK {
 		return nil

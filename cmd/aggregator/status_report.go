@@ -23,11 +23,11 @@ type statusReport struct {
 	Postgres serverStatus            `json:"postgres"`
 	Schema   schemaStatus            `json:"schema"`
 	Sources  []sourceStatus          `json:"sources"`
-	Dead     map[events.Reason]int64 `json:"dead"`    // letters that nobody has settled, by reason
+	Dead     map[events.Reason]int64 `json:"dead"`    // dead letters that are not settled, by reason
 	Members  []memberLine            `json:"members"` // the instances that share sources
 	Runs     []runLine               `json:"runs"`    // of each kind the one that runs, then the last one that ended
 
-	Incidents []incidentLine  `json:"incidents"` // that nobody has accepted, of all sources in the database
+	Incidents []incidentLine  `json:"incidents"` // that are not accepted, of all sources in the database
 	Elsewhere []elsewhereLine `json:"elsewhere"` // sources that the settings do not name
 
 	at time.Time // when it was made, by this machine's clock
@@ -215,7 +215,7 @@ func (r *statusReport) sourceTable(p picture) *terminal.Table {
 	return table
 }
 
-// stateColor is that of what a service does.
+// stateColor is the color for what a service is doing.
 func stateColor(doing string) terminal.Color {
 	switch state, _, _ := strings.Cut(doing, " for "); state {
 	case string(aggregator.Working), string(aggregator.Resting):
@@ -228,7 +228,7 @@ func stateColor(doing string) terminal.Color {
 	return terminal.Plain
 }
 
-// doing is what the service does, as far as anything is known of it.
+// doing is what the service is doing, as far as anything is known about it.
 func (s sourceStatus) doing(now time.Time) string {
 	switch {
 	case s.Service != nil:

@@ -10,9 +10,8 @@ import (
 	"aggregator/internal/admin"
 )
 
-// leavingMetrics is a drain's RunE that leaves in the file, if one is named, how it ended: the
-// time and the exit code, and of what the drain itself has put down what there is. That it
-// cannot is an error, too.
+// leavingMetrics is a drain's RunE that leaves in the file, if one is named, how the drain ended: the time
+// and the exit code, and whatever figures the drain itself has noted. It is also an error if that fails.
 func leavingMetrics(file *string, ended *admin.Drained, run func(*cobra.Command, []string) error) func(
 	*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {

@@ -13,9 +13,9 @@ import (
 // worksAlone marks a command that has commands below it, and does something without one.
 var worksAlone = map[string]string{"works_alone": "true"}
 
-// strictUsage makes every wrong argument or flag below cmd an error with errUsage, also of
-// the commands that cobra adds. A command that only groups others wants one of them: cobra
-// would show its help and report success, also for a misspelt one.
+// strictUsage makes every wrong argument or flag below cmd an error with errUsage, also of the commands that
+// cobra adds. A command that only groups others requires one of them: cobra would show its help and report
+// success, also for a misspelled one.
 func strictUsage(cmd *cobra.Command) {
 	cmd.SuggestionsMinimumDistance = 2
 	args := cmd.Args
@@ -65,7 +65,7 @@ func plainFlagError(err error) error {
 	return fmt.Errorf("--%s = %q: want %s", invalid.GetFlag().Name, invalid.GetValue(), want)
 }
 
-// exactly wants these arguments.
+// exactly requires these arguments.
 func exactly(names ...string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if len(args) > len(names) {
@@ -90,7 +90,7 @@ func usageError(format string, args ...any) error {
 	return tag(errUsage, fmt.Errorf(format, args...))
 }
 
-// noneOf refuses what is no subcommand, with those that it may have been meant to be.
+// noneOf refuses what is no subcommand, and names those that may have been meant.
 func noneOf(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil

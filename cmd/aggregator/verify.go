@@ -35,7 +35,7 @@ type verification struct {
 	Read       int64  `json:"passed"`
 	Vanished   int64  `json:"vanished"`
 
-	Incidents []incidentLine `json:"incidents"` // that nobody has accepted
+	Incidents []incidentLine `json:"incidents"` // that are not accepted
 }
 
 func (v verification) ok() bool { return v.State == "balanced" || v.State == "no checkpoint" }
@@ -141,8 +141,8 @@ recorded in the list of runs.`,
 // kindAccept is the kind of runs that accept incidents.
 const kindAccept = "accept"
 
-// accept ends the open incidents of the sources, those that are found now among them, once it has
-// shown them, and keeps a record of it.
+// accept ends the open incidents of the sources, those that are found now among them, once it has shown them,
+// and keeps a record of it.
 func (a *app) accept(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source, out *output) error {
 	quiet := slog.New(slog.DiscardHandler) // they are shown below
 	for _, source := range sources {
@@ -219,7 +219,7 @@ func verify(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (ver
 	return v, nil
 }
 
-// listVerifications writes one line a source.
+// listVerifications writes one line for each source.
 func (a *app) listVerifications(all []verification) error {
 	to := a.terminal()
 	for _, v := range all {

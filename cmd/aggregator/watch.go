@@ -14,8 +14,8 @@ import (
 	"aggregator/internal/terminal"
 )
 
-// watch shows a report each time, whatever the servers do, until ctx ends; at once when it is told to
-// look again, which it never is if that is nil.
+// watch shows a report each time, whatever the servers do, until ctx ends. It shows one at once when it is
+// told to look again, which never happens if the channel is nil.
 func (l *look) watch(ctx context.Context, every time.Duration, again <-chan struct{},
 	show func(*statusReport) error,
 ) error {
@@ -41,7 +41,7 @@ func (l *look) watch(ctx context.Context, every time.Duration, again <-chan stru
 	return err
 }
 
-// restOr waits, until it is told to go on at the latest; false says that ctx has ended.
+// restOr waits, at the latest until it is told to go on; false says that ctx has ended.
 func restOr(ctx context.Context, d time.Duration, goOn <-chan struct{}) bool {
 	select {
 	case <-ctx.Done():

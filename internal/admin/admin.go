@@ -38,7 +38,7 @@ type Loop interface {
 	Caches() []scores.CacheUse
 }
 
-// Options say what to show. All are required but those that say so.
+// Options say what to show. All are required except those that say otherwise.
 type Options struct {
 	Loop     Loop
 	Pool     *pgxpool.Pool         // not the loop's; two connections are enough
@@ -49,12 +49,12 @@ type Options struct {
 	// Due says when the jobs are due that have a schedule, by kind: in the past if one is not
 	// done yet.
 	Due func() map[string]time.Time
-	// Leases are the figures of those who share the sources; false: it shares none. nil: never.
+	// Leases are the figures of the keeper; false: the loop shares no sources. nil: never.
 	Leases func() (cluster.Figures, bool)
-	Pprof  bool // also answer /debug/pprof/, to this machine alone; may be false
+	Pprof  bool // also answer /debug/pprof/, only to this machine; may be false
 	Log    *slog.Logger
 
-	// What the loop works with, to look at.
+	// LoopPool and LoopRedis are what the loop works with, to look at.
 	LoopPool  *pgxpool.Pool
 	LoopRedis redis.UniversalClient
 	Meter     *Meter
@@ -103,8 +103,8 @@ func New(o Options) *Server {
 	return s
 }
 
-// Serve answers, and audits the books now and then, until ctx ends. It closes the
-// listener. That it cannot answer any more is its only error.
+// Serve answers, and reconciles now and then, until ctx ends. It closes the listener. Its only error is that
+// it cannot answer any more.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	audited := make(chan struct{})
@@ -131,7 +131,7 @@ const patience = 3 * time.Second
 // look is a survey that is no older than maxAge.
 func (s *Server) look(ctx context.Context, maxAge time.Duration) Survey {
 	return s.survey.get(maxAge, func() Survey {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience) // it serves others too
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience) // other requests get it too
 		defer cancel()
 		return Look(ctx, s.Pool, s.Redis, s.Sources)
 	})

@@ -11,7 +11,7 @@ import (
 	"aggregator/internal/aggregator"
 )
 
-// SourceState is what a running service says that it does with a source.
+// SourceState is what a running service says it is doing with a source.
 type SourceState struct {
 	OK       bool             `json:"ok"`
 	State    aggregator.State `json:"state"`
@@ -20,8 +20,8 @@ type SourceState struct {
 	LastTurn time.Time        `json:"last_turn"`
 }
 
-// Ask asks the service that listens at the address what it does, by name of source. It
-// fails if there is none, or another program.
+// Ask asks the service that listens at the address what it is doing, by name of source. It fails if there is
+// no service, or another program.
 func Ask(ctx context.Context, addr string) (map[string]SourceState, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience+time.Second) // it may ask its servers first
 	defer cancel()

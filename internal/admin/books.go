@@ -13,8 +13,8 @@ import (
 	"aggregator/internal/ledger"
 )
 
-// books are the latest balances of the sources that this instance works on. Drawing them
-// up reads all marks, hence not with every scrape.
+// books are the latest balances of the sources that this instance works on. Drawing them up reads all marks,
+// hence not with every scrape.
 type books struct {
 	mu       sync.Mutex
 	balances map[string]audit.Balance // by source
@@ -28,8 +28,7 @@ func (b *books) latest() map[string]audit.Balance {
 	return maps.Clone(b.balances)
 }
 
-// keepAuditing audits every half a minute until ctx ends, and sooner at the beginning, until
-// the loop works.
+// keepAuditing audits every half a minute until ctx ends, and more often at first, until the loop works.
 func (b *books) keepAuditing(ctx context.Context, s *Server) {
 	for {
 		pause := auditEvery
@@ -47,8 +46,8 @@ func (b *books) keepAuditing(ctx context.Context, s *Server) {
 	}
 }
 
-// audit draws up the balance of each source that this instance works on; the others are
-// for those who do. What does not balance is logged once, and again when it changes.
+// audit draws up the balance of each source that this instance works on; the others are audited by the
+// instances that work on them. Counts that do not agree are logged once, and again when they change.
 func (b *books) audit(ctx context.Context, s *Server) {
 	before := b.latest()
 	now := make(map[string]audit.Balance)

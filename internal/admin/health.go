@@ -76,8 +76,8 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		answer.Ready = answer.Ready && c.OK
 	}
 	for _, status := range s.Loop.Status() {
-		// One that stands by takes over at once: it is as ready as it can be. So is one that
-		// rests until it is time.
+		// A source that stands by takes over at once: it is as ready as it can be. So is one that is idle
+		// until its schedule wants it.
 		ok := slices.Contains([]aggregator.State{aggregator.Working, aggregator.StandingBy, aggregator.Resting}, status.State)
 		answer.Ready = answer.Ready && ok
 		answer.Sources[status.Source.Name()] = SourceState{
@@ -113,5 +113,5 @@ func writeJSON(w http.ResponseWriter, code int, v any) {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
-	_ = enc.Encode(v) // who does not listen any more misses nothing
+	_ = enc.Encode(v) // a client that does not listen any more misses nothing
 }

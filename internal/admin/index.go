@@ -24,5 +24,5 @@ var indexPage = template.Must(template.New("index").Parse(`<!DOCTYPE html>
 // index links to what there is.
 func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_ = indexPage.Execute(w, s.Options) // the browser has gone, if it fails
+	_ = indexPage.Execute(w, s.Options) // if it fails, the browser has gone
 }

@@ -9,10 +9,9 @@ import (
 	"aggregator/internal/aggregator"
 )
 
-// Meter keeps the figures of settled chunks, of all sources together. It is a
-// prometheus.Collector, and safe for concurrent use. Histograms have no native form beside
-// the classic one: a Prometheus that takes native ones would then drop the buckets that
-// dashboard and rules ask for.
+// Meter keeps the figures of processed chunks, of all sources together. It is a prometheus.Collector, and
+// safe for concurrent use. Histograms have no native form beside the classic one: a Prometheus that takes
+// native ones would then drop the buckets that dashboard and rules ask for.
 type Meter struct {
 	entries  prometheus.Histogram
 	profiles prometheus.Histogram
@@ -20,7 +19,7 @@ type Meter struct {
 	delay    weighted
 }
 
-// NewMeter returns one that has seen nothing.
+// NewMeter returns a meter that has seen nothing.
 func NewMeter() *Meter {
 	m := &Meter{
 		entries: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -46,7 +45,7 @@ func NewMeter() *Meter {
 		},
 	}
 	for _, stage := range stagesOf(aggregator.Stages{}) {
-		m.stages.WithLabelValues(stage.name) // that it is there before the first chunk
+		m.stages.WithLabelValues(stage.name) // so that it is there before the first chunk
 	}
 	m.delay.counts = make([]uint64, len(m.delay.bounds))
 	return m

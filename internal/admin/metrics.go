@@ -258,8 +258,8 @@ func (c collector) ofServers(to sink) {
 	}
 }
 
-// ofIncidents tells of each kind whether one is open, for each source of ours and for whatever other source
-// has one.
+// ofIncidents reports for each kind whether one is open, for each source of ours and for each other source
+// that has one.
 func (c collector) ofIncidents(to sink, survey Survey) {
 	if survey.Incidents == nil {
 		return

@@ -3,11 +3,11 @@ package admin
 import (
 	"net"
 	"net/http"
-	"net/http/pprof" // which also registers itself with http.DefaultServeMux; nobody serves that
+	"net/http/pprof" // which also registers itself with http.DefaultServeMux; no listener serves that
 )
 
-// profiling lets Go's profiler answer. Whoever may ask can make the process slow, hence this
-// machine alone, whatever the listener's address is.
+// profiling lets Go's profiler answer. A client that may ask can make the process slow. Hence it answers only
+// this machine, whatever the listener's address is.
 func profiling(mux *http.ServeMux) {
 	for path, handler := range map[string]http.HandlerFunc{
 		"/debug/pprof/":        pprof.Index, // and the profiles of that name

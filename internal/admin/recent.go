@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// recent remembers a value for a while. Those who ask at the same time share one reading.
+// recent remembers a value for a while. Callers that ask at the same time share one reading.
 type recent[T any] struct {
 	mu    sync.Mutex
 	at    time.Time

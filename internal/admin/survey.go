@@ -35,14 +35,14 @@ type Survey struct {
 		postgres.Schema
 	}
 	Sources []SourceSurvey
-	Members []cluster.Member // that live
-	Leases  []cluster.Lease  // of whatever, also those whose time is over
+	Members []cluster.Member // that are alive
+	Leases  []cluster.Lease  // of any name, also those whose time is over
 	Jobs    []runs.Ends
-	Dead    map[events.Reason]int64 // letters that nobody has settled
-	// Incidents are all that nobody has accepted, of whatever source, oldest first; those that are found
-	// just now, and nobody has recorded yet, come last.
+	Dead    map[events.Reason]int64 // dead letters that are not settled
+	// Incidents are all that are not accepted, of any source, oldest first. Those that are found just now,
+	// and are not recorded yet, come last.
 	Incidents []ledger.Incident
-	Err       error // the first of what else went wrong
+	Err       error // the first of all other errors
 }
 
 // SourceSurvey is how far a source is.
@@ -50,15 +50,15 @@ type SourceSurvey struct {
 	Source     *events.Source
 	Checkpoint *ledger.Checkpoint
 	Lease      *cluster.Lease // also one whose time is over
-	Waiting    *int64         // entries behind the checkpoint; see events.Source.Waiting
+	Waiting    *int64         // entries after the checkpoint; see events.Source.Waiting
 	// Oldest is when the oldest of them was pushed, by the clock of Redis; nil also if none
 	// is in the stream.
 	Oldest *time.Time
 }
 
-// Look asks both servers. Where PostgreSQL does not answer, or without a pool, in which
-// case the caller knows why, the bookmark in Redis stands in for the checkpoint. It reads
-// only, and takes as long as ctx lets it when a server is silent.
+// Look asks both servers. Where PostgreSQL does not answer, the bookmark in Redis stands in for the
+// checkpoint; also without a pool, in which case the caller knows why. It reads only, and when a server is
+// silent it takes as long as ctx lets it.
 func Look(ctx context.Context, pool *pgxpool.Pool, client redis.UniversalClient, sources []*events.Source) Survey {
 	s := Survey{At: time.Now()}
 	for _, source := range sources {
@@ -82,7 +82,7 @@ func Look(ctx context.Context, pool *pgxpool.Pool, client redis.UniversalClient,
 	return s
 }
 
-// recognise adds the incidents that nobody has recorded yet.
+// recognise adds the incidents that are not recorded yet.
 func (s *Survey) recognise(ctx context.Context, pool *pgxpool.Pool) {
 	for _, source := range s.Sources {
 		found, err := aggregator.Recognise(ctx, pool, source.Source)
@@ -101,8 +101,8 @@ func (s Survey) OpenOf() (open []ledger.Incident) {
 	return open
 }
 
-// Rate is how many entries of a source were settled a second since an earlier survey; false
-// if that is not known.
+// Rate is how many entries of a source were processed a second since an earlier survey; false if that is not
+// known.
 func (s Survey) Rate(before Survey, source string) (float64, bool) {
 	now, then := s.checkpoint(source), before.checkpoint(source)
 	seconds := s.At.Sub(before.At).Seconds()
@@ -127,7 +127,7 @@ func (s *Survey) keep(err error) {
 	}
 }
 
-// AskRedis asks for the version, which needs no right, and takes the time.
+// AskRedis asks for the version, which needs no right, and measures the time.
 func AskRedis(ctx context.Context, client redis.UniversalClient) (h Health) {
 	reply, err := client.Do(ctx, "HELLO").Result()
 	if err != nil {

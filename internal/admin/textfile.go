@@ -13,7 +13,7 @@ type Drained struct {
 	At       time.Time
 	Took     time.Duration
 	ExitCode int
-	Stats    aggregator.Stats // zero if it did not come to read
+	Stats    aggregator.Stats // zero if it did not get as far as reading
 	Left     *int64           // entries; nil: not known
 }
 

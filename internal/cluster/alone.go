@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// HeldError says that a lease is with another, who lives.
+// HeldError says that another instance has a lease, and is alive.
 type HeldError struct{ Lease Lease }
 
 func (e *HeldError) Error() string {
@@ -18,13 +18,12 @@ func (e *HeldError) Error() string {
 		e.Lease.Acquired.UTC().Format(time.RFC3339))
 }
 
-// Alone does something under the lease of a name, which it renews meanwhile and gives up at
-// the end. The context that do is given ends with ctx, or when another turns out to have
-// the lease.
+// Alone does something under the lease of a name, which it renews meanwhile and gives up at the end. The
+// context that do is given ends with ctx, or when another holder turns out to have the lease.
 //
-// Whether one who holds it lives shows within a third of ttl, when he renews it; then the
-// error is a *HeldError. That of one who is gone runs out, within ttl, and is taken. Other
-// errors are PostgreSQL's, before do is begun, or that of do.
+// Whether a holder is alive shows within a third of ttl, when it renews the lease; then the error is a
+// *HeldError. The lease of a holder that is gone runs out, within ttl, and is taken. Other errors are
+// PostgreSQL's, before do is begun, or that of do.
 func Alone(ctx context.Context, pool *pgxpool.Pool, name, holder string, ttl time.Duration,
 	do func(context.Context) error,
 ) error {
@@ -33,7 +32,7 @@ func Alone(ctx context.Context, pool *pgxpool.Pool, name, holder string, ttl tim
 	}
 	holding, lose := context.WithCancel(ctx)
 	defer lose()
-	// It is held until do has come to its end, which may be after that of ctx.
+	// The lease is held until do has returned, which may be after the end of ctx.
 	renewing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	renewed := make(chan struct{})
 	go func() {
@@ -45,11 +44,11 @@ func Alone(ctx context.Context, pool *pgxpool.Pool, name, holder string, ttl tim
 	<-renewed
 	releasing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	_ = Release(releasing, pool, name, holder) // else it runs out by itself
+	_ = Release(releasing, pool, name, holder) // otherwise it runs out by itself
 	return err
 }
 
-// take waits until the lease is the holder's, or somebody else's who lives.
+// take waits until the lease is the holder's, or that of another holder that is alive.
 func take(ctx context.Context, pool *pgxpool.Pool, name, holder string, ttl time.Duration) error {
 	var seen Lease
 	for began := time.Now(); ; {
@@ -73,8 +72,8 @@ func take(ctx context.Context, pool *pgxpool.Pool, name, holder string, ttl time
 	}
 }
 
-// renew keeps the lease until ctx ends or another has it; then it calls lose. While
-// PostgreSQL does not answer it keeps trying.
+// renew keeps the lease until ctx ends or another holder has it; then it calls lose. While PostgreSQL does
+// not answer it keeps trying.
 func renew(ctx context.Context, pool *pgxpool.Pool, name, holder string, ttl time.Duration, lose func()) {
 	ticker := time.NewTicker(ttl / 3)
 	defer ticker.Stop()

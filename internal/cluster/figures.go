@@ -8,13 +8,13 @@ import (
 
 // Why a source came to an instance, or went.
 const (
-	MoveFree     = "free"     // taken: nobody had it
+	MoveFree     = "free"     // taken: no instance had it
 	MoveExpired  = "expired"  // taken: its holder is gone
-	MoveReturned = "returned" // taken back: it was in our name
+	MoveReturned = "returned" // taken back: it was held under our name
 	MoveSurplus  = "surplus"  // given up: another instance is to have it
 	MoveLeaving  = "leaving"  // given up: we leave
-	MoveUnable   = "unable"   // given up: Redis answers others, and not us
-	MoveLost     = "lost"     // another instance has it
+	MoveUnable   = "unable"   // given up: this instance leaves
+	MoveLost     = "lost"     // given up: Redis answers other instances, and not this one
 	MoveLapsed   = "lapsed"   // PostgreSQL did not answer in time
 )
 
@@ -31,8 +31,9 @@ type Figures struct {
 	Members int // that share them, as far as is known
 	Moves   map[string]int64
 
-	// For how long sources that it took had been without an owner, at most: since it was told that
-	// they are free, or has last seen them held; if the holder is gone, since that renewed them.
+	// Unowned says for how long the sources that it took had been without an owner, at most: since it was
+	// told that they are free, or last saw them held. If the holder is gone, the time runs from its last
+	// renewal.
 	Unowned        []uint64 // how many were within each of UnownedBounds
 	UnownedCount   uint64
 	UnownedSeconds float64

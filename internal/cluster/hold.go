@@ -8,7 +8,7 @@ import (
 // Standing is what a source is to this instance at one moment.
 type Standing struct {
 	Hold    *Hold           // it is ours to work on; nil: it is not
-	Holder  string          // who has it; empty if nobody has, or that is not known
+	Holder  string          // which instance has it; empty if none has, or that is not known
 	Err     error           // why it is not known: PostgreSQL does not answer, or see ErrNameTaken
 	Changed <-chan struct{} // closed when it may have changed
 }
@@ -19,16 +19,16 @@ type Hold struct {
 	done func()
 }
 
-// Context ends when the source is to be given up or is no longer ours, for the reason that
-// context.Cause tells, and with the context that was given to Ask.
+// Context ends when the source is to be given up or is no longer this instance's, for the reason that
+// context.Cause tells. It also ends with the context that was given to Ask.
 func (h *Hold) Context() context.Context { return h.ctx }
 
-// Done says that nobody works on the source any more, so that another instance may have it. It
-// must be called once.
+// Done says that the work on the source has ended, so that another instance may have it. It must be called
+// once.
 func (h *Hold) Done() { h.done() }
 
-// Ask says what a source is to this instance. It waits for nothing. Whoever gets a Hold has to
-// call its Done; until then nobody else gets one.
+// Ask says what a source is to this instance. It waits for nothing. A caller that gets a Hold has to call its
+// Done; until then no other caller gets one.
 func (k *Keeper) Ask(ctx context.Context, source string) Standing {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -15,20 +15,20 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Options say who an instance is, and what it shares. All are required but those that say so.
+// Options say who an instance is, and what it shares. All are required except those that say otherwise.
 type Options struct {
-	Name    string        // of the instance, which no other may have
+	Name    string        // of the instance; no other may have it
 	Version string        // of the program
 	TTL     time.Duration // of the leases; up to Longest
 	Group   Group
 	Sources []string // the names of its sources
-	// Able says whether the instance can work at all: that Redis answers it. One that cannot for some
+	// Able says whether the instance can work at all: that Redis answers it. An instance that cannot for some
 	// time gives its sources to those that can, if there are any. nil: it always can.
 	Able func(context.Context) error
 	Log  *slog.Logger
 }
 
-// ErrNameTaken says that another instance of this name lives.
+// ErrNameTaken says that another instance of this name is alive.
 var ErrNameTaken = errors.New("another instance has this name")
 
 // Why work on a source is to end: the cause of the context of a Hold.
@@ -45,49 +45,49 @@ type Keeper struct {
 	options Options
 	table   table
 	me      Member
-	group   string // by which the words of our group are known
+	group   string // by which the notifications of our group are known
 	former  namesake
-	told    map[string]bool // instances of which it was said that they have the same key otherwise
+	told    map[string]bool // instances about which it was logged that they use the same key in another way
 
 	mu       sync.Mutex
 	own      map[string]*claim // the sources that are ours
-	claimAll bool              // the next turn asks for all that is in our name: we may have forgotten some
+	claimAll bool              // the next turn asks for all that is held under our name: we may have forgotten some
 	take     []string          // what the next turn is to take
 	now      situation
-	deadline time.Time // until when what is ours is ours
+	deadline time.Time // until when our leases are valid
 	lapse    *time.Timer
 	unable   time.Time // since when it cannot work; zero: it can
 	joined   bool
 	leaving  bool
 	parted   bool          // the others know that we leave
 	err      error         // of the latest turn
-	changed  chan struct{} // closed, and made anew, when something has changed
-	rouse    func()        // ends the rest of the moment; nil: there is none
-	roused   bool          // there is to be no rest
+	changed  chan struct{} // closed, and replaced by a new one, when something has changed
+	rouse    func()        // ends the current wait; nil: there is none
+	roused   bool          // the next wait is to end at once
 	figures  Figures
 }
 
 // claim is a source that is ours.
 type claim struct {
-	giveUp bool                    // as soon as nobody works on it
-	stop   context.CancelCauseFunc // of whoever works on it; nil: nobody does
+	giveUp bool                    // as soon as nothing works on it
+	stop   context.CancelCauseFunc // ends the work on it; nil: nothing works on it
 }
 
 // situation is what the latest turn has shown.
 type situation struct {
 	asked   time.Time         // by our clock
 	heard   time.Time         // when a lease was given up since, as far as we were told
-	holder  map[string]string // of each source that somebody has
+	holder  map[string]string // of each source that an instance has
 	expired map[string]bool   // of the others, those whose holder did not give them up
 	free    map[string]time.Time
 	members int
 	target  int
 }
 
-// namesake is another process of our name, which was there when we came.
+// namesake is another process of our name, which was there when we started.
 type namesake struct {
 	seen time.Time
-	gone bool // it is taken to be
+	gone bool // it counts as gone
 }
 
 // New returns a keeper that connects with this configuration. It has no leases before Run.
@@ -103,15 +103,15 @@ func newKeeper(table table, o Options) *Keeper {
 	}
 }
 
-// longestRest is how long a keeper rests between two turns at most, however long its leases are.
+// longestRest is how long a keeper waits between two turns at most, however long its leases are.
 const longestRest = 5 * time.Second
 
 // every is how often a keeper has a turn.
 func (k *Keeper) every() time.Duration { return min(k.options.TTL/3, longestRest) }
 
-// Run keeps the leases until ctx ends; then it gives them up, each as soon as nobody works on it,
-// and returns. While PostgreSQL does not answer it keeps trying. Its only error is ErrNameTaken:
-// whether another process of the name lives shows within the time of a lease. A keeper runs once.
+// Run keeps the leases until ctx ends. Then it gives them up, each as soon as nothing works on it, and
+// returns. While PostgreSQL does not answer it keeps trying. Its only error is ErrNameTaken: whether another
+// process of the name is alive shows within the time of a lease. A keeper runs once.
 func (k *Keeper) Run(ctx context.Context) error {
 	defer k.table.close()
 	defer context.AfterFunc(ctx, k.leave)()
@@ -127,14 +127,14 @@ func (k *Keeper) Run(ctx context.Context) error {
 			k.lose(err)
 			return err
 		}
-		if hurried++; more && hurried < 4 { // others may be faster, but not for ever
+		if hurried++; more && hurried < 4 { // others may be faster, but not without end
 			continue
 		}
 		hurried = 0
 		switch {
 		case !k.isMember():
 			due = sent.Add(k.every() / 4)
-		case !due.After(sent): // a word in between does not put it off: else all would have their turns at once
+		case !due.After(sent): // a notification in between does not postpone it: else all would have their turns at once
 			due = sent.Add(k.every())
 		}
 		k.wait(always, due, err == nil)
@@ -143,8 +143,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	return nil
 }
 
-// turn asks once, and does what is to be done about the answer. More says that there is something
-// to do at once.
+// turn asks once, and does what the answer requires. more says that there is something to do at once.
 func (k *Keeper) turn(ctx context.Context) (more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, k.options.TTL)
 	defer cancel()
@@ -189,8 +188,8 @@ func (k *Keeper) next() turn {
 	return t
 }
 
-// meet is for a turn that has found another process of our name. One that was there and is not
-// seen again within most of its time is gone: we take its place before others take its leases.
+// meet is for a turn that has found another process of our name. If that process was there before and is not
+// seen again within most of its time, it is gone: we take its place before others take its leases.
 func (k *Keeper) meet(v view) error {
 	seen := v.Me.Seen
 	first := k.former.seen.IsZero()
@@ -207,7 +206,7 @@ func (k *Keeper) meet(v view) error {
 	return nil
 }
 
-// settle is for the answer to a turn.
+// settle handles the answer to a turn.
 func (k *Keeper) settle(t turn, sent time.Time, v view) (more bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -276,7 +275,7 @@ func (k *Keeper) look(sent time.Time, v view) {
 	}
 }
 
-// account compares what is ours with what was, and counts.
+// account compares what is ours with what was ours before, and counts.
 func (k *Keeper) account(t turn, before situation) {
 	for source, c := range k.own {
 		if k.now.holder[source] == k.options.Name {
@@ -355,7 +354,7 @@ func (k *Keeper) plan(v view) {
 	}
 }
 
-// watchAbility asks until ctx ends whether we can work.
+// watchAbility checks until ctx ends whether we can work.
 func (k *Keeper) watchAbility(ctx context.Context) {
 	for ctx.Err() == nil {
 		bounded, cancel := context.WithTimeout(ctx, k.options.TTL)
@@ -397,7 +396,7 @@ func (k *Keeper) shares(v view) Shares {
 	return s
 }
 
-// tell says once of an instance that it drains the same key in another way.
+// tell logs once about an instance that it drains the same key in another way.
 func (k *Keeper) tell(m Member) {
 	if m.Group.Key == k.options.Group.Key && !k.told[m.Instance] {
 		k.told[m.Instance] = true
@@ -407,7 +406,7 @@ func (k *Keeper) tell(m Member) {
 	}
 }
 
-// failed is for a turn without an answer. What is ours stays ours until its time is over.
+// failed handles a turn without an answer. What is ours stays ours until its time is over.
 func (k *Keeper) failed(err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -418,12 +417,12 @@ func (k *Keeper) failed(err error) {
 	k.signal()
 }
 
-// runOut ends the work on all sources when our time is over and PostgreSQL has not answered.
+// runOut ends the work on all sources when the time of our leases is over and PostgreSQL has not answered.
 func (k *Keeper) runOut() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if time.Now().Before(k.deadline) {
-		return // it was renewed in this very moment
+		return // it was renewed at this very moment
 	}
 	if k.err == nil {
 		k.err = ErrLapsed
@@ -453,7 +452,7 @@ func (k *Keeper) drop(why error) {
 	k.signal()
 }
 
-// signal tells those who wait for a source that something may have changed.
+// signal tells all that wait for a source that something may have changed.
 func (k *Keeper) signal() {
 	close(k.changed)
 	k.changed = make(chan struct{})
@@ -471,7 +470,7 @@ func (k *Keeper) leave() {
 	k.wake()
 }
 
-// finished says that we leave, and nobody works any more.
+// finished says that we leave, and that no work goes on any more.
 func (k *Keeper) finished() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -489,7 +488,7 @@ func (k *Keeper) isMember() bool {
 	return k.joined
 }
 
-// quit is the last word. It is a courtesy: without it the others wait until the time is over.
+// quit gives everything up at the end. It is a courtesy: without it the others wait until the time is over.
 func (k *Keeper) quit(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, min(k.options.TTL, 2*time.Second))
 	defer cancel()
@@ -513,7 +512,7 @@ func (k *Keeper) quit(ctx context.Context) {
 	k.options.Log.Info("left", "instance", k.options.Name, "gave_up", own)
 }
 
-// The words by which instances tell each other that there is something to do.
+// The notifications by which instances tell each other that there is something to do.
 const (
 	wordMember = "member" // one has come, or leaves
 	wordFree   = "free"   // a source has no owner
@@ -521,7 +520,7 @@ const (
 
 func (k *Keeper) says(word string) string { return word + " " + k.group }
 
-// concerns says whether we have to do something about a word.
+// concerns says whether we have to do something about a notification.
 func (k *Keeper) concerns(said string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -535,7 +534,7 @@ func (k *Keeper) concerns(said string) bool {
 	return word == wordMember || k.now.target > len(k.own)
 }
 
-// wait waits until then, or until there is something to do.
+// wait waits until that time, or until there is something to do.
 func (k *Keeper) wait(ctx context.Context, until time.Time, listen bool) {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
@@ -571,7 +570,7 @@ func (k *Keeper) wait(ctx context.Context, until time.Time, listen bool) {
 	<-ctx.Done()
 }
 
-// wake ends the rest of the moment, or keeps the next one from beginning.
+// wake ends the current wait, or keeps the next one from beginning.
 func (k *Keeper) wake() {
 	if k.rouse != nil {
 		k.rouse()

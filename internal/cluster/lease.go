@@ -22,19 +22,19 @@ type Lease struct {
 // Longest is the longest time for which a lease can be taken.
 const Longest = time.Hour
 
-// latest is how far from now a lease can end. One that ends later was taken when the clock was
-// ahead: nobody knows whether its time is over.
+// latest is how far from now a lease can end. A lease that ends later was taken when the clock was ahead: it
+// is not known whether its time is over.
 const latest = Longest + postgres.ClockSlack
 
-// Held says whether the lease was its holder's at that moment, by PostgreSQL's clock. One that
-// ends later than any can is free.
+// Held says whether the lease was its holder's at that moment, by PostgreSQL's clock. A lease that ends later
+// than any can is free.
 func (l Lease) Held(now time.Time) bool { return lives(l.Expires, now) }
 
 func lives(expires, now time.Time) bool { return expires.After(now) && !expires.After(now.Add(latest)) }
 
-// Acquire takes the lease of a source for the holder, or renews it, until ttl from now, which
-// may be up to Longest. It returns who holds it afterwards: the caller, or another; see
-// Lease.Held. Safe to repeat, also after a lost reply.
+// Acquire takes the lease of a source for the holder, or renews it, until ttl from now, which may be up to
+// Longest. It returns who holds it afterwards: the caller, or another holder; see Lease.Held. Safe to repeat,
+// also after a lost reply.
 func Acquire(ctx context.Context, pool *pgxpool.Pool, source, holder string, ttl time.Duration) (Lease, error) {
 	rows, err := pool.Query(ctx, `
 WITH taken AS (

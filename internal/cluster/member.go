@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Group is the source that instances share. Those of another one have nothing to do with them.
+// Group is the source that instances share. Instances of another group have nothing to do with them.
 type Group struct {
 	Kind       string
 	Key        string
@@ -35,17 +35,17 @@ type Member struct {
 	Group    Group
 }
 
-// Lives says whether the instance was there at that moment, by PostgreSQL's clock.
+// Lives says whether the instance was alive at that moment, by PostgreSQL's clock.
 func (m Member) Lives(now time.Time) bool { return lives(m.Expires, now) }
 
-// sharesOf are the sources that the members of a group share. A holder that is no member is an
-// older program, which takes what it can: it counts as one. What a member of another group has,
-// which has sources of this group as well, is not theirs to share. Those members are returned, too.
+// sharesOf are the sources that the members of a group share. A holder that is no member is an older program,
+// which takes what it can: it counts as a member. A member of another group may have sources of this group as
+// well; what it has is not to be shared by the members of this one. Those other members are returned, too.
 func sharesOf(members []Member, holder map[string]string, now time.Time, group Group, sources []string) (
 	s Shares, others []Member,
 ) {
 	s.Holder = make(map[string]string, len(holder))
-	known := make(map[string]bool) // whoever counts already, or is not to
+	known := make(map[string]bool) // instances that count already, or are not to count
 	foreign := make(map[string]bool)
 	for _, m := range members {
 		if !m.Lives(now) {
@@ -90,10 +90,10 @@ func TargetsOf(members []Member, leases []Lease, now time.Time, group Group, sou
 	return s.Targets()
 }
 
-// keepGone is how long the row of an instance that is gone without a word stays, for people.
+// keepGone is how long the row of an instance that is gone without having left is kept, for people.
 const keepGone = 24 * time.Hour
 
-// Members returns all members, by name, also those that are gone, and when that was by PostgreSQL's clock.
+// Members returns all members, by name, also those that are gone, and the time by PostgreSQL's clock.
 func Members(ctx context.Context, pool *pgxpool.Pool) (members []Member, now time.Time, err error) {
 	rows, _ := pool.Query(ctx, // its error is also that of the rows
 		`SELECT instance, token, started_at, seen_at, expires_at, draining, coalesce(version, ''),

@@ -5,18 +5,18 @@ import (
 	"slices"
 )
 
-// Shares are sources, the instances that share them, and what each of these has: as one
-// statement has shown it. Whoever sees the same comes to the same result.
+// Shares are sources, the instances that share them, and what each of these has, as one statement has shown
+// it. All instances that see the same come to the same result.
 type Shares struct {
 	Sources []string          // all of them, each once
 	Members []string          // those that may have some, each once
 	Holder  map[string]string // of each source that is held; also by an instance that is not to have any
 }
 
-// Targets says how many sources each member is to have. The numbers are at most one apart, and
-// there are as many as sources. Those that come first have one more: the ones that have it
-// already, then by name. So one that joins takes only what it gets, and what one leaves behind
-// goes to others without a further move.
+// Targets says how many sources each member is to have. The numbers differ by one at most, and their sum is
+// the number of sources. First the members that have more already have one more, then the first by name. So a
+// member that joins takes only what it is to keep, and what a leaving member had goes to others without a
+// further move.
 func (s Shares) Targets() map[string]int {
 	targets := make(map[string]int, len(s.Members))
 	if len(s.Members) == 0 {
@@ -42,8 +42,8 @@ func (s Shares) Targets() map[string]int {
 	return targets
 }
 
-// Free says which member is to take each source that nobody has. A source goes to the member
-// that it fits best (rendezvous hashing), of those that have fewer than their target.
+// Free says which member is to take each source that no instance has. A source goes to the member that it
+// fits best (rendezvous hashing), of those that have fewer than their target.
 func (s Shares) Free() map[string]string {
 	taker := make(map[string]string)
 	if len(s.Holder) == len(s.Sources) {
@@ -58,7 +58,7 @@ func (s Shares) Free() map[string]string {
 	slices.Sort(free)
 	room := s.under(s.Targets())
 	for _, source := range free {
-		if len(room) == 0 { // members hold what is not to be theirs
+		if len(room) == 0 { // members hold what they are not to have
 			break
 		}
 		at, best := bestOf(room, hash(source))
@@ -70,9 +70,9 @@ func (s Shares) Free() map[string]string {
 	return taker
 }
 
-// Surplus is what an instance is to give up, as many as it has beyond its target: first those that
-// fit the best of the members that lack some. One that is no member has no target, and gives up
-// everything, but only if there are members.
+// Surplus is what an instance is to give up, as many as it has beyond its target: first those that fit best
+// to members that lack some. An instance that is no member has no target, and gives up everything, but only
+// if there are members.
 func (s Shares) Surplus(member string) []string {
 	var held []string
 	for _, source := range s.Sources {
@@ -81,7 +81,7 @@ func (s Shares) Surplus(member string) []string {
 		}
 	}
 	if len(s.Members) == 0 || slices.Contains(s.Members, member) && len(held) <= len(s.Sources)/len(s.Members) {
-		return nil // nobody is to have it, or there is no need to look further
+		return nil // no member is to have it, or there is no need to look further
 	}
 	targets := s.Targets()
 	over := len(held) - targets[member]
@@ -141,7 +141,7 @@ func bestOf(members []lacking, source uint64) (at int, best lacking) {
 	return at, members[at]
 }
 
-// weight is how well a source fits a member: a number that both names alone decide.
+// weight is how well a source fits a member: a number that depends only on both names.
 func weight(member, source uint64) uint64 { return mix(member ^ mix(source)) }
 
 // hash is FNV-1a. It must not change: during an upgrade old and new instances are to agree.

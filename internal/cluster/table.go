@@ -12,25 +12,25 @@ import (
 
 // table is where members and leases are. The simulation has one in memory.
 type table interface {
-	// turn renews, takes and gives up in one statement, and returns what there is afterwards. Of
-	// what it is to take it takes what is still free. Safe to repeat.
+	// turn renews, takes and gives up in one statement, and returns what there is afterwards. Of what it is
+	// to take, it takes what is still free. Safe to repeat.
 	turn(ctx context.Context, t turn) (view, error)
-	// leave removes the member, and its leases of these names, and says a word to all. Safe to repeat.
+	// leave removes the member, and its leases of these names, and notifies all. Safe to repeat.
 	leave(ctx context.Context, me Member, sources []string, say string) error
-	// word waits for the word of another instance. After an error it can be asked again.
+	// word waits for a notification from another instance. After an error it can be called again.
 	word(ctx context.Context) (string, error)
 	close()
 }
 
 // turn is what a member asks for.
 type turn struct {
-	Me     Member // its times are PostgreSQL's to tell
+	Me     Member // its times are set by PostgreSQL
 	TTL    time.Duration
 	Renew  []string // leases, of which it may have only some
 	Take   []string
 	GiveUp []string
 	Say    string    // to all; empty: nothing
-	Former time.Time // when a process of the same name was last seen, that is to be succeeded; zero: none
+	Former time.Time // when a process of the same name was last seen whose place is to be taken; zero: none
 }
 
 // view is what members and leases there are. If me is another process of the same name, nothing
@@ -99,8 +99,8 @@ WITH gone AS (
 )
 SELECT pg_notify('` + channel + `', $4)`
 
-// server is the table in PostgreSQL. It has a connection of its own, on which it listens, too: a
-// lease is renewed however busy the others are. Behind a pooler nobody can listen.
+// server is the table in PostgreSQL. It has a connection of its own, on which it also listens: a lease is
+// renewed however busy the other connections are. Behind a pooler it cannot listen.
 type server struct {
 	config *pgx.ConnConfig
 	conn   *pgx.Conn // nil: none
@@ -132,7 +132,7 @@ func (s *server) close() {
 	}
 }
 
-// closeConn says goodbye, to a server that listens.
+// closeConn closes a connection in the proper way, if the server still listens.
 func closeConn(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -176,7 +176,7 @@ func (s *server) turn(ctx context.Context, t turn) (v view, err error) {
 	return v, err
 }
 
-// or is what it points to, or nothing.
+// or is the value that p points to, or the zero value.
 func or[T any](p *T) (value T) {
 	if p != nil {
 		value = *p
@@ -193,7 +193,7 @@ func (s *server) leave(ctx context.Context, me Member, sources []string, say str
 	return err
 }
 
-// errSilent says that there is no word to be had: whoever waits has to be content with its turns.
+// errSilent says that no notifications can be received: the keeper has to make do with its turns.
 var errSilent = errors.New("no words are heard behind a pooler, or without a connection")
 
 func (s *server) word(ctx context.Context) (string, error) {
@@ -205,7 +205,7 @@ func (s *server) word(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if said.PID != s.conn.PgConn().PID() { // else it is our own
+		if said.PID != s.conn.PgConn().PID() { // otherwise it is our own
 			return said.Payload, nil
 		}
 	}

@@ -26,8 +26,8 @@ const (
 // PurgeOptions say what is to be removed.
 type PurgeOptions struct {
 	OlderThan   time.Duration // rows that the application has deleted longer ago than this
-	Retention   Retention     // and those that it thins out
-	MaxDuration time.Duration // stop after so long, when the batch in hand is done; 0: no limit
+	Retention   Retention     // and rows that it thins out
+	MaxDuration time.Duration // stop after so long, when the current batch is done; 0: no limit
 	DryRun      bool          // count only
 	Progress    func(PurgeResult)
 	Now         func() time.Time // our clock, beside PostgreSQL's; nil: time.Now
@@ -37,32 +37,32 @@ type PurgeOptions struct {
 type PurgeResult struct {
 	Deleted int64 // rows that the application had deleted
 	Thinned int64 // rows that the retention does not keep
-	Genres  int64 // favourites of both
+	Genres  int64 // favorites of both
 	Topics  int64
 	Batches int64
 	Busy    time.Duration // without the pauses
 	Left    bool          // it was stopped before it came to the end
 }
 
-// Purge removes for good, with their favourites, the rows of history that the application
-// has deleted longer ago than OlderThan, and then those that the retention does not keep. What
-// time it is both say, the clock of PostgreSQL and ours: the earlier holds, for what is removed
-// because one of them was ahead does not come back.
+// Purge removes for good, with their favorites, the rows of history that the application has deleted longer
+// ago than OlderThan, and then those that the retention does not keep. It asks PostgreSQL's clock and ours
+// for the time, and the earlier time counts: what is removed because one of them was ahead does not come
+// back.
 //
-// It removes them in batches, each a transaction of its own that does not wait for rows
-// which others hold, and pauses after each for as long as it took, so that the drain has
-// at least every other moment to itself. A row that is restored meanwhile stays. One that
-// somebody holds is left to the next purge.
+// It removes them in batches, each a transaction of its own that does not wait for rows which other
+// transactions hold. It pauses after each batch for as long as the batch took, so that the drain has at least
+// half of the time to itself. A row that is restored meanwhile stays. A row that another transaction holds is
+// left to the next purge.
 //
-// When ctx ends, or MaxDuration is over, the batch in hand is finished, and the result says
-// that something may be left: that is no error. It may be stopped, killed and repeated at
-// any time, and run several times at once: a row goes with its favourites or not at all.
+// When ctx ends, or MaxDuration is over, the current batch is finished, and the result says that something
+// may be left: that is no error. Purge may be stopped, killed and repeated at any time, and run several times
+// at once: a row is removed with its favorites or not at all.
 //
-// It costs as much as there is to remove, however large the tables are, but for the
-// retention, which at most once a day reads all that is kept.
+// It costs as much as there is to remove, however large the tables are, except the retention, which at most
+// once a day reads all that is kept.
 //
-// Errors: one with postgres.ErrIndex when the index is missing without which each batch
-// would read the whole table. The result counts what was done before an error.
+// Errors: one with postgres.ErrIndex when the index is missing without which each batch would read the whole
+// table. The result counts what was done before an error.
 func Purge(ctx context.Context, pool *pgxpool.Pool, o PurgeOptions) (PurgeResult, error) {
 	if o.OlderThan < 0 {
 		return PurgeResult{}, fmt.Errorf("purging: the age %s is negative", o.OlderThan)
@@ -89,8 +89,8 @@ func Purge(ctx context.Context, pool *pgxpool.Pool, o PurgeOptions) (PurgeResult
 	return p.result, err
 }
 
-// CountDeleted counts the rows that Purge would remove for their age since the application
-// has deleted them. It reads no more than these.
+// CountDeleted counts the rows that Purge would remove for their age since the application has deleted them.
+// It reads only these.
 func CountDeleted(ctx context.Context, pool *pgxpool.Pool, olderThan time.Duration) (n int64, err error) {
 	err = pool.QueryRow(ctx, `SELECT count(*) FROM child_personality_history WHERE is_deleted AND deleted_at < `+
 		`least(now(), $2::timestamptz) - $1::interval`,
@@ -133,8 +133,7 @@ func (p *purger) repeat(ctx context.Context, batch func(context.Context) (more b
 	return nil
 }
 
-// persist calls batch, also when ctx has ended, and a few times more if somebody else was in
-// its way.
+// persist calls batch, also when ctx has ended, and a few times more if another transaction was in its way.
 func persist(ctx context.Context, batch func(context.Context) (bool, error)) (more bool, err error) {
 	const tries = 5
 	for try := range tries {
@@ -149,7 +148,7 @@ func persist(ctx context.Context, batch func(context.Context) (bool, error)) (mo
 	return more, err
 }
 
-// inTheWay says that a transaction failed for what others did at the same time.
+// inTheWay says that a transaction failed because of what other transactions did at the same time.
 func inTheWay(err error) bool {
 	var refused *pgconn.PgError
 	if !errors.As(err, &refused) {
@@ -176,9 +175,9 @@ type deletedKey struct {
 	id      pgtype.Int8
 }
 
-// purgeDeleted goes through the rows that are due in the order of the index. Each batch begins
-// behind the last row of the one before: what is gone leaves entries in the index until it
-// is vacuumed, and to pass over them again and again would cost more with every batch.
+// purgeDeleted goes through the rows that are due in the order of the index. Each batch begins after the last
+// row of the one before. Rows that are gone leave entries in the index until it is vacuumed, and to read
+// these entries again and again would cost more with every batch.
 func (p *purger) purgeDeleted(ctx context.Context) error {
 	var before time.Time
 	err := p.pool.QueryRow(context.WithoutCancel(ctx), `SELECT least(now(), $2::timestamptz) - $1::interval`,
@@ -214,10 +213,10 @@ func (p *purger) purgeDeleted(ctx context.Context) error {
 // beforeAll comes before every id.
 const beforeAll = -1 << 63
 
-// Each batch is one statement. Rows that somebody holds are passed over; one that has
-// changed since the statement began is judged again as it is now, once it is locked: a row
-// that was restored stays, and one that is locked goes. Its favourites go first, for they may refer to it by a
-// foreign key that looks at once; that all of them are counted before the first row goes sees to it.
+// Each batch is one statement. Rows that another transaction holds are skipped. A row that has changed since
+// the statement began is judged again as it is now, once it is locked: if it was restored it stays, and if it
+// is still due it is removed. Its favorites are removed first, because they may refer to it by a foreign key
+// that is checked at once. That all of them are counted before the first row is removed ensures this.
 const (
 	remove = `genres AS (
     DELETE FROM favorite_genre f USING due d WHERE f.child_profile_id = d.child_profile_id AND f.history_id = d.id
@@ -239,9 +238,8 @@ const (
 )`
 	counts = `(SELECT count(*) FROM gone), (SELECT count(*) FROM genres), (SELECT count(*) FROM topics)`
 
-	// in: $1 what was deleted before this is due; $2, $3, $4 the last row of the batch before;
-	// $5 rows at most.
-	// out: rows found and gone, their favourites, the last of them.
+	// in: $1 what was deleted before this is due; $2, $3, $4 the last row of the batch before; $5 rows at
+	// most. out: rows found and gone, their favorites, the last of them.
 	deleted = `WITH due AS (
     SELECT deleted_at::timestamptz AS at, child_profile_id, id FROM child_personality_history
     WHERE is_deleted AND deleted_at < $1::timestamptz

@@ -15,18 +15,18 @@ import (
 // The last is the one with the greatest id. The newest row of a profile is the last of
 // its day, and stays; a row of the type DIAGNOSIS stays in any case.
 type Retention struct {
-	AllDays   int // every row for so many days; 0: for ever
+	AllDays   int // every row for so many days; 0: all rows are kept
 	DailyDays int // the last of each day until it is so many days old; at least AllDays
 }
 
-// Thins says whether it lets anything go.
+// Thins says whether it removes anything.
 func (r Retention) Thins() bool { return r.AllDays > 0 }
 
-// thinBatch is how many rows a transaction of the thinning looks at, and those of the last of
-// these profiles besides.
+// thinBatch is how many rows a transaction of the thinning looks at. It also looks at all other rows of the
+// last of these profiles.
 const thinBatch = 2000
 
-// limits are what days and months must lie before to be thinned.
+// limits are what days and months must be before to be thinned.
 type limits struct{ daily, monthly time.Time }
 
 // walk is a way through all profiles.
@@ -36,9 +36,9 @@ type walk struct {
 	after int64 // the last profile that is done
 }
 
-// thin walks through the profiles, and remembers how far it came: stopped, it goes on there
-// the next time; having come to the end, it begins again only when the limits have moved,
-// which they do once a day.
+// thin goes through the profiles, and remembers how far it came. If it is stopped, it goes on there the next
+// time. When it has come to the end, it begins again only when the limits have moved, which they do once a
+// day.
 func (p *purger) thin(ctx context.Context) error {
 	w, due, err := p.beginWalk(context.WithoutCancel(ctx))
 	if err != nil || !due {
@@ -68,7 +68,7 @@ func (p *purger) thin(ctx context.Context) error {
 	})
 }
 
-// beginWalk returns the walk to take, if one is due. A dry run takes the whole way.
+// beginWalk returns the walk to take, if one is due. A dry run goes through all profiles.
 func (p *purger) beginWalk(ctx context.Context) (w walk, due bool, err error) {
 	var now limits
 	err = p.pool.QueryRow(ctx, `
@@ -93,13 +93,12 @@ FROM (SELECT least(now(), $3::timestamptz) AT TIME ZONE 'UTC') utc (today)`,
 	return fresh, !began.daily.Equal(now.daily) || !began.monthly.Equal(now.monthly), err
 }
 
-// A row goes if a later one of its profile is of the same day, or month. Which row is the
-// last is seen without a lock: had the application deleted it a moment later, nothing else
-// would have come of it.
+// A row is removed if a later row of its profile is of the same day, or month. Which row is the last is seen
+// without a lock: if the application had deleted it a moment later, the result would have been the same.
 //
-// in: $1 the last profile of the batch before; $2 rows to look at; $3, $4 what lies before is
-// thinned by day, by month; $5, $6 the limits with which the walk began.
-// out: the last profile of this batch, rows seen and gone, their favourites.
+// in: $1 the last profile of the batch before; $2 rows to look at; $3, $4 what is before these is thinned by
+// day, by month; $5, $6 the limits with which the walk began.
+// out: the last profile of this batch, rows seen and gone, their favorites.
 const walkOn = `WITH reach AS (
     SELECT max(child_profile_id) AS upto, count(*) AS seen
     FROM (SELECT child_profile_id FROM child_personality_history WHERE child_profile_id > $1::bigint

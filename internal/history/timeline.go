@@ -83,11 +83,11 @@ type Selection struct {
 	Deleted bool      // those that are softly deleted, too
 }
 
-// Timeline returns the latest snapshots of a profile that are selected, newest first: in the
-// order of their ids, which is that in which they were written. Before takes it to be that of
-// time, too, but for a hundred places; of rows that something else has written in another order
-// it may miss some. The error is ErrNoProfile if there is no such profile; a profile without
-// history has an empty timeline. Reads only.
+// Timeline returns the latest snapshots of a profile that are selected, newest first: in the order of their
+// ids, which is the order in which they were written. For Before, it takes this order to be that of time,
+// too, except for a hundred places. If something else has written rows in another order, it may miss some of
+// them. The error is ErrNoProfile if there is no such profile; a profile without history has an empty
+// timeline. Reads only.
 func Timeline(ctx context.Context, pool *pgxpool.Pool, profileID int64, s Selection) ([]Snapshot, error) {
 	var known bool
 	if err := pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM child_profile WHERE id = $1::bigint)`, profileID).Scan(
@@ -153,12 +153,11 @@ const outOfOrder = 100
 
 // A column without a time zone is in that of the session: a cast says so, and tells one moment from another.
 //
-// The primary key is all the index that this needs, and an insert of the daemon has no other
-// to add to: a profile's rows are read from the latest id backwards. Where to begin for a moment
-// in the past is found by halving, as ids rise with time: the first row that is late is between
-// lo and hi, or hi is the last of all. Up to outOfOrder rows behind it may be early all the same.
-// So this reads the rows that it shows, the deleted ones that it passes over, and some two
-// hundred more, however long the history is.
+// The primary key is the only index that this needs, and an insert of the daemon has no other to add to: a
+// profile's rows are read from the latest id backwards. Where to begin for a moment in the past is found by
+// binary search, as ids rise with time: the first row that is late is between lo and hi, or hi is the last of
+// all. Up to outOfOrder rows after it, by id, may still be early. So this reads the rows that it shows, the
+// deleted ones that it skips, and some two hundred more, however long the history is.
 //
 // in: $1 profile id; $2 how many; $3 whether deleted ones count; $4 before when, or null; $5 outOfOrder.
 const timelineSQL = `

@@ -27,14 +27,14 @@ type Recorder struct {
 // Job is what to write about a run.
 type Job struct {
 	Kind   string
-	Due    time.Time     // when its schedule wanted it; zero: somebody asked for it
+	Due    time.Time     // when its schedule wanted it; zero: a person asked for it
 	Counts func() Counts // what it has done so far; it may be called at any time. nil: no counts
 	Note   func() string // what it has done, for a person; it may be called at any time. nil: the counts say it
 }
 
 const (
-	// signEvery is how often a run says that it lives. One may be lost before it counts
-	// as interrupted.
+	// signEvery is how often a run says that it is alive. One such sign may be lost before the run counts as
+	// interrupted.
 	signEvery = 10 * time.Second
 	// lastWord is how long the end of a run may wait for its row to be written.
 	lastWord = time.Second
@@ -48,7 +48,7 @@ func (r Recorder) Record(ctx context.Context, job Job, do func() (Outcome, error
 		job.Note = func() string { return r.Source }
 	}
 	e := &entry{Recorder: r, Job: job, key: rand.Text(), began: time.Now()}
-	signing, cancel := context.WithCancel(context.WithoutCancel(ctx)) // a run outlives the word to stop
+	signing, cancel := context.WithCancel(context.WithoutCancel(ctx)) // a run goes on for a while after it was told to stop
 	defer cancel()
 	over, signed := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -109,9 +109,9 @@ func (e *entry) sign(ctx context.Context, over <-chan struct{}) {
 	}
 }
 
-// writeRun writes a row whether it is there or not: it may never have come to be, or be
-// lost in a crash of PostgreSQL, which it is not worth a flush to prevent. To insert it
-// each time and update it on conflict would use up a number each time.
+// writeRun writes a row whether it is there or not. The row may never have been written, or be lost in a
+// crash of PostgreSQL, which it is not worth a flush to prevent. To insert it each time and update it on
+// conflict would use up a number each time.
 const writeRun = `WITH written AS (
     UPDATE aggregator.run SET seen_at = clock_timestamp(), read = $7, applied = $8, dead = $9, profiles = $10,
 	chunks = $11, note = $14,

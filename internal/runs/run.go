@@ -27,9 +27,9 @@ const (
 	Stopped Outcome = "stopped" // it was told to
 	Failed  Outcome = "failed"
 
-	// Of a run that has not ended, as far as anybody knows.
+	// These are of a run that has not ended, as far as is known.
 	Running     Outcome = "running"
-	Interrupted Outcome = "interrupted" // it is gone without a word
+	Interrupted Outcome = "interrupted" // it is gone without having ended
 )
 
 // OutcomeOf says how a job ended that did not fail, with work left or without. ctx is the one that
@@ -70,10 +70,10 @@ type Run struct {
 	Kind    string
 	Host    string
 	Version string
-	Due     *time.Time // when the schedule wanted it; nil: somebody asked for it
+	Due     *time.Time // when the schedule wanted it; nil: a person asked for it
 	Started time.Time
-	Seen    time.Time  // when it was last known to live
-	Ended   *time.Time // nil while it runs, and for ever if it was interrupted
+	Seen    time.Time  // when it was last known to be alive
+	Ended   *time.Time // nil while it runs, and for good if it was interrupted
 	Counts
 	Rate    float64 // read a second
 	Outcome Outcome
@@ -81,13 +81,12 @@ type Run struct {
 	Note    string // what it did, for a person; empty: the counts say it
 }
 
-// unseen is after how long without a sign of life a run counts as interrupted. While
-// PostgreSQL cannot be reached nothing is seen: one that lives on then looks interrupted
-// until it writes again.
+// unseen is after how long without a sign of life a run counts as interrupted. While PostgreSQL cannot be
+// reached nothing is seen: a run that is still alive then looks interrupted until it writes again.
 const unseen = 45 * time.Second
 
-// alive is the condition for a run that has not ended; $1 is unseen. A run that lives says so
-// every ten seconds, also after the clock went back: one that is seen in the future is gone.
+// alive is the condition for a run that has not ended; $1 is unseen. A run that is alive says so every ten
+// seconds, also after the clock went back: a run that was last seen in the future is gone.
 const alive = `seen_at BETWEEN now() - $1::interval AND now() + $1::interval`
 
 const selectRuns = `id, kind, host, version, due_at, started_at, seen_at, finished_at,
@@ -128,8 +127,8 @@ func Find(ctx context.Context, pool *pgxpool.Pool, id int64) (Run, error) {
 	return found[0], nil
 }
 
-// Live returns the runs of all kinds that have not ended, as far as anybody knows, newest
-// first. One that was killed is among them for a while.
+// Live returns the runs of all kinds that have not ended, as far as is known, newest first. A run that was
+// killed is among them for a while.
 func Live(ctx context.Context, pool *pgxpool.Pool) ([]Run, error) {
 	return collectRuns(ctx, pool, `SELECT `+selectRuns+`WHERE finished_at IS NULL AND seen_at > now() - $1::interval
     ORDER BY id DESC`, unseen)
@@ -166,9 +165,8 @@ type Ends struct {
 	Failed *time.Time // nil: never
 }
 
-// LastEnds returns when the jobs last ended, by kind; of those that have ended, as far as
-// their rows are kept, and without those of a clock that was ahead. Sessions of the service are
-// no jobs.
+// LastEnds returns when the jobs last ended, by kind. It sees those that have ended, as far as their rows are
+// kept, without those of a clock that was ahead. Runs of the service are no jobs.
 func LastEnds(ctx context.Context, pool *pgxpool.Pool) ([]Ends, error) {
 	rows, _ := pool.Query(ctx, `SELECT kind, max(finished_at) FILTER (WHERE outcome IN ('done', 'limited')) AS well,
     max(finished_at) FILTER (WHERE outcome = 'failed') AS failed
@@ -199,14 +197,13 @@ type LastDue struct {
 	Ahead bool      // there are rows of a clock that was ahead, which do not count
 }
 
-// ReadLastDue returns when a job of this kind last began, or was due, if that is later, and did
-// not have to be cut short. What was stopped or interrupted is still to be done: of a job that
-// has never come further it is just before its schedule first wanted it. Reads only.
+// ReadLastDue returns when a job of this kind last began, or was due, if that is later, and did not have to
+// be cut short. What was stopped or interrupted is still to be done: for a job that was never done to the
+// end, it is just before its schedule first wanted it. Reads only.
 //
-// now is by the caller's clock, which told when the job was due; a row says by PostgreSQL's when
-// it began. Each is compared with the clock that it is of, and the result is by the caller's. What
-// lies in the future of its clock is of one that was ahead: it does not count until that time has
-// come.
+// now is by the caller's clock, by which the job was due; a row has by PostgreSQL's clock when it began. Each
+// is compared with its own clock, and the result is by the caller's. A time in the future of its clock comes
+// from a clock that was ahead: it does not count until that time has come.
 func ReadLastDue(ctx context.Context, pool *pgxpool.Pool, kind string, now time.Time) (last LastDue, err error) {
 	var due, first *time.Time
 	var ago *time.Duration
@@ -235,8 +232,8 @@ FROM (
 	return last, nil
 }
 
-// prune removes the runs of a kind but for the latest ones, some thousand at most. Those
-// that run are not counted, and stay.
+// prune removes the runs of a kind except the latest ones, some thousand at most. Those that run are not
+// counted, and stay.
 func prune(ctx context.Context, pool *pgxpool.Pool, kind string, keep int) error {
 	_, err := pool.Exec(ctx, `DELETE FROM aggregator.run WHERE id IN (
     SELECT id FROM aggregator.run WHERE kind = $2 AND (outcome IS NOT NULL OR NOT `+alive+`)

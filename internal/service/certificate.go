@@ -9,16 +9,16 @@ import (
 	"aggregator/internal/verdict"
 )
 
-// Refused says whether a server could be reached, but does not let us in, or is not to be
-// trusted: to try again does not help.
+// Refused says whether a server could be reached, but does not let us in, or is not to be trusted: to try
+// again does not help.
 func Refused(err error) bool {
 	var certErr *tls.CertificateVerificationError
 	_, ours := certificateRefused(err)
 	return errors.As(err, &certErr) || ours || verdict.Of(err) == verdict.Halt
 }
 
-// certificateAlerts are what a server says of a certificate of ours that it does not take,
-// or misses. Before TLS 1.3 one that is missing is called a handshake failure, as much else is.
+// certificateAlerts are what a server says about a certificate of ours that it does not accept, or misses.
+// Before TLS 1.3, a missing certificate is reported as a handshake failure, like much else.
 var certificateAlerts = []tls.AlertError{
 	42,  // bad
 	43,  // unsupported
@@ -26,12 +26,12 @@ var certificateAlerts = []tls.AlertError{
 	45,  // expired
 	46,  // unknown
 	48,  // of an unknown authority
-	49,  // of somebody who has no access
+	49,  // of a client that has no access
 	116, // required
 }
 
-// certificateRefused says whether a server has refused our certificate, or the lack of one,
-// and why. In TLS 1.3 it does so after the handshake, in answer to whatever we say first.
+// certificateRefused says whether a server has refused our certificate, or the lack of one, and why. In TLS
+// 1.3 the server does so after the handshake, in answer to whatever we send first.
 func certificateRefused(err error) (reason string, refused bool) {
 	var said *net.OpError
 	if !errors.As(err, &said) || said.Op != "remote error" {

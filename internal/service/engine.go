@@ -13,12 +13,12 @@ import (
 	"aggregator/internal/scores"
 )
 
-// serverTimeout is how long a server may take to answer before it is given up. It is
-// longer than the statement and lock time-outs of our connections.
+// serverTimeout is how long a server may take to answer before it is given up. It is longer than the
+// statement and lock time-outs of our connections.
 const serverTimeout = 45 * time.Second
 
-// trimEvery is how long a settled entry may stay in Redis after the last other consumer
-// group has let go of it.
+// trimEvery is how long a processed entry may stay in Redis after the last other consumer group has let go of
+// it.
 const trimEvery = 10 * time.Second
 
 // Engine is an aggregator with its connections. It drains former sources, too.
@@ -30,8 +30,8 @@ type Engine struct {
 	scheduled bool // it drains by schedule
 }
 
-// OpenEngine connects to both servers; errors as Connect and CheckTables. It tells observe, if there is one,
-// of each chunk that is settled. The caller closes the engine.
+// OpenEngine connects to both servers; errors as Connect and CheckTables. It calls observe, if there is one,
+// with each chunk that is processed. The caller closes the engine.
 func (i *Instance) OpenEngine(ctx context.Context, observe func(aggregator.Chunk)) (*Engine, error) {
 	to, err := i.Connect(ctx, i.EngineConnections(),
 		2*i.config.Source.Partitions+2) // each partition waits and trims
@@ -95,7 +95,7 @@ func (i *Instance) newAggregator(
 	return aggregator.New(pool, sources, catalogue, options, i.log)
 }
 
-// counts is what it has done, but for drains that have a record of their own.
+// counts is what it has done, except drains that have a record of their own.
 func (e *Engine) counts() runs.Counts {
 	if e.scheduled {
 		return runs.Counts{}

@@ -11,16 +11,16 @@ import (
 	"aggregator/internal/events"
 )
 
-// formerEvery is how often a service looks whether entries wait in former sources: producers may
-// go on pushing to them until they are told otherwise.
+// formerEvery is how often a service checks whether entries wait in former sources: producers may go on
+// pushing to them until their settings are changed.
 const formerEvery = time.Minute
 
-// formerSources are those that an engine drains besides its own. They are of the same key, by
-// another number of partitions or the other kind, and are drained one after the other.
+// formerSources are those that an engine drains besides its own. They are of the same key, from another
+// number of partitions or of the other kind, and are drained one after the other.
 type formerSources struct {
 	mu    sync.Mutex
 	begun []*aggregator.Aggregator // which count what they did
-	said  map[string]string        // what was last logged of a source
+	said  map[string]string        // what was last logged about a source
 }
 
 func (f *formerSources) begin(a *aggregator.Aggregator) {
@@ -38,7 +38,7 @@ func (f *formerSources) stats() (all []aggregator.Stats) {
 	return all
 }
 
-// news says whether a text about a source is another one than the last time.
+// news says whether a text about a source differs from the last one.
 func (f *formerSources) news(source, text string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -171,8 +171,8 @@ func (e *Engine) drainFormer(
 	return left, nil
 }
 
-// WaitingEverywhere is Aggregator.Waiting with what waits in former sources that can be drained.
-// That nothing can be drained is an error.
+// WaitingEverywhere is Aggregator.Waiting with what waits in former sources that can be drained. It is an
+// error if nothing can be drained.
 func (e *Engine) WaitingEverywhere(ctx context.Context) (int64, error) {
 	found, err := e.elsewhere(ctx)
 	if err != nil {
@@ -201,8 +201,9 @@ func blocked(found []events.Elsewhere) error {
 // errBudgetSpent says that a limit of events is reached.
 var errBudgetSpent = errors.New("the limit of events is reached")
 
-// Drain is Aggregator.Drain. Before it, it drains former sources, whose entries are older. That entries
-// wait where they cannot be drained is no error, unless for the same reason nothing can: see trouble.
+// Drain is Aggregator.Drain. Before that, it drains former sources, whose entries are older. Entries that
+// wait where they cannot be drained are no error, unless nothing can be drained for the same reason: see
+// trouble.
 func (e *Engine) Drain(ctx context.Context, limits aggregator.Limits) (left int64, err error) {
 	found, err := e.elsewhere(ctx)
 	if err != nil {
@@ -230,8 +231,8 @@ func (e *Engine) Drain(ctx context.Context, limits aggregator.Limits) (left int6
 	return left + elsewhere, err
 }
 
-// trouble is an error if entries wait that no drain of these settings will reach. It also returns what was
-// found that they do not name.
+// trouble is an error if entries wait that no drain of these settings will reach. It also returns the sources
+// that were found and that the settings do not name.
 func (e *Engine) trouble(ctx context.Context) ([]events.Elsewhere, error) {
 	found, err := e.elsewhere(ctx)
 	if err != nil {

@@ -2,9 +2,9 @@ package service
 
 import "context"
 
-// stay waits, after a source has halted, until ctx ends or a reload is wanted: health checks and
-// metrics are answered meanwhile, and say why. It returns the engine to go on with, by the settings as
-// they are then; nil: ctx has ended.
+// stay waits, after a source has halted, until ctx ends or a reload is wanted. Health checks and metrics are
+// answered meanwhile, and say why. It returns the engine to go on with, by the settings as they are then;
+// nil: ctx has ended.
 func (s *Service) stay(ctx context.Context, halt error) *Engine {
 	s.instance.log.Error("halted; answering at http.addr until a reload or a restart", "error", halt)
 	for {

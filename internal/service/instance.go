@@ -20,9 +20,8 @@ import (
 	"aggregator/internal/verdict"
 )
 
-// Instance is who works: the settings, the log, and a name that no other instance has. It has no
-// connections; what it opens, the caller closes. It does not change, and is safe for concurrent
-// use.
+// Instance is what works: the settings, the log, and a name that no other instance has. It has no
+// connections; what it opens, the caller closes. It does not change, and is safe for concurrent use.
 type Instance struct {
 	config  config.Config
 	log     *slog.Logger
@@ -30,7 +29,7 @@ type Instance struct {
 	name    string
 	host    string
 
-	jobLease time.Duration // how long a job is still taken to run after whoever runs it was last seen
+	jobLease time.Duration // how long a job still counts as running after its instance was last seen
 	schema   *atomic.Int64 // its version when it was last looked at
 }
 
@@ -47,8 +46,8 @@ func New(cfg config.Config, log *slog.Logger, version string) *Instance {
 	}
 }
 
-// newName tells this instance from all others: host, process, and a random part, for processes in
-// containers are often called alike.
+// newName tells this instance from all others: host, process, and a random part, because processes in
+// containers often have the same host and process id.
 func newName(host string) string {
 	return fmt.Sprintf("%s/%d/%04x", host, os.Getpid(), rand.Uint32()&0xffff)
 }
@@ -147,15 +146,15 @@ func (i *Instance) CheckTables(ctx context.Context, pool *pgxpool.Pool) error {
 	return found.Check(true)
 }
 
-// noteSchema says once of a schema that is newer than this program that it is.
+// noteSchema logs once about a schema that is newer than this program.
 func (i *Instance) noteSchema(schema postgres.Schema) {
 	if i.schema.Swap(schema.Version) != schema.Version && schema.Newer() {
 		i.log.Warn("the schema is newer than this program", "schema", schema)
 	}
 }
 
-// wentAway makes an error that a server which lets us in would not give one of a server
-// that is not reachable: it went away in this very moment.
+// wentAway turns an error that a server which lets us in would not give into one of a server that is not
+// reachable: it went away at this very moment.
 func wentAway(ctx context.Context, err error) error {
 	if ctx.Err() != nil || errors.Is(err, postgres.ErrURL) || errors.Is(err, postgres.ErrSchema) ||
 		errors.Is(err, postgres.ErrPooler) ||

@@ -57,7 +57,7 @@ func (e *Engine) jobs() []job {
 // scheduledDrain drains what is there.
 type scheduledDrain struct {
 	engine *Engine
-	before runs.Counts // the engine counts on from one drain to the next
+	before runs.Counts // the engine goes on counting from one drain to the next
 }
 
 func (e *Engine) beginDrain() *scheduledDrain { return &scheduledDrain{e, e.Stats().Counts} }
@@ -133,7 +133,8 @@ func (r *TextRefresh) Counts() runs.Counts {
 	return runs.Counts{Read: done.Books, Applied: done.Changed, Dead: done.Refused}
 }
 
-// latest is what a job has done so far, which others may ask for meanwhile; the zero value at first.
+// latest is what a job has done so far, which other goroutines may ask for meanwhile; the zero value at
+// first.
 type latest[T any] struct{ last atomic.Pointer[T] }
 
 func (l *latest[T]) set(done T) { l.last.Store(&done) }

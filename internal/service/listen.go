@@ -10,8 +10,8 @@ import (
 	"aggregator/internal/admin"
 )
 
-// listen takes http.addr. It returns nil if nobody is to listen: the address is empty, or nobody
-// has set it and the default one is taken, as by a second instance that stands by on the same machine.
+// listen takes http.addr. It returns nil if it is not to listen: the address is empty, or it is not set and
+// the default one is taken, as by a second instance that stands by on the same machine.
 func (i *Instance) listen(ctx context.Context) (net.Listener, error) {
 	addr := i.config.HTTP.Addr
 	if addr == "" {
@@ -29,8 +29,8 @@ func (i *Instance) listen(ctx context.Context) (net.Listener, error) {
 	return listener, nil
 }
 
-// serveAdmin answers at the listener until stop is called: longer than ctx, for what is in
-// hand then still goes on. It connects to both servers; errors as connect.
+// serveAdmin answers at the listener until stop is called. That is later than the end of ctx, because what is
+// in flight then still goes on. It connects to both servers; errors as connect.
 func (s *Service) serveAdmin(ctx context.Context, listener net.Listener) (stop func(), err error) {
 	instance, engine := s.instance, s.engine.Load()
 	to, err := instance.Connect(ctx, 2, 2)

@@ -23,9 +23,9 @@ func OpenIncidents(ctx context.Context, pool *pgxpool.Pool, sources []*events.So
 	}), err
 }
 
-// LookBack looks, once a drain has ended, whether anything is missing. It returns all open
-// incidents of its sources, and an error that says so, or that entries wait where it cannot drain
-// them. A drain that was told to stop looks at what is recorded only.
+// LookBack checks, once a drain has ended, whether anything is missing. It returns all open incidents of its
+// sources, and an error that says so, or that entries wait where it cannot drain them. A drain that was told
+// to stop looks only at what is recorded.
 func (e *Engine) LookBack(ctx context.Context) ([]ledger.Incident, error) {
 	stopped := ctx.Err() != nil
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), serverTimeout)
@@ -61,7 +61,7 @@ func Former(found []events.Elsewhere) (sources []*events.Source) {
 	return sources
 }
 
-// FindElsewhere finds what the settings do not name: see events.FindElsewhere.
+// FindElsewhere finds the sources that the settings do not name: see events.FindElsewhere.
 func (i *Instance) FindElsewhere(ctx context.Context, to *Servers) ([]events.Elsewhere, error) {
 	checkpoints, err := ledger.Checkpoints(ctx, to.Pool)
 	if err != nil {
@@ -119,8 +119,8 @@ func stranded(all []events.Elsewhere) error {
 	return fmt.Errorf("entries wait in former sources that cannot be drained: %s", strings.Join(texts, "; "))
 }
 
-// mistaken says that the settings most likely name the wrong key: there never was anything at it,
-// and entries wait at another that PostgreSQL knows. It is nil if not.
+// mistaken says that the settings most likely name the wrong key: there never was anything at it, and entries
+// wait at another key that PostgreSQL knows. Otherwise it is nil.
 func mistaken(ctx context.Context, to *Servers, all []events.Elsewhere) error {
 	waiting := ""
 	for _, one := range all {

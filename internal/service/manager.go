@@ -28,12 +28,12 @@ func (m manager) tell(parts ...string) {
 
 func (m manager) ready() { m.tell(daemon.SdNotifyReady) }
 
-// reloading is to be followed by ready, whatever comes of it.
+// reloading is to be followed by ready, whether the reload succeeds or not.
 func (m manager) reloading() {
 	m.tell(daemon.SdNotifyReloading, strings.TrimSpace(daemon.SdNotifyMonotonicUsec()))
 }
 
-// stopping asks for the time that it takes.
+// stopping asks for the time that the stop takes.
 func (m manager) stopping(grace time.Duration) {
 	m.tell(daemon.SdNotifyStopping, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (grace+10*time.Second).Microseconds()))
 }
@@ -47,7 +47,7 @@ type loop interface {
 
 const statusEvery = 10 * time.Second
 
-// keepTelling tells of the life and the state of the loop until ctx ends.
+// keepTelling reports that the loop is alive, and its state, until ctx ends.
 func (m manager) keepTelling(ctx context.Context, l loop) {
 	if listening, err := daemon.SdNotify(false, "STATUS=starting"); err != nil || !listening {
 		return
@@ -63,14 +63,14 @@ func (m manager) keepTelling(ctx context.Context, l loop) {
 	m.tell("STATUS=" + describeService(ctx, l, 0))
 	every(ctx, statusEvery, func() {
 		read := l.Stats().Read
-		rate := float64(max(0, read-before)) / statusEvery.Seconds() // a reload begins anew
+		rate := float64(max(0, read-before)) / statusEvery.Seconds() // a reload starts from zero
 		before = read
 		m.tell("STATUS=" + describeService(ctx, l, rate))
 	})
 }
 
-// feedWatchdog says that we live, unless a loop hangs. A loop that waits for events, or for
-// a server to come back, turns.
+// feedWatchdog says that we are alive, unless a loop hangs. A loop that waits for events, or for a server to
+// come back, turns.
 func (m manager) feedWatchdog(all []aggregator.Status) {
 	for _, s := range all {
 		if s.Hangs() {

@@ -22,8 +22,8 @@ import (
 // ErrRedisUnreachable says that Redis cannot be reached, or does not let us in.
 var ErrRedisUnreachable = errors.New("Redis is not reachable")
 
-// Redis is a client that connects when it is asked, and where to. It is no client itself: what
-// takes one looks which of the kinds it is.
+// Redis is a client that connects when it is used, and where to. It is no client itself: what takes a client
+// checks which of the kinds it is.
 type Redis struct {
 	Client redis.UniversalClient
 	where  string
@@ -57,10 +57,10 @@ func (s *Redis) CloseAt(ctx context.Context) (keep func() bool) {
 	return context.AfterFunc(ctx, func() { _ = s.Client.Close() })
 }
 
-// NewRedis returns a client for the server, Sentinels or cluster that the settings name, with
-// so many connections to each server. Errors have config.ErrInvalid. Whoever it leads to, it
-// sends commands to masters only. Each new connection uses the certificates as their files are at
-// that moment; the log is told when they change.
+// NewRedis returns a client for the server, Sentinels or cluster that the settings name, with so many
+// connections to each server. Errors have config.ErrInvalid. It sends commands to masters only, whatever
+// servers it is led to. Each new connection uses the certificates as their files are at that moment; a change
+// of them is logged.
 func (i *Instance) NewRedis(conns int) (*Redis, error) {
 	cfg := i.config
 	secure, err := cfg.RedisTLS()
@@ -97,15 +97,15 @@ func (i *Instance) NewRedis(conns int) (*Redis, error) {
 		}.set(secure, conns)
 		o.Dialer = tlsDialer(cfg, o.TLSConfig, o.DialTimeout, i.log)
 		o.MaintNotificationsConfig = disabled
-		// The client follows MOVED and ASK, for which the server has refused the command. By
-		// the same counter it also repeats, up to three times, what got no answer. That is
-		// sound, for all that we send may be run twice, and late: reads are by position,
-		// trimming and raising only go forward to a place that is final, and moving from a
-		// list takes what is there. (The fault suite loses the answer to each of them.)
+		// The client follows MOVED and ASK, for which the server has refused the command. By the same counter
+		// it also repeats, up to three times, what got no answer. That is sound, because all that we send may
+		// be run twice, and late: reads are by position, trimming and raising only go forward to a final
+		// place, and moving from a list takes what is there. (The fault suite loses the answer to each of
+		// them.)
 		o.MaxRedirects = 3
 		// Each of our commands names its key, and must not need the right to ask what keys are.
 		o.DisableRoutingPolicies = true
-		// Nobody tells the client who has taken over from a master that is dead.
+		// The client is not told which server has taken over from a master that is dead.
 		o.ClusterStateReloadInterval = 2 * time.Second
 		return &Redis{redis.NewClusterClient(o), "cluster " + strings.Join(o.Addrs, ",")}, nil
 	}
@@ -142,12 +142,12 @@ func (s redisSettings) set(secure *tls.Config, conns int) {
 		secure.InsecureSkipVerify = (*s.tls).InsecureSkipVerify // skip_verify=true in the URL
 		*s.tls = secure
 	}
-	// After a lost reply nobody knows whether the server ran the command. Sent again by the
-	// client, one that moves or trims would be run twice; we repeat only what we may.
+	// After a lost reply it is not known whether the server ran the command. If the client sent it again, a
+	// command that moves or trims would be run twice; we repeat only what we may.
 	*s.retries = -1
 	*s.dialRetries = 1
 	*s.contextTimeout = true
-	// Commands that old servers and narrow access lists do not know.
+	// These are commands that old servers and narrow access lists do not know.
 	*s.noIdentity = true
 	*s.conns = conns
 	if *s.readTimeout == 0 {
@@ -179,7 +179,7 @@ func (s *Redis) Failed(err error) error {
 	return verdict.Tag(ErrRedisUnreachable, err)
 }
 
-// networkReason leaves out what the message around it has said.
+// networkReason leaves out what the message that it goes into has said.
 func networkReason(err error) string {
 	var errno syscall.Errno
 	var dnsErr *net.DNSError

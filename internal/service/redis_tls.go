@@ -16,8 +16,8 @@ import (
 // dialFunc is how a client of Redis opens a connection.
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// tlsDialer dials with the certificates as their files are at that moment, and otherwise as secure
-// says; nil, for the client's own way, if that is nil.
+// tlsDialer dials with the certificates as their files are at that moment, and otherwise as secure says. If
+// secure is nil it returns nil, and the client dials in its own way.
 func tlsDialer(cfg config.Config, secure *tls.Config, timeout time.Duration, log *slog.Logger) dialFunc {
 	if secure == nil {
 		return nil

@@ -58,8 +58,8 @@ func (i *Instance) sourceOptions() events.Options {
 	}
 }
 
-// Close does not wait for a server that stands still: the pool would, for 15 s and more
-// beyond the grace, and nothing is to be written any more.
+// Close does not wait for a server that stands still: the pool would, for 15 s and more beyond the grace, and
+// nothing is to be written any more.
 func (s *Servers) Close() {
 	closed := make(chan struct{})
 	go func() {

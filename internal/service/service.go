@@ -20,18 +20,18 @@ import (
 	"aggregator/internal/scores"
 )
 
-// Options say how a service is run. The zero value will do: it cannot reload then.
+// Options say how a service is run. The zero value works, but then the service cannot reload.
 type Options struct {
-	// Next reads the settings for a reload. It is called by Run, while the engine works on. After an
-	// error the settings in force stay.
+	// Next reads the settings for a reload. It is called by Run, while the engine works on. After an error
+	// the current settings stay in force.
 	Next func() (config.Config, error)
 	// Level, if there is one, is that of the log: a reload sets it to log.level.
 	Level *slog.LevelVar
 }
 
-// Service is an engine that is kept running, and after each reload of the settings another one on
-// the same connections. Several services, also in one process, share the sources: of each source
-// one works and the others stand by.
+// Service is an engine that is kept running, and after each reload of the settings another one on the same
+// connections. Several services, also in one process, share the sources: on each source one works and the
+// others stand by.
 type Service struct {
 	options  Options
 	instance *Instance // with the settings in force; only Run changes it
@@ -45,7 +45,7 @@ type Service struct {
 	stop     func()        // ends the health checks; nil: there are none
 
 	sharing *sharing                       // nil: it shares nothing; only Run changes it
-	keeper  atomic.Pointer[cluster.Keeper] // that of sharing, for those who look
+	keeper  atomic.Pointer[cluster.Keeper] // that of sharing, for other goroutines
 
 	mu     sync.Mutex
 	before runs.Counts // of the engines that have ended
@@ -95,23 +95,23 @@ func (s *Service) Close() {
 func (s *Service) Reload() {
 	select {
 	case s.reload <- struct{}{}:
-	default: // one that is wanted already will read what there is now
+	default: // a reload that is wanted already will read the current settings
 	}
 }
 
-// Status is that of the engine of the moment, as are Stats and Waiting.
+// Status is that of the current engine, as are Stats and Waiting.
 func (s *Service) Status() []aggregator.Status { return s.engine.Load().Status() }
 
-// Stats begin again with each reload.
+// Stats start from zero with each reload.
 func (s *Service) Stats() aggregator.Stats { return s.engine.Load().Stats() }
 
-// Caches begin again, too.
+// Caches start from zero, too.
 func (s *Service) Caches() []scores.CacheUse { return s.engine.Load().Caches() }
 
-// Waiting counts the entries that are not settled.
+// Waiting counts the entries that are not processed.
 func (s *Service) Waiting(ctx context.Context) (int64, error) { return s.engine.Load().Waiting(ctx) }
 
-// counts are those of all engines so far, but of drains that have a record of their own.
+// counts are those of all engines so far, except of drains that have a record of their own.
 func (s *Service) counts() runs.Counts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,14 +126,13 @@ func (s *Service) replace(next *Engine) {
 	s.engine.Store(next)
 }
 
-// Run drains until ctx ends, through every reload, with a record of it. With a schedule it drains
-// when that says so. Beside it, it does the jobs that have a schedule. Outages of the servers it
-// waits out.
+// Run drains until ctx ends, through every reload, with a record of it. With a schedule it drains when that
+// says so. Beside that, it does the jobs that have a schedule. During an outage of a server it waits.
 //
-// When ctx ends it finishes the chunk in hand within shutdown.grace, and returns nil. An error is
-// one that needs a person: a source has halted, a scheduled drain has failed, or another instance has
-// its name (cluster.ErrNameTaken). With run.on_halt: stay it returns the first two only when ctx ends.
-// Run may be called once.
+// When ctx ends it finishes the chunk in flight within shutdown.grace, and returns nil. An error is one that
+// needs a person: a source has halted, a scheduled drain has failed, or another instance has its name
+// (cluster.ErrNameTaken). With run.on_halt: stay it returns the first two only when ctx ends. Run may be
+// called once.
 func (s *Service) Run(ctx context.Context) error {
 	job := runs.Job{Kind: runs.KindService, Counts: s.counts}
 	return s.instance.Recorder(s.engine.Load().Pool).Record(ctx, job, func() (runs.Outcome, error) {
@@ -151,7 +150,7 @@ func (s *Service) serve(ctx context.Context) (err error) {
 		next, err := s.drain(ctx)
 		if next == nil && err != nil && ctx.Err() == nil && s.instance.config.Run.OnHalt == config.Stay &&
 			!errors.Is(err, cluster.ErrNameTaken) {
-			_ = s.part() // others may do what this one cannot
+			_ = s.part() // other instances may be able to do what this one cannot
 			next = s.stay(ctx, err)
 		}
 		if next == nil {
@@ -162,9 +161,9 @@ func (s *Service) serve(ctx context.Context) (err error) {
 	}
 }
 
-// drain runs the engine until ctx ends, it fails, or new settings want another engine, which
-// it returns. The chunk in hand is settled first. Between the two nothing needs to be handed
-// over: each engine begins at the checkpoint.
+// drain runs the engine until ctx ends, it fails, or new settings want another engine, which it returns. The
+// chunk in flight is processed first. Between the two nothing needs to be handed over: each engine begins at
+// the checkpoint.
 func (s *Service) drain(ctx context.Context) (next *Engine, err error) {
 	running, end := context.WithCancel(ctx)
 	defer end()
@@ -191,7 +190,7 @@ func (s *Service) drain(ctx context.Context) (next *Engine, err error) {
 			return nil, err
 		case err := <-s.keeperEnded():
 			s.sharing = nil
-			if ctx.Err() != nil { // it was told to end, as we are
+			if ctx.Err() != nil { // it was told to end, as this drain was
 				s.manager.stopping(s.instance.config.Shutdown.Grace)
 			}
 			end()
@@ -218,9 +217,8 @@ func (s *Service) drain(ctx context.Context) (next *Engine, err error) {
 	}
 }
 
-// work returns what the settings of the moment say: to drain all the time, unless there is a
-// schedule for that, and to do the jobs that have one, until ctx ends or something fails for
-// good.
+// work returns what the current settings say. That is to drain all the time, unless there is a schedule for
+// that, and to do the jobs that have one, until ctx ends or a job or a source fails for good.
 func (s *Service) work(engine *Engine) func(ctx context.Context) error {
 	schedules, err := engine.instance.config.Schedules()
 	if err != nil {
@@ -247,9 +245,9 @@ func (s *Service) work(engine *Engine) func(ctx context.Context) error {
 	}
 }
 
-// renew reads the settings again and puts those in force that need no restart. It returns
-// an engine for them if the one that runs does not have them, or anew is true. With wrong settings
-// nothing changes.
+// renew reads the settings again and puts those in force that need no restart. It returns an engine for them
+// if the one that runs does not have them, or if the parameter says that another one is wanted in any case.
+// With wrong settings nothing changes.
 func (s *Service) renew(anew bool) *Engine {
 	if s.options.Next == nil {
 		return s.notReloaded(errors.New("there is nothing to read them from"))
@@ -281,7 +279,7 @@ func (s *Service) notReloaded(err error) *Engine {
 	return nil
 }
 
-// logProgress logs a line every ten seconds in which something was settled.
+// logProgress logs a line every ten seconds in which something was processed.
 func logProgress(ctx context.Context, stats func() aggregator.Stats, log *slog.Logger) {
 	before := stats()
 	every(ctx, 10*time.Second, func() {

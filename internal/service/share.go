@@ -8,7 +8,8 @@ import (
 	"aggregator/internal/cluster"
 )
 
-// sharing is the part of a service that says which sources are its own, through all its engines.
+// sharing is the part of a service that says which sources are its own. It stays the same through all its
+// engines.
 type sharing struct {
 	keeper *cluster.Keeper
 	stop   context.CancelFunc
@@ -20,12 +21,12 @@ func (i *Instance) Group() cluster.Group {
 	return cluster.Group{Kind: i.config.Source.Kind, Key: i.config.Source.Key, Partitions: i.config.Source.Partitions}
 }
 
-// share lets the engine work on its part of the sources, unless it drains by schedule, which one
-// instance does for all, or without leases. The keeper of the engine before goes on.
+// share lets the engine work on its part of the sources, unless it drains without leases, or by schedule,
+// which one instance does for all. The keeper of the engine before goes on.
 func (s *Service) share(ctx context.Context, engine *Engine) {
 	i := engine.instance
 	if engine.scheduled || i.config.Lease.TTL == 0 {
-		_ = s.part() // that of a name that is taken has ended already
+		_ = s.part() // the keeper of a name that is taken has ended already
 		if !engine.scheduled {
 			i.warnOfOthers(ctx, engine)
 		}
@@ -61,7 +62,7 @@ func (s *Service) part() error {
 	return err
 }
 
-// keeperEnded has why the keeper has ended before it was told to.
+// keeperEnded receives why the keeper has ended before it was told to.
 func (s *Service) keeperEnded() <-chan error {
 	if s.sharing == nil {
 		return nil
@@ -69,7 +70,7 @@ func (s *Service) keeperEnded() <-chan error {
 	return s.sharing.ended
 }
 
-// warnOfOthers says that an instance without leases works beside others that have some.
+// warnOfOthers warns that an instance without leases works beside others that have some.
 func (i *Instance) warnOfOthers(ctx context.Context, engine *Engine) {
 	members, now, err := cluster.Members(ctx, engine.Pool)
 	if err != nil {

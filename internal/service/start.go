@@ -2,8 +2,8 @@ package service
 
 import "aggregator/internal/postgres"
 
-// logStart says what has started, and on which servers: whoever reads the log sees the program only
-// through it.
+// logStart logs what has started, and on which servers: the reader of a log knows the program only from
+// there.
 func (i *Instance) logStart(server *Redis) {
 	file := i.config.File()
 	if file == "" {

@@ -11,7 +11,7 @@ import (
 	"aggregator/internal/postgres"
 )
 
-// isPostgres says whether a server that hung up on Redis' client is a PostgreSQL. It asks it, for a
+// isPostgres says whether a server that hung up on Redis' client is a PostgreSQL. It asks the server, for a
 // second at most.
 func (s *Redis) isPostgres(err error) bool {
 	client, single := s.Client.(*redis.Client)

@@ -15,8 +15,8 @@ import (
 	"aggregator/internal/verdict"
 )
 
-// dues are when jobs are due, by kind: in the past while one is not done. The zero value is
-// for none; it is safe for concurrent use.
+// dues are when jobs are due, by kind: in the past while one is not done. The zero value has none; it is safe
+// for concurrent use.
 type dues struct {
 	mu sync.Mutex
 	at map[string]time.Time
@@ -43,21 +43,21 @@ func (d *dues) all() map[string]time.Time {
 	return maps.Clone(d.at)
 }
 
-// timetable does a job whenever it is due. Of several instances one does it; the others see
-// to it that it gets done.
+// timetable does a job whenever it is due. Of several instances one does it; the others make sure that it
+// gets done.
 type timetable struct {
 	*Instance
 	job
 	schedule schedule.Schedule
-	due      *dues // where others see it
+	due      *dues // where other goroutines see it
 	pool     *pgxpool.Pool
 	clock    clock
 	warned   bool // that a clock was ahead; see lastDue
 }
 
-// keep does the job whenever it is due, until ctx ends. What was missed, once or more often,
-// since it was last done is caught up once. What comes due while it is done is left out. Its
-// error is that of a vital job.
+// keep does the job whenever it is due, until ctx ends. What was missed, once or more often, since it was
+// last done is caught up once. What comes due while it is being done is left out. Its error is that of a
+// vital job.
 func (t *timetable) keep(ctx context.Context) error {
 	due := t.first(ctx)
 	defer t.due.forget(t.kind)
@@ -73,8 +73,8 @@ func (t *timetable) keep(ctx context.Context) error {
 	}
 }
 
-// await waits until the job is due, and returns when that was; false if ctx ended before. It
-// asks the schedule again all the time, for the clock that told due may have been ahead.
+// await waits until the job is due, and returns when that was; false if ctx ended before. It asks the
+// schedule again all the time, because the clock by which due was found may have been ahead.
 func (t *timetable) await(ctx context.Context, due time.Time) (time.Time, bool) {
 	t.announce(due)
 	for {
@@ -135,8 +135,8 @@ func (t *timetable) lastDue(ctx context.Context) (time.Time, error) {
 	return last.At, nil
 }
 
-// complete sees to it that the job is done that is due, by us or by another instance, whatever
-// may be in the way. Its error is that of the job, when it failed.
+// complete makes sure that the job that is due is done, by us or by another instance, whatever may be in the
+// way. Its error is that of the job, when it failed.
 func (t *timetable) complete(ctx context.Context, due time.Time) error {
 	elsewhere := ""
 	came := t.clock.now()
@@ -161,8 +161,8 @@ func (t *timetable) complete(ctx context.Context, due time.Time) error {
 	}
 }
 
-// attempt does the job, unless somebody else is at it or has done all that was due when we came.
-// settled says that it is done, or has failed with err.
+// attempt does the job, unless another instance is doing it or has done all that was due when we came. done
+// says that it is done, or has failed with err.
 func (t *timetable) attempt(ctx context.Context, due, came time.Time) (done bool, err error) {
 	err = t.Alone(ctx, t.pool, leaseOf(t.kind), func(ctx context.Context) error {
 		last, err := t.lastDue(ctx)
@@ -170,7 +170,8 @@ func (t *timetable) attempt(ctx context.Context, due, came time.Time) (done bool
 			return err
 		}
 		if !last.Before(due) {
-			// The clock may have been behind when it told due, and have passed over another since.
+			// The clock by which due was found may have been behind, and may have reached a later due time
+			// since.
 			missed := false
 			if due, missed = t.schedule.Missed(last, came); !missed {
 				done = true
@@ -190,12 +191,12 @@ func (t *timetable) attempt(ctx context.Context, due, came time.Time) (done bool
 	return done, err
 }
 
-// persist does the job again when it has failed for want of a server.
+// persist does the job again when it has failed because of a server.
 func (t *timetable) persist(ctx context.Context, do func(context.Context) (runs.Outcome, error)) (runs.Outcome, error) {
 	for {
 		outcome, err := do(ctx)
 		if ctx.Err() != nil {
-			return runs.Stopped, nil // and it says what it was stopped at
+			return runs.Stopped, nil // and it has logged what it was stopped at
 		}
 		if err == nil || verdict.Of(err) != verdict.Retry || errors.Is(err, postgres.ErrIndex) {
 			return outcome, err

@@ -6,8 +6,8 @@ import (
 	"aggregator/internal/events"
 )
 
-// haltsRedis says whether what Redis answers is a misconfiguration, which no retry mends, and what to
-// set then. It takes the text of a redis.Error.
+// haltsRedis says whether what Redis answers is a misconfiguration, which no retry repairs, and what to set
+// then. It takes the text of a redis.Error.
 func haltsRedis(message string) (halts bool, advice string) {
 	const cluster = "the server is a node of a cluster: set redis.mode to cluster, and leave the database out of redis.url"
 	for _, known := range []struct{ prefix, advice string }{

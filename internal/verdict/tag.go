@@ -1,6 +1,6 @@
 package verdict
 
-// tagged is an error that is a sentinel too, without its text.
+// tagged is an error that is also a sentinel, without the sentinel's text.
 type tagged struct {
 	error
 	sentinel error

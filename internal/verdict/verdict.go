@@ -22,11 +22,11 @@ import (
 type Verdict int
 
 const (
-	// Retry: the infrastructure failed. Start again from the checkpoint, for ever.
+	// Retry: the infrastructure failed. Start again from the checkpoint, without end.
 	Retry Verdict = iota
-	// Halt: the deployment is wrong (schema, permission, events that are none). Nothing helps but a person.
+	// Halt: a misconfiguration (schema, permission, entries that are no events). Only a person can help.
 	Halt
-	// Moved: a profile's mark was elsewhere. Read it and fold the profile anew.
+	// Moved: a profile's mark was at another position. Read it and fold the profile again.
 	Moved
 	// Gone: a profile does not exist any more.
 	Gone
@@ -34,7 +34,7 @@ const (
 	Incomplete
 	// Data: PostgreSQL refuses the data of one profile. Where no profile is concerned, Halt.
 	Data
-	// Settled: somebody else has settled a dead letter.
+	// Settled: another transaction has settled a dead letter.
 	Settled
 )
 
@@ -46,13 +46,13 @@ const (
 	RowMissing  = "LG004" // not every score could be added
 )
 
-// Misconfigured is in errors that say what is wrong with the deployment.
+// Misconfigured is in errors that tell of a misconfiguration.
 type Misconfigured interface {
 	error
 	Misconfigured()
 }
 
-// Misconfiguration is what is wrong with a deployment, whatever the events are.
+// Misconfiguration is what is wrong with a deployment, the same for all events.
 type Misconfiguration struct{ What string }
 
 func (e *Misconfiguration) Error() string { return "misconfiguration: " + e.What }
@@ -63,7 +63,7 @@ func (e *Misconfiguration) Misconfigured() {}
 // ErrType says that a column is not of the type that we write.
 var ErrType = errors.New("PostgreSQL expects another type")
 
-// Of judges an error: those of PostgreSQL by SQLSTATE, those of Redis by what they say. What it does
+// Of judges an error: those of PostgreSQL by SQLSTATE, those of Redis by their text. An error that it does
 // not know is worth another try.
 func Of(err error) Verdict {
 	var pg *pgconn.PgError
@@ -85,8 +85,8 @@ func Of(err error) Verdict {
 	return Retry
 }
 
-// Advice is what a person may do about an error that halts, for the end of a line; empty if
-// the error says so itself.
+// Advice is what a person may do about an error that halts, for the end of a line; empty if the error says so
+// itself.
 func Advice(err error) string {
 	var wrong Misconfigured
 	var reply redis.Error
