@@ -39,7 +39,7 @@ func TestSampleLoads(t *testing.T) {
 			writeFile(t, "aggregator.yaml", text)
 			c, err := load(t)
 			require.NoError(t, err)
-			// have an example, not a default
+			// These have an example, not a default.
 			c.Postgres.URL, c.Postgres.Schema, c.Postgres.Tables, c.Postgres.TimeZone, c.Lease.Name = "", "", nil, "", ""
 			var got, want strings.Builder
 			require.NoError(t, c.Print(&got, false))

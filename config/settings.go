@@ -24,7 +24,7 @@ type setting struct {
 	Example  string // what the sample file and the documents show instead of the default
 	Doc      string // one or two sentences
 	Fallback string // a further environment variable, read when ours is not set
-	// for a secret, which a file may hold in its place: its name as a systemd credential; see secretfile.go
+	// Secret is, for a secret, its name as a systemd credential. A file may hold the secret instead; see secretfile.go.
 	Secret string
 	// Emptiable says that a variable that is set, to nothing, counts.
 	Emptiable bool

@@ -31,8 +31,8 @@ func stopped(ctx context.Context, err error) error {
 	return err
 }
 
-// resumable is the RunE of a command that the next time goes on where it was stopped: to be told to stop is
-// no failure.
+// resumable is the RunE of a command that the next time goes on where it was stopped: to be told to stop
+// is no failure.
 func (a *app) resumable(run func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
 	return a.configured(func(cmd *cobra.Command, args []string) error {
 		err := stopped(cmd.Context(), run(cmd, args))

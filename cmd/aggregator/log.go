@@ -65,8 +65,7 @@ func underlying(w io.Writer) io.Writer {
 	return w
 }
 
-// redisLog takes what the client would print by itself. That repeats what the client also returns as an
-// error.
+// redisLog takes what the client would print by itself. That repeats what the client also returns as an error.
 type redisLog struct{ log *slog.Logger }
 
 func (l redisLog) Printf(ctx context.Context, format string, args ...any) {

@@ -156,7 +156,7 @@ func TestTablesFitTheTerminal(t *testing.T) {
 	require.Len(t, strings.Split(strings.TrimSpace(plain(s.onTerminal(60, nil, "runs"))), "\n"), 5)
 	require.Contains(t, s.onTerminal(60, nil, "runs"), "…")
 
-	// so that MOVED is as wide each time
+	// The checkpoints moved long ago, so that MOVED is as wide each time.
 	s.exec(`UPDATE aggregator.checkpoint SET updated_at = now() - interval '30 minutes'`)
 	table := func(columns int) string {
 		return regexp.MustCompile(`(?m)^SOURCE.*$`).FindString(plain(s.onTerminal(columns, nil, "status")))

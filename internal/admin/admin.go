@@ -1,5 +1,5 @@
-// Package admin lets others look at a running service: an HTTP listener for health checks
-// and metrics, and the survey of both servers that it shares with the command status.
+// Package admin shows a running service: an HTTP listener for health checks and metrics, and the survey of both
+// servers that it shares with the command status.
 //
 //	/         links to the others
 //	/healthz  200 while every loop turns, whatever the servers do: 503 is a reason to kill it
@@ -8,9 +8,8 @@
 //	/metrics  for Prometheus
 //	/debug/pprof/  what it spends time and memory on, if that was asked for
 //
-// It reads only, asks nobody for a password, and must not be seen by those who may not
-// know what the log tells. Its connections are its own, so that a busy service and a
-// curious monitor do not wait for each other.
+// It reads only and asks for no password. It must not be reachable for persons who may not know what the log
+// tells. Its connections are its own, so that a busy service and a curious monitor do not wait for each other.
 package admin
 
 import (

@@ -101,8 +101,7 @@ func (s Survey) OpenOf() (open []ledger.Incident) {
 	return open
 }
 
-// Rate is how many entries of a source were processed a second since an earlier survey; false if that is not
-// known.
+// Rate is how many entries of a source were processed a second since an earlier survey; false if that is not known.
 func (s Survey) Rate(before Survey, source string) (float64, bool) {
 	now, then := s.checkpoint(source), before.checkpoint(source)
 	seconds := s.At.Sub(before.At).Seconds()

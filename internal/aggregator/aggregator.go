@@ -25,8 +25,8 @@ import (
 // Options say how to work. All fields are required except those that say otherwise.
 type Options struct {
 	ChunkMaxEvents int // entries in a chunk, at most
-	// ChunkMaxBytes is how much memory the chunk in flight and the one that is being read may hold, for each
-	// source.
+	// ChunkMaxBytes is how much memory the chunk in flight and the one that is being read may hold,
+	// for each source.
 	ChunkMaxBytes          int
 	ChunkMaxWait           time.Duration     // how long a chunk that is not full waits for more
 	Workers                int               // connections that apply a chunk
@@ -178,8 +178,7 @@ func (a *Aggregator) Drain(ctx context.Context, limits Limits) (left int64, err 
 			return 0, err
 		}
 		left, err = a.Waiting(context.WithoutCancel(ctx))
-		// One partition may have found nothing left of the budget, and another has given some of it back
-		// since.
+		// One partition may have found nothing left of the budget, and another has given some of it back since.
 		if err != nil || ctx.Err() != nil {
 			return left, err
 		}
@@ -379,6 +378,5 @@ func (p *partition) turn(ctx, work context.Context, m mode) error {
 	return p.leased(ctx, work, m)
 }
 
-// errWentBack says that the stream's last id is before the checkpoint, or the bookmark before where we left
-// it.
+// errWentBack says that the stream's last id is before the checkpoint, or the bookmark before where we left it.
 var errWentBack = errors.New("the stream is missing, or its last id or bookmark is before the checkpoint")

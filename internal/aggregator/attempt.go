@@ -95,8 +95,8 @@ func (a *Aggregator) start(ctx context.Context, source *events.Source) (ledger.C
 	}
 	position, entries := state.Begin()
 	if !position.IsZero() {
-		// What Redis says of the group that we take over need not be true. From here on, every entry is to be
-		// accounted for.
+		// What Redis says of the group that we take over need not be true. From here on, every entry is to
+		// be accounted for.
 		census, err := source.Census(ctx, position, entries)
 		if err != nil {
 			return ledger.Checkpoint{}, err

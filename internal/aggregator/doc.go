@@ -14,8 +14,7 @@
 //
 // Dead letters are rows, and are retried from there (apply.Retrier). Run does this by itself for events whose
 // profile or book was not there yet. When most of a source's latest entries would become dead letters, or
-// PostgreSQL refuses everything for the same reason, the source halts instead: that is a
-// misconfiguration.
+// PostgreSQL refuses everything for the same reason, the source halts instead: that is a misconfiguration.
 //
 // When the context that Run or Drain was given ends, reading stops, the chunk in flight is finished within
 // the grace, and they return.

@@ -38,12 +38,11 @@ func PreviewReset(ctx context.Context, pool *pgxpool.Pool, source *events.Source
 // Reset forgets up to where the sources are processed: all entries that are in Redis are counted from the
 // beginning, also those that were counted before. See ledger.Reset.
 //
-// What tells processed entries from others is all in PostgreSQL, and changes in one commit. Redis has only
-// the bookmark and the fence, and nothing is read by these. Before that commit, while no process can read a
-// checkpoint, the bookmark is put back and a new fence is made. From this moment on, no attempt trims to a
-// checkpoint that it has read before (events.Source.Trim). If Reset is killed before the commit, all is as it
-// was: the next attempt on the source moves the bookmark forward again. If it is killed after the commit, all
-// is done.
+// What tells processed entries from others is all in PostgreSQL, and changes in one commit. Redis has only the
+// bookmark and the fence, and nothing is read by these. Before that commit, while no process can read a checkpoint,
+// the bookmark is put back and a new fence is made. From this moment on, no attempt trims to a checkpoint that it
+// has read before (events.Source.Trim). If Reset is killed before the commit, all is as it was: the next attempt on
+// the source moves the bookmark forward again. If it is killed after the commit, all is done.
 //
 // The last id of a stream that was raised is left as it is: new entries come after it, and a reader that
 // begins at zero sees those before it, too.

@@ -15,10 +15,9 @@ import (
 // sighting is what both servers say of a source, read in this order: the checkpoint, Redis, and the
 // checkpoint again. A zero checkpoint means that there is none.
 //
-// The bookmark follows the checkpoint, and a reset puts it back before the checkpoint. Hence a bookmark is
-// never after a checkpoint that is read later, however many instances work on the source, unless a reset
-// comes in between, which the epoch shows. And Redis was given every entry up to the checkpoint before the
-// checkpoint moved.
+// The bookmark follows the checkpoint, and a reset puts it back before the checkpoint. Hence a bookmark is never
+// after a checkpoint that is read later, however many instances work on the source, unless a reset comes in
+// between, which the epoch shows. And Redis was given every entry up to the checkpoint before the checkpoint moved.
 type sighting struct {
 	before, after ledger.Checkpoint
 	state         events.State
@@ -59,8 +58,7 @@ func compare(s sighting) (found []ledger.Incident) {
 	case state.Added < past.Entries:
 		add(ledger.RedisSetBack, past.Position, past.Position, past.Entries-state.Added)
 	case state.Added-state.Length > processed:
-		// The true number is at least this: what is processed and not trimmed is counted as if it was not
-		// there.
+		// The true number is at least this: what is processed and not trimmed is counted as if it was not there.
 		add(ledger.EntriesRemoved, at.Position, at.Position, state.Added-state.Length-processed)
 	}
 	return found
@@ -186,9 +184,8 @@ func RecordIncidents(ctx context.Context, pool *pgxpool.Pool, source *events.Sou
 	return record(ctx, pool, found, log)
 }
 
-// Reconcile records what Recognise finds, and what the balance shows that no incident explains, as
-// RecordIncidents does. It returns the balance as it was before that. The errors are those of RecordIncidents
-// and audit.Take.
+// Reconcile records what Recognise finds, and what the balance shows that no incident explains, as RecordIncidents
+// does. It returns the balance as it was before that. The errors are those of RecordIncidents and audit.Take.
 func Reconcile(
 	ctx context.Context, pool *pgxpool.Pool, source *events.Source, log *slog.Logger,
 ) (audit.Balance, error) {

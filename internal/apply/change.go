@@ -127,9 +127,8 @@ func (c *changes) arguments(from ledger.Checkpoint, by rules) []any {
 	}
 }
 
-// queueOne does it for one profile, carefully if the change says so. A change that is not finite is refused,
-// as PostgreSQL refuses two numbers whose sum is not finite. Single events of such a change may still be
-// applicable.
+// queueOne does it for one profile, carefully if the change says so. A change that is not finite is refused, as
+// PostgreSQL refuses two numbers whose sum is not finite. Single events of such a change may still be applicable.
 func queueOne(batch *pgx.Batch, from ledger.Checkpoint, by rules, ch change) {
 	d, m := &ch.delta, &ch.delta.MBTI
 	if !d.Finite() {

@@ -1,8 +1,8 @@
 // Package apply writes what a chunk of events adds up to: a chunk's events in, committed rows out. It
 // knows neither Redis nor the loop that calls it.
 //
-// A chunk goes through these steps. After an error none of them is repeated: the caller begins again at the
-// checkpoint.
+// A chunk goes through these steps. After an error none of them is repeated: the caller begins again
+// at the checkpoint.
 //
 //	LookUp      sorts the events by profile: a segment is the events of one profile, in order. Reads the
 //	            marks, drops what they have passed, looks up profiles and books.

@@ -108,9 +108,9 @@ func (k known) transaction(runs []segment, changes []change, letters []deadlette
 	return unit{batch: batch, runs: runs, Tally: total}
 }
 
-// revival composes what applies a dead letter's event from its row. If the event still cannot be applied, it
-// returns why, and no batch. The event is alone, as if in a chunk of its own: events.coalesce has nothing to
-// leave out.
+// revival composes what applies a dead letter's event from its row. If the event still cannot be applied,
+// it returns why, and no batch. The event is alone, as if in a chunk of its own: events.coalesce has
+// nothing to leave out.
 func (k known) revival(id deadletter.ID, e events.Event) (*pgx.Batch, string) {
 	delta, dead := k.fold(segment{profileID: e.ProfileID, events: []events.Event{e}})
 	if len(dead) > 0 {

@@ -104,8 +104,8 @@ CROSS JOIN LATERAL (
     SELECT id FROM child_profile WHERE id >= (lo + trunc((hi - lo) * k / 9))::bigint ORDER BY id LIMIT 1
 ) p ORDER BY 1`
 
-// try does for one profile what chunks do, in a transaction that is rolled back: errTrial says that all of it
-// went well.
+// try does for one profile what chunks do, in a transaction that is rolled back: errTrial says that all of
+// it went well.
 func try(ctx context.Context, pool *pgxpool.Pool, source string, trial int, profile int64, types history.Types) error {
 	name := source + "@probe" // no source of ours has such a name: see config
 	at := events.Position{Ms: 1}
@@ -151,9 +151,8 @@ VALUES ($1, 0, 0, 0, 0)`, name)
 	})
 }
 
-// someScores are what to add to: a score that the profile ($1) has, and one that it does not have, among
-// those of some books. They are others in each trial ($2), because a single one may be refused for reasons of
-// its own.
+// someScores are what to add to: a score that the profile ($1) has, and one that it does not have, among those of
+// some books. They are others in each trial ($2), because a single one may be refused for reasons of its own.
 var someScores = map[string]string{
 	"genre": `(SELECT genre_id::bigint AS id FROM genre_score WHERE child_profile_id = $1 AND genre_id IS NOT NULL
     ORDER BY hashint8(genre_id + $2::int) LIMIT 1)

@@ -30,8 +30,8 @@ type Retrier struct {
 	Durable   bool // a dead letter is reported as applied when it is on disk, not before
 }
 
-// RetryPage is how many dead letters are best retried with one call: their profiles and books are looked up
-// together.
+// RetryPage is how many dead letters are best retried with one call: their profiles and books are
+// looked up together.
 const RetryPage = 100
 
 // Retried says what became of dead letters that were retried.

@@ -233,8 +233,8 @@ func knownTypes(ctx context.Context, pool *pgxpool.Pool) (map[string]bool, error
 	return known, nil
 }
 
-// ours says whether the profile is as a drain has left it: what the application diagnoses belongs to the
-// application.
+// ours says whether the profile is as a drain has left it: what the application diagnoses belongs
+// to the application.
 func (s standing) ours() bool {
 	if s.kind != nil && *s.kind == feedback {
 		return true

@@ -7,7 +7,7 @@
 // itself what it holds too much of and what it takes (Shares): there is no leader. What a living
 // instance holds is never taken from it; it gives it up.
 //
-// Leases save double work and guarantee nothing: two instances at once, both sure that a source
+// Leases save double work and guarantee nothing: two instances that work on a source at once, both sure that it
 // is theirs, are as exact as one. A lease whose holder is gone runs out.
 //
 // Jobs, and commands that must be alone, have a lease of their own: see Alone.

@@ -31,9 +31,8 @@ type Figures struct {
 	Members int // that share them, as far as is known
 	Moves   map[string]int64
 
-	// Unowned says for how long the sources that it took had been without an owner, at most: since it was
-	// told that they are free, or last saw them held. If the holder is gone, the time runs from its last
-	// renewal.
+	// Unowned says for how long the sources that it took had been without an owner, at most: since it was told
+	// that they are free, or last saw them held. If the holder is gone, the time runs from its last renewal.
 	Unowned        []uint64 // how many were within each of UnownedBounds
 	UnownedCount   uint64
 	UnownedSeconds float64

@@ -23,8 +23,7 @@ type Hold struct {
 // context.Cause tells. It also ends with the context that was given to Ask.
 func (h *Hold) Context() context.Context { return h.ctx }
 
-// Done says that the work on the source has ended, so that another instance may have it. It must be called
-// once.
+// Done says that the work on the source has ended, so that another instance may have it. It must be called once.
 func (h *Hold) Done() { h.done() }
 
 // Ask says what a source is to this instance. It waits for nothing. A caller that gets a Hold has to call its

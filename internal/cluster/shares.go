@@ -14,9 +14,9 @@ type Shares struct {
 }
 
 // Targets says how many sources each member is to have. The numbers differ by one at most, and their sum is
-// the number of sources. First the members that have more already have one more, then the first by name. So a
-// member that joins takes only what it is to keep, and what a leaving member had goes to others without a
-// further move.
+// the number of sources. If some are to have one more, these are first the members that have that many already,
+// then the first by name. So a member that joins takes only what it is to keep, and what a leaving member had
+// goes to others without a further move.
 func (s Shares) Targets() map[string]int {
 	targets := make(map[string]int, len(s.Members))
 	if len(s.Members) == 0 {

@@ -31,9 +31,8 @@ func Unapplied(e events.Event, reason events.Reason, detail string) Content {
 	}
 }
 
-// Queue puts the statement that writes dead letters onto the batch of one transaction: the one that passes
-// their entries. Without dead letters there is no statement. A dead letter that is there already is left as
-// it is.
+// Queue puts the statement that writes dead letters onto the batch of one transaction: the one that passes their
+// entries. Without dead letters there is no statement. A dead letter that is there already is left as it is.
 func Queue(batch *pgx.Batch, source string, letters []Content) {
 	if len(letters) == 0 {
 		return

@@ -15,12 +15,11 @@ import (
 // letter was settled before, by another retry or by dropping it, or is not there.
 const AlreadySettled = "LG003"
 
-// QueueApplied puts the statements that settle a dead letter as applied onto the batch of one transaction:
-// the one that applies its event, whose profile and book they record. They must be its first. They lock the
-// marks of the profile, as aggregator.apply does, so that the transaction comes before or after any other
-// that changes the profile. Marks count what chunks applied, so they stay as they are. The transaction fails
-// with AlreadySettled unless it is this one that settles the dead letter: run twice, it applies the event
-// once.
+// QueueApplied puts the statements that settle a dead letter as applied onto the batch of one transaction: the
+// one that applies its event, whose profile and book they record. They must be its first. They lock the marks
+// of the profile, as aggregator.apply does, so that the transaction comes before or after any other that
+// changes the profile. Marks count what chunks applied, so they stay as they are. The transaction fails with
+// AlreadySettled unless it is this one that settles the dead letter: run twice, it applies the event once.
 func QueueApplied(batch *pgx.Batch, id ID, e events.Event) {
 	at := id.Position
 	batch.Queue(makeMark, e.ProfileID, origin(id.Source))

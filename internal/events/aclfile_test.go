@@ -140,7 +140,7 @@ func TestACLFile(t *testing.T) {
 			client := as(user)
 			for _, command := range commands.may {
 				err := client.Do(t.Context(), command...).Err()
-				// nothing is there yet: not a matter of rights
+				// Nothing is there yet, which is not a matter of rights.
 				if err != nil && !strings.Contains(err.Error(), "already in progress") {
 					assert.Contains(t, err.Error(), "no such key", command)
 				}

@@ -11,8 +11,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Known is a source that has been processed up to a position, and how many entries had been added to it up to
-// there.
+// Known is a source that has been processed up to a position, and how many entries had been added to it
+// up to there.
 type Known struct {
 	Name     string
 	Position Position
@@ -136,8 +136,8 @@ func (f *finder) place(ctx context.Context, key string) (there bool, err error) 
 	return there || fed, err
 }
 
-// look adds a source to those that were found, if it is to be reported. It says whether there is anything at
-// its keys.
+// look adds a source to those that were found, if it is to be reported. It says whether there is anything
+// at its keys.
 func (f *finder) look(ctx context.Context, s *Source, former bool) (there bool, err error) {
 	if f.configured[s.stream] {
 		return true, nil

@@ -215,11 +215,10 @@ func (s State) Begin() (Position, int64) {
 }
 
 // Raise raises the stream's last id to the position, so that every new entry comes after it; entries is how
-// many had been added up to there. A stream whose last id is before our checkpoint was recreated, or Redis
-// was rolled back; ids that it gave at or before a mark would be taken for applied ones. It makes the stream
-// if it is gone, and changes nothing if the last id is not before the position. Safe to repeat. After an
-// error it may have been done. A repetition then finds nothing, and only the error says where unread entries
-// are kept.
+// many had been added up to there. A stream whose last id is before our checkpoint was recreated, or Redis was
+// rolled back; ids that it gave at or before a mark would be taken for applied ones. It makes the stream if it
+// is gone, and changes nothing if the last id is not before the position. Safe to repeat. After an error it may
+// have been done. A repetition then finds nothing, and only the error says where unread entries are kept.
 func (s *Source) Raise(ctx context.Context, position Position, entries int64) (Raised, error) {
 	kept := s.KeptStream(position)
 	if err := makeScript.Run(ctx, s.client, []string{s.stream}, Group).Err(); err != nil {
@@ -271,8 +270,7 @@ func (s *Source) readStream(ctx context.Context, batch *Batch, limit int) (int, 
 	return n, s.failed("reading", err)
 }
 
-// Wait waits until there may be an entry after the position, but no longer than d. It says whether there is
-// one.
+// Wait waits until there may be an entry after the position, but no longer than d. It says whether there is one.
 func (s *Source) Wait(ctx context.Context, after Position, d time.Duration) (bool, error) {
 	if s.inlet != nil {
 		return s.inlet.wait(ctx, d)

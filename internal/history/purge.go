@@ -44,10 +44,9 @@ type PurgeResult struct {
 	Left    bool          // it was stopped before it came to the end
 }
 
-// Purge removes for good, with their favorites, the rows of history that the application has deleted longer
-// ago than OlderThan, and then those that the retention does not keep. It asks PostgreSQL's clock and ours
-// for the time, and the earlier time counts: what is removed because one of them was ahead does not come
-// back.
+// Purge removes for good, with their favorites, the rows of history that the application has deleted longer ago
+// than OlderThan, and then those that the retention does not keep. It asks PostgreSQL's clock and ours for the
+// time, and the earlier time counts: what is removed because one of them was ahead does not come back.
 //
 // It removes them in batches, each a transaction of its own that does not wait for rows which other
 // transactions hold. It pauses after each batch for as long as the batch took, so that the drain has at least

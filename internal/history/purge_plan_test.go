@@ -66,7 +66,7 @@ func TestPurgePlans(t *testing.T) {
 	}
 	assert.Contains(t, small["purge"],
 		"Index Cond: ((deleted_at < $1) AND (ROW(deleted_at, child_profile_id, id) > ROW($2, $3, $4)))")
-	// the second is that of reach
+	// The second condition is that of reach.
 	assert.Contains(t, small["thinning"], "Index Cond: ((child_profile_id > $1) AND (child_profile_id <= $1))")
 }
 

@@ -81,7 +81,7 @@ func TestPurge(t *testing.T) {
 	exec(t, w.all, `UPDATE child_personality_history SET deleted_at = now() - interval '29 days' WHERE id = 2`)
 	exec(t, w.all, `UPDATE child_personality_history SET deleted_at = NULL WHERE id = 4`)
 	exec(t, w.all, `UPDATE child_personality_history SET deleted_at = '-infinity' WHERE id = 6`)
-	// but is not deleted
+	// This row has a time of deletion, but is not deleted.
 	exec(t, w.all, `UPDATE child_personality_history SET deleted_at = now() - interval '50 days' WHERE id = 7`)
 	want := []int64{1, 2, 3, 4}
 	for id := int64(5); id < n; id += 2 {

@@ -37,8 +37,7 @@ type walk struct {
 }
 
 // thin goes through the profiles, and remembers how far it came. If it is stopped, it goes on there the next
-// time. When it has come to the end, it begins again only when the limits have moved, which they do once a
-// day.
+// time. When it has come to the end, it begins again only when the limits have moved, which they do once a day.
 func (p *purger) thin(ctx context.Context) error {
 	w, due, err := p.beginWalk(context.WithoutCancel(ctx))
 	if err != nil || !due {

@@ -8,9 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Types are the ids of the sixteen types in the table mbti, in the order INTJ, INTP, INFJ ... ESFP; nil if
-// one is not there, the smallest if there are several. They are passed to the statements, so that none looks
-// one up.
+// Types are the ids of the sixteen types in the table mbti, in the order INTJ, INTP, INFJ ... ESFP; nil if one is
+// not there, the smallest if there are several. They are passed to the statements, so that none looks one up.
 type Types [16]*int64
 
 // Missing names the types that have no id.

@@ -32,11 +32,10 @@ const heldAtMost = 2 * time.Second
 var ErrNotInTime = fmt.Errorf(
 	"the checkpoint may be held for %s, which was too short to reconcile the source", heldAtMost)
 
-// Hold reads the accounts of a source and calls check while the source's checkpoint cannot move: meanwhile
-// nothing after the checkpoint is trimmed, but transactions of profiles may go on. It locks the checkpoint's
-// row (FOR SHARE, which needs the right to update it) for no longer than two seconds, or four if this process
-// is stopped or cut off; then the error has ErrNotInTime. Without a checkpoint it has ErrNoCheckpoint. It
-// changes nothing.
+// Hold reads the accounts of a source and calls check while the source's checkpoint cannot move: meanwhile nothing
+// after the checkpoint is trimmed, but transactions of profiles may go on. It locks the checkpoint's row (FOR
+// SHARE, which needs the right to update it) for no longer than two seconds, or four if this process is stopped or
+// cut off; then the error has ErrNotInTime. Without a checkpoint it has ErrNoCheckpoint. It changes nothing.
 func Hold(ctx context.Context, pool *pgxpool.Pool, source string, check func(context.Context, Accounts) error) error {
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, boundIdle); err != nil {

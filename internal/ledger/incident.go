@@ -297,7 +297,7 @@ func (i Incident) after(known []Incident) (next Incident, changed bool, err erro
 
 // Rebase is by how much the counts of a source are corrected when its incidents are accepted.
 type Rebase struct {
-	Vanished   int64 // entries that Redis was given, are not left, and were not read; negative: that Redis does not know of
+	Vanished   int64 // entries that Redis was given, not left and not read; negative: that Redis does not know of
 	Difference int64 // events too many that were applied or are dead letters
 }
 

@@ -43,8 +43,7 @@ type Rewind func(ctx context.Context, source string, after, to events.Position, 
 // or moves the checkpoint, and begins again.
 //
 // What Rewind does must be harmless if the transaction then fails. After an error the reset did not happen,
-// unless the connection broke at the very end. To repeat it does no harm as long as nothing was read
-// meanwhile.
+// unless the connection broke at the very end. To repeat it does no harm as long as nothing was read meanwhile.
 func Reset(ctx context.Context, pool *pgxpool.Pool, sources []string, rewind Rewind) ([]ResetSource, error) {
 	all := make([]ResetSource, len(sources))
 	err := postgres.Durably(ctx, pool, func(tx pgx.Tx) error {
@@ -148,8 +147,8 @@ func (a *ResetSource) begin(ctx context.Context, tx pgx.Tx, source string, rewin
 	return err
 }
 
-// MarksPast returns the marks of a source that are after its checkpoint, by profile. It reads all marks, and
-// changes nothing.
+// MarksPast returns the marks of a source that are after its checkpoint, by profile. It reads all marks,
+// and changes nothing.
 func MarksPast(ctx context.Context, pool *pgxpool.Pool, at Checkpoint) (map[int64]events.Position, error) {
 	rows, _ := pool.Query(ctx, `SELECT child_profile_id, position_ms, position_seq FROM aggregator.mark
 WHERE source = $1 AND (position_ms, position_seq) > ($2, $3)`, at.Source, at.Position.Ms,

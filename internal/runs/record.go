@@ -33,8 +33,8 @@ type Job struct {
 }
 
 const (
-	// signEvery is how often a run says that it is alive. One such sign may be lost before the run counts as
-	// interrupted.
+	// signEvery is how often a run says that it is alive. One such sign may be lost before the run
+	// counts as interrupted.
 	signEvery = 10 * time.Second
 	// lastWord is how long the end of a run may wait for its row to be written.
 	lastWord = time.Second
@@ -48,7 +48,8 @@ func (r Recorder) Record(ctx context.Context, job Job, do func() (Outcome, error
 		job.Note = func() string { return r.Source }
 	}
 	e := &entry{Recorder: r, Job: job, key: rand.Text(), began: time.Now()}
-	signing, cancel := context.WithCancel(context.WithoutCancel(ctx)) // a run goes on for a while after it was told to stop
+	// A run goes on for a while after it was told to stop.
+	signing, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	over, signed := make(chan struct{}), make(chan struct{})
 	go func() {

@@ -8,8 +8,7 @@ import (
 // clock is how a timetable knows what time it is.
 type clock struct {
 	now func() time.Time
-	// wait waits until that time, but for a minute at most: the clock may be set meanwhile. false: ctx has
-	// ended.
+	// wait waits until that time, but for a minute at most: the clock may be set meanwhile. false: ctx has ended.
 	wait func(ctx context.Context, until time.Time) bool
 }
 

@@ -17,8 +17,7 @@ import (
 // statement and lock time-outs of our connections.
 const serverTimeout = 45 * time.Second
 
-// trimEvery is how long a processed entry may stay in Redis after the last other consumer group has let go of
-// it.
+// trimEvery is how long a processed entry may stay in Redis after the last other consumer group has let go of it.
 const trimEvery = 10 * time.Second
 
 // Engine is an aggregator with its connections. It drains former sources, too.

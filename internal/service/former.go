@@ -201,9 +201,8 @@ func blocked(found []events.Elsewhere) error {
 // errBudgetSpent says that a limit of events is reached.
 var errBudgetSpent = errors.New("the limit of events is reached")
 
-// Drain is Aggregator.Drain. Before that, it drains former sources, whose entries are older. Entries that
-// wait where they cannot be drained are no error, unless nothing can be drained for the same reason: see
-// trouble.
+// Drain is Aggregator.Drain. Before that, it drains former sources, whose entries are older. Entries that wait
+// where they cannot be drained are no error, unless nothing can be drained for the same reason: see trouble.
 func (e *Engine) Drain(ctx context.Context, limits aggregator.Limits) (left int64, err error) {
 	found, err := e.elsewhere(ctx)
 	if err != nil {

@@ -133,8 +133,7 @@ func (r *TextRefresh) Counts() runs.Counts {
 	return runs.Counts{Read: done.Books, Applied: done.Changed, Dead: done.Refused}
 }
 
-// latest is what a job has done so far, which other goroutines may ask for meanwhile; the zero value at
-// first.
+// latest is what a job has done so far, which other goroutines may ask for meanwhile; the zero value at first.
 type latest[T any] struct{ last atomic.Pointer[T] }
 
 func (l *latest[T]) set(done T) { l.last.Store(&done) }

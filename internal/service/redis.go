@@ -99,9 +99,8 @@ func (i *Instance) NewRedis(conns int) (*Redis, error) {
 		o.MaintNotificationsConfig = disabled
 		// The client follows MOVED and ASK, for which the server has refused the command. By the same counter
 		// it also repeats, up to three times, what got no answer. That is sound, because all that we send may
-		// be run twice, and late: reads are by position, trimming and raising only go forward to a final
-		// place, and moving from a list takes what is there. (The fault suite loses the answer to each of
-		// them.)
+		// be run twice, and late: reads are by position, trimming and raising only go forward to a final place,
+		// and moving from a list takes what is there. (The fault suite loses the answer to each of them.)
 		o.MaxRedirects = 3
 		// Each of our commands names its key, and must not need the right to ask what keys are.
 		o.DisableRoutingPolicies = true

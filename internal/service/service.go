@@ -129,10 +129,10 @@ func (s *Service) replace(next *Engine) {
 // Run drains until ctx ends, through every reload, with a record of it. With a schedule it drains when that
 // says so. Beside that, it does the jobs that have a schedule. During an outage of a server it waits.
 //
-// When ctx ends it finishes the chunk in flight within shutdown.grace, and returns nil. An error is one that
-// needs a person: a source has halted, a scheduled drain has failed, or another instance has its name
-// (cluster.ErrNameTaken). With run.on_halt: stay it returns the first two only when ctx ends. Run may be
-// called once.
+// When ctx ends it finishes the chunk in flight within shutdown.grace, and returns nil. An error is one
+// that needs a person: a source has halted, a scheduled drain has failed, or another instance has its
+// name (cluster.ErrNameTaken). With run.on_halt: stay it returns the first two only when ctx ends. Run
+// may be called once.
 func (s *Service) Run(ctx context.Context) error {
 	job := runs.Job{Kind: runs.KindService, Counts: s.counts}
 	return s.instance.Recorder(s.engine.Load().Pool).Record(ctx, job, func() (runs.Outcome, error) {
@@ -161,9 +161,9 @@ func (s *Service) serve(ctx context.Context) (err error) {
 	}
 }
 
-// drain runs the engine until ctx ends, it fails, or new settings want another engine, which it returns. The
-// chunk in flight is processed first. Between the two nothing needs to be handed over: each engine begins at
-// the checkpoint.
+// drain runs the engine until ctx ends, it fails, or new settings want another engine, which it returns.
+// The chunk in flight is processed first. Between the two nothing needs to be handed over: each engine
+// begins at the checkpoint.
 func (s *Service) drain(ctx context.Context) (next *Engine, err error) {
 	running, end := context.WithCancel(ctx)
 	defer end()

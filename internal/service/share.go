@@ -8,8 +8,7 @@ import (
 	"aggregator/internal/cluster"
 )
 
-// sharing is the part of a service that says which sources are its own. It stays the same through all its
-// engines.
+// sharing is the part of a service that says which sources are its own. It stays the same through all its engines.
 type sharing struct {
 	keeper *cluster.Keeper
 	stop   context.CancelFunc

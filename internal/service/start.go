@@ -2,8 +2,7 @@ package service
 
 import "aggregator/internal/postgres"
 
-// logStart logs what has started, and on which servers: the reader of a log knows the program only from
-// there.
+// logStart logs what has started, and on which servers: the reader of a log knows the program only from there.
 func (i *Instance) logStart(server *Redis) {
 	file := i.config.File()
 	if file == "" {

@@ -43,8 +43,8 @@ func (d *dues) all() map[string]time.Time {
 	return maps.Clone(d.at)
 }
 
-// timetable does a job whenever it is due. Of several instances one does it; the others make sure that it
-// gets done.
+// timetable does a job whenever it is due. Of several instances one does it; the others make sure that
+// it gets done.
 type timetable struct {
 	*Instance
 	job
@@ -55,9 +55,8 @@ type timetable struct {
 	warned   bool // that a clock was ahead; see lastDue
 }
 
-// keep does the job whenever it is due, until ctx ends. What was missed, once or more often, since it was
-// last done is caught up once. What comes due while it is being done is left out. Its error is that of a
-// vital job.
+// keep does the job whenever it is due, until ctx ends. What was missed, once or more often, since it was last
+// done is caught up once. What comes due while it is being done is left out. Its error is that of a vital job.
 func (t *timetable) keep(ctx context.Context) error {
 	due := t.first(ctx)
 	defer t.due.forget(t.kind)
@@ -170,8 +169,7 @@ func (t *timetable) attempt(ctx context.Context, due, came time.Time) (done bool
 			return err
 		}
 		if !last.Before(due) {
-			// The clock by which due was found may have been behind, and may have reached a later due time
-			// since.
+			// The clock by which due was found may have been behind, and may have reached a later due time since.
 			missed := false
 			if due, missed = t.schedule.Missed(last, came); !missed {
 				done = true

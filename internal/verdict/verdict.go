@@ -85,8 +85,8 @@ func Of(err error) Verdict {
 	return Retry
 }
 
-// Advice is what a person may do about an error that halts, for the end of a line; empty if the error says so
-// itself.
+// Advice is what a person may do about an error that halts, for the end of a line; empty if the error
+// says so itself.
 func Advice(err error) string {
 	var wrong Misconfigured
 	var reply redis.Error

@@ -80,7 +80,7 @@ func TestOf(t *testing.T) {
 	for _, err := range []error{
 		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, context.DeadlineExceeded, redis.ErrClosed, redis.ErrPoolTimeout,
 		&net.OpError{Op: "dial", Err: errors.New("connection refused")}, errors.New("something else"),
-		// a certificate of ours has expired, or theirs of the authority
+		// A certificate of ours has expired, or that of its authority.
 		&net.OpError{Op: "remote error", Err: tls.AlertError(45)},
 	} {
 		t.Run(err.Error(), func(t *testing.T) { assert.Equal(t, Retry, Of(fmt.Errorf("doing: %w", err))) })
