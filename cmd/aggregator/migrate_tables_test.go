@@ -2,9 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/testenv"
@@ -80,6 +82,25 @@ func TestSchemaOfTheApplication(t *testing.T) {
 	s.program("drain").requireFailure(
 		t, exitConfig, `postgres.schema = "aggregator" (env AGGREGATOR_POSTGRES_SCHEMA): want the name of a schema of the `+
 			`application's`)
+}
+
+// The table of the scores of history rows is listed where the history has none, and tables that are not meant are named.
+func TestMigrateStatusOfAnApplication(t *testing.T) {
+	t.Parallel()
+	database := testenv.EmptyDatabase(t)
+	text, err := os.ReadFile("../../scripts/loadgen/tables/origin.sql")
+	require.NoError(t, err)
+	conn, err := pgx.Connect(t.Context(), database)
+	require.NoError(t, err)
+	defer conn.Close(t.Context())
+	_, err = conn.Exec(t.Context(), string(text)+`;
+		ALTER TABLE mbtiscore ADD version int NOT NULL; CREATE SCHEMA old; CREATE TABLE old.book (id bigint)`)
+	require.NoError(t, err)
+	status := program(t, []string{"AGGREGATOR_POSTGRES_URL=" + database}, "migrate", "status")
+	require.Equal(t, exitFailed, status.code)
+	require.Contains(t, status.stderr, "mbti_score.version is NOT NULL and has no default")
+	require.Regexp(t, `(?m)^mbti_score +table +- +refused: mbti_score.version is NOT NULL`, status.stdout)
+	require.Contains(t, status.stdout, "\nnot used are tables of the same names in other schemas: old.book\n")
 }
 
 func TestMigrateDryRun(t *testing.T) {
