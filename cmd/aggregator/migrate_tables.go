@@ -83,7 +83,8 @@ func (a *app) listTables(schema string, others []string, states []tableState, wi
 	if err := table.Write(a.stdout, a.terminal()); err != nil || len(others) == 0 {
 		return err
 	}
-	_, err := fmt.Fprintf(a.stdout, "not used are tables of the same names in other schemas: %s\n", strings.Join(others, ", "))
+	_, err := fmt.Fprintf(a.stdout, "not used are tables of the same names in other schemas: %s\n",
+		strings.Join(others, ", "))
 	return err
 }
 

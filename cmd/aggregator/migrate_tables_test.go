@@ -85,7 +85,7 @@ func TestSchemaOfTheApplication(t *testing.T) {
 			`application's`)
 }
 
-// The table of the scores of history rows is listed where the history has none, and tables that are not meant are named.
+// The table of the scores of history rows is listed where the history has none. Tables that are not meant are named.
 func TestMigrateStatusOfAnApplication(t *testing.T) {
 	t.Parallel()
 	database := testenv.EmptyDatabase(t)

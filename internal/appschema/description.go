@@ -160,7 +160,8 @@ SELECT current_setting('timezone'), current_setting('server_encoding'),
 func (d reader) tables(ctx context.Context) error {
 	rows, _ := d.db.Query(ctx, `
 SELECT n.nspname::text, c.relname::text, c.relkind::text, c.reltuples::bigint, pg_has_role(c.relowner, 'USAGE'),
-    has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT'), has_table_privilege(c.oid, 'TRIGGER'),
+    has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT'),
+    has_table_privilege(c.oid, 'TRIGGER'),
     coalesce((SELECT format('%I.%I', pn.nspname, p.relname) FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent
         JOIN pg_namespace pn ON pn.oid = p.relnamespace WHERE i.inhrelid = c.oid AND c.relispartition), ''),
     c.relpersistence = 'u' OR c.relkind = 'p' AND EXISTS (SELECT FROM pg_partition_tree(c.oid) t
@@ -273,7 +274,8 @@ WITH RECURSIVE typed AS (
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     WHERE n.nspname = $1 AND c.relname = ANY ($2::text[])
     UNION ALL
-    SELECT d.oid, d.relname, d.attname, y.typbasetype FROM typed d JOIN pg_type y ON y.oid = d.type AND y.typbasetype <> 0
+    SELECT d.oid, d.relname, d.attname, y.typbasetype
+    FROM typed d JOIN pg_type y ON y.oid = d.type AND y.typbasetype <> 0
 )
 SELECT d.relname, array_agg(DISTINCT d.attname), pg_get_constraintdef(k.oid)
 FROM pg_constraint k JOIN typed d ON d.type = k.contypid OR d.oid = k.conrelid AND EXISTS (SELECT FROM pg_attribute a
@@ -333,8 +335,8 @@ func (d Description) Missing() (missing []string) {
 	return missing
 }
 
-// Needed are the names of the tables that the form of the history needs: those of Tables, and where its scores are apart
-// that of their table.
+// Needed are the names of the tables that the form of the history needs: those of Tables, and where its scores are
+// apart that of their table.
 func (d Description) Needed() (names []string) {
 	for _, n := range d.needs() {
 		names = append(names, n.table)

@@ -260,8 +260,8 @@ func TestMigrateShapesRefused(t *testing.T) {
 	}
 }
 
-// A trigger of the application that keeps a row out is noticed as it is on a table of ours: a row comes back only if it is
-// there.
+// A trigger of the application that keeps a row out is noticed as on a table of ours: a row comes back only if it
+// is there.
 func TestMigrateShapeKeptOut(t *testing.T) {
 	t.Parallel()
 	for _, table := range []string{"mbtiscore", "child_personality_history"} {
