@@ -177,7 +177,18 @@ BEGIN
     IF thing IS NOT NULL THEN -- the views of favorites look into it
         EXECUTE format('GRANT SELECT ON %s TO aggregator_owner', thing);
     END IF;
-    FOR thing IN SELECT oid::regclass FROM pg_class WHERE relkind = 'S' AND relnamespace = to_regnamespace(quote_ident(app)) LOOP
+    -- The sequences that new rows of these tables take their ids from: by a default, or as an object mapper does.
+    FOR thing IN
+        SELECT DISTINCT s.oid::regclass
+        FROM pg_class c JOIN pg_class s ON s.relkind = 'S' AND s.relnamespace = c.relnamespace
+        CROSS JOIN replace(lower(c.relname), '_', '') plain
+        WHERE c.oid = ANY (adapted) AND plain ~ '(score|history|favorite)' AND (
+            EXISTS (SELECT FROM pg_depend d JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
+                WHERE f.adrelid = c.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid = s.oid)
+            OR replace(lower(s.relname), '_', '') IN (plain || 'seq', plain || 'idseq', 'hibernatesequence')
+                AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND lower(a.attname) = 'id'
+                    AND NOT a.attisdropped AND NOT a.atthasdef AND a.attidentity = ''))
+    LOOP
         EXECUTE format('GRANT USAGE ON SEQUENCE %s TO aggregator_owner, aggregator_daemon', thing);
     END LOOP;
 END

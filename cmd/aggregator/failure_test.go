@@ -55,9 +55,9 @@ func TestToldToStopWhileItConnects(t *testing.T) {
 			}
 			t.Run(command+" "+server, func(t *testing.T) {
 				address, taken := mute(t)
-				cmd := exec.CommandContext(t.Context(), os.Args[0], append(args, "--http-addr=")...)
+				cmd := exec.CommandContext(t.Context(), binary, append(args, "--http-addr=")...)
 				cmd.Dir = t.TempDir()
-				cmd.Env = append([]string{asProgram + "=1", "HOME=" + cmd.Dir}, s.env...)
+				cmd.Env = append([]string{"HOME=" + cmd.Dir}, s.env...)
 				cmd.Env = append(cmd.Env, strings.ReplaceAll(variable, "{}", address), "AGGREGATOR_LOG_FORMAT=json")
 				var said bytes.Buffer
 				cmd.Stderr = &said
@@ -125,9 +125,9 @@ func TestRunOutlivesItsLog(t *testing.T) {
 	s := newPair(t)
 	read, write, err := os.Pipe()
 	require.NoError(t, err)
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "run", "--http-addr=", "--log-level=debug")
+	cmd := exec.CommandContext(t.Context(), binary, "run", "--http-addr=", "--log-level=debug")
 	cmd.Dir = t.TempDir()
-	cmd.Env = append([]string{asProgram + "=1", "HOME=" + cmd.Dir}, s.env...)
+	cmd.Env = append([]string{"HOME=" + cmd.Dir}, s.env...)
 	cmd.Stdout, cmd.Stderr = write, write
 	require.NoError(t, cmd.Start())
 	require.NoError(t, write.Close())
@@ -164,9 +164,9 @@ func TestReaderOfTheOutputHasGone(t *testing.T) {
 			read, write, err := os.Pipe()
 			require.NoError(t, err)
 			require.NoError(t, read.Close())
-			cmd := exec.CommandContext(t.Context(), os.Args[0], strings.Fields(tc.args)...)
+			cmd := exec.CommandContext(t.Context(), binary, strings.Fields(tc.args)...)
 			cmd.Dir = t.TempDir()
-			cmd.Env = append([]string{asProgram + "=1", "HOME=" + cmd.Dir}, s.env...)
+			cmd.Env = append([]string{"HOME=" + cmd.Dir}, s.env...)
 			var said bytes.Buffer
 			cmd.Stdout, cmd.Stderr = write, &said
 			require.NoError(t, cmd.Start())

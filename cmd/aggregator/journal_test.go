@@ -103,8 +103,8 @@ func TestServiceLogsToTheJournal(t *testing.T) {
 // The reason why it ended is found among the errors.
 func TestReasonIsAnErrorInTheJournal(t *testing.T) {
 	stream, told := journalStream(t)
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "run", "--apply-workers=0", "--source-kind=queue")
-	cmd.Env = []string{asProgram + "=1", told}
+	cmd := exec.CommandContext(t.Context(), binary, "run", "--apply-workers=0", "--source-kind=queue")
+	cmd.Env = []string{told}
 	cmd.Dir, cmd.Stderr = t.TempDir(), stream
 	require.Error(t, cmd.Run())
 	require.Equal(t, exitConfig, cmd.ProcessState.ExitCode())

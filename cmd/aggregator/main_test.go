@@ -2,8 +2,12 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -14,14 +18,23 @@ import (
 	"aggregator/internal/testenv"
 )
 
-// asProgram makes this test binary the program itself, as a process of its own.
-const asProgram = "TEST_AS_PROGRAM"
+// binary is the program. It is built without the race detector, which makes each of some thousand processes start
+// slowly; internal/service has the same code under it.
+var binary string
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) != "" {
-		main()
+	dir, err := os.MkdirTemp("", "aggregator-program-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755) // other users run it, too
 	}
-	testenv.Main(m)
+	binary = filepath.Join(dir, "aggregator")
+	build := exec.CommandContext(context.Background(), "go", "build", "-o", binary, ".")
+	build.Stderr = os.Stderr
+	if err = errors.Join(err, build.Run()); err != nil {
+		fmt.Fprintln(os.Stderr, "building the program:", err)
+		os.Exit(1)
+	}
+	testenv.Main(m, func() { _ = os.RemoveAll(dir) })
 }
 
 type result struct {
@@ -32,9 +45,9 @@ type result struct {
 // program runs it with these variables, and no settings of this machine.
 func program(t *testing.T, env []string, args ...string) result {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd := exec.CommandContext(t.Context(), binary, args...)
 	cmd.Dir = t.TempDir() // without a settings file
-	cmd.Env = append([]string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir}, env...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir}, env...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {

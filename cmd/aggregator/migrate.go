@@ -147,7 +147,7 @@ as they are, or the role may not create what is missing.`,
 		if out.json() {
 			err = writeJSON(a.stdout, map[string]any{"migrations": states, "schema": found.Schema, "tables": tables})
 		} else {
-			err = a.listTables(found.Schema, tables, out.wide())
+			err = a.listTables(found.Schema, others(found), tables, out.wide())
 		}
 		if err != nil {
 			return err

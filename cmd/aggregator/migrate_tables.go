@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"aggregator/internal/appschema"
 	"aggregator/internal/terminal"
@@ -31,7 +32,7 @@ func newTableStates(d appschema.Description) (all []tableState) {
 	for _, f := range d.Findings() {
 		findings[f.Table] = append(findings[f.Table], tableFinding{f.Column, severities[f.Severity], f.String(), f.Advice})
 	}
-	for _, name := range appschema.Tables() {
+	for _, name := range d.Needed() {
 		s := tableState{Table: name, Findings: []tableFinding{}}
 		if t, found := d.Tables[name]; found {
 			s.Found = string(t.Kind)
@@ -45,7 +46,15 @@ func newTableStates(d appschema.Description) (all []tableState) {
 	return all
 }
 
-func (a *app) listTables(schema string, states []tableState, wide bool) error {
+// others are the tables of the application's names in other schemas.
+func others(d appschema.Description) (names []string) {
+	for _, e := range d.Elsewhere {
+		names = append(names, e.Schema+"."+e.Table)
+	}
+	return names
+}
+
+func (a *app) listTables(schema string, others []string, states []tableState, wide bool) error {
 	table := &terminal.Table{Wide: wide, Columns: []terminal.Column{
 		{Name: "TABLE IN SCHEMA " + schema, Least: 18},
 		{Name: "FOUND"},
@@ -71,7 +80,12 @@ func (a *app) listTables(schema string, states []tableState, wide bool) error {
 	if _, err := fmt.Fprintln(a.stdout); err != nil {
 		return err
 	}
-	return table.Write(a.stdout, a.terminal())
+	if err := table.Write(a.stdout, a.terminal()); err != nil || len(others) == 0 {
+		return err
+	}
+	_, err := fmt.Fprintf(a.stdout, "not used are tables of the same names in other schemas: %s\n",
+		strings.Join(others, ", "))
+	return err
 }
 
 func (f tableFinding) line() string {

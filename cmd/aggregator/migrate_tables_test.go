@@ -2,9 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/testenv"
@@ -80,6 +83,60 @@ func TestSchemaOfTheApplication(t *testing.T) {
 	s.program("drain").requireFailure(
 		t, exitConfig, `postgres.schema = "aggregator" (env AGGREGATOR_POSTGRES_SCHEMA): want the name of a schema of the `+
 			`application's`)
+}
+
+// The table of the scores of history rows is listed where the history has none. Tables that are not meant are named.
+func TestMigrateStatusOfAnApplication(t *testing.T) {
+	t.Parallel()
+	database := testenv.EmptyDatabase(t)
+	text, err := os.ReadFile("../../scripts/loadgen/tables/origin.sql")
+	require.NoError(t, err)
+	conn, err := pgx.Connect(t.Context(), database)
+	require.NoError(t, err)
+	defer conn.Close(t.Context())
+	_, err = conn.Exec(t.Context(), string(text)+`;
+		ALTER TABLE mbtiscore ADD version int NOT NULL; CREATE SCHEMA old; CREATE TABLE old.book (id bigint)`)
+	require.NoError(t, err)
+	status := program(t, []string{"AGGREGATOR_POSTGRES_URL=" + database}, "migrate", "status")
+	require.Equal(t, exitFailed, status.code)
+	require.Contains(t, status.stderr, "mbti_score.version is NOT NULL and has no default")
+	require.Regexp(t, `(?m)^mbti_score +table +- +refused: mbti_score.version is NOT NULL`, status.stdout)
+	require.Contains(t, status.stdout, "\nnot used are tables of the same names in other schemas: old.book\n")
+}
+
+// Through a pooler in transaction mode a drain finds the views by the search path of its role.
+func TestDrainIntoAnApplicationThroughAPooler(t *testing.T) {
+	t.Parallel()
+	database := testenv.EmptyDatabase(t)
+	text, err := os.ReadFile("../../scripts/loadgen/tables/origin.sql")
+	require.NoError(t, err)
+	conn, err := pgx.Connect(t.Context(), database)
+	require.NoError(t, err)
+	defer conn.Close(t.Context())
+	_, err = conn.Exec(t.Context(), string(text)+`; INSERT INTO child_profile (id) VALUES (1);
+		INSERT INTO genre (id, name) VALUES (1, 'g'); INSERT INTO book (id, title, genre_id) VALUES (1, 'b', 1);
+		INSERT INTO bookmbti (book_id, mbti_id) SELECT 1, id FROM mbti WHERE mbti = 'ESFP'`)
+	require.NoError(t, err)
+	program(t, []string{"AGGREGATOR_POSTGRES_URL=" + database}, "migrate", "up").requireDone(t)
+	require.NoError(t, testenv.Grant(t.Context(), database))
+	daemon := testenv.As(t, database, "aggregator_daemon")
+	redisURL := testenv.Redis(t)
+	options, err := redis.ParseURL(redisURL)
+	require.NoError(t, err)
+	client := redis.NewClient(options)
+	defer client.Close()
+	for range 3 {
+		require.NoError(t, client.XAdd(t.Context(),
+			&redis.XAddArgs{Stream: "book-like-events", Values: []any{"event", "1:1:LIKE"}}).Err())
+	}
+	program(t, []string{
+		"AGGREGATOR_POSTGRES_URL=" + testenv.NewPgBouncer(t, daemon).Before(t, daemon),
+		"AGGREGATOR_POSTGRES_POOLER=transaction", "AGGREGATOR_REDIS_URL=" + redisURL,
+	}, "drain").requireDone(t)
+	var genre, letter, kept float64
+	require.NoError(t, conn.QueryRow(t.Context(), `SELECT g.score, c.e_score, s.e_score FROM genre_score g,
+		cumulativembtiscore c, mbtiscore s`).Scan(&genre, &letter, &kept))
+	require.Equal(t, []float64{6, 6, 6}, []float64{genre, letter, kept})
 }
 
 func TestMigrateDryRun(t *testing.T) {

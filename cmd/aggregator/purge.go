@@ -45,7 +45,7 @@ aggregator_purge. With --dry-run it counts and removes nothing.`,
 			return err
 		}
 		configured := a.PurgeOptions()
-		o.Retention = configured.Retention
+		o.Retention, o.Tables = configured.Retention, configured.Tables
 		if !cmd.Flags().Changed("older-than") {
 			o.OlderThan = configured.OlderThan
 		}

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -131,9 +130,9 @@ func TestPurgeCommandInterrupted(t *testing.T) {
 			_, err = hold.Exec(t.Context(), `SELECT FROM favorite_genre WHERE history_id = 10050 FOR UPDATE`)
 			require.NoError(t, err)
 
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "purge", "-o", "json")
+			cmd := exec.CommandContext(t.Context(), binary, "purge", "-o", "json")
 			cmd.Dir = t.TempDir()
-			cmd.Env = append([]string{asProgram + "=1", "HOME=" + cmd.Dir}, w.env...)
+			cmd.Env = append([]string{"HOME=" + cmd.Dir}, w.env...)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 			var stdout, stderr bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &stdout, &stderr

@@ -59,7 +59,7 @@ func newRoot(a *app) *cobra.Command {
 	for _, g := range groups {
 		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
 	}
-	addTo(root, "run", newRun(a), newDrain(a))
+	addTo(root, "run", newRun(a), newDrain(a), newPush(a))
 	addTo(root, "look", newStatus(a), newDoctor(a), newVerify(a), newHistory(a), newRuns(a), newMembers(a))
 	addTo(root, "repair", newDead(a), newCheckpoint(a), newSearchText(a), newPurge(a))
 	addTo(root, "setup", newMigrate(a), newConfig(a), newVersion(a))

@@ -26,9 +26,9 @@ type process struct {
 
 func (s *pair) start(args ...string) *process {
 	s.t.Helper()
-	cmd := exec.CommandContext(s.t.Context(), os.Args[0], append([]string{"run", "--http-addr=127.0.0.1:0"}, args...)...)
+	cmd := exec.CommandContext(s.t.Context(), binary, append([]string{"run", "--http-addr=127.0.0.1:0"}, args...)...)
 	cmd.Dir = s.t.TempDir()
-	cmd.Env = append([]string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir}, s.env...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir}, s.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := cmd.StderrPipe()
 	require.NoError(s.t, err)

@@ -140,8 +140,8 @@ func TestDaemonTellsNoPasswords(t *testing.T) {
 		s.redisURL, ca, cert, key, s.trusting(ca))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "aggregator.yaml"), []byte(config), 0o600))
 	cmd := exec.CommandContext(
-		t.Context(), os.Args[0], "run", "--log-level=debug", "--lease-ttl=0s", "--http-addr=127.0.0.1:0")
-	cmd.Dir, cmd.Env = dir, []string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + dir}
+		t.Context(), binary, "run", "--log-level=debug", "--lease-ttl=0s", "--http-addr=127.0.0.1:0")
+	cmd.Dir, cmd.Env = dir, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir}
 	stderr, err := cmd.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())

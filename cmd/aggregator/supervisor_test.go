@@ -103,7 +103,7 @@ func (s *supervisor) start() {
 	address := &net.UnixAddr{Name: filepath.Join(dir, "s"), Net: "unixgram"}
 	s.socket, err = net.ListenUnixgram("unixgram", address)
 	require.NoError(s.t, err)
-	s.env = append(s.env, asProgram+"=1", "PATH="+os.Getenv("PATH"), "HOME="+dir,
+	s.env = append(s.env, "PATH="+os.Getenv("PATH"), "HOME="+dir,
 		"NOTIFY_SOCKET="+address.Name, fmt.Sprintf("WATCHDOG_USEC=%d", s.watchdog.Microseconds()),
 		"CREDENTIALS_DIRECTORY="+s.credentials)
 	received := make(chan string)
@@ -155,7 +155,7 @@ func (s *supervisor) supervise(received <-chan string) {
 
 func (s *supervisor) spawn() (*os.Process, <-chan int) {
 	line := strings.Fields(s.unit.one(s.t, "ExecStart"))
-	cmd := exec.CommandContext(s.t.Context(), os.Args[0], line[1:]...)
+	cmd := exec.CommandContext(s.t.Context(), binary, line[1:]...)
 	cmd.Dir, cmd.Env = s.credentials, s.env // without a settings file
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stdout, cmd.Stderr = stderrOf{s}, stderrOf{s}

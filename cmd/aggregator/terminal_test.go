@@ -36,9 +36,9 @@ func (s *pair) startOn(columns, lines int, env []string, args ...string) *onTerm
 	require.NoError(s.t, err)
 	defer side.Close()
 	p := &onTerminal{t: s.t, keys: keyboard, ended: make(chan struct{})}
-	p.cmd = exec.CommandContext(s.t.Context(), os.Args[0], args...)
+	p.cmd = exec.CommandContext(s.t.Context(), binary, args...)
 	p.cmd.Dir = s.t.TempDir()
-	p.cmd.Env = append([]string{asProgram + "=1", "HOME=" + p.cmd.Dir, "TERM=xterm"}, s.env...)
+	p.cmd.Env = append([]string{"HOME=" + p.cmd.Dir, "TERM=xterm"}, s.env...)
 	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = side, side, side
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -232,9 +232,9 @@ func readTermios(t *testing.T, f *os.File) *unix.Termios {
 // Into a pipe it writes one picture after the other, whole.
 func TestWatchIntoPipe(t *testing.T) {
 	s := newPair(t)
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "status", "--watch=10ms")
+	cmd := exec.CommandContext(t.Context(), binary, "status", "--watch=10ms")
 	cmd.Dir = t.TempDir()
-	cmd.Env = append([]string{asProgram + "=1", "HOME=" + cmd.Dir}, s.env...)
+	cmd.Env = append([]string{"HOME=" + cmd.Dir}, s.env...)
 	read, write, err := os.Pipe()
 	require.NoError(t, err)
 	cmd.Stdout = write

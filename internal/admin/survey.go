@@ -11,6 +11,7 @@ import (
 
 	"aggregator/internal/aggregator"
 	"aggregator/internal/cluster"
+	"aggregator/internal/deadletter"
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 	"aggregator/internal/postgres"
@@ -176,7 +177,7 @@ func (s *Survey) askPostgres(ctx context.Context, pool *pgxpool.Pool) {
 	s.Members = slices.DeleteFunc(members, func(m cluster.Member) bool { return !m.Lives(now) })
 	s.Jobs, err = runs.LastEnds(ctx, pool)
 	s.keep(err)
-	s.Dead, err = ledger.Unsettled(ctx, pool)
+	s.Dead, err = deadletter.CountUnsettled(ctx, pool)
 	s.keep(err)
 	s.Incidents, err = ledger.OpenIncidents(ctx, pool)
 	s.keep(err)

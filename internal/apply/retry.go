@@ -135,7 +135,7 @@ func (r *Retrier) apply(ctx context.Context, id deadletter.ID, e events.Event, k
 		return why, nil
 	}
 	if r.Durable {
-		deadletter.QueueDurable(batch)
+		postgres.QueueDurable(batch)
 	}
 	err = r.Pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
 		if err := conn.SendBatch(ctx, batch).Close(); err != nil || !r.Durable {

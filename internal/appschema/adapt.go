@@ -275,7 +275,7 @@ func (d Description) historyTriggers(t Table) (all []string) {
 	if c, _ := t.Column("id"); d.sequence(t, c) != "" {
 		columns, values = append(columns, ident(c.Name)), append(values, "NEW.id")
 	}
-	insert := fmt.Sprintf("    INSERT INTO %s (%s)\n    VALUES (%s)\n    RETURNING %s INTO NEW.id;\n",
+	insert := fmt.Sprintf("    INSERT INTO %s (%s)\n    VALUES (%s)\n    RETURNING %s INTO NEW.id;\n"+keptOut,
 		t.SQL(), strings.Join(columns, ", "), strings.Join(values, ", "), t.Own("id"))
 	declare := ""
 	if d.scoresApart() {
@@ -296,6 +296,9 @@ func (d Description) historyTriggers(t Table) (all []string) {
 	return append(all, function("delete_history", declare, remove), trigger("delete_history", "DELETE"))
 }
 
+// keptOut tells the statement of a row that a trigger of the application has kept out of a table, as the table would.
+const keptOut = "    IF NOT FOUND THEN\n        RETURN NULL;\n    END IF;\n"
+
 // insertScores writes the scores of a history row to their own table.
 func (d Description) insertScores() string {
 	s := d.Tables[scoresApart.table]
@@ -306,7 +309,7 @@ func (d Description) insertScores() string {
 	if c, _ := s.Column("id"); d.sequence(s, c) != "" {
 		columns, values = append(columns, ident(c.Name)), append(values, d.next(s, c))
 	}
-	return fmt.Sprintf("    INSERT INTO %s (%s)\n    VALUES (%s)\n    RETURNING %s INTO scores;\n",
+	return fmt.Sprintf("    INSERT INTO %s (%s)\n    VALUES (%s)\n    RETURNING %s INTO scores;\n"+keptOut,
 		s.SQL(), strings.Join(columns, ", "), strings.Join(values, ", "), s.Own("id"))
 }
 

@@ -51,6 +51,10 @@ type Table struct {
 	Key          []string   // the columns of the primary key; none if there is none
 	Unique       [][]string // the columns of each unique key, of all rows and checked at once; Key is among them
 	Indexes      [][]string // the columns of each index on all rows
+	Checks       []Check    // those of the table and of the domains of its columns
+	Parent       string     // the table that it is a partition of, as SQL writes it; empty if it is none
+	Unlogged     bool       // it or a partition of it
+	Policed      bool       // row security applies to the role of the session
 
 	Owned  bool // the role of the session may act as the owner
 	Fills  bool // it may SELECT and INSERT
@@ -60,13 +64,19 @@ type Table struct {
 // Column is a column as it is.
 type Column struct {
 	Name      string
-	Type      string   // as SQL writes it, without length and precision; of a domain, the type under it
+	Type      string   // as SQL writes it, without length and precision; of a domain, the type under all
 	Labels    []string // of an enum
 	Length    int      // how many characters it can hold; 0: any
 	NotNull   bool
 	Default   bool // it has one, of its own or of its domain
 	Identity  bool
 	Generated bool // always from other columns
+}
+
+// Check is a constraint that looks at the values of columns.
+type Check struct {
+	Columns []string
+	Text    string // as SQL writes it
 }
 
 // Elsewhere is a table of a known name in a schema that is not the application's.
@@ -111,13 +121,13 @@ func (t Table) HasUnique(columns []string) bool {
 var kinds = map[string]Kind{"r": Ordinary, "p": Partitioned, "v": View, "m": Materialized, "f": Foreign}
 
 // Read reads the description of the tables in a schema, that of Resolve. It reads the catalogs only, in
-// five round trips, may be repeated, and waits for no lock on a table. Errors are those of the queries.
+// six round trips, may be repeated, and waits for no lock on a table. Errors are those of the queries.
 func Read(ctx context.Context, db Querier, schema string, names Names) (Description, error) {
 	d := Description{
 		Schema: schema, Tables: map[string]Table{}, Several: map[string][]string{}, Views: map[string]string{},
 	}
 	r := reader{&d, db, names, map[string]string{}}
-	for _, read := range []func(context.Context) error{r.database, r.tables, r.columns, r.indexes, r.views} {
+	for _, read := range []func(context.Context) error{r.database, r.tables, r.columns, r.indexes, r.checks, r.views} {
 		if err := read(ctx); err != nil {
 			return Description{}, fmt.Errorf("describing the application's tables: %w", err)
 		}
@@ -150,7 +160,13 @@ SELECT current_setting('timezone'), current_setting('server_encoding'),
 func (d reader) tables(ctx context.Context) error {
 	rows, _ := d.db.Query(ctx, `
 SELECT n.nspname::text, c.relname::text, c.relkind::text, c.reltuples::bigint, pg_has_role(c.relowner, 'USAGE'),
-    has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT'), has_table_privilege(c.oid, 'TRIGGER')
+    has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT'),
+    has_table_privilege(c.oid, 'TRIGGER'),
+    coalesce((SELECT format('%I.%I', pn.nspname, p.relname) FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent
+        JOIN pg_namespace pn ON pn.oid = p.relnamespace WHERE i.inhrelid = c.oid AND c.relispartition), ''),
+    c.relpersistence = 'u' OR c.relkind = 'p' AND EXISTS (SELECT FROM pg_partition_tree(c.oid) t
+        JOIN pg_class p ON p.oid = t.relid WHERE p.relpersistence = 'u'),
+    c.relkind IN ('r', 'p') AND row_security_active(c.oid)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE (replace(lower(c.relname), '_', '') = ANY ($1::text[]) OR c.relname = ANY ($2::text[]))
     AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', $3)
@@ -159,7 +175,10 @@ ORDER BY n.nspname, c.relname`,
 	var t Table
 	var kind string
 	byName := map[string]Table{}
-	_, err := pgx.ForEachRow(rows, []any{&t.Schema, &t.Name, &kind, &t.Rows, &t.Owned, &t.Fills, &t.Tracks}, func() error {
+	into := []any{
+		&t.Schema, &t.Name, &kind, &t.Rows, &t.Owned, &t.Fills, &t.Tracks, &t.Parent, &t.Unlogged, &t.Policed,
+	}
+	_, err := pgx.ForEachRow(rows, into, func() error {
 		if t.Schema != d.Schema {
 			d.Elsewhere = append(d.Elsewhere, Elsewhere{t.Schema, t.Name, t.Rows})
 			return nil
@@ -187,16 +206,21 @@ ORDER BY n.nspname, c.relname`,
 
 func (d reader) columns(ctx context.Context) error {
 	rows, _ := d.db.Query(ctx, `
-SELECT c.relname::text, a.attname::text, format_type(coalesce(nullif(y.typbasetype, 0), y.oid), NULL),
-    ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = coalesce(nullif(y.typbasetype, 0), y.oid)
-        ORDER BY e.enumsortorder),
-    CASE WHEN coalesce(nullif(y.typbasetype, 0), y.oid) IN ('varchar'::regtype, 'bpchar'::regtype)
-        THEN greatest(0, CASE WHEN y.typbasetype = 0 THEN a.atttypmod ELSE y.typtypmod END - 4) ELSE 0 END,
-    a.attnotnull OR y.typnotnull, a.attgenerated = '' AND (a.atthasdef OR y.typdefault IS NOT NULL),
+SELECT c.relname::text, a.attname::text, format_type(y.oid, NULL),
+    ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = y.oid ORDER BY e.enumsortorder),
+    CASE WHEN y.oid IN ('varchar'::regtype, 'bpchar'::regtype)
+        THEN greatest(0, greatest(a.atttypmod, y.modifier) - 4) ELSE 0 END,
+    a.attnotnull OR y.filled, a.attgenerated = '' AND (a.atthasdef OR y.defaults),
     a.attidentity <> '', a.attgenerated <> ''
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-JOIN pg_type y ON y.oid = a.atttypid
+CROSS JOIN LATERAL (
+    WITH RECURSIVE under AS ( -- a domain may be of another one
+        SELECT t.* FROM pg_type t WHERE t.oid = a.atttypid
+        UNION ALL SELECT t.* FROM under u JOIN pg_type t ON t.oid = u.typbasetype)
+    SELECT max(oid) FILTER (WHERE typbasetype = 0) AS oid, max(typtypmod) AS modifier, bool_or(typnotnull) AS filled,
+        bool_or(typdefault IS NOT NULL) AS defaults
+    FROM under) y
 WHERE n.nspname = $1 AND c.relname = ANY ($2::text[]) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 ORDER BY c.relname, a.attnum`, d.Schema, slices.Collect(maps.Keys(d.meant))) // its error is also that of the rows
 	var table string
@@ -236,6 +260,33 @@ ORDER BY c.relname, i.indexrelid`, d.Schema, slices.Collect(maps.Keys(d.meant)))
 			if primary {
 				t.Key = slices.Clone(columns)
 			}
+		})
+		return nil
+	})
+	return err
+}
+
+func (d reader) checks(ctx context.Context) error {
+	rows, _ := d.db.Query(ctx, `
+WITH RECURSIVE typed AS (
+    SELECT c.oid, c.relname::text, a.attname::text, a.atttypid AS type
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE n.nspname = $1 AND c.relname = ANY ($2::text[])
+    UNION ALL
+    SELECT d.oid, d.relname, d.attname, y.typbasetype
+    FROM typed d JOIN pg_type y ON y.oid = d.type AND y.typbasetype <> 0
+)
+SELECT d.relname, array_agg(DISTINCT d.attname), pg_get_constraintdef(k.oid)
+FROM pg_constraint k JOIN typed d ON d.type = k.contypid OR d.oid = k.conrelid AND EXISTS (SELECT FROM pg_attribute a
+    WHERE a.attrelid = d.oid AND a.attname = d.attname AND a.attnum = ANY (k.conkey))
+WHERE k.contype = 'c' GROUP BY d.relname, k.oid ORDER BY d.relname, k.oid`,
+		d.Schema, slices.Collect(maps.Keys(d.meant))) // its error is also that of the rows
+	var table string
+	var c Check
+	_, err := pgx.ForEachRow(rows, []any{&table, &c.Columns, &c.Text}, func() error {
+		d.change(d.meant[table], func(t *Table) {
+			t.Checks = append(t.Checks, Check{slices.Clone(c.Columns), c.Text})
 		})
 		return nil
 	})
@@ -282,6 +333,15 @@ func (d Description) Missing() (missing []string) {
 		}
 	}
 	return missing
+}
+
+// Needed are the names of the tables that the form of the history needs: those of Tables, and where its scores are
+// apart that of their table.
+func (d Description) Needed() (names []string) {
+	for _, n := range d.needs() {
+		names = append(names, n.table)
+	}
+	return names
 }
 
 // needs are those for the form that the history has.

@@ -17,7 +17,7 @@ type Severity int
 const (
 	Adapted Severity = iota // it works as it is, by what a migration adds
 	Warning                 // it works, but not as well as it could
-	Problem                 // a command other than run and drain does not work
+	Problem                 // a command other than run and drain does not work, or what was counted may be lost
 	Refused                 // no event can be applied: nothing is begun
 )
 
@@ -63,19 +63,82 @@ func (d Description) Findings() (all []Finding) {
 				"is a %s: rows are not locked in it, and its changes do not come to the service's notice", t.Kind)
 			continue
 		}
+		t.whole(n, d, add)
 		if t.Name != n.table && n.table != scoresApart.table {
 			add("", Adapted, "nothing: "+ViewSchema+"."+n.table+" gives it the name", "is called %s here", t.Name)
 		}
 		t.columns(n, d, add)
 		t.keys(n, add)
 		t.strangers(n, d, add)
+		t.limited(n, add)
 	}
 	return all
 }
 
+// whole looks at the table as such.
+func (t Table) whole(n need, d Description, add adder) {
+	if t.Parent != "" {
+		add("", Refused, "set postgres.tables to name the table itself, in the schema that has it",
+			"is a partition of %s, and not the whole table", t.Parent)
+	}
+	if t.Unlogged {
+		add("", Problem, "ALTER TABLE "+t.SQL()+" SET LOGGED, which rewrites it; of one with partitions, each partition",
+			"is UNLOGGED: a crash of PostgreSQL empties it, and what was counted in it does not come back")
+	}
+	if t.Policed && n.table != scoresApart.table && !d.adapted(n, t) { // a view reads as its owner
+		add("", Problem, "ALTER TABLE "+t.SQL()+" DISABLE ROW LEVEL SECURITY, or let the role pass it (BYPASSRLS)",
+			"has row security, which applies to the role: a drain halts")
+	}
+}
+
+// limited looks for constraints that sums may break.
+func (t Table) limited(n need, add adder) {
+	for _, name := range fields(n.inserts) {
+		c, found := t.Column(name)
+		if !found || !strings.HasSuffix(name, "score") {
+			continue
+		}
+		for _, check := range t.Checks {
+			if slices.Contains(check.Columns, c.Name) {
+				add(name, Warning, "make sure that it holds for every sum, also below zero",
+					"has the constraint %s: an event that breaks it becomes a dead letter", check.Text)
+			}
+		}
+	}
+}
+
 type adder func(column string, severity Severity, advice, format string, args ...any)
 
-var integers = []string{"smallint", "integer", "bigint"}
+var (
+	integers = []string{"smallint", "integer", "bigint"}
+	numbers  = append([]string{"real", "double precision", "numeric"}, integers...)
+	texts    = []string{"text", "character varying", "character", "citext"}
+	times    = []string{"timestamp without time zone", "timestamp with time zone"}
+)
+
+// unusable is what is wrong with the type of a column that statements want to be of another kind; empty if nothing.
+func (c Column) unusable(name string) string {
+	wrong := func(types []string, what string) string {
+		if slices.Contains(types, c.Type) {
+			return ""
+		}
+		return fmt.Sprintf("is of type %s, and not %s", c.Type, what)
+	}
+	switch {
+	case strings.HasSuffix(name, "score"):
+		return wrong(numbers, "a number")
+	case strings.HasSuffix(name, "_at"):
+		return wrong(times, "a timestamp")
+	case name == "is_deleted":
+		return wrong([]string{"boolean"}, "boolean")
+	case name == "history_created_type":
+		if c.Labels != nil {
+			return ""
+		}
+		return wrong(slices.Concat(texts, integers), "a text, an enum or an integer")
+	}
+	return wrong(texts, "a text")
+}
 
 // columns looks at those that are read or written.
 func (t Table) columns(n need, d Description, add adder) {
@@ -99,6 +162,8 @@ func (t Table) columns(n need, d Description, add adder) {
 		case c.Generated && has(n.inserts, name):
 			add(name, Refused, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s DROP EXPRESSION", t.SQL(), ident(c.Name)),
 				"is generated from other columns")
+		case !has(n.ids, name) && c.unusable(name) != "":
+			add(name, severity, "change the type of the column", "%s", c.unusable(name))
 		case name == "history_created_type":
 			c.kinds(add)
 		case strings.HasSuffix(name, "score") && c.Type != "double precision":

@@ -26,6 +26,8 @@ func ours() Description {
 				c.Type = "double precision"
 			case strings.HasSuffix(name, "_at"):
 				c.Type = "timestamp with time zone"
+			case name == "is_deleted":
+				c.Type = "boolean"
 			}
 			c.Identity = name == "id"
 			t.Columns = append(t.Columns, c)
@@ -72,6 +74,57 @@ func TestFindings(t *testing.T) {
 		"a uuid that refers": {
 			column("favorite_topic", "topic_id", of("uuid")), Refused,
 			"favorite_topic.topic_id is of type uuid, and not an integer",
+		},
+		"a numeric id": {
+			column("genre_score", "genre_id", of("numeric")), Refused,
+			"genre_score.genre_id is of type numeric, and not an integer",
+		},
+		"a type by name in the history": {
+			table("child_personality_history", func(t *Table) {
+				t.Columns = slices.DeleteFunc(t.Columns, func(c Column) bool { return c.Name == "mbti_id" })
+				t.Columns = append(t.Columns, Column{Name: "mbti", Type: "text"})
+			}), Refused, "child_personality_history.mbti_id is not there",
+		},
+		"scores as text": {
+			column("child_personality_history", "i_score", of("text")), Refused,
+			"child_personality_history.i_score is of type text, and not a number",
+		},
+		"money": {
+			column("topic_score", "score", of("money")), Refused, "topic_score.score is of type money, and not a number",
+		},
+		"a number that says whether": {
+			column("child_personality_history", "is_deleted", of("smallint")), Refused,
+			"child_personality_history.is_deleted is of type smallint, and not boolean",
+		},
+		"a day": {
+			column("child_personality_history", "created_at", of("date")), Refused,
+			"child_personality_history.created_at is of type date, and not a timestamp",
+		},
+		"a kind that is neither text nor number": {
+			column("child_personality_history", "history_created_type", of("bytea")), Refused,
+			"child_personality_history.history_created_type is of type bytea, and not a text, an enum or an integer",
+		},
+		"types in an enum": {
+			column("mbti", "mbti", func(c *Column) { c.Type, c.Labels = "types", []string{"INTJ"} }), Refused,
+			"mbti.mbti is of type types, and not a text",
+		},
+		"a title that is no text": {
+			column("book", "title", of("bytea")), Problem, "book.title is of type bytea, and not a text",
+		},
+		"a partition": {
+			table("child_personality_history", func(t *Table) { t.Parent = "public.history" }), Refused,
+			"child_personality_history is a partition of public.history",
+		},
+		"unlogged": {
+			table("genre_score", func(t *Table) { t.Unlogged = true }), Problem, "genre_score is UNLOGGED: a crash",
+		},
+		"row security": {
+			table("genre_score", func(t *Table) { t.Policed = true }), Problem, "genre_score has row security",
+		},
+		"a score that must not be below zero": {
+			table("genre_score", func(t *Table) {
+				t.Checks = []Check{{[]string{"score"}, "CHECK ((score >= 0))"}, {[]string{"genre_id"}, "CHECK ((genre_id > 0))"}}
+			}), Warning, "genre_score.score has the constraint CHECK ((score >= 0)): an event that breaks it",
 		},
 		"another name": {
 			table("cumulative_mbti_score", func(t *Table) { t.Name = "cumulativembtiscore" }), Adapted,

@@ -189,7 +189,7 @@ func apply(t *testing.T, pool *pgxpool.Pool, id deadletter.ID, profile int64) st
 	t.Helper()
 	var batch pgx.Batch
 	deadletter.QueueApplied(&batch, id, events.Event{ProfileID: profile, BookID: 4})
-	deadletter.QueueDurable(&batch)
+	postgres.QueueDurable(&batch)
 	batch.Queue(`INSERT INTO child_profile (name) VALUES ('what the transaction does')`)
 	err := pool.SendBatch(t.Context(), &batch).Close()
 	if err == nil {

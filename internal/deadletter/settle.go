@@ -43,12 +43,6 @@ VALUES ($1, $2, 0, 0, 0) ON CONFLICT DO NOTHING`
 SELECT aggregator.require(count(*) = 1, '` + AlreadySettled + `', 'the dead letter is settled already') FROM settled`
 )
 
-// QueueDurable puts a statement onto the batch of one transaction that makes its commit wait for the disk. It
-// is for callers that report the outcome to a person.
-func QueueDurable(batch *pgx.Batch) {
-	batch.Queue(`SELECT set_config('synchronous_commit', 'on', true), set_config('client_min_messages', 'warning', true)`)
-}
-
 // Attempted records that a retry of a dead letter failed, and why. A dead letter that was settled meanwhile
 // is left as it is. Repeated, it counts another retry.
 func Attempted(ctx context.Context, pool *pgxpool.Pool, id ID, why string) error {

@@ -21,6 +21,8 @@ func TestIndexAdvice(t *testing.T) {
 			CREATE TABLE of_past PARTITION OF child_personality_history FOR VALUES FROM (MINVALUE) TO ('2026-01-01');
 			CREATE TABLE of_all PARTITION OF child_personality_history DEFAULT;
 			GRANT SELECT, INSERT ON child_personality_history TO aggregator_daemon`,
+		"a purge of columns with other names": `DROP INDEX child_personality_history_deleted;
+			ALTER TABLE child_personality_history RENAME deleted_at TO "deletedAt"`,
 		"a key": `ALTER TABLE genre_score DROP CONSTRAINT genre_score_pkey`,
 		"a key on partitions": `CREATE TABLE s (LIKE topic_score) PARTITION BY HASH (child_profile_id);
 			DROP TABLE topic_score; ALTER TABLE s RENAME TO topic_score;

@@ -261,17 +261,16 @@ func (r *report) indexes(ctx context.Context, pool *pgxpool.Pool, d appschema.De
 		what := fmt.Sprintf("%s has no index that begins with %s: each look-up reads all of it", i.Table.Name, i.Columns[0])
 		r.adviseIndex(ctx, pool, Warning, what, postgres.IndexOn(i))
 	}
-	for _, i := range postgres.Indexes {
-		statements, err := i.Advice(ctx, pool)
-		switch {
-		case err != nil:
-			r.notSeen("indexes", err)
-			return
-		case len(statements) > 0:
-			fine = false
-			r.add("indexes", Warning, i.Why,
-				"aggregator migrate up; if the table is not its role's, as the owner: "+strings.Join(statements, "; "))
-		}
+	deleted := postgres.DeletedHistory(d)
+	statements, err := deleted.Advice(ctx, pool)
+	switch {
+	case err != nil:
+		r.notSeen("indexes", err)
+		return
+	case len(statements) > 0:
+		fine = false
+		r.add("indexes", Warning, deleted.Why,
+			"aggregator migrate up; if the table is not its role's, as the owner: "+strings.Join(statements, "; "))
 	}
 	if fine {
 		r.ok("indexes", "all that are needed are there")
@@ -307,19 +306,20 @@ func (r *report) adviseIndex(
 // search looks whether books can be found by a part of their text without reading all.
 func (r *report) search(ctx context.Context, pool *pgxpool.Pool, d appschema.Description) {
 	var found, cType bool
+	book := d.Tables["book"]
 	err := pool.QueryRow(ctx, `SELECT EXISTS (
     SELECT FROM pg_index i JOIN pg_opclass o ON o.oid = ANY (i.indclass::oid[])
 	AND o.opcname IN ('gin_trgm_ops', 'gist_trgm_ops')
     WHERE i.indrelid = to_regclass($1) AND i.indisvalid),
     (SELECT datctype IN ('C', 'POSIX') FROM pg_database WHERE datname = current_database())`,
-		d.Tables["book"].SQL()).Scan(&found, &cType)
+		book.SQL()).Scan(&found, &cType)
 	switch {
 	case err != nil:
 		r.notSeen("search", err)
 	case !found:
 		r.add("search", Warning, "book.search_text has no trigram index: each search reads all books",
 			"CREATE EXTENSION IF NOT EXISTS pg_trgm; then aggregator migrate up or, if book is not its role's, as the owner: "+
-				"CREATE INDEX CONCURRENTLY ON book USING gin (search_text gin_trgm_ops)")
+				"CREATE INDEX CONCURRENTLY ON "+book.SQL()+" USING gin ("+book.Own("search_text")+" gin_trgm_ops)")
 	case cType:
 		r.add("search", Warning, "the database knows only ASCII letters (LC_CTYPE C): the trigram index of "+
 			"book.search_text does not help with others",

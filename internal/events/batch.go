@@ -151,7 +151,11 @@ func (d Decoder) fields(profile, book, action []byte) (Event, Reason, string) {
 	if len(profile) == 0 || len(book) == 0 || len(action) == 0 {
 		return Event{}, Malformed, "a field is empty"
 	}
-	return d.parts(profile, book, action)
+	event, reason, detail := d.parts(profile, book, action)
+	if reason == Malformed {
+		detail += hintIDs(profile, book)
+	}
+	return event, reason, detail
 }
 
 func (r *resp) threeFields() (profile, book, action []byte, ok bool) {

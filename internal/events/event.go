@@ -68,14 +68,18 @@ func NewDecoder(weights map[string]float64) Decoder {
 // UnknownAction, the ids are set all the same. The caller fills in position and payload.
 func (d Decoder) Parse(text []byte) (Event, Reason, string) {
 	if !utf8.Valid(text) {
-		return Event{}, InvalidUTF8, "the event is not valid UTF-8"
+		return Event{}, InvalidUTF8, "the event is not valid UTF-8" + hint(text)
 	}
 	profile, rest, _ := bytes.Cut(text, colon)
 	book, action, found := bytes.Cut(rest, colon)
 	if !found || len(profile) == 0 || len(book) == 0 || len(action) == 0 || bytes.Contains(action, colon) {
-		return Event{}, Malformed, "want <childProfileId>:<bookId>:<ACTION>, got " + quote(text)
+		return Event{}, Malformed, "want <childProfileId>:<bookId>:<ACTION>, got " + quote(text) + hint(text)
 	}
-	return d.parts(profile, book, action)
+	event, reason, detail := d.parts(profile, book, action)
+	if reason == Malformed {
+		detail += hint(text)
+	}
+	return event, reason, detail
 }
 
 var colon = []byte(":")
@@ -91,7 +95,8 @@ func (d Decoder) parts(profile, book, action []byte) (Event, Reason, string) {
 	}
 	known := d.actions[string(action)]
 	if known == nil {
-		return Event{ProfileID: profileID, BookID: bookID}, UnknownAction, "action is " + quote(action)
+		return Event{ProfileID: profileID, BookID: bookID}, UnknownAction, "action is " + quote(action) +
+			hintAction(action)
 	}
 	return Event{ProfileID: profileID, BookID: bookID, Action: known}, "", ""
 }

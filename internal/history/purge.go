@@ -30,7 +30,8 @@ type PurgeOptions struct {
 	MaxDuration time.Duration // stop after so long, when the current batch is done; 0: no limit
 	DryRun      bool          // count only
 	Progress    func(PurgeResult)
-	Now         func() time.Time // our clock, beside PostgreSQL's; nil: time.Now
+	Tables      map[string]string // postgres.tables
+	Now         func() time.Time  // our clock, beside PostgreSQL's; nil: time.Now
 }
 
 // PurgeResult is what was removed or, in a dry run, would be.
@@ -66,7 +67,7 @@ func Purge(ctx context.Context, pool *pgxpool.Pool, o PurgeOptions) (PurgeResult
 	if o.OlderThan < 0 {
 		return PurgeResult{}, fmt.Errorf("purging: the age %s is negative", o.OlderThan)
 	}
-	if err := postgres.DeletedHistory.Check(ctx, pool); err != nil {
+	if err := postgres.CheckDeletedHistory(ctx, pool, o.Tables); err != nil {
 		return PurgeResult{}, fmt.Errorf("purging: %w", err)
 	}
 	if o.MaxDuration > 0 {

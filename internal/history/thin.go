@@ -112,7 +112,7 @@ const walkOn = `WITH reach AS (
         WHERE child_profile_id > $1::bigint AND child_profile_id <= (SELECT upto FROM reach)
 	AND created_at < $3::timestamptz AND NOT is_deleted
     ) s JOIN child_personality_history h ON h.child_profile_id = s.child_profile_id AND h.id = s.id
-    WHERE s.id < s.last AND s.history_created_type <> 'DIAGNOSIS' AND NOT h.is_deleted {lock}
+    WHERE s.id < s.last AND s.history_created_type::text <> 'DIAGNOSIS' AND NOT h.is_deleted {lock}
 ), {act}
 SELECT upto, seen, ` + counts + ` FROM reach`
 

@@ -198,3 +198,18 @@ func TestPurgeWithForeignKeysOfAnyKind(t *testing.T) {
 		}
 	}
 }
+
+// An enum need not have the kind DIAGNOSIS: then no row is one.
+func TestThinKindsWithoutDiagnosis(t *testing.T) {
+	t.Parallel()
+	pool := inSeoul(t)
+	_, err := pool.Exec(t.Context(), `CREATE TYPE kind AS ENUM ('FEEDBACK');
+		ALTER TABLE child_personality_history ALTER history_created_type DROP DEFAULT;
+		ALTER TABLE child_personality_history ALTER history_created_type TYPE kind USING 'FEEDBACK';
+		INSERT INTO child_personality_history (child_profile_id, created_at, history_created_type)
+		SELECT 1, '2020-01-01 12:00', 'FEEDBACK' FROM generate_series(1, 3)`)
+	require.NoError(t, err)
+	r, err := Purge(t.Context(), pool, PurgeOptions{OlderThan: time.Hour, Retention: Retention{AllDays: 1}})
+	require.NoError(t, err)
+	require.EqualValues(t, 2, r.Thinned)
+}

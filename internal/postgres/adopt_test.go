@@ -136,12 +136,31 @@ func TestMigrateShapesAsAnotherRole(t *testing.T) {
 				if role == "aggregator_purge" {
 					tables = tables[10:] // the history and its favorites
 				}
+				if role == "aggregator_daemon" {
+					requireSequences(t, pool, shape)
+				}
 				for _, table := range slices.DeleteFunc(tables, func(name string) bool { return name == "child_profile" }) {
 					_, err := pool.Exec(t.Context(), "SELECT * FROM "+table)
 					require.NoError(t, err, "%s as %s", table, role)
 				}
 			}
 		})
+	}
+}
+
+// requireSequences requires that the role of a pool may use the sequences that it takes ids from, and no other.
+func requireSequences(t *testing.T, pool *pgxpool.Pool, shape string) {
+	t.Helper()
+	var used []string
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT coalesce(array_agg(relname::text ORDER BY 1), '{}') FROM pg_class
+		WHERE CASE WHEN relkind = 'S' THEN has_sequence_privilege(oid, 'USAGE') END`).Scan(&used))
+	want := map[string][]string{"sequences": {
+		"child_personality_history_seq", "cumulative_mbti_score_seq", "favoritegenre_seq", "favoritetopic_seq",
+		"genrescore_seq", "topicscore_seq",
+	}}
+	require.ElementsMatch(t, want[shape], used)
+	if shape == "sequences" {
+		mustExec(t, pool, `INSERT INTO genre_score (child_profile_id, genre_id, score) VALUES (1, 1, 0)`)
 	}
 }
 
@@ -183,6 +202,36 @@ func TestMigrateShapesRefused(t *testing.T) {
 			"sequences", `ALTER TABLE genrescore ALTER "genreId" TYPE uuid USING NULL`,
 			[]string{"genre_score.genre_id is of type uuid"},
 		},
+		"ids of an object mapper that are numeric": {
+			"inline", `ALTER TABLE app.genre_score DROP CONSTRAINT genre_score_genre_id_fkey;
+			ALTER TABLE app.genre_score ALTER genre_id TYPE numeric(19, 0)`,
+			[]string{"genre_score.genre_id is of type numeric, and not an integer"},
+		},
+		"the type by its name in the history": {
+			"inline", `ALTER TABLE app.child_personality_history DROP mbti_id, ADD mbti varchar(4)`,
+			[]string{"child_personality_history.mbti_id is not there"},
+		},
+		"scores of the history as text": {
+			"inline", `ALTER TABLE app.child_personality_history ALTER j_score TYPE text`,
+			[]string{"child_personality_history.j_score is of type text, and not a number"},
+		},
+		"scores apart as text": {
+			"origin", `ALTER TABLE mbtiscore ALTER p_score TYPE text`,
+			[]string{"mbti_score.p_score is of type text, and not a number"},
+		},
+		"types in an enum": {
+			"origin", `CREATE TYPE types AS ENUM ('INTJ', 'ENFP'); ALTER TABLE mbti ALTER mbti TYPE types USING 'INTJ'`,
+			[]string{"mbti.mbti is of type types, and not a text"},
+		},
+		"a number that says whether a row is deleted": {
+			"origin", `ALTER TABLE child_personality_history ALTER is_deleted TYPE smallint USING 0`,
+			[]string{"child_personality_history.is_deleted is of type smallint, and not boolean"},
+		},
+		"a partition in place of its table": {
+			"origin", `ALTER TABLE topic_score RENAME TO points; CREATE TABLE all_points (LIKE points)
+			PARTITION BY LIST (topic_id); CREATE TABLE topic_score PARTITION OF all_points DEFAULT`,
+			[]string{"topic_score is a partition of public.all_points, and not the whole table"},
+		},
 		"no sequence": {
 			"sequences", `DROP SEQUENCE genrescore_seq`, []string{"genre_score.id is NOT NULL and has no default"},
 		},
@@ -207,6 +256,31 @@ func TestMigrateShapesRefused(t *testing.T) {
 			require.NoError(t, openPool(t, u).QueryRow(
 				t.Context(), `SELECT count(*) FROM pg_namespace WHERE nspname ~ '^aggregator'`).Scan(&schemas))
 			require.Zero(t, schemas)
+		})
+	}
+}
+
+// A trigger of the application that keeps a row out is noticed as on a table of ours: a row comes back only if it
+// is there.
+func TestMigrateShapeKeptOut(t *testing.T) {
+	t.Parallel()
+	for _, table := range []string{"mbtiscore", "child_personality_history"} {
+		t.Run(table, func(t *testing.T) {
+			t.Parallel()
+			u := testenv.EmptyDatabase(t)
+			createShape(t, u, "origin")
+			require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: u}))
+			admin := openPool(t, u)
+			const insert = `INSERT INTO aggregator_views.child_personality_history (child_profile_id, created_at,
+				history_created_type, is_deleted, i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score)
+				VALUES (1, now(), 'FEEDBACK', false, 0, 0, 0, 0, 0, 0, 0, 0) RETURNING id`
+			var id *int64
+			mustExec(t, admin, `INSERT INTO child_profile (id) VALUES (1)`)
+			require.NoError(t, admin.QueryRow(t.Context(), insert).Scan(&id))
+			require.NotNil(t, id)
+			mustExec(t, admin, `CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+				CREATE TRIGGER keep_out BEFORE INSERT ON public.`+table+` FOR EACH ROW EXECUTE FUNCTION keep_out()`)
+			require.ErrorIs(t, admin.QueryRow(t.Context(), insert).Scan(&id), pgx.ErrNoRows)
 		})
 	}
 }

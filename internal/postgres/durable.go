@@ -53,6 +53,12 @@ const commitDurably = `SET LOCAL synchronous_commit = on; SET LOCAL client_min_m
 // waitCancelledKey is where a connection keeps that the wait of a commit was cancelled.
 const waitCancelledKey = "aggregator wait canceled"
 
+// QueueDurable puts a statement onto the batch of one transaction that makes its commit wait for
+// the disk, as Durably does. CheckDurable says afterwards whether it did.
+func QueueDurable(batch *pgx.Batch) {
+	batch.Queue(`SELECT set_config('synchronous_commit', 'on', true), set_config('client_min_messages', 'warning', true)`)
+}
+
 // CheckDurable returns ErrNotDurable if the wait for a synchronous standby was cancelled since
 // the last call of it on the connection. The server answers such a commit as a success, with a
 // warning.

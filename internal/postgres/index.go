@@ -31,15 +31,20 @@ func IndexOn(i appschema.Index) Index {
 }
 
 // DeletedHistory finds the rows of history that the application has deleted, by when.
-// Rows that are not deleted have no entry.
-var DeletedHistory = Index{
-	"child_personality_history_deleted", "child_personality_history",
-	"(deleted_at, child_profile_id, id) WHERE is_deleted", false,
-	"deleted rows of child_personality_history cannot be found: aggregator purge does not work",
+// Rows that are not deleted have no entry. A purge does not work without it.
+func DeletedHistory(d appschema.Description) Index {
+	const table = "child_personality_history"
+	i := Index{
+		name: table + "_deleted", table: table, definition: "(deleted_at, child_profile_id, id) WHERE is_deleted",
+		Why: "deleted rows of child_personality_history cannot be found: aggregator purge does not work",
+	}
+	if t, found := d.Tables[table]; found {
+		i.table = t.SQL()
+		i.definition = fmt.Sprintf(
+			"(%s, %s, %s) WHERE %s", t.Own("deleted_at"), t.Own("child_profile_id"), t.Own("id"), t.Own("is_deleted"))
+	}
+	return i
 }
-
-// Indexes are all that must be there.
-var Indexes = []Index{DeletedHistory}
 
 // Create is the statement that makes the index on a table without partitions.
 func (i Index) Create() string {
@@ -84,6 +89,15 @@ func (i Index) Check(ctx context.Context, pool *pgxpool.Pool) error {
 		return fmt.Errorf("%w: as the owner of the table run: %s", ErrIndex, strings.Join(missing, "; "))
 	}
 	return nil
+}
+
+// CheckDeletedHistory is Check of the index DeletedHistory. Names are those of Options.Tables.
+func CheckDeletedHistory(ctx context.Context, pool *pgxpool.Pool, names appschema.Names) error {
+	d, err := appschema.ReadCurrent(ctx, pool, names)
+	if err != nil {
+		return err
+	}
+	return DeletedHistory(d).Check(ctx, pool)
 }
 
 // makeIndex is what is left to do for an index: on a table, or on each of its partitions, for on a
@@ -155,13 +169,7 @@ func allIndexes(ctx context.Context, conn *pgx.Conn, names appschema.Names) ([]I
 	for _, i := range d.Adaptation().Indexes {
 		all = append(all, IndexOn(i))
 	}
-	deleted := DeletedHistory
-	if t, found := d.Tables[deleted.table]; found {
-		deleted.table = t.SQL()
-		deleted.definition = fmt.Sprintf(
-			"(%s, %s, %s) WHERE %s", t.Own("deleted_at"), t.Own("child_profile_id"), t.Own("id"), t.Own("is_deleted"))
-	}
-	all = append(all, deleted)
+	all = append(all, DeletedHistory(d))
 	search, found, err := searchIndex(ctx, conn, d)
 	if err == nil && found {
 		all = append(all, search)

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"aggregator/internal/appschema"
 	"aggregator/internal/postgres"
 	"aggregator/internal/testenv"
 )
@@ -17,18 +18,16 @@ func TestIndexes(t *testing.T) {
 	t.Parallel()
 	u := testenv.Database(t)
 	pool := openPool(t, u)
-	for _, i := range postgres.Indexes {
-		require.NoError(t, i.Check(t.Context(), pool))
-	}
+	require.NoError(t, postgres.CheckDeletedHistory(t.Context(), pool, nil))
 	mustExec(t, pool, `UPDATE pg_index SET indisvalid = false WHERE indexrelid = `+
 		`'child_personality_history_deleted'::regclass`)
-	require.ErrorIs(t, postgres.DeletedHistory.Check(t.Context(), pool), postgres.ErrIndex)
+	require.ErrorIs(t, postgres.CheckDeletedHistory(t.Context(), pool, nil), postgres.ErrIndex)
 	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: u}))
-	require.NoError(t, postgres.DeletedHistory.Check(t.Context(), pool))
+	require.NoError(t, postgres.CheckDeletedHistory(t.Context(), pool, nil))
 	mustExec(t, pool, `DROP INDEX child_personality_history_deleted`)
 	require.NoError(t, errors.Join(
 		postgres.Migrate(t.Context(), postgres.Options{URL: u}), postgres.Migrate(t.Context(), postgres.Options{URL: u})))
-	require.NoError(t, postgres.DeletedHistory.Check(t.Context(), pool))
+	require.NoError(t, postgres.CheckDeletedHistory(t.Context(), pool, nil))
 }
 
 // A transaction that somebody has left open holds an index up, and nobody else.
@@ -84,16 +83,18 @@ func TestIndexOnATableOfTheApplication(t *testing.T) {
 	require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: testenv.As(t, u, "aggregator_migrate")}))
 	require.NoError(t, testenv.Grant(t.Context(), testenv.As(t, u, "app")))
 	purge := openPool(t, testenv.As(t, u, "aggregator_purge"))
-	require.ErrorIs(t, postgres.DeletedHistory.Check(t.Context(), purge), postgres.ErrIndex)
+	require.ErrorIs(t, postgres.CheckDeletedHistory(t.Context(), purge, nil), postgres.ErrIndex)
 	for _, statement := range advice(t, purge) {
 		mustExec(t, app, statement)
 	}
-	require.NoError(t, postgres.DeletedHistory.Check(t.Context(), purge))
+	require.NoError(t, postgres.CheckDeletedHistory(t.Context(), purge, nil))
 }
 
 func advice(t *testing.T, pool *pgxpool.Pool) []string {
 	t.Helper()
-	statements, err := postgres.DeletedHistory.Advice(t.Context(), pool)
+	d, err := appschema.ReadCurrent(t.Context(), pool, nil)
+	require.NoError(t, err)
+	statements, err := postgres.DeletedHistory(d).Advice(t.Context(), pool)
 	require.NoError(t, err)
 	return statements
 }
@@ -129,7 +130,7 @@ func TestIndexOnPartitions(t *testing.T) {
 	} {
 		mustExec(t, pool, part)
 	}
-	require.ErrorIs(t, postgres.DeletedHistory.Check(t.Context(), pool), postgres.ErrIndex)
+	require.ErrorIs(t, postgres.CheckDeletedHistory(t.Context(), pool, nil), postgres.ErrIndex)
 	for name, do := range map[string]func(){
 		"as printed": func() {
 			statements := advice(t, pool)
@@ -158,17 +159,17 @@ func TestIndexOnPartitions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			do()
 			require.True(t, valid(t, pool, "child_personality_history_deleted"))
-			require.NoError(t, postgres.DeletedHistory.Check(t.Context(), pool))
+			require.NoError(t, postgres.CheckDeletedHistory(t.Context(), pool, nil))
 			// a partition of later
 			mustExec(t, pool, `CREATE TABLE later PARTITION OF child_personality_history FOR VALUES FROM ('2027-01-01') TO `+
 				`('2028-01-01')`)
-			require.NoError(t, postgres.DeletedHistory.Check(t.Context(), pool))
+			require.NoError(t, postgres.CheckDeletedHistory(t.Context(), pool, nil))
 			mustExec(t, pool, `CREATE TABLE attached (LIKE child_personality_history INCLUDING ALL); ALTER TABLE `+
 				`child_personality_history ATTACH PARTITION attached FOR VALUES FROM ('2028-01-01') TO ('2029-01-01')`)
-			require.NoError(t, postgres.DeletedHistory.Check(t.Context(), pool))
+			require.NoError(t, postgres.CheckDeletedHistory(t.Context(), pool, nil))
 			require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: url}))
 			mustExec(t, pool, `DROP TABLE later, attached; DROP INDEX child_personality_history_deleted`)
-			require.ErrorIs(t, postgres.DeletedHistory.Check(t.Context(), pool), postgres.ErrIndex)
+			require.ErrorIs(t, postgres.CheckDeletedHistory(t.Context(), pool, nil), postgres.ErrIndex)
 		})
 	}
 }

@@ -73,6 +73,7 @@ func (d *scheduledDrain) Counts() runs.Counts { return d.engine.Stats().Less(d.b
 func (i *Instance) PurgeOptions() history.PurgeOptions {
 	return history.PurgeOptions{
 		OlderThan: i.config.Purge.OlderThan,
+		Tables:    i.config.Postgres.Tables,
 		Retention: history.Retention{AllDays: i.config.Retention.AllDays, DailyDays: i.config.Retention.DailyDays},
 	}
 }

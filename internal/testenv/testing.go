@@ -25,10 +25,13 @@ var shared struct {
 	databases atomic.Int64
 }
 
-// Main runs the tests of a package, removes the servers they shared and exits. Without it
+// Main runs the tests of a package, removes the servers they shared, calls after and exits. Without it
 // the servers end with the process all the same, but leave their folder for the next.
-func Main(m *testing.M) {
+func Main(m *testing.M, after ...func()) {
 	code := m.Run()
+	for _, f := range after {
+		f()
+	}
 	if shared.server != nil {
 		if err := shared.server.Close(); err != nil {
 			fmt.Fprintln(os.Stderr, "testenv:", err)

@@ -1,4 +1,4 @@
-package ledger
+package deadletter
 
 import (
 	"context"
@@ -10,8 +10,8 @@ import (
 	"aggregator/internal/events"
 )
 
-// Unsettled counts the dead letters of all sources that are not settled, by reason.
-func Unsettled(ctx context.Context, pool *pgxpool.Pool) (map[events.Reason]int64, error) {
+// CountUnsettled counts the dead letters of all sources that are neither applied nor dropped, by reason.
+func CountUnsettled(ctx context.Context, pool *pgxpool.Pool) (map[events.Reason]int64, error) {
 	count := make(map[events.Reason]int64)
 	rows, err := pool.Query(ctx,
 		`SELECT reason, count(*) FROM aggregator.dead_letter WHERE settled_at IS NULL GROUP BY reason`)
