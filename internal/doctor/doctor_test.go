@@ -161,6 +161,14 @@ func TestRedisWithoutHello(t *testing.T) {
 	requireFinding(t, findings, "unknown role: could not check: ERR unknown command")
 }
 
+// A command that is renamed away is found before the script that needs it runs.
+func TestRedisWithoutCommands(t *testing.T) {
+	t.Parallel()
+	server := testenv.NewRedis(t, testenv.RedisArgs("--rename-command", "XTRIM", "", "--rename-command", "COPY", "copy2"))
+	requireFinding(t, lookAt(t, connect(t, server.URL()), stream),
+		"problem rights on book-like-events: Redis does not know XTRIM, COPY")
+}
+
 func cmdErr(all ...redis.Cmder) error {
 	for _, cmd := range all {
 		if cmd.Err() != nil {

@@ -262,7 +262,8 @@ const rightsScript = `local missing = {}
 for _, line in ipairs(ARGV) do
   local words = {}
   for word in string.gmatch(line, '%S+') do table.insert(words, word) end
-  if not redis.acl_check_cmd(unpack(words)) then table.insert(missing, line) end
+  local known, may = pcall(redis.acl_check_cmd, unpack(words))
+  if not known then table.insert(missing, 'unknown ' .. line) elseif not may then table.insert(missing, line) end
 end
 return missing`
 
@@ -292,13 +293,23 @@ func (r *report) redisRights(
 		r.notSeen(check, denied(err, "+eval_ro"))
 		return
 	}
-	for i, line := range missing {
-		missing[i] = strings.ToUpper(strings.Fields(line)[0])
+	var unknown, refused []string
+	for _, line := range missing {
+		if line, is := strings.CutPrefix(line, "unknown "); is {
+			unknown = append(unknown, strings.ToUpper(strings.Fields(line)[0]))
+		} else {
+			refused = append(refused, strings.ToUpper(strings.Fields(line)[0]))
+		}
 	}
-	missing = slices.Compact(missing)
-	if len(missing) > 0 {
-		r.add(check, Problem, "the user may not use "+strings.Join(missing, ", "),
+	if len(unknown) > 0 {
+		r.add(check, Problem, "Redis does not know "+strings.Join(slices.Compact(unknown), ", "),
+			"it must be 7.0 or later, with no command of config/redis.acl renamed or disabled (rename-command)")
+	}
+	if len(refused) > 0 {
+		r.add(check, Problem, "the user may not use "+strings.Join(slices.Compact(refused), ", "),
 			"give it what config/redis.acl has for the source.kind and source.key")
+	}
+	if len(missing) > 0 {
 		return
 	}
 	r.ok(check, "the user may do all that the service does")
