@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/url"
 	"regexp"
+	"strconv"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -32,6 +34,9 @@ func (v redisURL) Set(text string) error {
 	// The client's own errors quote the URL, password and all; and an unescaped # in a
 	// password makes it take the start of the password for a port.
 	if redisForm.MatchString(text) {
+		if err := checkRedisNumbers(text); err != nil {
+			return err
+		}
 		for _, mode := range redisModes {
 			if parsesAs(mode, text) {
 				*v.p = URL(text)
@@ -41,6 +46,25 @@ func (v redisURL) Set(text string) error {
 	}
 	return errors.New("not a valid Redis URL: want redis://user:password@host:6379/0; " +
 		"write special characters of the password in percent form, @ as %40, / as %2F")
+}
+
+// checkRedisNumbers refuses a port or database that no server has. The client asks for database 0 in
+// place of a negative one, and takes each path for that of a URL of several hosts.
+func checkRedisNumbers(text string) error {
+	u, err := url.Parse(text)
+	if err != nil || strings.EqualFold(u.Scheme, "unix") {
+		return nil
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return errors.New("not a valid Redis URL: a port is 1 to 65535")
+		}
+	}
+	database := strings.Trim(u.Path, "/")
+	if _, err := strconv.ParseUint(database, 10, 31); database != "" && err != nil {
+		return errors.New("not a valid Redis URL: want the number of a database after the host, as in redis://host:6379/0")
+	}
+	return nil
 }
 
 func parsesAs(mode, text string) bool {

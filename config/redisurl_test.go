@@ -66,6 +66,8 @@ func TestRedisURLsThatAreNone(t *testing.T) {
 		"redis:h:6379", "redis:/h:6379", "redis//h:6379", "redis:", "//h:6379", "h:6379", "localhost", "u:hunter2@h:6379",
 		"h1:6379,h2:6379", "redis://h1:6379,h2:6379", "redis://h1,h2/0",
 		"REDIS_URL=" + url, "redis-cli -u " + url, "${REDIS_URL}", " ", "redis://u:hunter2#@h:6379/0",
+		"redis://h:6379/x", "redis://h:6379/-1", "redis://h:6379/0/1", "redis://h:6379/0x1", "redis://u:hunter2@h:99999/0",
+		"redis://h:0",
 	} {
 		t.Run(text, func(t *testing.T) {
 			isolate(t)

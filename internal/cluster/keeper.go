@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Options say who an instance is, and what it shares. All are required except those that say otherwise.
@@ -90,8 +90,8 @@ type namesake struct {
 	gone bool // it counts as gone
 }
 
-// New returns a keeper that connects with this configuration. It has no leases before Run.
-func New(config *pgx.ConnConfig, o Options) *Keeper { return newKeeper(&server{config: config}, o) }
+// New returns a keeper that connects as pools with this configuration do. It has no leases before Run.
+func New(config *pgxpool.Config, o Options) *Keeper { return newKeeper(&server{config: config}, o) }
 
 func newKeeper(table table, o Options) *Keeper {
 	o.Sources = slices.Sorted(slices.Values(o.Sources))

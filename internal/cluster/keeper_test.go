@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -76,7 +75,7 @@ func (c *crew) start(name string) *instance {
 	pool, err := postgres.Open(c.t.Context(), postgres.Options{URL: i.proxy.url, MaxConns: 1})
 	require.NoError(c.t, err)
 	pool.Close()
-	i.Keeper = cluster.New(pool.Config().ConnConfig, cluster.Options{
+	i.Keeper = cluster.New(pool.Config(), cluster.Options{
 		Name: name, Version: "v1", TTL: c.ttl, Group: c.group, Sources: c.sources,
 		Log: slog.New(slog.NewTextHandler(c.t.Output(), nil)).With("me", name),
 		Able: func(context.Context) error {
@@ -537,9 +536,9 @@ func TestMembersAreForgotten(t *testing.T) {
 	require.False(t, members[1].Lives(now))
 }
 
-func pgxConfig(t *testing.T, url string) *pgx.ConnConfig {
+func pgxConfig(t *testing.T, url string) *pgxpool.Config {
 	t.Helper()
-	config, err := pgx.ParseConfig(url)
+	config, err := pgxpool.ParseConfig(url)
 	require.NoError(t, err)
 	return config
 }

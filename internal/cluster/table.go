@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"aggregator/internal/postgres"
 )
@@ -102,7 +103,7 @@ SELECT pg_notify('` + channel + `', $4)`
 // server is the table in PostgreSQL. It has a connection of its own, on which it also listens: a lease is
 // renewed however busy the other connections are. Behind a pooler it cannot listen.
 type server struct {
-	config *pgx.ConnConfig
+	config *pgxpool.Config
 	conn   *pgx.Conn // nil: none
 }
 
@@ -111,11 +112,11 @@ func (s *server) connect(ctx context.Context) (*pgx.Conn, error) {
 		return s.conn, nil
 	}
 	s.close()
-	conn, err := pgx.ConnectConfig(ctx, s.config)
+	conn, err := postgres.Connect(ctx, s.config)
 	if err != nil {
 		return nil, err
 	}
-	if !postgres.Pooled(s.config) {
+	if !postgres.Pooled(s.config.ConnConfig) {
 		if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
 			closeConn(conn)
 			return nil, err
@@ -197,7 +198,7 @@ func (s *server) leave(ctx context.Context, me Member, sources []string, say str
 var errSilent = errors.New("no words are heard behind a pooler, or without a connection")
 
 func (s *server) word(ctx context.Context) (string, error) {
-	if s.conn == nil || s.conn.IsClosed() || postgres.Pooled(s.config) {
+	if s.conn == nil || s.conn.IsClosed() || postgres.Pooled(s.config.ConnConfig) {
 		return "", errSilent
 	}
 	for {

@@ -126,6 +126,22 @@ func TestRedisFaults(t *testing.T) {
 		"another type": {func(ctx context.Context, c *redis.Client) error {
 			return c.LPush(ctx, "book-like-events", "1:1:LIKE").Err()
 		}, stream, "problem source book-like-events: the key exists, but is not a stream"},
+		"another type than a list": {func(ctx context.Context, c *redis.Client) error {
+			return c.Set(ctx, "BookLikeEventList", "1:1:LIKE", 0).Err()
+		}, list, "problem source {BookLikeEventList}:stream: the key BookLikeEventList exists, but is not a list"},
+		"a stream that expires": {func(ctx context.Context, c *redis.Client) error {
+			return cmdErr(c.XAdd(ctx, &redis.XAddArgs{Stream: "book-like-events", Values: []string{"event", "1:1:LIKE"}}),
+				c.Expire(ctx, "book-like-events", time.Hour))
+		}, stream, "problem expiry of book-like-events: the key book-like-events expires in 1h0m0s"},
+		"a list that expires": {func(ctx context.Context, c *redis.Client) error {
+			return cmdErr(c.LPush(ctx, "BookLikeEventList", "1:1:LIKE"), c.Expire(ctx, "BookLikeEventList", time.Hour))
+		}, list, "problem expiry of {BookLikeEventList}:stream: the key BookLikeEventList expires in 1h0m0s"},
+		"the stream of a list that expires": {func(ctx context.Context, c *redis.Client) error {
+			return cmdErr(c.XAdd(ctx, &redis.XAddArgs{
+				Stream: "{BookLikeEventList}:stream",
+				Values: []string{"event", "1:1:LIKE"},
+			}), c.Expire(ctx, "{BookLikeEventList}:stream", time.Hour))
+		}, list, "problem expiry of {BookLikeEventList}:stream: the key {BookLikeEventList}:stream expires in 1h0m0s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -143,6 +159,14 @@ func TestRedisWithoutHello(t *testing.T) {
 	findings := lookAt(t, client, stream)
 	requireFinding(t, findings, "unknown version: could not check: ERR unknown command")
 	requireFinding(t, findings, "unknown role: could not check: ERR unknown command")
+}
+
+// A command that is renamed away is found before the script that needs it runs.
+func TestRedisWithoutCommands(t *testing.T) {
+	t.Parallel()
+	server := testenv.NewRedis(t, testenv.RedisArgs("--rename-command", "XTRIM", "", "--rename-command", "COPY", "copy2"))
+	requireFinding(t, lookAt(t, connect(t, server.URL()), stream),
+		"problem rights on book-like-events: Redis does not know XTRIM, COPY")
 }
 
 func cmdErr(all ...redis.Cmder) error {
@@ -177,7 +201,9 @@ func TestRedisRights(t *testing.T) {
 
 	u, err := url.Parse(user)
 	require.NoError(t, err)
-	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "aggregator_stream", "resetkeys").Err())
+	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "aggregator_stream", "-exists").Err())
+	requireFinding(t, lookAt(t, connect(t, u.String()), stream), "problem source book-like-events: ")
+	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "aggregator_stream", "+exists", "resetkeys").Err())
 	requireFinding(t, lookAt(t, connect(t, u.String()), stream), "problem source book-like-events: ")
 }
 
@@ -269,6 +295,10 @@ func migrated(t *testing.T, server *testenv.PostgresServer) string {
 func TestPostgresFaults(t *testing.T) {
 	for name, tc := range map[string]struct{ fault, want string }{
 		"no fsync": {``, "problem durability: fsync is off"},
+		"tables that a crash empties": {
+			`ALTER TABLE aggregator.mark SET UNLOGGED; ALTER TABLE cumulative_mbti_score SET UNLOGGED`,
+			"problem durability: aggregator.mark, cumulative_mbti_score UNLOGGED: a crash of PostgreSQL empties them",
+		},
 		"no key": {
 			`ALTER TABLE genre_score DROP CONSTRAINT genre_score_pkey; CREATE INDEX ON genre_score (child_profile_id, genre_id)`,
 			"problem indexes: genre_score has no unique key on (child_profile_id, genre_id): no score can be written",

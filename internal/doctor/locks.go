@@ -165,7 +165,7 @@ func (r *report) standbys(ctx context.Context, pool *pgxpool.Pool) {
 	var needed, connected, synchronous, hidden, waiting int
 	err := pool.QueryRow(ctx, `SELECT current_setting('synchronous_standby_names'),
     coalesce((regexp_match(current_setting('synchronous_standby_names'),
-        '^\s*(?:first|any)?\s*(\d+)\s*\(', 'i'))[1], '1')::int,
+        '^[[:space:]]*(?:first|any)?[[:space:]]*([0-9]+)[[:space:]]*[(]', 'i'))[1], '1')::int,
     (SELECT count(*) FROM pg_stat_replication),
     (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')),
     (SELECT count(*) FROM pg_stat_replication WHERE sync_state IS NULL),

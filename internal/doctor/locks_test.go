@@ -142,6 +142,16 @@ func TestPreparedTransactions(t *testing.T) {
 	}
 }
 
+// Where a backslash in a literal is an escape, as the database may have it, the check still works.
+func TestStandbysWithEscapesInLiterals(t *testing.T) {
+	t.Parallel()
+	const escapes = `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET standard_conforming_strings = off',
+		current_database()); END $$`
+	for _, f := range findingsOf(t, escapes) {
+		require.NotEqual(t, doctor.Unknown, f.Verdict, f)
+	}
+}
+
 func TestSynchronousStandby(t *testing.T) {
 	t.Parallel()
 	server := testenv.NewPostgres(t)

@@ -60,6 +60,7 @@ func Postgres(ctx context.Context, pool *pgxpool.Pool, needed int, names appsche
 	r.indexes(ctx, pool, tables)
 	r.search(ctx, pool, tables)
 	r.room(ctx, pool, tables)
+	r.unlogged(ctx, pool, tables)
 	r.future(ctx, pool)
 	r.triggers(ctx, pool, tables)
 	r.standbys(ctx, pool)
@@ -349,6 +350,28 @@ func (r *report) room(ctx context.Context, pool *pgxpool.Pool, d appschema.Descr
 			"ALTER TABLE ... SET (fillfactor = 50), and VACUUM FULL or pg_repack when there is time")
 	default:
 		r.ok("fillfactor", "score tables leave room for updates")
+	}
+}
+
+// unlogged looks for tables, or partitions of these, that PostgreSQL empties when it recovers from a crash.
+func (r *report) unlogged(ctx context.Context, pool *pgxpool.Pool, d appschema.Description) {
+	var names []string
+	for _, table := range d.Tables {
+		names = append(names, table.SQL())
+	}
+	rows, _ := pool.Query(ctx, `SELECT DISTINCT c.oid::regclass::text FROM (
+        SELECT to_regclass(t)::oid FROM unnest($1::text[]) t
+        UNION ALL SELECT oid FROM pg_class WHERE relnamespace = 'aggregator'::regnamespace AND relkind = 'r'
+    ) t (oid) CROSS JOIN LATERAL (SELECT t.oid UNION ALL SELECT relid::oid FROM pg_partition_tree(t.oid)) p (oid)
+    JOIN pg_class c ON c.oid = p.oid AND c.relpersistence = 'u' AND c.relkind = 'r' ORDER BY 1`,
+		names) // its error is also that of the rows
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	switch {
+	case err != nil:
+		r.notSeen("durability", err)
+	case len(found) > 0:
+		r.add("durability", Problem, strings.Join(found, ", ")+" UNLOGGED: a crash of PostgreSQL empties them, "+
+			"and a standby has none of their rows", "ALTER TABLE ... SET LOGGED, which rewrites the table")
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"aggregator/internal/events"
+	"aggregator/internal/verdict"
 )
 
 // pushTime is how long a list is watched to see at which end producers push.
@@ -207,8 +208,8 @@ func (r *report) source(ctx context.Context, client redis.UniversalClient, o eve
 	case redis.HasErrorPrefix(err, "WRONGTYPE"):
 		r.add(check, Problem, "the key exists, but is not a stream",
 			"is source.kind right? it is "+o.Kind+", and source.key names something else")
-	case redis.HasErrorPrefix(err, "NOPERM"), err != nil && strings.Contains(err.Error(), "ACL"):
-		r.add(check, Problem, err.Error(), "give the user what config/redis.acl has, and the keys of the source")
+	case err != nil && verdict.Of(err) == verdict.Halt: // a right that is missing, also in a script
+		r.add(check, Problem, err.Error(), strings.TrimPrefix(verdict.Advice(err), "; "))
 	case err != nil:
 		r.notSeen(check, err)
 	case !state.Exists:
@@ -222,6 +223,38 @@ func (r *report) source(ctx context.Context, client redis.UniversalClient, o eve
 	if err == nil {
 		r.redisRights(ctx, client, o, source)
 	}
+	if o.Kind == events.KindList {
+		r.listType(ctx, client, source)
+	}
+	r.expiry(ctx, client, source)
+}
+
+// listType finds a key of another type where producers are to push to a list.
+func (r *report) listType(ctx context.Context, client redis.UniversalClient, source *events.Source) {
+	err := client.LLen(ctx, source.Key()).Err()
+	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+		r.add("source "+source.Name(), Problem, "the key "+source.Key()+" exists, but is not a list",
+			"is source.kind right? it is list, and source.key names something else")
+	}
+}
+
+// expiry finds a time to live on the keys of a source: when it is over, Redis removes the key with all that
+// waits in it.
+func (r *report) expiry(ctx context.Context, client redis.UniversalClient, source *events.Source) {
+	check := "expiry of " + source.Name()
+	keys := []string{source.Key(), source.Name()}
+	for _, key := range slices.Compact(keys) {
+		left, err := client.PTTL(ctx, key).Result()
+		switch {
+		case err != nil:
+			r.notSeen(check, denied(err, "+pttl"))
+			return
+		case left > 0: // negative: it does not expire, or is not there
+			r.add(check, Problem, fmt.Sprintf("the key %s expires in %s: Redis then removes it with all that waits in it",
+				key, left.Round(time.Second)),
+				"PERSIST "+key+", and take the EXPIRE out of the program that sends it")
+		}
+	}
 }
 
 // rightsScript asks Redis what the user may do, which needs no right but to run it.
@@ -229,7 +262,8 @@ const rightsScript = `local missing = {}
 for _, line in ipairs(ARGV) do
   local words = {}
   for word in string.gmatch(line, '%S+') do table.insert(words, word) end
-  if not redis.acl_check_cmd(unpack(words)) then table.insert(missing, line) end
+  local known, may = pcall(redis.acl_check_cmd, unpack(words))
+  if not known then table.insert(missing, 'unknown ' .. line) elseif not may then table.insert(missing, line) end
 end
 return missing`
 
@@ -259,13 +293,23 @@ func (r *report) redisRights(
 		r.notSeen(check, denied(err, "+eval_ro"))
 		return
 	}
-	for i, line := range missing {
-		missing[i] = strings.ToUpper(strings.Fields(line)[0])
+	var unknown, refused []string
+	for _, line := range missing {
+		if line, is := strings.CutPrefix(line, "unknown "); is {
+			unknown = append(unknown, strings.ToUpper(strings.Fields(line)[0]))
+		} else {
+			refused = append(refused, strings.ToUpper(strings.Fields(line)[0]))
+		}
 	}
-	missing = slices.Compact(missing)
-	if len(missing) > 0 {
-		r.add(check, Problem, "the user may not use "+strings.Join(missing, ", "),
+	if len(unknown) > 0 {
+		r.add(check, Problem, "Redis does not know "+strings.Join(slices.Compact(unknown), ", "),
+			"it must be 7.0 or later, with no command of config/redis.acl renamed or disabled (rename-command)")
+	}
+	if len(refused) > 0 {
+		r.add(check, Problem, "the user may not use "+strings.Join(slices.Compact(refused), ", "),
 			"give it what config/redis.acl has for the source.kind and source.key")
+	}
+	if len(missing) > 0 {
 		return
 	}
 	r.ok(check, "the user may do all that the service does")
@@ -284,7 +328,12 @@ func look(ctx context.Context, client redis.UniversalClient, key string) (e ends
 	head, errs[1] = client.LRange(ctx, key, 0, 0).Result()
 	tail, errs[2] = client.LRange(ctx, key, -1, -1).Result()
 	e.head, e.tail = strings.Join(head, ""), strings.Join(tail, "")
-	return e, errors.Join(errs[:]...)
+	for _, err := range errs {
+		if err != nil {
+			return e, err
+		}
+	}
+	return e, nil
 }
 
 // pushSide watches lists for a moment. The elements do not tell when they were pushed, but
@@ -297,7 +346,7 @@ func (r *report) pushSide(
 	for i, source := range sources {
 		var err error
 		if before[i], err = look(ctx, client, source.Key()); err != nil {
-			r.notSeen(check, err)
+			r.notSeen(check, denied(err, "+llen +lrange"))
 			return
 		}
 	}

@@ -14,16 +14,24 @@ import (
 	"aggregator/internal/certs"
 )
 
-// Connect opens a connection as those of the pool are, but of the caller's own, who closes it.
-// Errors are those of pgx.ConnectConfig.
-func Connect(ctx context.Context, pool *pgxpool.Pool) (*pgx.Conn, error) {
-	cfg := pool.Config()
+// Connect opens a connection as those of a pool with this configuration are, but of the caller's own, who
+// closes it. Errors are those of pgx.ConnectConfig.
+func Connect(ctx context.Context, cfg *pgxpool.Config) (*pgx.Conn, error) {
+	own := cfg.ConnConfig.Copy()
 	if cfg.BeforeConnect != nil {
-		if err := cfg.BeforeConnect(ctx, cfg.ConnConfig); err != nil {
+		if err := cfg.BeforeConnect(ctx, own); err != nil {
 			return nil, err
 		}
 	}
-	return pgx.ConnectConfig(ctx, cfg.ConnConfig)
+	conn, err := pgx.ConnectConfig(ctx, own)
+	if err != nil || cfg.AfterConnect == nil {
+		return conn, err
+	}
+	if err := cfg.AfterConnect(ctx, conn); err != nil {
+		_ = conn.Close(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	return conn, nil
 }
 
 // renewCertificates lets each new connection of a pool use the certificates that the URL, or libpq's
@@ -48,11 +56,15 @@ func renewCertificates(cfg *pgxpool.Config, url string, log *slog.Logger) {
 		return slices.EqualFunc(a, b, func(a, b *pgconn.FallbackConfig) bool { return certs.Same(a.TLSConfig, b.TLSConfig) })
 	}
 	files := certs.New("PostgreSQL", before, read, same, log)
-	cfg.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+	other := cfg.BeforeConnect
+	cfg.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) error {
 		now := files.Now()
 		c.TLSConfig = clone(now[0].TLSConfig)
 		for i, f := range c.Fallbacks {
 			f.TLSConfig = clone(now[i+1].TLSConfig)
+		}
+		if other != nil {
+			return other(ctx, c)
 		}
 		return nil
 	}

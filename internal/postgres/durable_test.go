@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"net/url"
 	"testing"
 	"time"
 
@@ -17,8 +18,17 @@ import (
 // commit's wait for a standby.
 func TestGivingUpCancelsNothing(t *testing.T) {
 	t.Parallel()
-	url := testenv.EmptyDatabase(t)
-	pool, err := postgres.Open(t.Context(), postgres.Options{URL: url, ApplicationName: "gives up"})
+	base := testenv.EmptyDatabase(t)
+	for _, tls := range []string{"disable", "prefer"} {
+		t.Run(tls, func(t *testing.T) {
+			t.Parallel()
+			givingUpCancelsNothing(t, with(t, base, url.Values{"sslmode": {tls}}))
+		})
+	}
+}
+
+func givingUpCancelsNothing(t *testing.T, url string) {
+	pool, err := postgres.Open(t.Context(), postgres.Options{URL: url, ApplicationName: t.Name()})
 	require.NoError(t, err)
 	defer pool.Close()
 	watch, err := pgxpool.New(t.Context(), url)
@@ -32,7 +42,7 @@ func TestGivingUpCancelsNothing(t *testing.T) {
 	}()
 	sleeping := func() (n int) {
 		err := watch.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity
-			WHERE application_name = 'gives up' AND state = 'active' AND query LIKE '%slow%'`).Scan(&n)
+			WHERE application_name = $1 AND state = 'active' AND query LIKE '%slow%'`, t.Name()).Scan(&n)
 		require.NoError(t, err)
 		return n
 	}

@@ -115,6 +115,12 @@ func TestOpenWithSettingsOfTheDatabase(t *testing.T) {
 		var limit string
 		require.NoError(t, openPool(t, with(t, base, params)).QueryRow(t.Context(), `SHOW idle_session_timeout`).Scan(&limit))
 		require.Equal(t, want, limit)
+
+		own, err := postgres.Connect(t.Context(), openPool(t, with(t, base, params)).Config())
+		require.NoError(t, err)
+		require.NoError(t, own.QueryRow(t.Context(), `SHOW idle_session_timeout`).Scan(&limit))
+		require.Equal(t, want, limit)
+		require.NoError(t, own.Close(t.Context()))
 	}
 	migrations, err := postgres.MigrationStatus(t.Context(), postgres.Options{URL: base})
 	require.NoError(t, err)

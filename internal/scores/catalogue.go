@@ -155,7 +155,7 @@ func (c *Catalogue) Watch(ctx context.Context) {
 }
 
 func (c *Catalogue) listen(ctx context.Context) error {
-	conn, err := postgres.Connect(ctx, c.pool)
+	conn, err := postgres.Connect(ctx, c.pool.Config())
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strings"
+	"syscall"
 
 	"aggregator/internal/verdict"
 )
@@ -14,7 +16,14 @@ import (
 func Refused(err error) bool {
 	var certErr *tls.CertificateVerificationError
 	_, ours := certificateRefused(err)
-	return errors.As(err, &certErr) || ours || verdict.Of(err) == verdict.Halt
+	return errors.As(err, &certErr) || ours || noTLS(err) || verdict.Of(err) == verdict.Halt
+}
+
+// noTLS says whether a PostgreSQL has no TLS and the URL wants it. Of several hosts another one may be away
+// that has it. pgx has only words for it.
+func noTLS(err error) bool {
+	var errno syscall.Errno
+	return strings.Contains(err.Error(), "server refused TLS connection") && !errors.As(err, &errno)
 }
 
 // certificateAlerts are what a server says about a certificate of ours that it does not accept, or misses.

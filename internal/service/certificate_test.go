@@ -6,12 +6,32 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
+	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/postgres"
+	"aggregator/internal/testenv"
 )
+
+// A URL that wants TLS of a server that has none is a misconfiguration, unless another of its hosts is away.
+func TestRefusedWithoutTLS(t *testing.T) {
+	u := strings.Replace(testenv.EmptyDatabase(t), "sslmode=disable", "sslmode=require", 1)
+	_, err := postgres.Open(t.Context(), postgres.Options{URL: u})
+	require.ErrorContains(t, err, "server refused TLS connection")
+	require.True(t, Refused(err))
+
+	at, err := url.Parse(u)
+	require.NoError(t, err)
+	at.Host = "127.0.0.1:1," + at.Host
+	_, err = postgres.Open(t.Context(), postgres.Options{URL: at.String()})
+	require.ErrorIs(t, err, postgres.ErrUnreachable)
+	require.False(t, Refused(err))
+}
 
 // What a retry cannot help is told apart from a server that is away.
 func TestRefused(t *testing.T) {

@@ -41,7 +41,7 @@ func (s *Service) share(ctx context.Context, engine *Engine) {
 			o.Sources = append(o.Sources, source.Name())
 		}
 		keeping, stop := context.WithCancel(ctx)
-		next := &sharing{cluster.New(engine.Pool.Config().ConnConfig, o), stop, make(chan error, 1)}
+		next := &sharing{cluster.New(engine.Pool.Config(), o), stop, make(chan error, 1)}
 		go func() { next.ended <- next.keeper.Run(keeping) }()
 		s.sharing = next
 		s.keeper.Store(next.keeper)

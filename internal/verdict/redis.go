@@ -13,7 +13,8 @@ func haltsRedis(message string) (halts bool, advice string) {
 	for _, known := range []struct{ prefix, advice string }{
 		{"WRONGTYPE", "the key is of another type: check source.kind and source.key"},
 		{"NOPERM", "give the user the rights in config/redis.acl"},
-		{"ERR ACL failure in script", "give the user the rights in config/redis.acl"},
+		{"ERR ACL failure in script", "give the user the rights in config/redis.acl"},               // 7.2
+		{"ERR The user executing the script can't", "give the user the rights in config/redis.acl"}, // 7.0
 		{"NOAUTH", "redis.url needs a user and a password"},
 		{"WRONGPASS", "redis.url has a wrong user or password"},
 		{"ERR unknown command", needed},

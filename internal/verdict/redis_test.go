@@ -23,6 +23,10 @@ func TestHaltsRedis(t *testing.T) {
 			"command": "config/redis.acl",
 		"ERR ACL failure in script: User u has no permissions to run the 'xtrim' command script: 5, on " +
 			"@user_script:": "config/redis.acl",
+		"ERR The user executing the script can't run this command or subcommand script: 5, on " +
+			"@user_script:": "config/redis.acl",
+		"ERR The user executing the script can't access at least one of the keys mentioned in the command " +
+			"arguments script: 5, on @user_script:": "config/redis.acl",
 		"NOAUTH Authentication required.":                               "password",
 		"WRONGPASS invalid username-password pair or user is disabled.": "password",
 		"ERR unknown command 'evalsha', with args beginning with: 'ba0931' '1' 's' " +
