@@ -71,7 +71,7 @@ type leaseLine struct {
 	Holder  string    `json:"holder"`
 	Expires time.Time `json:"expires_at"`
 	Held    bool      `json:"held"` // its time is not over
-	ahead   bool      // it is not held, for it ends later than any can
+	ahead   bool      // it is not held, because it ends later than any can
 }
 
 func newStatusReport(s, before admin.Survey, service map[string]admin.SourceState, group cluster.Group) *statusReport {

@@ -26,7 +26,7 @@ const longStatement = 50
 // wide is the number of genres or topics from which on it is faster to be careful.
 const wide = 500
 
-// changes are the arguments of the functions, in their order but for the first three: one
+// changes are the arguments of the functions, in their order except the first three: one
 // array for each column.
 type changes struct {
 	profiles, seenMs, seenSeq, toMs, toSeq, applied []int64

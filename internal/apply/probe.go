@@ -25,7 +25,7 @@ import (
 // spread over all: a refusal that strikes some and spares others is a matter of data.
 //
 // The error is a *verdict.Misconfiguration, or one for verdict.Of to judge. A lock that is not to be had at
-// once proves nothing and is no error. Nothing stays but a number that the history's sequence has given
+// once proves nothing and is no error. All that remains is a number that the history's sequence has given
 // out, and the space of rolled back rows until the next vacuum. Safe to repeat and beside other work.
 func Probe(ctx context.Context, pool *pgxpool.Pool, source string) error {
 	if err := Trial(ctx, pool, source); !errors.Is(err, ErrBusy) {
