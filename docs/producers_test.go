@@ -91,7 +91,8 @@ func TestOutbox(t *testing.T) {
 	_, err = db.Exec(t.Context(), `ALTER TABLE like_outbox ADD CONSTRAINT fails CHECK (NOT (id = 10 AND pushed))`)
 	require.NoError(t, err)
 	relay := func() error {
-		return runSnippet(t, []string{"REDIS_URL=" + redisURL, "DATABASE_URL=" + database}, code["go"][1], "relay.go", "go", "run")
+		env := []string{"REDIS_URL=" + redisURL, "DATABASE_URL=" + database}
+		return runSnippet(t, env, code["go"][1], "relay.go", "go", "run")
 	}
 	require.Error(t, relay())
 	require.Len(t, entriesOf(t, redisURL), 10)

@@ -174,7 +174,8 @@ $`, text.stdout)
 // Without a checkpoint there is nothing to forget but the bookmark of another program.
 func TestResetOfASourceNeverRead(t *testing.T) {
 	s := newPair(t)
-	require.Equal(t, resetLine{Source: "book-like-events", Was: "0-0", Epoch: 1, ArchivedAs: "book-like-events@1"}, s.reset())
+	want := resetLine{Source: "book-like-events", Was: "0-0", Epoch: 1, ArchivedAs: "book-like-events@1"}
+	require.Equal(t, want, s.reset())
 	s.push("1:1:LIKE", "1:1:LIKE")
 	require.NoError(t, s.redis.XGroupCreate(t.Context(), "book-like-events", "aggregator", "$").Err())
 	require.EqualValues(t, 2, s.reset().Held)

@@ -219,7 +219,8 @@ func (r drainReport) print(w io.Writer) error {
   profile updates  %12s in %s
 `, terminal.Count(r.Read, "event"), took.Round(time.Millisecond), grouped(int64(r.EventsPerSecond)), grouped(r.Applied),
 		grouped(r.Dead),
-		grouped(r.Retried), grouped(r.ProcessedBefore), grouped(r.Left), grouped(r.Profiles), terminal.Count(r.Chunks, "chunk"))
+		grouped(r.Retried), grouped(r.ProcessedBefore), grouped(r.Left), grouped(r.Profiles),
+		terminal.Count(r.Chunks, "chunk"))
 	if r.Applied == 0 && r.Dead > 0 {
 		fmt.Fprintln(w, "no event could be applied: aggregator dead list shows why")
 	}

@@ -226,7 +226,8 @@ func (a *app) listVerifications(all []verification) error {
 		text := v.Reason
 		if v.State == "balanced" {
 			text = fmt.Sprintf("%s applied + %s = %s processed + %s in flight; %s added = %s read + %s left",
-				grouped(v.Applied), letterCount(v.Dead), grouped(v.Processed), grouped(v.InFlight), grouped(v.Added), grouped(v.Read),
+				grouped(v.Applied), letterCount(v.Dead), grouped(v.Processed), grouped(v.InFlight),
+				grouped(v.Added), grouped(v.Read),
 				grouped(v.Left))
 		}
 		if _, err := fmt.Fprintln(a.stdout, to.Wrap(fmt.Sprintf("%s: %s: %s", v.Source, v.State, text), "  ")); err != nil {

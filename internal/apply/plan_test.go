@@ -146,7 +146,9 @@ func plans(t *testing.T, profiles int, before string) map[string]string {
 		From: checkpoint, To: events.Position{Ms: 2}, Entries: 2,
 		Marks: []ledger.Place{{ProfileID: 1, At: events.Position{Ms: 2}}, {ProfileID: 2, At: events.Position{Ms: 2}}},
 	}
-	require.NoError(t, pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return ledger.TryMoveCheckpoint(ctx, tx, settlement) }))
+	require.NoError(t, pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		return ledger.TryMoveCheckpoint(ctx, tx, settlement)
+	}))
 	found["checkpoint"] = shape(said)
 	for name, plan := range found {
 		require.NotEmpty(t, plan, name)
