@@ -83,7 +83,7 @@ func (f *fixture) keeper(name string, ttl time.Duration, log *slog.Logger) *clus
 	for _, source := range sources {
 		o.Sources = append(o.Sources, source.Name())
 	}
-	return cluster.New(f.daemon.pool.Config().ConnConfig, o)
+	return cluster.New(f.daemon.pool.Config(), o)
 }
 
 func (f *fixture) holder() string {
