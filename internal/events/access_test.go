@@ -41,8 +41,8 @@ func TestUsersMayWhatWeDoAndNoMore(t *testing.T) {
 				useAll(t, source)
 			}
 
-			// Two are for the client of a cluster, which internal/faults runs, one for aggregator doctor.
-			assert.ElementsMatch(t, allowed(user), append(used(t, admin), "cluster|slots", "asking", "info"))
+			// Two are for the client of a cluster, which internal/faults runs, two for aggregator doctor.
+			assert.ElementsMatch(t, allowed(user), append(used(t, admin), "cluster|slots", "asking", "info", "pttl"))
 		})
 	}
 }
