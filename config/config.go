@@ -74,7 +74,7 @@ type Config struct {
 	}
 	Purge     struct{ OlderThan time.Duration }
 	Retention struct {
-		AllDays   int // 0: rows of history are kept for ever
+		AllDays   int // 0: rows of history are kept without limit
 		DailyDays int
 	}
 	Shutdown struct{ Grace time.Duration }

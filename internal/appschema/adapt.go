@@ -118,7 +118,7 @@ func (d Description) Stale() (names []string) {
 	return append(names, slices.Sorted(maps.Keys(left))...)
 }
 
-// viewStatements make all views anew.
+// viewStatements make all views again.
 func (d Description) viewStatements() (all []string) {
 	if !d.HasViews {
 		all = append(all, "CREATE SCHEMA "+ViewSchema, "GRANT USAGE ON SCHEMA "+ViewSchema+" TO PUBLIC")

@@ -39,7 +39,7 @@ func New[T any](server string, now T, read func() (T, error), same func(a, b T) 
 }
 
 // Now reads the files, and returns them. While they cannot be read, or make no sense, it returns
-// what it did before, and logs a warning: once, whoever else reads them. Safe to repeat.
+// what it did before, and logs a warning: once, however many pools read them. Safe to repeat.
 func (f *Files[T]) Now() T {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 
 // At is where tests interfere: after_read, mid_pipeline, before_checkpoint, after_checkpoint, before_trim,
 // after_trim; before_reset, rewound, after_reset. At the point that CRASH_AT names the process kills itself.
-// At the one that PAUSE_AT names it makes the file PAUSE_FILE and goes on once somebody has removed it.
+// At the one that PAUSE_AT names it makes the file PAUSE_FILE and goes on once that file is removed.
 // "mid_pipeline:3" is the third time the point is reached.
 func At(point string) {
 	passed.Lock()

@@ -1,6 +1,6 @@
 // Package doctor looks for what is wrong with the servers, or will be one day, before it
-// shows: settings that lose data, rights and indexes that are missing, a pooler that nobody
-// told us of. It has the rights of the daemon, and changes nothing: what it tries it rolls back.
+// shows: settings that lose data, rights and indexes that are missing, a pooler that no
+// setting names. It has the rights of the daemon, and changes nothing: what it tries it rolls back.
 package doctor
 
 import (
@@ -14,7 +14,7 @@ type Verdict string
 // Unknown is for what could not be looked at, or cannot be told now.
 const (
 	OK      Verdict = "ok"
-	Warning Verdict = "warning" // it works, but not as well as it could, or not for ever
+	Warning Verdict = "warning" // it works, but not as well as it could, or not for long
 	Problem Verdict = "problem" // events may be lost, or the daemon does not work
 	Unknown Verdict = "unknown"
 )

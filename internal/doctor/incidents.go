@@ -12,7 +12,7 @@ import (
 )
 
 // Incidents compares what both servers say of the sources: whether one went back in time or is not
-// the one that it was, and what nobody has accepted of that; and looks at the sources that the
+// the one that it was, and what was not accepted of that; and looks at the sources that the
 // settings do not name. It reads only, and finds what no drain has recorded yet, too.
 func Incidents(
 	ctx context.Context, pool *pgxpool.Pool, sources []*events.Source, elsewhere []events.Elsewhere,

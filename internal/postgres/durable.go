@@ -22,7 +22,7 @@ var ErrNotDurable = errors.New("the commit is visible, but its wait for the sync
 //
 // After any error but one that do returned itself, the transaction may be committed and visible
 // without being durable; ErrNotDurable says that it is. When ctx ends during the commit the
-// connection is dropped and the commit is not cancelled (see neverCancel).
+// connection is dropped and the commit is not canceled (see neverCancel).
 func Durably(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error {
 	return pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
 		forgetNotices(conn.Conn())
@@ -50,7 +50,7 @@ func Durably(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) err
 // The commit waits, and a role or a database with client_min_messages = error hides no warning of it.
 const commitDurably = `SET LOCAL synchronous_commit = on; SET LOCAL client_min_messages = warning`
 
-// waitCancelledKey is where a connection keeps that the wait of a commit was cancelled.
+// waitCancelledKey is where a connection keeps that the wait of a commit was canceled.
 const waitCancelledKey = "aggregator wait canceled"
 
 // QueueDurable puts a statement onto the batch of one transaction that makes its commit wait for
@@ -59,7 +59,7 @@ func QueueDurable(batch *pgx.Batch) {
 	batch.Queue(`SELECT set_config('synchronous_commit', 'on', true), set_config('client_min_messages', 'warning', true)`)
 }
 
-// CheckDurable returns ErrNotDurable if the wait for a synchronous standby was cancelled since
+// CheckDurable returns ErrNotDurable if the wait for a synchronous standby was canceled since
 // the last call of it on the connection. The server answers such a commit as a success, with a
 // warning.
 func CheckDurable(conn *pgx.Conn) error {
@@ -75,7 +75,7 @@ func CheckDurable(conn *pgx.Conn) error {
 func forgetNotices(conn *pgx.Conn) { _ = CheckDurable(conn) }
 
 // noteWarning remembers the warning with which the server answers a commit whose wait for a
-// standby was cancelled. Its text is in the server's language; its routine has one name.
+// standby was canceled. Its text is in the server's language; its routine has one name.
 func noteWarning(conn *pgconn.PgConn, notice *pgconn.Notice) {
 	if notice.Routine == "SyncRepWaitForLSN" {
 		conn.CustomData()[waitCancelledKey] = true

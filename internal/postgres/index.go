@@ -142,7 +142,7 @@ WITH tree AS (
 SELECT coalesce(array_agg(statement ORDER BY step, level, index), '{}') FROM steps`
 
 // createIndexes makes those that are missing on tables that we may act as the owner of, and
-// anew those that were left half built. Building one waits for the transactions of others, and none
+// again those that were left half built. Building one waits for the transactions of others, and none
 // waits for it meanwhile.
 func (m migrator) createIndexes(ctx context.Context) error {
 	return m.locked(ctx, func(conn *pgx.Conn) error {

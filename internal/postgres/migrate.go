@@ -35,7 +35,7 @@ const (
 // through at a time, and the others wait for up to a minute. Each migration is one
 // transaction, so that a failed one, or one that ctx ends, leaves nothing behind. Before them, tables of the
 // application that are there are adapted (appschema.Adaptation); Indexes come
-// after them, and one that was left half built is built anew by the next call. It is not for a
+// after them, and one that was left half built is built again by the next call. It is not for a
 // connection through a transaction pooler, where a session has no lock of its own.
 //
 // Of the options it takes the URL and the schema, in which the application's tables are made that

@@ -202,7 +202,7 @@ func newStep(statement string) Step { return Step{statement, locksOf(statement)}
 const moment = "for a moment"
 
 // lockKinds are the statements of migrations by how they begin, with the table after that. What is made
-// anew locks nothing that is there.
+// new locks nothing that is there.
 var lockKinds = []struct {
 	begins *regexp.Regexp
 	locks  string

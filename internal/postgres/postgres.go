@@ -46,7 +46,7 @@ type Options struct {
 	// server: a session is ours for one transaction only. Its settings are then those of
 	// the role (config/roles.sql), and statements are not kept prepared.
 	Pooled bool
-	// Log is told of certificates that have changed while the pool is open; nil: nobody is.
+	// Log is told of certificates that have changed while the pool is open; nil: none is.
 	Log *slog.Logger
 }
 
@@ -56,7 +56,7 @@ type Options struct {
 // what may be trimmed, turns synchronous_commit on for itself. The time limits turn a
 // stuck server into an error that is retried. Statements are prepared once, and their plans
 // depend neither on the values nor on the size of the tables: a plan made while a table was
-// empty would else read all of it, for as long as nobody analyzes it.
+// empty would else read all of it, for as long as it is not analyzed.
 var sessionParams = map[string]string{
 	"synchronous_commit":                  "off",
 	"lock_timeout":                        "5s",
@@ -151,7 +151,7 @@ func Pooled(cfg *pgx.ConnConfig) bool {
 const ownSession = "aggregator.session"
 
 // checkSession finds a pooler that drops the settings of a session without a word, by one
-// that nobody but we can have made.
+// that only this program can have made.
 func checkSession(ctx context.Context, db querier) error {
 	// its error is also that of the rows
 	rows, _ := db.Query(ctx, `SELECT coalesce(current_setting($1, true), '')`, ownSession)

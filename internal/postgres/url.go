@@ -88,7 +88,7 @@ var keyword = regexp.MustCompile(`^\s*[A-Za-z_][A-Za-z0-9_.]*\s*=`)
 var urlAsValue = regexp.MustCompile(`^\s*(?:\w+\s+)*([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*['"]?[A-Za-z0-9+.-]+://`)
 
 // otherKeywords are those of other clients, and of libpq those that pgx does not know: it would take them
-// for settings of the session, and go to a server that nobody has named.
+// for settings of the session, and go to a server that was not named.
 var otherKeywords = []string{
 	"host", "hostaddr", "server", "port", "database", "dbname", "user", "username", "password", "pwd", "url", "uri", "dsn",
 }

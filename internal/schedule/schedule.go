@@ -25,7 +25,7 @@ type Schedule struct {
 const zonePrefix = "CRON_TZ="
 
 // The library's own reading of a zone, which ends the process over one that is not
-// followed by a space, never comes to pass. Nor does @every, which begins anew with each
+// followed by a space, never comes to pass. Nor does @every, which begins again with each
 // start.
 var parser = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor)
 

@@ -81,7 +81,7 @@ func (c *Catalogue) Prefetch(ctx context.Context, profiles, books []int64) (int,
 	return n + m, nil
 }
 
-// Forget drops a profile, so that it is looked for anew.
+// Forget drops a profile, so that it is looked for again.
 func (c *Catalogue) Forget(profileID int64) { c.profiles.forget(profileID) }
 
 // The types of a book are in the order of their ids: the first that is one counts, if there are several.
@@ -136,7 +136,7 @@ func (c *Catalogue) loadProfiles(ctx context.Context, ids []int64) (map[int64]st
 // Watch forgets what changes in the catalogue, as the triggers of our migration tell
 // (NOTIFY aggregator_catalogue), until the context ends. After every connect it forgets
 // all, for it may have missed a word. When it cannot connect it tries again; until then
-// entries expire by age alone. So they do behind a pooler, where nobody can listen.
+// entries expire by age alone. So they do behind a pooler, where no connection can listen.
 func (c *Catalogue) Watch(ctx context.Context) {
 	if postgres.Pooled(c.pool.Config().ConnConfig) {
 		<-ctx.Done()

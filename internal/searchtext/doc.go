@@ -10,7 +10,7 @@
 //
 //   - A text is written only if title, author, publisher and text are still as they were
 //     read, under a lock on the row that the statement takes, and gives back as it ends.
-//   - A row that somebody else has locked is not waited for. It is tried again at the end.
+//   - A row that another session has locked is not waited for. It is tried again at the end.
 //   - Topics may change without a trace in the row of the book. So each book that was written is
 //     read once more, after the commit, until what stands is what is derived.
 //

@@ -27,7 +27,7 @@ const (
 // Options say what a refresh may do.
 type Options struct {
 	// MaxDuration ends it after so long, with a batch finished; 0: no limit. With a limit
-	// it begins with a book chosen by chance, so that none is out of reach for ever.
+	// it begins with a book chosen by chance, so that each is reached at some time.
 	MaxDuration time.Duration
 	// DryRun counts what would be written, and writes nothing.
 	DryRun bool
@@ -39,7 +39,7 @@ type Options struct {
 type Result struct {
 	Books   int64 `json:"books"`   // looked at
 	Changed int64 `json:"changed"` // texts written; in a dry run, to be written
-	Busy    int64 `json:"busy"`    // left as they were: somebody else had them locked, or changed them on and on
+	Busy    int64 `json:"busy"`    // left as they were: other sessions had them locked, or changed them again and again
 	Refused int64 `json:"refused"` // left as they were: PostgreSQL did not take the text
 	Left    bool  `json:"left"`    // the limit ended it before all were looked at
 }
@@ -262,8 +262,8 @@ func refused(err error) bool {
 	return false
 }
 
-// What a row is compared with is its latest version, once it is locked. A row that somebody
-// else has locked is passed over.
+// What a row is compared with is its latest version, once it is locked. A row that another
+// session has locked is left out.
 //
 // in: $1 ids, rising; $2 to $5 titles, authors, publishers and texts as they were read; $6 new texts.
 // locks: the rows of book that it writes.

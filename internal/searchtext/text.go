@@ -12,8 +12,8 @@ import (
 //
 // It is in lower case and normalised to NFKC: Hangul is composed whatever it was typed on,
 // wide letters are narrow, ligatures are letters. Topics are in the order of their normalised
-// names, each once, in whatever order they come. PostgreSQL does the same to the words that
-// somebody looks for by normalize(lower(normalize($1, NFKC)), NFKC).
+// names, each once, in whatever order they come. PostgreSQL does the same to the words of
+// a search by normalize(lower(normalize($1, NFKC)), NFKC).
 func Text(title, author, publisher string, topics []string) string {
 	names := make([]string, len(topics))
 	for i, topic := range topics {

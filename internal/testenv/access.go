@@ -14,8 +14,8 @@ import (
 	"aggregator/config"
 )
 
-// Grant runs config/roles.sql in a database. Roles belong to the whole server, and nobody
-// else may run it there at the same time. Databases from Database have been through it.
+// Grant runs config/roles.sql in a database. Roles belong to the whole server, and no
+// other test may run it there at the same time. Databases from Database have been through it.
 func Grant(ctx context.Context, databaseURL string) error {
 	granting.Lock()
 	defer granting.Unlock()

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Authority issues certificates that nobody outside of a test trusts.
+// Authority issues certificates that only tests trust.
 type Authority struct {
 	t    testing.TB
 	key  *ecdsa.PrivateKey

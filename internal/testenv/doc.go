@@ -1,5 +1,5 @@
 // Package testenv starts private Redis and PostgreSQL servers for tests, for the demo
-// and for whoever wants to break a server on purpose. It needs no container and no
+// and for breaking a server on purpose. It needs no container and no
 // privilege: only the server binaries, which scripts/provision installs. Linux only.
 //
 // A test asks for what it needs and gives nothing back; the package does:
@@ -21,7 +21,7 @@
 // another of the roles and users in config/roles.sql and config/redis.acl, gets those of As
 // and RedisAs. RedisTLS and PostgresTLS make servers that speak TLS only.
 //
-// Servers listen on 127.0.0.1, on a port from a range that the kernel hands to nobody, so
+// Servers listen on 127.0.0.1, on a port from a range that the kernel does not hand out, so
 // that a stopped server finds its port still free when it is started again. What is
 // committed survives Crash only on a server started with Durable, and what a Redis has
 // acknowledged survives Kill only with AppendOnly. A test that takes the power from a server

@@ -92,7 +92,7 @@ func StartPostgres(ctx context.Context, opts ...PostgresOption) (*PostgresServer
 }
 
 // URL is where the server listens, or will listen again. The database need not exist. With
-// PostgresTLS whoever uses it speaks TLS and trusts anybody.
+// PostgresTLS its user speaks TLS and trusts any certificate.
 func (s *PostgresServer) URL(database string) string {
 	mode := "disable"
 	if s.secure != nil {
@@ -160,7 +160,7 @@ func (s *PostgresServer) Close() error {
 }
 
 // CreateDatabase creates a database and returns its URL. If template is not empty the new
-// one is a copy of it, and nobody may be connected to the template meanwhile.
+// one is a copy of it, and no session may be connected to the template meanwhile.
 func (s *PostgresServer) CreateDatabase(ctx context.Context, name, template string) (string, error) {
 	statement := "CREATE DATABASE " + pgx.Identifier{name}.Sanitize()
 	if template != "" {
@@ -169,7 +169,7 @@ func (s *PostgresServer) CreateDatabase(ctx context.Context, name, template stri
 	return s.URL(name), s.execute(ctx, statement)
 }
 
-// DropDatabase removes a database with everybody who is connected to it.
+// DropDatabase removes a database with all sessions that are connected to it.
 func (s *PostgresServer) DropDatabase(ctx context.Context, name string) error {
 	return s.execute(ctx, "DROP DATABASE IF EXISTS "+pgx.Identifier{name}.Sanitize()+" WITH (FORCE)")
 }

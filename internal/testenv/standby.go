@@ -35,7 +35,7 @@ func NewStandby(t testing.TB, primary *PostgresServer, name string, opts ...Post
 // of it, and returns when the new server accepts connections and has all that was written by then.
 // name is its application_name, by which synchronous_standby_names knows it. It has the settings
 // that this server was started with, then those of opts, and those that Configure has made
-// here but for synchronous_standby_names: whoever follows it has another name.
+// here but for synchronous_standby_names: what follows it has another name.
 //
 // ctx bounds the start only. On error nothing is left behind. The standby goes on when its
 // primary ends; the caller closes both. A server with PostgresTLS can have no standby.

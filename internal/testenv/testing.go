@@ -43,7 +43,7 @@ func Main(m *testing.M, after ...func()) {
 
 // Database returns the URL of a new, migrated database for this test alone, as its
 // superuser; see As for the roles of config/roles.sql. It is dropped after the test, with
-// whoever is still connected.
+// all sessions that are still connected.
 func Database(t testing.TB) string {
 	t.Helper()
 	return newDatabase(t, template)

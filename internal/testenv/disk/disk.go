@@ -110,7 +110,7 @@ type Disk struct {
 }
 
 // Mount makes an empty disk and mounts it in a temporary folder, where only root may write
-// until Folder is given to somebody else. An error means that there is no /dev/fuse, or no
+// until Folder is given to another user. An error means that there is no /dev/fuse, or no
 // right to mount.
 func Mount() (*Disk, error) {
 	removeAbandoned()

@@ -317,7 +317,7 @@ func (f *fileSystem) FsyncDir(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Sta
 // fork in our own process, which closes what it does not hand down, from waiting for itself.
 func (f *fileSystem) Flush(_ <-chan struct{}, _ *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
 
-// OpenDir lists the directory as it is now: whoever removes files while reading it sees all.
+// OpenDir lists the directory as it is now: a reader that removes files meanwhile sees all.
 func (f *fileSystem) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	return f.do(in.NodeId, func(dir *inode) fuse.Status {
 		list := []fuse.DirEntry{

@@ -129,7 +129,7 @@ func (s *Servers) watchMemory(pid int) (peak func() int64) {
 }
 
 // HeapOnly is the share of heap-only updates among those of the rows of scores and marks in a database, in
-// percent; not a number if there were none. It waits until everybody else has left the database: only then do the
+// percent; not a number if there were none. It waits until all other sessions have left the database: only then do the
 // counts hold all.
 func HeapOnly(ctx context.Context, url string) (share float64, err error) {
 	err = onDatabase(ctx, url, func(db *pgx.Conn) error {

@@ -55,8 +55,8 @@ func (c *copier) exec(table, statement string, args ...any) {
 	}
 }
 
-// advance moves the sequence of the table's id past the rows copied, for whoever inserts
-// a row without an id later.
+// advance moves the sequence of the table's id past the rows copied, for rows that are
+// inserted without an id later.
 func (c *copier) advance(table string) {
 	if c.err != nil {
 		return

@@ -106,7 +106,7 @@ func makeRoom(ctx context.Context, tx pgx.Tx, all []string, reset bool) error {
 	if !reset {
 		return nil
 	}
-	// Without CASCADE: a table of somebody else's that refers to ours is not ours to empty.
+	// Without CASCADE: another application's table that refers to ours is not ours to empty.
 	if _, err := tx.Exec(ctx, "TRUNCATE "+strings.Join(all, ", ")); err != nil {
 		return fmt.Errorf("emptying the tables: %w", err)
 	}

@@ -49,7 +49,7 @@ func Push(ctx context.Context, db redis.UniversalClient, settings workload.Setti
 		group.Go(func() error {
 			err := clients[i].run(stopped)
 			if err != nil {
-				stop() // the others finish what they have in hand
+				stop() // the others finish what they have begun
 			}
 			return err
 		})
