@@ -53,7 +53,7 @@ again are dropped. The reset is atomic, also with kill -9.`,
 		}
 		defer to.Close()
 		if !yes {
-			what, err := foreseeReset(cmd.Context(), to)
+			what, err := previewReset(cmd.Context(), to)
 			if err != nil {
 				return err
 			}
@@ -80,8 +80,8 @@ again are dropped. The reset is atomic, also with kill -9.`,
 	return cmd
 }
 
-// foreseeReset says what a reset would do, as in "reset book-like-events: ...".
-func foreseeReset(ctx context.Context, to *service.Servers) (string, error) {
+// previewReset says what a reset would do, as in "reset book-like-events: ...".
+func previewReset(ctx context.Context, to *service.Servers) (string, error) {
 	var total aggregator.ResetPreview
 	var names []string
 	for _, source := range to.Sources {
@@ -192,8 +192,8 @@ type resetLine struct {
 	Epoch      int64  `json:"epoch"`
 	Held       int64  `json:"in_redis"`
 	Again      int64  `json:"counted_again"` // of these, if they were counted before
-	Archived   int64  `json:"dead_letters"`  // archived
-	Dropped    int64  `json:"dropped"`       // of these: their entries are read again
+	Archived   int64  `json:"dead_letters"`
+	Dropped    int64  `json:"dropped"` // of these: their entries are read again
 	ArchivedAs string `json:"dead_letters_now"`
 }
 

@@ -110,7 +110,7 @@ func (s Stats) Plus(t Stats) Stats {
 }
 
 type counters struct {
-	read, applied, dead, skipped, profiles, chunks, conflicts, restarts, inHand, trimmed atomic.Int64
+	read, applied, dead, skipped, profiles, chunks, conflicts, restarts, inFlight, trimmed atomic.Int64
 }
 
 func (c *counters) stats() Stats {
@@ -119,7 +119,7 @@ func (c *counters) stats() Stats {
 			Read: c.read.Load(), Applied: c.applied.Load(), Dead: c.dead.Load(), Profiles: c.profiles.Load(),
 			Chunks: c.chunks.Load(),
 		},
-		Skipped: c.skipped.Load(), Conflicts: c.conflicts.Load(), Restarts: c.restarts.Load(), InFlight: c.inHand.Load(),
+		Skipped: c.skipped.Load(), Conflicts: c.conflicts.Load(), Restarts: c.restarts.Load(), InFlight: c.inFlight.Load(),
 		Trimmed: c.trimmed.Load(),
 	}
 }
@@ -264,11 +264,11 @@ func (a *Aggregator) loops(ctx context.Context, m mode) error {
 type partition struct {
 	*Aggregator
 	*tracker
-	source  *events.Source
-	log     *slog.Logger
-	dead    breaker
-	applier *apply.Applier
-	hand    atomic.Int64 // events of the chunk in flight whose transactions are committed
+	source   *events.Source
+	log      *slog.Logger
+	dead     breaker
+	applier  *apply.Applier
+	inFlight atomic.Int64 // events of the chunk in flight whose transactions are committed
 
 	seen  events.Seen  // of the stream, in this attempt
 	limit atomic.Int64 // entries that a chunk may have after a time-out; 0: as many as the options say
@@ -297,8 +297,8 @@ func (a *Aggregator) partition(i int) *partition {
 // committed counts a committed transaction.
 func (p *partition) committed(t apply.Tally) {
 	p.progressed()
-	p.hand.Add(int64(t.Applied + t.Dead))
-	p.count.inHand.Add(int64(t.Applied + t.Dead))
+	p.inFlight.Add(int64(t.Applied + t.Dead))
+	p.count.inFlight.Add(int64(t.Applied + t.Dead))
 }
 
 func (p *partition) observe(chunk Chunk) {
@@ -309,7 +309,7 @@ func (p *partition) observe(chunk Chunk) {
 
 // dropInFlight forgets the count of the chunk in flight: it is processed, or will be read again.
 func (p *partition) dropInFlight() {
-	p.count.inHand.Add(-p.hand.Swap(0))
+	p.count.inFlight.Add(-p.inFlight.Swap(0))
 }
 
 // loop begins attempts until the mode or ctx ends it.

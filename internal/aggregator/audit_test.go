@@ -102,7 +102,7 @@ func TestAuditUnderLoad(t *testing.T) {
 					f.push(random(r, 500)...)
 				}
 			}()
-			taken, inHand := 0, 0
+			taken, inFlight := 0, 0
 			audit := f.auditor()
 			for done := false; !done; {
 				done = pushed.Load() && service.Stats().Read+second.Stats().Read >= load
@@ -110,7 +110,7 @@ func TestAuditUnderLoad(t *testing.T) {
 					require.True(t, b.Even(), "%s; %+v", b.Complaint(), b)
 					require.Empty(t, b.Unrecorded())
 					if taken++; b.InFlight > 0 {
-						inHand++
+						inFlight++
 					}
 				}
 				if taken%10 == 0 {
@@ -122,9 +122,9 @@ func TestAuditUnderLoad(t *testing.T) {
 					}).Err())
 				}
 			}
-			t.Logf("%d balances, %d of them with a chunk in hand; %d conflicts", taken, inHand,
+			t.Logf("%d balances, %d of them with a chunk in flight; %d conflicts", taken, inFlight,
 				service.Stats().Conflicts+second.Stats().Conflicts)
-			assert.Positive(t, inHand)
+			assert.Positive(t, inFlight)
 			service.stop()
 			second.stop()
 			require.NoError(t, <-service.ended)

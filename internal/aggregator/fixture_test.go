@@ -264,18 +264,18 @@ type state struct {
 	applied        map[int64]int64
 }
 
+func newState() state {
+	return state{
+		genres: map[[2]int64]float64{}, topics: map[[2]int64]float64{}, mbti: map[int64]string{},
+		latest: map[int64]string{}, dead: map[string]int{}, applied: map[int64]int64{},
+	}
+}
+
 const letters = "IESNTFJP"
 
 // expected works out the state from what was pushed alone.
 func (f *fixture) expected() state {
-	s := state{
-		map[[2]int64]float64{},
-		map[[2]int64]float64{},
-		map[int64]string{},
-		map[int64]string{},
-		map[string]int{},
-		map[int64]int64{},
-	}
+	s := newState()
 	for p := int64(1); p <= 10; p++ {
 		s.genres[[2]int64{p, 1}] = 0
 	}
@@ -329,8 +329,8 @@ func (f *fixture) expected() state {
 		if m == nil {
 			m = &[8]float64{}
 		}
-		kind := pick(m[0] >= m[1], "I", "E") + pick(m[3] >= m[2], "N", "S") + pick(m[4] >= m[5], "T", "F") + pick(
-			m[6] >= m[7], "J", "P")
+		kind := pick(m[0] >= m[1], "I", "E") + pick(m[3] >= m[2], "N", "S") +
+			pick(m[4] >= m[5], "T", "F") + pick(m[6] >= m[7], "J", "P")
 		s.latest[p] = fmt.Sprint(kind, *m, preferred(s.genres, p), preferred(s.topics, p))
 	}
 	return s
@@ -363,14 +363,7 @@ func preferred(all map[[2]int64]float64, profile int64) []int64 {
 // found reads the state from the tables.
 func (f *fixture) found() state {
 	f.t.Helper()
-	s := state{
-		map[[2]int64]float64{},
-		map[[2]int64]float64{},
-		map[int64]string{},
-		map[int64]string{},
-		map[string]int{},
-		map[int64]int64{},
-	}
+	s := newState()
 	each := func(sql string, into []any, do func()) {
 		rows, err := f.pool.Query(f.ctx, sql)
 		require.NoError(f.t, err)

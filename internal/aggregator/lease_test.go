@@ -152,9 +152,8 @@ func TestLeaseRunsOut(t *testing.T) {
 // A holder that died while PostgreSQL's clock was ahead is succeeded at once when it is right.
 func TestLeaseOfAClockThatWasAhead(t *testing.T) {
 	f := newFixture(t, stream)
-	f.exec(`INSERT INTO aggregator.lease (source, holder, acquired_at, expires_at) VALUES ($1, 'dead', now() + interval `+
-		`'1 day', now() + interval '1 day')`,
-		f.source.Key)
+	f.exec(`INSERT INTO aggregator.lease (source, holder, acquired_at, expires_at)
+		VALUES ($1, 'dead', now() + interval '1 day', now() + interval '1 day')`, f.source.Key)
 	first := f.start("first", time.Second)
 	f.push("1:1:LIKE")
 	eventually(t, func() bool { return first.Stats().Read == 1 })

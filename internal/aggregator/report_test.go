@@ -80,6 +80,71 @@ func TestReportOfALateCommit(t *testing.T) {
 	}
 }
 
+// What an attempt had sent, and a later one applied itself, is counted once, also if another attempt fails
+// before the entries of the first are behind the checkpoint.
+func TestReportOfSmallerChunksAfterATimeout(t *testing.T) {
+	f := newFixture(t, stream)
+	f.options.ProfilesPerTransaction = 100
+	f.options.Timeout = time.Second
+	f.push("2:1:LIKE", "3:1:LIKE") // not the first profile, which a probe would wait for
+	f.drain()
+	f.exec(`CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS
+		'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN new; END'`)
+	f.exec(`CREATE TRIGGER held BEFORE UPDATE ON genre_score FOR EACH ROW
+		WHEN (new.child_profile_id = 3) EXECUTE FUNCTION held()`)
+	lock, err := f.pool.Begin(f.ctx)
+	require.NoError(t, err)
+	_, err = lock.Exec(f.ctx, `SELECT pg_advisory_xact_lock(1)`)
+	require.NoError(t, err)
+	f.push("2:1:LIKE", "2:2:LIKE", "3:1:LIKE", "3:2:LIKE")
+	s := f.start("me", 0)
+	eventually(t, func() bool { return s.Stats().Restarts > 0 })
+	eventually(t, func() bool { // what was given up is not committed, and the first half is applied again
+		f.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+		return f.left() == 2
+	})
+	failed := s.Stats().Restarts
+	eventually(t, func() bool { return s.Stats().Restarts > failed })
+	require.NoError(t, lock.Rollback(f.ctx))
+	eventually(t, func() bool { return f.left() == 0 })
+	s.stop()
+	require.NoError(t, <-s.ended)
+	f.verify()
+	assert.EqualValues(t, 4, s.Stats().Applied)
+	assert.EqualValues(t, 4, s.Stats().Read)
+	assert.Zero(t, s.Stats().Skipped)
+}
+
+// What a call has committed is in the report also if another instance has gone on with the profile before the
+// call was refused for the next one.
+func TestReportOfACallThatAnotherInstanceOvertakes(t *testing.T) {
+	f := newFixture(t, stream)
+	f.push("2:1:LIKE", "3:1:LIKE")
+	f.drain()
+	at := func(profile int) string {
+		return fmt.Sprintf(`WHERE source = '%s' AND child_profile_id = %d`, f.source.Key, profile)
+	}
+	other, err := f.pool.Begin(f.ctx)
+	require.NoError(t, err)
+	_, err = other.Exec(f.ctx, `UPDATE aggregator.mark SET position_ms = position_ms + 1000000 `+at(3))
+	require.NoError(t, err)
+	f.push("2:1:LIKE", "2:2:LIKE", "3:1:LIKE")
+	s := f.start("me", 0)
+	eventually(t, func() bool { // the second profile of the call waits for the other instance
+		return f.count(`SELECT applied FROM aggregator.mark `+at(2)) == 3
+	})
+	f.exec(`UPDATE aggregator.mark SET position_ms = position_ms + 1000000 ` + at(2))
+	require.NoError(t, other.Commit(f.ctx))
+	eventually(t, func() bool { return f.left() == 0 })
+	s.stop()
+	require.NoError(t, <-s.ended)
+	stats := s.Stats()
+	assert.EqualValues(t, 2, stats.Applied)
+	assert.EqualValues(t, 1, stats.Skipped)
+	assert.EqualValues(t, 3, stats.Read)
+}
+
 // What a source has applied before it halts is in the report, too.
 func TestReportOfAHalt(t *testing.T) {
 	f := newFixture(t, stream)

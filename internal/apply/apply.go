@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"aggregator/internal/crash"
+	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 	"aggregator/internal/scores"
 	"aggregator/internal/verdict"
@@ -80,10 +81,10 @@ func (a *Applier) Begin() { a.streak = streak{} }
 // before they are written whether they are too many. Errors are for verdict.Of to judge. When ctx ends,
 // connections with transactions in flight are closed.
 func (c *Chunk) Apply(ctx context.Context, expected *Census, check func(Census) error) error {
-	runs, how := c.due, c.applier.grouping(len(c.due))
+	segments, how := c.due, c.applier.grouping(len(c.due))
 	var data []refused // for their data, one profile each
-	for len(runs) > 0 {
-		failed, err := c.pass(ctx, runs, how)
+	for len(segments) > 0 {
+		failed, err := c.pass(ctx, segments, how)
 		if err != nil {
 			return err
 		}
@@ -92,7 +93,7 @@ func (c *Chunk) Apply(ctx context.Context, expected *Census, check func(Census) 
 			return err
 		}
 		// What shared a transaction or a call with a segment that was refused goes on alone.
-		runs, how, data = next.again, grouping{1, true}, append(data, next.data...)
+		segments, how, data = next.again, grouping{1, true}, append(data, next.data...)
 	}
 	return c.refuse(ctx, data, expected, check)
 }
@@ -103,15 +104,15 @@ type grouping struct {
 	inOne bool
 }
 
-func (a *Applier) grouping(runs int) grouping {
+func (a *Applier) grouping(segments int) grouping {
 	together := a.Options.ProfilesPerTransaction
-	if together == Auto && runs >= busyChunk {
-		together = min(longStatement, (runs+a.Options.Workers-1)/a.Options.Workers)
+	if together == Auto && segments >= busyChunk {
+		together = min(longStatement, (segments+a.Options.Workers-1)/a.Options.Workers)
 	}
 	if together > 1 {
 		return grouping{together, true}
 	}
-	return grouping{min(longCall, max(shortCall, runs/(2*a.Options.Workers))), false}
+	return grouping{min(longCall, max(shortCall, segments/(2*a.Options.Workers))), false}
 }
 
 // refused is a unit that ended with an error: its transaction was rolled back. Of a call, that is the
@@ -123,10 +124,10 @@ type refused struct {
 
 // pass sends all segments, and returns what is refused. One connection is always there for it. More are
 // shared with the other partitions, so that a long chunk of one leaves something for the others.
-func (c *Chunk) pass(ctx context.Context, runs []segment, how grouping) ([]refused, error) {
+func (c *Chunk) pass(ctx context.Context, segments []segment, how grouping) ([]refused, error) {
 	var (
 		mu     sync.Mutex
-		rest   = runs
+		rest   = segments
 		failed []refused
 	)
 	taken := make(chan struct{}) // closed when nothing is left to take
@@ -150,7 +151,7 @@ func (c *Chunk) pass(ctx context.Context, runs []segment, how grouping) ([]refus
 	}
 	all, ctx := errgroup.WithContext(ctx)
 	all.Go(func() error { return c.work(ctx, how, take, refuse) })
-	for range min(c.applier.Options.Workers, (len(runs)+how.size-1)/how.size) - 1 {
+	for range min(c.applier.Options.Workers, (len(segments)+how.size-1)/how.size) - 1 {
 		all.Go(func() error {
 			select {
 			case c.applier.More <- struct{}{}:
@@ -193,15 +194,15 @@ func (c *Chunk) work(ctx context.Context, how grouping, take func() []segment, r
 			began := since
 			since = time.Now()
 			waiting = waiting[1:]
-			profiles -= len(first.runs)
+			profiles -= len(first.segments)
 			if refusal != nil {
 				if first.each == nil {
-					c.mark(first.runs, unsent)
+					c.mark(first.segments, unsent)
 				}
 				refuse(refused{first, refusal})
 				continue
 			}
-			c.mark(first.runs, committed)
+			c.mark(first.segments, committed)
 			transactions := max(1, len(first.each))
 			c.applier.Took(since.Sub(began)/time.Duration(transactions), transactions)
 			c.countCommitted(first.Tally)
@@ -223,7 +224,7 @@ func (c *Chunk) work(ctx context.Context, how grouping, take func() []segment, r
 					return err
 				}
 			}
-			c.mark(next.runs, sentOff)
+			c.mark(next.segments, sentOff)
 			if len(waiting) == 0 {
 				since = time.Now()
 			}
@@ -231,7 +232,7 @@ func (c *Chunk) work(ctx context.Context, how grouping, take func() []segment, r
 				return err
 			}
 			waiting = append(waiting, next)
-			profiles += len(next.runs)
+			profiles += len(next.segments)
 		}
 		if len(waiting) == 0 {
 			return nil
@@ -261,9 +262,10 @@ func (c *Chunk) triage(ctx context.Context, all []refused) (next triaged, err er
 	}
 	var moved []segment
 	for _, r := range all {
-		first := &r.runs[0]
+		first := &r.segments[0]
 		is := verdict.Of(r.why)
-		if len(r.runs) == 1 && (is == verdict.Incomplete && first.tried.careful || is == verdict.Gone && first.tried.found) {
+		if len(r.segments) == 1 && (is == verdict.Incomplete && first.tried.careful ||
+			is == verdict.Gone && first.tried.found) {
 			// All was tried, or its profile is there, and still a row does not come back: a trigger or a rule
 			// keeps it out. More tries do not help.
 			is, r.why = verdict.Data, keptOut(r.why)
@@ -271,8 +273,8 @@ func (c *Chunk) triage(ctx context.Context, all []refused) (next triaged, err er
 		switch {
 		case is == verdict.Retry || is == verdict.Halt:
 			return next, fmt.Errorf("applying events of profile %d: %w", first.profileID, r.why)
-		case len(r.runs) > 1:
-			next.again = append(next.again, r.runs...)
+		case len(r.segments) > 1:
+			next.again = append(next.again, r.segments...)
 		case is == verdict.Incomplete:
 			first.tried.careful = true
 			next.again = append(next.again, *first)
@@ -307,7 +309,7 @@ func (c *Chunk) culprits(ctx context.Context, all []refused) (refusals []refused
 	var doubtful []segment
 	for _, r := range all {
 		if r.each != nil {
-			doubtful = append(doubtful, r.runs...)
+			doubtful = append(doubtful, r.segments...)
 		}
 	}
 	if len(doubtful) == 0 {
@@ -322,26 +324,35 @@ func (c *Chunk) culprits(ctx context.Context, all []refused) (refusals []refused
 			refusals = append(refusals, call)
 			continue
 		}
-		culprit := slices.IndexFunc(call.runs, func(r segment) bool {
-			// Our own refusals name it: another instance may have brought its mark just as far.
-			return r.last() != marks[r.profileID] || call.why.Detail == strconv.FormatInt(r.profileID, 10) &&
-				verdict.Ours(call.why)
-		})
-		if culprit < 0 {
-			culprit = len(call.runs)
-		}
-		for i, r := range call.runs[:culprit] {
+		culprit := call.culprit(marks)
+		for i, r := range call.segments[:culprit] {
 			c.mark([]segment{r}, committed)
 			c.countCommitted(call.each[i])
 		}
-		if culprit == len(call.runs) {
+		if culprit == len(call.segments) {
 			continue // what went wrong came after all of it
 		}
-		c.mark(call.runs[culprit:], unsent)
-		refusals = append(refusals, refused{unit{runs: call.runs[culprit : culprit+1 : culprit+1]}, call.why})
-		untried = append(untried, call.runs[culprit+1:]...)
+		c.mark(call.segments[culprit:], unsent)
+		refusals = append(refusals, refused{unit{segments: call.segments[culprit : culprit+1 : culprit+1]}, call.why})
+		untried = append(untried, call.segments[culprit+1:]...)
 	}
 	return refusals, untried, nil
+}
+
+// culprit is the place of the segment whose transaction ended a call; those before it are committed. Another
+// instance may have brought any mark further since, so that only a refusal of our own, which names its profile,
+// tells for certain. Without one it is the first segment that the marks have not passed.
+func (r refused) culprit(marks map[int64]events.Position) int {
+	culprit := slices.IndexFunc(r.segments, func(s segment) bool {
+		if verdict.Ours(r.why) {
+			return r.why.Detail == strconv.FormatInt(s.profileID, 10)
+		}
+		return s.last().After(marks[s.profileID])
+	})
+	if culprit < 0 {
+		return len(r.segments)
+	}
+	return culprit
 }
 
 // keptOut says more about a refusal by the aggregator's own functions for a row that is not there.
@@ -395,6 +406,6 @@ func (c *Chunk) refold(ctx context.Context, moved []segment) ([]segment, error) 
 }
 
 // inOrder sorts segments by profile: transactions on several profiles take them in this order.
-func inOrder(runs []segment) {
-	slices.SortFunc(runs, func(a, b segment) int { return cmp.Compare(a.profileID, b.profileID) })
+func inOrder(segments []segment) {
+	slices.SortFunc(segments, func(a, b segment) int { return cmp.Compare(a.profileID, b.profileID) })
 }

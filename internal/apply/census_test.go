@@ -17,14 +17,14 @@ func TestCensus(t *testing.T) {
 		Events: all, Entries: 8,
 		Rejected: []events.Rejection{{Reason: events.Malformed}, {Reason: events.UnknownAction}, {Reason: events.Malformed}},
 	}
-	runs := group(all)
+	segments := group(all)
 	of := func(due []segment) Census { // of some profiles, and no book
 		c := Chunk{batch: batch, due: due, known: known{profiles: map[int64]struct{}{1: {}, 3: {}}}}
 		return c.Census()
 	}
 	assert.Equal(t, map[events.Reason]int{
 		events.Malformed: 2, events.UnknownAction: 1, events.UnknownProfile: 1, events.UnknownBook: 4,
-	}, of(runs).Dead)
-	assert.Equal(t, 8, of(runs[2:]).Entries, "also those that are not due")
-	assert.Equal(t, 2, of(runs[2:]).Dead[events.UnknownBook])
+	}, of(segments).Dead)
+	assert.Equal(t, 8, of(segments[2:]).Entries, "also those that are not due")
+	assert.Equal(t, 2, of(segments[2:]).Dead[events.UnknownBook])
 }

@@ -16,13 +16,13 @@ import (
 
 // Chunk is the events of a source between two positions, on their way into PostgreSQL.
 type Chunk struct {
-	applier *Applier
-	batch   *events.Batch
-	runs    []segment // of all its profiles, by rising id
-	due     []segment // what the marks have not passed; each segment knows its place in it
-	stages  []stage
-	known   known
-	counted int // events that an earlier attempt has counted
+	applier  *Applier
+	batch    *events.Batch
+	segments []segment // of all its profiles, by rising id
+	due      []segment // what the marks have not passed; each segment knows its place in it
+	stages   []stage
+	known    known
+	counted  int // events that an earlier attempt has counted
 
 	applied, dead, updated atomic.Int64 // by transactions that are committed
 }
@@ -41,7 +41,7 @@ const (
 // batch follows. LookUp sorts the events of the batch, and writes nothing.
 func (a *Applier) LookUp(ctx context.Context, from ledger.Checkpoint, batch *events.Batch) (*Chunk, error) {
 	c := &Chunk{
-		applier: a, batch: batch, runs: group(batch.Events),
+		applier: a, batch: batch, segments: group(batch.Events),
 		known: known{from: from, coalesce: a.Options.Coalesce, rules: rules{preferred: a.Options.Preferred}},
 	}
 	marked, err := c.dropMarked(ctx)
@@ -78,16 +78,16 @@ func (a *Applier) LookUp(ctx context.Context, from ledger.Checkpoint, batch *eve
 // dropMarked finds out what is due, and returns how many events are not.
 func (c *Chunk) dropMarked(ctx context.Context) (marked int, err error) {
 	if c.known.from.Updated.IsZero() {
-		c.due = c.runs
+		c.due = c.segments
 		return 0, nil // a preview of what has no checkpoint yet, hence no marks
 	}
-	marks, err := ledger.Marks(ctx, c.applier.Pool, c.known.from, profileIDs(c.runs))
+	marks, err := ledger.Marks(ctx, c.applier.Pool, c.known.from, profileIDs(c.segments))
 	if err != nil {
 		return 0, err
 	}
 	c.applier.resolve(marks)
-	c.due = make([]segment, 0, len(c.runs))
-	for _, r := range c.runs {
+	c.due = make([]segment, 0, len(c.segments))
+	for _, r := range c.segments {
 		rest := r.after(marks[r.profileID])
 		c.counted += c.applier.left.before(r, marks[r.profileID])
 		marked += len(r.events) - len(rest.events)
@@ -99,7 +99,7 @@ func (c *Chunk) dropMarked(ctx context.Context) (marked int, err error) {
 }
 
 // Profiles is how many child profiles have events in the chunk.
-func (c *Chunk) Profiles() int { return len(c.runs) }
+func (c *Chunk) Profiles() int { return len(c.segments) }
 
 // Counted is how many of the events that the marks have passed were counted by an earlier attempt (Resolve).
 func (c *Chunk) Counted() int { return c.counted }
@@ -112,7 +112,7 @@ func (c *Chunk) Committed() Tally {
 // Advance is what moves the checkpoint over the chunk once it is applied.
 func (c *Chunk) Advance() ledger.Advance {
 	s := ledger.Advance{
-		From: c.known.from, To: c.batch.Last, Entries: c.batch.Entries, Marks: places(c.runs),
+		From: c.known.from, To: c.batch.Last, Entries: c.batch.Entries, Marks: places(c.segments),
 	}
 	for _, r := range c.batch.Rejected {
 		s.Dead = append(s.Dead, deadletter.Rejected(r))
@@ -140,8 +140,8 @@ type Folded struct {
 }
 
 // mark notes how far segments have come. At any time each segment belongs to one goroutine.
-func (c *Chunk) mark(runs []segment, at stage) {
-	for _, r := range runs {
+func (c *Chunk) mark(segments []segment, at stage) {
+	for _, r := range segments {
 		c.stages[r.place] = at
 	}
 }

@@ -70,15 +70,15 @@ func BenchmarkReadToFold(b *testing.B) {
 			}
 		}
 		all := batch.Events
-		runs := group(all)
+		segments := group(all)
 		var known known
-		if known.profiles, err = remembered.Profiles(b.Context(), profileIDs(runs)); err != nil {
+		if known.profiles, err = remembered.Profiles(b.Context(), profileIDs(segments)); err != nil {
 			b.Fatal(err)
 		}
 		if known.books, err = remembered.Books(b.Context(), bookIDs(all)); err != nil {
 			b.Fatal(err)
 		}
-		for _, r := range runs {
+		for _, r := range segments {
 			if delta, dead := known.fold(r); delta.Events != len(r.events) || len(dead) > 0 {
 				b.Fatal("not all was folded")
 			}

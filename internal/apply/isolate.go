@@ -29,7 +29,7 @@ func (c *Chunk) refuse(ctx context.Context, data []refused, expected *Census, ch
 	}
 	of := make(map[int64]refused, len(data))
 	for _, r := range data {
-		of[r.runs[0].profileID] = r
+		of[r.segments[0].profileID] = r
 	}
 	for _, r := range c.due {
 		refusal, found := of[r.profileID]
@@ -81,7 +81,7 @@ type isolated struct {
 // that is refused alone becomes a dead letter. Each smaller segment leaves a history row. All of it is one
 // transaction, which is committed or, if it is only to find out, rolled back.
 func (c *Chunk) isolate(ctx context.Context, refusal refused, keep bool) (done isolated, err error) {
-	r := refusal.runs[0]
+	r := refusal.segments[0]
 	r.tried.careful = true // no smaller segment may be refused for a row that is not there
 	ctx, cancel := context.WithTimeout(ctx, c.applier.Options.Timeout)
 	defer cancel()

@@ -64,29 +64,29 @@ func (k known) change(r segment) (change, []deadletter.Content, Tally) {
 
 // unit is what is sent at once, with one answer.
 type unit struct {
-	batch *pgx.Batch
-	runs  []segment
-	each  []Tally // of each segment in a call with a transaction for each segment; nil: all of it is one transaction
+	batch    *pgx.Batch
+	segments []segment
+	each     []Tally // of each segment in a call with a transaction for each segment; nil: all of it is one transaction
 	Tally
 }
 
 // units composes what processes segments of different profiles, by rising id: one transaction, or one call
 // with a transaction for each segment. Segments that neither can take get a transaction of their own.
-func (k known) units(runs []segment, inOne bool) []unit {
+func (k known) units(segments []segment, inOne bool) []unit {
 	var (
 		alone   []unit
 		shared  unit
-		changes = make([]change, 0, len(runs))
+		changes = make([]change, 0, len(segments))
 		letters []deadletter.Content
 	)
-	for _, r := range runs {
+	for _, r := range segments {
 		ch, dead, t := k.change(r)
-		if len(runs) > 1 && (inOne && ch.careful || !inOne && len(dead) > 0 || !ch.delta.Finite()) {
+		if len(segments) > 1 && (inOne && ch.careful || !inOne && len(dead) > 0 || !ch.delta.Finite()) {
 			alone = append(alone, k.transaction([]segment{r}, []change{ch}, dead, t))
 			continue
 		}
 		changes, letters = append(changes, ch), append(letters, dead...)
-		shared.runs = append(shared.runs, r)
+		shared.segments = append(shared.segments, r)
 		shared.each = append(shared.each, t)
 		shared.plus(t)
 	}
@@ -94,18 +94,18 @@ func (k known) units(runs []segment, inOne bool) []unit {
 	case len(changes) == 0:
 		return alone
 	case inOne || len(changes) == 1:
-		return append(alone, k.transaction(shared.runs, changes, letters, shared.Tally))
+		return append(alone, k.transaction(shared.segments, changes, letters, shared.Tally))
 	}
 	shared.batch = &pgx.Batch{}
 	queueEach(shared.batch, k.from, k.rules, changes)
 	return append(alone, shared)
 }
 
-func (k known) transaction(runs []segment, changes []change, letters []deadletter.Content, total Tally) unit {
+func (k known) transaction(segments []segment, changes []change, letters []deadletter.Content, total Tally) unit {
 	batch := &pgx.Batch{}
 	queueTogether(batch, k.from, k.rules, changes)
 	deadletter.Queue(batch, k.from.Source, letters)
-	return unit{batch: batch, runs: runs, Tally: total}
+	return unit{batch: batch, segments: segments, Tally: total}
 }
 
 // revival composes what applies a dead letter's event from its row. If the event still cannot be applied,

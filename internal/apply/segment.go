@@ -28,7 +28,7 @@ type attempts struct {
 // id. The segments share the memory of the slice. To count the events of each profile and to move each event
 // to its place is faster than to sort them.
 func group(all []events.Event) []segment {
-	var runs []segment
+	var segments []segment
 	known := make(map[int64]int32) // profiles, in the order in which they were met
 	places := make([]int32, len(all))
 	var counts []int32
@@ -36,17 +36,17 @@ func group(all []events.Event) []segment {
 		id := all[i].ProfileID
 		met, found := known[id]
 		if !found {
-			met = int32(len(runs))
+			met = int32(len(segments))
 			known[id] = met
-			runs, counts = append(runs, segment{profileID: id, place: int(met)}), append(counts, 0)
+			segments, counts = append(segments, segment{profileID: id, place: int(met)}), append(counts, 0)
 		}
 		places[i] = met
 		counts[met]++
 	}
-	slices.SortFunc(runs, func(a, b segment) int { return cmp.Compare(a.profileID, b.profileID) })
+	slices.SortFunc(segments, func(a, b segment) int { return cmp.Compare(a.profileID, b.profileID) })
 	next := int32(0)
-	for i := range runs {
-		r := &runs[i]
+	for i := range segments {
+		r := &segments[i]
 		n := counts[r.place]
 		r.events = all[next : next+n : next+n]
 		counts[r.place] = next // from here on: where the next event of the profile goes
@@ -63,7 +63,7 @@ func group(all []events.Event) []segment {
 			places[i], places[to] = places[to], to
 		}
 	}
-	return runs
+	return segments
 }
 
 // after drops the events that the mark has passed.
@@ -90,9 +90,9 @@ func (r segment) halves() (segment, segment) {
 	return first, second
 }
 
-func profileIDs(runs []segment) []int64 {
-	ids := make([]int64, len(runs))
-	for i, r := range runs {
+func profileIDs(segments []segment) []int64 {
+	ids := make([]int64, len(segments))
+	for i, r := range segments {
 		ids[i] = r.profileID
 	}
 	return ids
@@ -108,9 +108,9 @@ func bookIDs(all []events.Event) []int64 {
 }
 
 // places are where the marks of the segments' profiles must be once all are processed.
-func places(runs []segment) []ledger.Place {
-	places := make([]ledger.Place, len(runs))
-	for i, r := range runs {
+func places(segments []segment) []ledger.Place {
+	places := make([]ledger.Place, len(segments))
+	for i, r := range segments {
 		places[i] = ledger.Place{ProfileID: r.profileID, At: r.last()}
 	}
 	return places

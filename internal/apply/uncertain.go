@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -120,8 +121,19 @@ func (a *Applier) forget(at events.Position) {
 	}
 }
 
-// Done ends a chunk whose checkpoint was moved.
-func (c *Chunk) Done() { c.applier.forget(c.batch.Last) }
+// Done ends a chunk whose checkpoint was moved. The marks of its profiles are where this attempt has moved
+// them, or has found them and counted why: what earlier ones had sent for them cannot be committed any more.
+func (c *Chunk) Done() {
+	if u := c.applier.left; u != nil {
+		u.moves = slices.DeleteFunc(u.moves, func(m uncertainMove) bool {
+			_, done := slices.BinarySearchFunc(c.segments, m.profileID, func(r segment, id int64) int {
+				return cmp.Compare(r.profileID, id)
+			})
+			return done
+		})
+	}
+	c.applier.forget(c.batch.Last)
+}
 
 // before counts the events of a segment, with the mark at a position, that are in the report already.
 func (u *uncertain) before(r segment, mark events.Position) int {

@@ -478,10 +478,10 @@ func TestRowsAreLost(t *testing.T) {
 		`DELETE FROM aggregator.member`, `DELETE FROM aggregator.lease`, `TRUNCATE aggregator.lease, aggregator.member`,
 		`UPDATE aggregator.lease SET holder = 'dead', expires_at = now() + interval '2 hours'`,
 		`UPDATE aggregator.member SET expires_at = now() + interval '2 hours'`,
-		`UPDATE aggregator.member SET expires_at = now() - interval '1 day'; UPDATE aggregator.lease SET expires_at = ` +
-			`now() - interval '1 day'`,
-		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> ` +
-			`pg_backend_pid() AND query LIKE '%aggregator.member%'`,
+		`UPDATE aggregator.member SET expires_at = now() - interval '1 day';
+			UPDATE aggregator.lease SET expires_at = now() - interval '1 day'`,
+		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
+			AND pid <> pg_backend_pid() AND query LIKE '%aggregator.member%'`,
 	} {
 		c.exec(sql)
 		time.Sleep(c.ttl / 3) // each has a turn

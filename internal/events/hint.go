@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -67,7 +69,7 @@ func recognize(text []byte) (what, meant string) {
 // quoted is what languages print for a text, or for bytes.
 var quoted = regexp.MustCompile("^[bu]?(?:'(.*)'|\"(.*)\"|`(.*)`)$")
 
-// recognizeJSON is recognize for JSON: of an object, three members with usual names, or only three.
+// recognizeJSON is recognize for JSON: a text, an array of three, or an object whose members have usual names.
 func recognizeJSON(text []byte) (what, meant string) {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
@@ -81,19 +83,27 @@ func recognizeJSON(text []byte) (what, meant string) {
 	case []any:
 		return "JSON", plain(join(value))
 	case map[string]any:
-		parts := make([]any, 3)
-		for name, part := range value {
-			name = strings.ToLower(name)
-			for i, of := range []string{"profile", "book", "action"} {
-				if strings.Contains(name, of) || i == 0 && strings.HasPrefix(name, "child") {
-					parts[i] = part
-					break
-				}
-			}
-		}
-		return "JSON", plain(join(parts))
+		return "JSON", plain(join([]any{
+			member(value, number, "profile", "child"), member(value, number, "book"), member(value, word, "action"),
+		}))
 	}
 	return "", ""
+}
+
+var (
+	number = regexp.MustCompile(`^\d+$`)
+	word   = regexp.MustCompile(`^[A-Za-z_]+$`)
+)
+
+// member is the first member of an object, by name, whose name has one of the words and whose value has the form.
+func member(object map[string]any, form *regexp.Regexp, words ...string) any {
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		named := slices.ContainsFunc(words, func(word string) bool { return strings.Contains(strings.ToLower(name), word) })
+		if named && form.MatchString(fmt.Sprint(object[name])) {
+			return object[name]
+		}
+	}
+	return nil
 }
 
 func join(parts []any) string {

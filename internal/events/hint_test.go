@@ -8,13 +8,17 @@ import (
 
 // What people really push is recognized: the detail of its dead letter says what to push instead.
 func TestHint(t *testing.T) {
-	const usual = "push <childProfileId>:<bookId>:<ACTION> as plain text"
+	const (
+		usual = "push <childProfileId>:<bookId>:<ACTION> as plain text"
+		json  = "; it looks like JSON: "
+	)
 	for text, want := range map[string]string{
-		`{"childProfileId":12,"bookId":7,"action":"LIKE"}`:              "; it looks like JSON: push 12:7:LIKE",
-		`{"action":"like","book_id":"7","child_profile_id":"12","x":1}`: "; it looks like JSON: push 12:7:LIKE",
-		`{"@class":"com.example.Like","childProfileId":12}`:             "; it looks like JSON: " + usual,
-		`{"child":9007199254740993,"book":7,"action":"LIKE"}`:           "; it looks like JSON: push 9007199254740993:7:LIKE",
-		`[12, 7, "LIKE"]`:       "; it looks like JSON: push 12:7:LIKE",
+		`{"childProfileId":12,"bookId":7,"action":"LIKE"}`:                      json + "push 12:7:LIKE",
+		`{"action":"like","book_id":"7","child_profile_id":"12","x":1}`:         json + "push 12:7:LIKE",
+		`{"@class":"com.example.Like","childProfileId":12}`:                     json + usual,
+		`{"child":9007199254740993,"book":7,"action":"LIKE"}`:                   json + "push 9007199254740993:7:LIKE",
+		`{"bookAuthor":"a","bookId":7,"childProfileId":12,"likeAction":"LIKE"}`: json + "push 12:7:LIKE",
+		`[12, 7, "LIKE"]`:       json + "push 12:7:LIKE",
 		`"12:7:LIKE"`:           "; it looks like a JSON string: push 12:7:LIKE",
 		`"nothing"`:             "; it looks like a JSON string: " + usual,
 		`'12:7:LIKE'`:           "; it looks like text in quotes: push 12:7:LIKE",
