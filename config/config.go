@@ -60,11 +60,13 @@ type Config struct {
 		ProfilesPerTransaction int // 0: auto
 	}
 	History struct{ Preferred scores.Preference }
+	Journal struct{ Keep time.Duration } // 0: there is none
 	Dead    struct {
 		MaxShare        float64
 		Window          int
 		RetryUnknownFor time.Duration
 		RetryEvery      time.Duration
+		Keep            time.Duration // of those that are settled; 0: without limit
 	}
 	Trim  struct{ Retain time.Duration }
 	Cache struct {

@@ -218,7 +218,10 @@ DECLARE
         'child_personality_history, favorite_genre, favorite_topic: SELECT, DELETE: aggregator_purge',
         -- To lock a row, so that nobody restores it meanwhile, takes the right to update a column.
         'child_personality_history: UPDATE (deleted_at): aggregator_purge',
-        'aggregator.thinning: INSERT, UPDATE: aggregator_purge',
+        'aggregator.thinning, aggregator.dead_letter_removed: INSERT, UPDATE: aggregator_purge',
+        'aggregator.journal: DELETE: aggregator_purge',
+        -- To empty those of a child that is to be erased, and to remove those that were settled long ago.
+        'aggregator.dead_letter: UPDATE, DELETE: aggregator_purge',
         -- Giving a lease up removes it, an instance that leaves its row, and time an old run; everything
         -- else of ours is there to stay.
         'aggregator.lease, aggregator.member, aggregator.run: DELETE: aggregator_daemon',

@@ -152,6 +152,12 @@ var settings = []setting{
 			"(above_mean_of_nonnegative). Choose the rule of the application's own code.",
 		value: func(c *Config) value { return preference{&c.History.Preferred} },
 	}, {
+		Key: "journal.keep", Default: "0s",
+		Doc: "How long the events of each row of history are kept with it, for aggregator explain: positions, books and " +
+			"weights. A purge removes what is older, and what belongs to a row that it removes. 0s keeps no journal, and " +
+			"leaves an earlier one as it is.",
+		value: func(c *Config) value { return duration{&c.Journal.Keep, 0, noLimit} },
+	}, {
 		Key: "dead.max_share", Default: "0.5",
 		Doc: "The share of the latest entries of a source that may be dead letters. With more the source halts before it " +
 			"writes them: that is most likely a misconfiguration, not bad data. 1 disables this.",
@@ -169,6 +175,11 @@ var settings = []setting{
 		Key: "dead.retry_every", Default: "30s",
 		Doc:   "How often run looks whether such profiles and books exist now.",
 		value: func(c *Config) value { return duration{&c.Dead.RetryEvery, time.Second, time.Hour} },
+	}, {
+		Key: "dead.keep", Default: "0s",
+		Doc: "How long dead letters that were applied or dropped are kept. A purge removes older ones, and keeps their " +
+			"number for aggregator verify. 0s keeps all.",
+		value: func(c *Config) value { return duration{&c.Dead.Keep, 0, noLimit} },
 	}, {
 		Key: "trim.retain", Default: "0s",
 		Doc: "How long processed entries stay in Redis, so that they can be read again after PostgreSQL was restored " +

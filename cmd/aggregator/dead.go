@@ -17,7 +17,8 @@ func newDead(a *app) *cobra.Command {
 		Use:   "dead",
 		Short: "List, show, retry or drop dead letters",
 		Long: `Dead letters are the entries that could not be applied, kept in PostgreSQL with the reason.
-Those that are settled, applied or dropped, are kept, because aggregator verify counts them.`,
+Those that are settled, applied or dropped, are kept without limit, or for dead.keep if that is
+set; aggregator verify counts them either way.`,
 		Example: `  aggregator dead list --reason unknown_action --newer-than 1h
   aggregator dead retry --reason unknown_action`,
 	}

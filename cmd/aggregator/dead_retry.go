@@ -72,6 +72,7 @@ func (a *app) retrier(pool *pgxpool.Pool) *apply.Retrier {
 		}),
 		Decoder:   events.NewDecoder(a.cfg.Events.Weights),
 		Preferred: a.cfg.History.Preferred,
+		Journal:   a.cfg.Journal.Keep > 0,
 		Durable:   true,
 	}
 }

@@ -115,7 +115,8 @@ func (a *app) examinePostgres(ctx context.Context) ([]doctor.Finding, error) {
 		return nil, err
 	}
 	defer pool.Close()
-	return doctor.Postgres(ctx, pool, a.EngineConnections()+adminConnections, a.cfg.Postgres.Tables)
+	return doctor.Postgres(ctx, pool, a.EngineConnections()+adminConnections, a.cfg.Postgres.Tables,
+		a.cfg.Journal.Keep > 0)
 }
 
 // printFindings writes a line for each, one more for what to do, and the counts at the end. Texts that

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -45,9 +44,9 @@ unless --deleted is given. A profile that does not exist is an error (exit code 
 	cmd.Flags().BoolVar(&chosen.Deleted, "deleted", false, "show deleted snapshots, too")
 	out := addOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, args []string) error {
-		profile, err := strconv.ParseInt(args[0], 10, 64)
-		if err != nil || profile < 0 {
-			return usageError("PROFILE = %q: want the id of a child profile, a whole number", args[0])
+		profile, err := profileID(args[0])
+		if err != nil {
+			return err
 		}
 		if chosen.Limit < 1 {
 			return usageError("--limit = %d: want at least 1", chosen.Limit)

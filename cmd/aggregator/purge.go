@@ -25,6 +25,9 @@ func newPurge(a *app) *cobra.Command {
 purge.older_than, with their favorites. If retention.all_days is set, it then thins out the
 history: after that many days all but the last row of each day, and after retention.daily_days
 all but the last row of each month, by UTC. The newest row of a profile and diagnoses stay.
+What the journal has of a row goes with it. If journal.keep is set, so does what the journal has
+from longer ago; if dead.keep is set, dead letters that were settled longer ago, whose number
+aggregator verify still counts.
 
 It works in small transactions and pauses after each, so that it may run beside the drain. It
 may be stopped and repeated at any time, also with kill -9. If --max-duration ends it, it exits
@@ -46,6 +49,7 @@ aggregator_purge. With --dry-run it counts and removes nothing.`,
 		}
 		configured := a.PurgeOptions()
 		o.Retention, o.Tables = configured.Retention, configured.Tables
+		o.JournalKeep, o.DeadKeep = configured.JournalKeep, configured.DeadKeep
 		if !cmd.Flags().Changed("older-than") {
 			o.OlderThan = configured.OlderThan
 		}
@@ -102,7 +106,9 @@ type purgeReport struct {
 	Thinned        int64   `json:"thinned"` // rows that the retention does not keep
 	FavoriteGenres int64   `json:"favorite_genres"`
 	FavoriteTopics int64   `json:"favorite_topics"`
-	Complete       bool    `json:"complete"` // it came to the end
+	Journal        int64   `json:"journal"`      // rows of the journal
+	DeadLetters    int64   `json:"dead_letters"` // that were settled
+	Complete       bool    `json:"complete"`     // it came to the end
 	Batches        int64   `json:"batches"`
 	BusySeconds    float64 `json:"busy_seconds"` // without the pauses
 	ElapsedSeconds float64 `json:"elapsed_seconds"`
@@ -111,7 +117,7 @@ type purgeReport struct {
 func newPurgeReport(o history.PurgeOptions, r history.PurgeResult, took time.Duration) purgeReport {
 	return purgeReport{
 		DryRun: o.DryRun, OlderThan: o.OlderThan.String(), OlderSeconds: o.OlderThan.Seconds(), Deleted: r.Deleted,
-		Thinned: r.Thinned, FavoriteGenres: r.Genres, FavoriteTopics: r.Topics,
+		Thinned: r.Thinned, FavoriteGenres: r.Genres, FavoriteTopics: r.Topics, Journal: r.Journal, DeadLetters: r.Dead,
 		Complete: !r.Left, Batches: r.Batches, BusySeconds: r.Busy.Seconds(), ElapsedSeconds: took.Seconds(),
 	}
 }
@@ -129,7 +135,9 @@ func (r purgeReport) print(w io.Writer) error {
   deleted before  %12s
   thinned out     %12s
   favorites       %12s
+  of the journal  %12s
+  dead letters    %12s
 `, verb, terminal.Count(r.Deleted+r.Thinned, "row"), took.Round(time.Millisecond), end, grouped(r.Deleted),
-		grouped(r.Thinned), grouped(r.FavoriteGenres+r.FavoriteTopics))
+		grouped(r.Thinned), grouped(r.FavoriteGenres+r.FavoriteTopics), grouped(r.Journal), grouped(r.DeadLetters))
 	return err
 }

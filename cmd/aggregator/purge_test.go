@@ -70,7 +70,7 @@ func TestPurgeCommand(t *testing.T) {
 	dry := w.program("purge --dry-run")
 	dry.requireDone(t)
 	require.Regexp(t, `^would purge 1,500 rows of history in \S+\n  deleted before +1,500\n  thinned out +0\n  `+
-		`favorites +3,000\n$`, dry.stdout)
+		`favorites +3,000\n  of the journal +0\n  dead letters +0\n$`, dry.stdout)
 	require.Equal(t, 3000, w.left())
 	w.program("purge --older-than 1000h").requireDone(t)
 	require.Equal(t, 3000, w.left())

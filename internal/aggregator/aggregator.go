@@ -33,6 +33,7 @@ type Options struct {
 	ProfilesPerTransaction int               // see apply.Options
 	Coalesce               bool              // a profile's last event on a book in a chunk is its only one
 	Preferred              scores.Preference // which genres and topics are favorites
+	Journal                bool              // the events of a row of history are kept with it
 	Retain                 time.Duration     // how long to keep processed entries in Redis; may be 0
 	TrimEvery              time.Duration     // how often to look for more to trim while nothing comes
 	Grace                  time.Duration     // to finish the chunk in flight when asked to stop
@@ -284,7 +285,8 @@ func (a *Aggregator) partition(i int) *partition {
 		Pool: a.pool, Catalogue: a.catalogue, Source: source.Name(), More: a.moreWorkers,
 		Options: apply.Options{
 			Workers: a.options.Workers, ProfilesPerTransaction: a.options.ProfilesPerTransaction,
-			Coalesce: a.options.Coalesce, Preferred: a.options.Preferred, Timeout: a.options.Timeout,
+			Coalesce: a.options.Coalesce, Preferred: a.options.Preferred, Journal: a.options.Journal,
+			Timeout: a.options.Timeout,
 		},
 		Committed: p.committed,
 		Took:      p.spans.committed,

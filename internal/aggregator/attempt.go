@@ -138,7 +138,7 @@ func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 	if err != nil {
 		return checkpoint, err
 	}
-	if err := apply.Probe(ctx, p.pool, p.source.Name()); err != nil {
+	if err := apply.Probe(ctx, p.pool, p.source.Name(), p.options.Journal); err != nil {
 		return checkpoint, err
 	}
 	if err := p.applier.Resolve(ctx, checkpoint); err != nil {

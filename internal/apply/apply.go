@@ -44,6 +44,7 @@ type Options struct {
 	ProfilesPerTransaction int  // 1: a transaction a profile; or Auto
 	Coalesce               bool // a profile's last event on a book in a chunk is its only one
 	Preferred              scores.Preference
+	Journal                bool          // the events of a row of history are kept with it
 	Timeout                time.Duration // after which a server that does not answer is given up
 }
 

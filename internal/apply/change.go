@@ -17,6 +17,7 @@ type change struct {
 	seen, to events.Position // where the mark was read (zero: none), and where it goes (zero: it stays)
 	applied  int             // events that the mark counts
 	careful  bool
+	events   []events.Event // that the delta is made of, in order; only for the journal
 }
 
 // longStatement is how many profiles a statement writes at most. Each of its rows is looked up in arrays of
@@ -44,6 +45,7 @@ type changes struct {
 type rules struct {
 	types     history.Types
 	preferred scores.Preference
+	journal   bool // its events are kept with it
 }
 
 // columns lays out changes of different profiles, by rising id.
@@ -102,14 +104,35 @@ func cut[T any](from *[]T, n int) []T {
 // queueEach puts a call onto the batch that writes each change in a transaction of its own. It must
 // be the only statement of the batch, and not be sent within a transaction.
 func queueEach(batch *pgx.Batch, from ledger.Checkpoint, by rules, all []change) {
-	batch.Queue(applyEach, columns(all).arguments(from, by)...)
+	args := columns(all).arguments(from, by)
+	if by.journal {
+		batch.Queue(applyEachJournaled, append(args, journaled(all)...)...)
+		return
+	}
+	batch.Queue(applyEach, args...)
+}
+
+// journaled are the further arguments of a call with the journal. The positions of all events must fit into one
+// number each (history.Fit).
+func journaled(all []change) []any {
+	first, last := make([]int32, len(all)), make([]int32, len(all))
+	var together []events.Event
+	for i, ch := range all {
+		first[i] = int32(len(together) + 1)
+		together = append(together, ch.events...)
+		last[i] = int32(len(together))
+	}
+	p := history.Pack(together)
+	return []any{first, last, p.Positions, p.Books, p.Weights, p.Exact}
 }
 
 // queueTogether puts statements onto the batch that write the changes in the batch's transaction. They
-// must be the first of it: each locks the marks of its profiles.
+// must be the first of it: each locks the marks of its profiles. With the journal, each profile has a statement.
 func queueTogether(batch *pgx.Batch, from ledger.Checkpoint, by rules, all []change) {
-	if len(all) == 1 {
-		queueOne(batch, from, by, all[0])
+	if len(all) == 1 || by.journal {
+		for _, ch := range all {
+			queueOne(batch, from, by, ch)
+		}
 		return
 	}
 	for some := range slices.Chunk(all, longStatement) {
@@ -141,10 +164,17 @@ func queueOne(batch *pgx.Batch, from ledger.Checkpoint, by rules, ch change) {
 	}
 	genres, genreSums := unzip(d.Genres)
 	topics, topicSums := unzip(d.Topics)
-	batch.Queue(applyOne, d.ProfileID, from.Source, from.Epoch, ch.seen.Ms, ch.seen.Seq, toMs, toSeq, ch.applied,
+	sql, args := applyOne, []any{
+		d.ProfileID, from.Source, from.Epoch, ch.seen.Ms, ch.seen.Seq, toMs, toSeq, ch.applied,
 		d.Events > 0, ch.careful, by.types[:], by.preferred.AboveMean(), d.Typed, m[0], m[1], m[2], m[3], m[4], m[5], m[6],
 		m[7],
-		genres, genreSums, topics, topicSums)
+		genres, genreSums, topics, topicSums,
+	}
+	if by.journal && d.Events > 0 {
+		p := history.Pack(ch.events)
+		sql, args = applyOneJournaled, append(args, p.Positions, p.Books, p.Weights, p.Exact)
+	}
+	batch.Queue(sql, args...)
 }
 
 func unzip(sums []scores.Sum) (ids []int64, values []float64) {
@@ -155,15 +185,19 @@ func unzip(sums []scores.Sum) (ids []int64, values []float64) {
 	return ids, values
 }
 
-// See internal/postgres/migrations/00011_apply.sql.
+// See internal/postgres/migrations/00011_apply.sql, and 00013_journal.sql.
 const (
 	refuseOne  = `SELECT aggregator.refuse($1, $2, $3)`
 	outOfRange = "22003" // numeric_value_out_of_range
 
 	applyOne = `SELECT aggregator.apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
     $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)`
+	applyOneJournaled = `SELECT aggregator.apply_journaled($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
+    $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)`
 	applyEach = `CALL aggregator.apply_each($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
     $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)`
+	applyEachJournaled = `CALL aggregator.apply_each_journaled($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
+    $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35)`
 	applyTogether = `SELECT aggregator.apply_together($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
     $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)`
 )

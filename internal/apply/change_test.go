@@ -68,7 +68,7 @@ func rulesOf(t *testing.T, pool *pgxpool.Pool, rule scores.Preference) rules {
 	t.Helper()
 	types, err := history.ReadTypes(t.Context(), pool)
 	require.NoError(t, err)
-	return rules{types, rule}
+	return rules{types: types, preferred: rule}
 }
 
 // written is a database with a source that begins.

@@ -42,7 +42,9 @@ const (
 func (a *Applier) LookUp(ctx context.Context, from ledger.Checkpoint, batch *events.Batch) (*Chunk, error) {
 	c := &Chunk{
 		applier: a, batch: batch, segments: group(batch.Events),
-		known: known{from: from, coalesce: a.Options.Coalesce, rules: rules{preferred: a.Options.Preferred}},
+		known: known{from: from, coalesce: a.Options.Coalesce, rules: rules{
+			preferred: a.Options.Preferred, journal: a.Options.Journal,
+		}},
 	}
 	marked, err := c.dropMarked(ctx)
 	if err != nil {

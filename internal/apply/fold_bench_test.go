@@ -79,7 +79,7 @@ func BenchmarkReadToFold(b *testing.B) {
 			b.Fatal(err)
 		}
 		for _, r := range segments {
-			if delta, dead := known.fold(r); delta.Events != len(r.events) || len(dead) > 0 {
+			if delta, _, dead := known.fold(r); delta.Events != len(r.events) || len(dead) > 0 {
 				b.Fatal("not all was folded")
 			}
 		}

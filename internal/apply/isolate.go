@@ -24,7 +24,7 @@ func (c *Chunk) refuse(ctx context.Context, data []refused, expected *Census, ch
 		return nil
 	}
 	// The schema may have changed since the attempt began.
-	if err := Probe(ctx, a.Pool, a.Source); err != nil {
+	if err := Probe(ctx, a.Pool, a.Source, a.Options.Journal); err != nil {
 		return err
 	}
 	of := make(map[int64]refused, len(data))

@@ -8,6 +8,7 @@ import (
 
 	"aggregator/internal/deadletter"
 	"aggregator/internal/events"
+	"aggregator/internal/history"
 	"aggregator/internal/ledger"
 	"aggregator/internal/scores"
 )
@@ -50,14 +51,14 @@ func (k known) tally(r segment) Tally {
 
 // change says what processes a segment: what to write for its profile, and its dead letters.
 func (k known) change(r segment) (change, []deadletter.Content, Tally) {
-	delta, dead := k.fold(r)
+	delta, counted, dead := k.fold(r)
 	t := Tally{Applied: len(r.events) - len(dead), Dead: len(dead)}
 	if delta.Events > 0 {
 		t.Updated = 1
 	}
 	ch := change{
 		delta: delta, seen: r.seen, to: r.last(), applied: t.Applied,
-		careful: r.tried.careful || isWide(delta),
+		careful: r.tried.careful || isWide(delta), events: counted,
 	}
 	return ch, dead, t
 }
@@ -81,7 +82,8 @@ func (k known) units(segments []segment, inOne bool) []unit {
 	)
 	for _, r := range segments {
 		ch, dead, t := k.change(r)
-		if len(segments) > 1 && (inOne && ch.careful || !inOne && len(dead) > 0 || !ch.delta.Finite()) {
+		if len(segments) > 1 && (inOne && ch.careful || !inOne && (len(dead) > 0 || !history.Fit(ch.events)) ||
+			!ch.delta.Finite()) {
 			alone = append(alone, k.transaction([]segment{r}, []change{ch}, dead, t))
 			continue
 		}
@@ -112,18 +114,23 @@ func (k known) transaction(segments []segment, changes []change, letters []deadl
 // it returns why, and no batch. The event is alone, as if in a chunk of its own: events.coalesce has
 // nothing to leave out.
 func (k known) revival(id deadletter.ID, e events.Event) (*pgx.Batch, string) {
-	delta, dead := k.fold(segment{profileID: e.ProfileID, events: []events.Event{e}})
+	delta, counted, dead := k.fold(segment{profileID: e.ProfileID, events: []events.Event{e}})
 	if len(dead) > 0 {
 		return nil, dead[0].Detail
 	}
 	batch := &pgx.Batch{}
 	deadletter.QueueApplied(batch, id, e)
-	queueOne(batch, k.from, k.rules, change{delta: delta, careful: true})
+	from := k.from
+	if k.rules.journal {
+		from.Source = id.Source // for the journal alone: no mark is moved
+	}
+	queueOne(batch, from, k.rules, change{delta: delta, careful: true, events: counted})
 	return batch, ""
 }
 
-// fold adds up a segment; events that cannot be added up are returned as dead letters.
-func (k known) fold(r segment) (scores.Delta, []deadletter.Content) {
+// fold adds up a segment, and returns the events that it has added up, if there is a journal; events that cannot
+// be added up are returned as dead letters.
+func (k known) fold(r segment) (scores.Delta, []events.Event, []deadletter.Content) {
 	counted, weightless := weighed(r.events)
 	var dead []deadletter.Content
 	for _, e := range weightless {
@@ -131,21 +138,31 @@ func (k known) fold(r segment) (scores.Delta, []deadletter.Content) {
 		dead = append(dead, deadletter.Unapplied(e, events.UnknownAction, detail))
 	}
 	if _, known := k.profiles[r.profileID]; !known {
-		return scores.Delta{ProfileID: r.profileID},
+		return scores.Delta{ProfileID: r.profileID}, nil,
 			append(dead, unapplied(counted, events.UnknownProfile, profileUnknown)...)
 	}
 	if k.coalesce {
 		counted = events.Coalesce(slices.Clone(counted))
 	}
 	delta, unknown := scores.Fold(r.profileID, counted, k.books)
-	return delta, append(dead, unapplied(unknown, events.UnknownBook, bookUnknown)...)
+	dead = append(dead, unapplied(unknown, events.UnknownBook, bookUnknown)...)
+	switch {
+	case !k.rules.journal:
+		return delta, nil, dead
+	case len(unknown) > 0:
+		counted = slices.DeleteFunc(slices.Clone(counted), func(e events.Event) bool {
+			_, listed := k.books[e.BookID]
+			return !listed
+		})
+	}
+	return delta, counted, dead
 }
 
 // foldOnto adds a segment to the scores that there are. If the sum is not finite, PostgreSQL would refuse the
 // whole segment and then apply it event by event. foldOnto does the same: the events that PostgreSQL would
 // have refused become dead letters.
 func (k known) foldOnto(before scores.Delta, r segment) (scores.Delta, []deadletter.Content) {
-	delta, dead := k.fold(r)
+	delta, _, dead := k.fold(r)
 	if delta.Merge(before); delta.Finite() || len(r.events) == 0 {
 		return delta, dead
 	}
@@ -155,7 +172,7 @@ func (k known) foldOnto(before scores.Delta, r segment) (scores.Delta, []deadlet
 	for i := range r.events {
 		one := r
 		one.events = r.events[i : i+1]
-		next, letters := k.fold(one)
+		next, _, letters := k.fold(one)
 		if next.Merge(total); !next.Finite() {
 			letters = unapplied(one.events, events.DataError, "a sum of events is not a finite number")
 		} else {

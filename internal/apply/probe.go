@@ -21,14 +21,14 @@ import (
 // Probe finds out whether PostgreSQL takes what every chunk writes, whatever its events are: it
 // does all of it for a child profile that exists, adding next to nothing, in a transaction that it rolls back.
 // So it meets the types, constants, defaults, constraints, triggers, partitions, policies and
-// privileges that a real one would. What is refused for one profile is tried for others, up to ten
-// spread over all: a refusal that strikes some and spares others is a matter of data.
+// privileges that a real one would. With journal it does so for the journal, too. What is refused for one profile is
+// tried for others, up to ten spread over all: a refusal that strikes some and spares others is a matter of data.
 //
 // The error is a *verdict.Misconfiguration, or one for verdict.Of to judge. A lock that is not to be had at
 // once proves nothing and is no error. All that remains is a number that the history's sequence has given
 // out, and the space of rolled back rows until the next vacuum. Safe to repeat and beside other work.
-func Probe(ctx context.Context, pool *pgxpool.Pool, source string) error {
-	if err := Trial(ctx, pool, source); !errors.Is(err, ErrBusy) {
+func Probe(ctx context.Context, pool *pgxpool.Pool, source string, journal bool) error {
+	if err := Trial(ctx, pool, source, journal); !errors.Is(err, ErrBusy) {
 		return err
 	}
 	return nil
@@ -38,7 +38,7 @@ func Probe(ctx context.Context, pool *pgxpool.Pool, source string) error {
 var ErrBusy = errors.New("another session holds a lock")
 
 // Trial is Probe that returns an error with ErrBusy for a lock that is not to be had within 500 ms.
-func Trial(ctx context.Context, pool *pgxpool.Pool, source string) error {
+func Trial(ctx context.Context, pool *pgxpool.Pool, source string, journal bool) error {
 	types, err := history.ReadTypes(ctx, pool)
 	if err != nil {
 		return err
@@ -46,6 +46,12 @@ func Trial(ctx context.Context, pool *pgxpool.Pool, source string) error {
 	if err := unwritten(ctx, pool, types); err != nil {
 		return err
 	}
+	if journal {
+		if err := callable(ctx, pool); err != nil {
+			return err
+		}
+	}
+	by := rules{types: types, journal: journal}
 	rows, _ := pool.Query(ctx, someProfiles) // its error is also that of the rows
 	profiles, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if err != nil {
@@ -53,7 +59,7 @@ func Trial(ctx context.Context, pool *pgxpool.Pool, source string) error {
 	}
 	var refused streak
 	for trial, profile := range profiles {
-		err := try(ctx, pool, source, trial, profile, types)
+		err := try(ctx, pool, source, trial, profile, by)
 		var refusal *pgconn.PgError
 		switch {
 		case errors.Is(err, errTrial): // all went well
@@ -106,7 +112,7 @@ CROSS JOIN LATERAL (
 
 // try does for one profile what chunks do, in a transaction that is rolled back: errTrial says that all of
 // it went well.
-func try(ctx context.Context, pool *pgxpool.Pool, source string, trial int, profile int64, types history.Types) error {
+func try(ctx context.Context, pool *pgxpool.Pool, source string, trial int, profile int64, by rules) error {
 	name := source + "@probe" // no source of ours has such a name: see config
 	at := events.Position{Ms: 1}
 	next := events.Position{Ms: 2}
@@ -134,8 +140,10 @@ func try(ctx context.Context, pool *pgxpool.Pool, source string, trial int, prof
 		batch.Queue(`INSERT INTO aggregator.checkpoint (source, position_ms, position_seq, base, entries)
 VALUES ($1, 0, 0, 0, 0)`, name)
 		from := ledger.Checkpoint{Source: name}
-		queueOne(batch, from, rules{types: types}, change{delta: scores.Delta{ProfileID: profile}, to: at})
-		queueOne(batch, from, rules{types: types}, change{delta: delta, seen: at, to: next, careful: true})
+		queueOne(batch, from, by, change{delta: scores.Delta{ProfileID: profile}, to: at})
+		queueOne(batch, from, by, change{delta: delta, seen: at, to: next, careful: true, events: []events.Event{{
+			Position: next, ProfileID: profile, BookID: book, Action: &events.Action{Weight: nextToNothing},
+		}}})
 		deadletter.Queue(batch, name, []deadletter.Content{letter})
 		deadletter.QueueApplied(batch, deadletter.ID{Source: name, Position: at}, events.Event{ProfileID: profile})
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
@@ -150,6 +158,24 @@ VALUES ($1, 0, 0, 0, 0)`, name)
 		return errTrial
 	})
 }
+
+// callable finds functions of the journal that are not there, or that the role may not call.
+func callable(ctx context.Context, pool *pgxpool.Pool) error {
+	var missing []string
+	if err := pool.QueryRow(ctx, uncallable).Scan(&missing); err != nil {
+		return fmt.Errorf("probing the functions of the journal: %w", err)
+	}
+	if len(missing) > 0 {
+		return &verdict.Misconfiguration{What: fmt.Sprintf("journal.keep is set, and the role may not call %s: "+
+			"run config/roles.sql in this database", strings.Join(missing, " and "))}
+	}
+	return nil
+}
+
+const uncallable = `SELECT coalesce(array_agg('aggregator.' || name), '{}')
+FROM unnest('{apply_journaled,apply_each_journaled}'::text[]) name
+WHERE NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = 'aggregator'::regnamespace AND proname = name
+    AND has_function_privilege(oid, 'EXECUTE'))`
 
 // someScores are what to add to: a score that the profile ($1) has, and one that it does not have, among those of
 // some books. They are others in each trial ($2), because a single one may be refused for reasons of its own.

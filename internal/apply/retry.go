@@ -27,6 +27,7 @@ type Retrier struct {
 	Catalogue *scores.Catalogue
 	Decoder   events.Decoder
 	Preferred scores.Preference
+	Journal   bool // the event of a row of history is kept with it
 	Durable   bool // a dead letter is reported as applied when it is on disk, not before
 }
 
@@ -122,7 +123,7 @@ func (r *Retrier) lookUp(ctx context.Context, profiles, books []int64) (known kn
 	if known.books, err = r.Catalogue.Books(ctx, books); err != nil {
 		return known, err
 	}
-	known.rules.preferred = r.Preferred
+	known.rules.preferred, known.rules.journal = r.Preferred, r.Journal
 	known.rules.types, err = history.ReadTypes(ctx, r.Pool)
 	return known, err
 }

@@ -2,7 +2,7 @@
 // letter, or still there.
 //
 // Two accounts are kept independently of the checkpoint's count of entries. In PostgreSQL each mark counts
-// the events applied to its profile, and each dead letter is a row that is never deleted; their sum shows
+// the events applied to its profile, and each dead letter is a row, or was one and is counted; their sum shows
 // what was lost or counted twice. Redis counts the entries ever added to a stream; that count minus the
 // entries that are left shows what was removed unread.
 //

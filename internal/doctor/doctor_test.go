@@ -256,7 +256,7 @@ func open(t *testing.T, u string, pooled bool) []doctor.Finding {
 	pool, err := postgres.Open(t.Context(), postgres.Options{URL: u, MaxConns: 2, Pooled: pooled})
 	require.NoError(t, err)
 	defer pool.Close()
-	findings, err := doctor.Postgres(t.Context(), pool, 10, nil)
+	findings, err := doctor.Postgres(t.Context(), pool, 10, nil, false)
 	require.NoError(t, err)
 	return findings
 }

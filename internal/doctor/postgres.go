@@ -15,8 +15,10 @@ import (
 )
 
 // Postgres looks at the server, the session, the schema and the tables. Needed is how many
-// connections the daemon uses. The error is that of a server that does not answer.
-func Postgres(ctx context.Context, pool *pgxpool.Pool, needed int, names appschema.Names) ([]Finding, error) {
+// connections the daemon uses, journal whether it writes one. The error is that of a server that does not answer.
+func Postgres(
+	ctx context.Context, pool *pgxpool.Pool, needed int, names appschema.Names, journal bool,
+) ([]Finding, error) {
 	r := &report{server: "PostgreSQL"}
 	if err := postgres.Ping(ctx, pool); err != nil {
 		return nil, err
@@ -65,7 +67,7 @@ func Postgres(ctx context.Context, pool *pgxpool.Pool, needed int, names appsche
 	r.triggers(ctx, pool, tables)
 	r.standbys(ctx, pool)
 	r.locks(ctx, pool, tables)
-	r.trial(ctx, pool)
+	r.trial(ctx, pool, journal)
 	return r.findings, nil
 }
 

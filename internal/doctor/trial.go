@@ -12,11 +12,11 @@ import (
 )
 
 // trial does what each event would do, as each attempt of the service does at its beginning, and rolls it back.
-func (r *report) trial(ctx context.Context, pool *pgxpool.Pool) {
+func (r *report) trial(ctx context.Context, pool *pgxpool.Pool, journal bool) {
 	var profiles bool
 	err := pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM child_profile)`).Scan(&profiles)
 	if err == nil {
-		err = apply.Trial(ctx, pool, "doctor")
+		err = apply.Trial(ctx, pool, "doctor", journal)
 	}
 	switch {
 	case errors.Is(err, apply.ErrBusy):

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"aggregator/internal/deadletter"
 	"aggregator/internal/postgres"
 )
 
@@ -27,6 +28,8 @@ const (
 type PurgeOptions struct {
 	OlderThan   time.Duration // rows that the application has deleted longer ago than this
 	Retention   Retention     // and rows that it thins out
+	JournalKeep time.Duration // and what the journal has from longer ago; 0: none of it by its age
+	DeadKeep    time.Duration // and dead letters that were settled longer ago; 0: none
 	MaxDuration time.Duration // stop after so long, when the current batch is done; 0: no limit
 	DryRun      bool          // count only
 	Progress    func(PurgeResult)
@@ -40,13 +43,17 @@ type PurgeResult struct {
 	Thinned int64 // rows that the retention does not keep
 	Genres  int64 // favorites of both
 	Topics  int64
+	Journal int64 // rows of the journal, of those rows and by their age
+	Dead    int64 // dead letters
 	Batches int64
 	Busy    time.Duration // without the pauses
 	Left    bool          // it was stopped before it came to the end
 }
 
 // Purge removes for good, with their favorites, the rows of history that the application has deleted longer ago
-// than OlderThan, and then those that the retention does not keep. It asks PostgreSQL's clock and ours for the
+// than OlderThan, and then those that the retention does not keep. What the journal has of them goes with them. Then
+// it removes what the journal has from longer ago than JournalKeep, and the dead letters that were settled longer
+// ago than DeadKeep. It asks PostgreSQL's clock and ours for the
 // time, and the earlier time counts: what is removed because one of them was ahead does not come back.
 //
 // It removes them in batches, each a transaction of its own that does not wait for rows which other
@@ -59,13 +66,13 @@ type PurgeResult struct {
 // at once: a row is removed with its favorites or not at all.
 //
 // It costs as much as there is to remove, however large the tables are, except the retention, which at most
-// once a day reads all that is kept.
+// once a day reads all that is kept. With JournalKeep and DeadKeep it reads the whole journal, and all dead letters.
 //
 // Errors: one with postgres.ErrIndex when the index is missing without which each batch would read the whole
 // table. The result counts what was done before an error.
 func Purge(ctx context.Context, pool *pgxpool.Pool, o PurgeOptions) (PurgeResult, error) {
-	if o.OlderThan < 0 {
-		return PurgeResult{}, fmt.Errorf("purging: the age %s is negative", o.OlderThan)
+	if age := min(o.OlderThan, o.JournalKeep, o.DeadKeep); age < 0 {
+		return PurgeResult{}, fmt.Errorf("purging: the age %s is negative", age)
 	}
 	if err := postgres.CheckDeletedHistory(ctx, pool, o.Tables); err != nil {
 		return PurgeResult{}, fmt.Errorf("purging: %w", err)
@@ -82,6 +89,12 @@ func Purge(ctx context.Context, pool *pgxpool.Pool, o PurgeOptions) (PurgeResult
 	err := p.purgeDeleted(ctx)
 	if err == nil && !p.result.Left && o.Retention.Thins() {
 		err = p.thin(ctx)
+	}
+	if err == nil && !p.result.Left && o.JournalKeep > 0 {
+		err = p.purgeJournal(ctx)
+	}
+	if err == nil && !p.result.Left && o.DeadKeep > 0 {
+		err = p.purgeLetters(ctx)
 	}
 	if err != nil {
 		err = fmt.Errorf("purging: %w", err)
@@ -179,9 +192,7 @@ type deletedKey struct {
 // row of the one before. Rows that are gone leave entries in the index until it is vacuumed, and to read
 // these entries again and again would cost more with every batch.
 func (p *purger) purgeDeleted(ctx context.Context) error {
-	var before time.Time
-	err := p.pool.QueryRow(context.WithoutCancel(ctx), `SELECT least(now(), $2::timestamptz) - $1::interval`,
-		p.options.OlderThan, p.options.Now()).Scan(&before)
+	before, err := p.ago(ctx, p.options.OlderThan)
 	if err != nil {
 		return err
 	}
@@ -195,10 +206,10 @@ func (p *purger) purgeDeleted(ctx context.Context) error {
 		pgtype.Int8{Int64: beforeAll, Valid: true},
 	}
 	return p.repeat(ctx, func(ctx context.Context) (bool, error) {
-		var found, gone, genres, topics int64
+		var found, gone, genres, topics, journal int64
 		var next deletedKey
 		err := p.pool.QueryRow(ctx, statement, before, last.at, last.profile, last.id, purgeBatch).
-			Scan(&found, &gone, &genres, &topics, &next.at, &next.profile, &next.id)
+			Scan(&found, &gone, &genres, &topics, &journal, &next.at, &next.profile, &next.id)
 		if err != nil {
 			return false, err
 		}
@@ -206,7 +217,57 @@ func (p *purger) purgeDeleted(ctx context.Context) error {
 		p.result.Deleted += gone
 		p.result.Genres += genres
 		p.result.Topics += topics
+		p.result.Journal += journal
 		return found == purgeBatch, nil
+	})
+}
+
+// ago is the time so long before now, by the clock that is behind.
+func (p *purger) ago(ctx context.Context, age time.Duration) (before time.Time, err error) {
+	err = p.pool.QueryRow(context.WithoutCancel(ctx), `SELECT least(now(), $2::timestamptz) - $1::interval`,
+		age, p.options.Now()).Scan(&before)
+	return before, err
+}
+
+// purgeJournal goes through the whole journal in the order of its key, which is its only index.
+func (p *purger) purgeJournal(ctx context.Context) error {
+	before, err := p.ago(ctx, p.options.JournalKeep)
+	if err != nil {
+		return err
+	}
+	statement := purgeJournal
+	if p.options.DryRun {
+		statement = countJournal
+	}
+	profile, id := int64(beforeAll), int64(beforeAll)
+	return p.repeat(ctx, func(ctx context.Context) (bool, error) {
+		var seen, gone int64
+		var lastProfile, lastID *int64
+		err := p.pool.QueryRow(ctx, statement, profile, id, thinBatch, before).Scan(&seen, &gone, &lastProfile, &lastID)
+		if err != nil {
+			return false, err
+		}
+		p.result.Journal += gone
+		if seen < thinBatch {
+			return false, nil
+		}
+		profile, id = *lastProfile, *lastID
+		return true, nil
+	})
+}
+
+// purgeLetters goes through all dead letters in the order of their key.
+func (p *purger) purgeLetters(ctx context.Context) error {
+	before, err := p.ago(ctx, p.options.DeadKeep)
+	if err != nil {
+		return err
+	}
+	var last deadletter.ID
+	return p.repeat(ctx, func(ctx context.Context) (bool, error) {
+		r, err := deadletter.RemoveSettled(ctx, p.pool, before, last, purgeBatch, p.options.DryRun)
+		p.result.Dead += r.Removed
+		last = r.Last
+		return r.More, err
 	})
 }
 
@@ -224,6 +285,9 @@ const (
 ), topics AS (
     DELETE FROM favorite_topic f USING due d WHERE f.child_profile_id = d.child_profile_id AND f.history_id = d.id
 	RETURNING 1
+), journal AS (
+    DELETE FROM aggregator.journal j USING due d WHERE j.child_profile_id = d.child_profile_id AND j.history_id = d.id
+	RETURNING 1
 ), gone AS (
     DELETE FROM child_personality_history h USING due d WHERE h.child_profile_id = d.child_profile_id AND h.id = d.id
         AND (SELECT count(*) FROM genres) + (SELECT count(*) FROM topics) >= 0
@@ -235,11 +299,27 @@ const (
     SELECT 1 FROM gone g JOIN favorite_genre f ON f.child_profile_id = g.child_profile_id AND f.history_id = g.id
 ), topics AS (
     SELECT 1 FROM gone g JOIN favorite_topic f ON f.child_profile_id = g.child_profile_id AND f.history_id = g.id
+), journal AS (
+    SELECT 1 FROM gone g JOIN aggregator.journal j ON j.child_profile_id = g.child_profile_id AND j.history_id = g.id
 )`
-	counts = `(SELECT count(*) FROM gone), (SELECT count(*) FROM genres), (SELECT count(*) FROM topics)`
+	counts = `(SELECT count(*) FROM gone), (SELECT count(*) FROM genres), (SELECT count(*) FROM topics),
+    (SELECT count(*) FROM journal)`
+
+	// in: $1, $2 the last row of the batch before; $3 rows at most; $4 what was written before this is due.
+	// out: rows seen and gone, the last of them.
+	journal = `WITH next AS (
+    SELECT child_profile_id, history_id, written_at FROM aggregator.journal
+    WHERE (child_profile_id, history_id) > ($1::bigint, $2::bigint) ORDER BY child_profile_id, history_id LIMIT $3
+), due AS (
+    SELECT child_profile_id, history_id FROM next WHERE written_at < $4::timestamptz
+), gone AS ({act})
+SELECT (SELECT count(*) FROM next), (SELECT count(*) FROM gone), last.*
+FROM (SELECT 1) one LEFT JOIN (
+    SELECT child_profile_id, history_id FROM next ORDER BY child_profile_id DESC, history_id DESC LIMIT 1
+) last ON true`
 
 	// in: $1 what was deleted before this is due; $2, $3, $4 the last row of the batch before; $5 rows at
-	// most. out: rows found and gone, their favorites, the last of them.
+	// most. out: rows found and gone, their favorites, what the journal has of them, the last of them.
 	deleted = `WITH due AS (
     SELECT deleted_at::timestamptz AS at, child_profile_id, id FROM child_personality_history
     WHERE is_deleted AND deleted_at < $1::timestamptz
@@ -252,5 +332,10 @@ FROM (SELECT 1) one LEFT JOIN (SELECT * FROM due ORDER BY at DESC, child_profile
 
 var (
 	purgeDeleted = strings.NewReplacer("{lock}", "FOR UPDATE SKIP LOCKED", "{act}", remove).Replace(deleted)
+	purgeJournal = strings.Replace(journal, "{act}", `
+    DELETE FROM aggregator.journal j USING due d
+    WHERE j.child_profile_id = d.child_profile_id AND j.history_id = d.history_id RETURNING 1
+`, 1)
+	countJournal = strings.Replace(journal, "{act}", `SELECT FROM due`, 1)
 	countDeleted = strings.NewReplacer("{lock}", "", "{act}", count).Replace(deleted)
 )

@@ -46,7 +46,7 @@ func TestPurgePlans(t *testing.T) {
 			"thinning":     {thin, `0, 2000, now(), now(), now(), now()`},
 			"dry thinning": {countThin, `0, 2000, now(), now()`},
 		} {
-			lines := explain(t, pool, s.statement, s.args)
+			lines := explainPlan(t, pool, s.statement, s.args)
 			found[name] = strings.Join(lines, "\n")
 		}
 		return found
@@ -70,7 +70,7 @@ func TestPurgePlans(t *testing.T) {
 	assert.Contains(t, small["thinning"], "Index Cond: ((child_profile_id > $1) AND (child_profile_id <= $1))")
 }
 
-func explain(t *testing.T, pool *pgxpool.Pool, statement, args string) []string {
+func explainPlan(t *testing.T, pool *pgxpool.Pool, statement, args string) []string {
 	t.Helper()
 	conn, err := pool.Acquire(t.Context())
 	require.NoError(t, err)

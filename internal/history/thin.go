@@ -49,16 +49,17 @@ func (p *purger) thin(ctx context.Context) error {
 		statement, args = countThin, nil
 	}
 	return p.repeat(ctx, func(ctx context.Context) (bool, error) {
-		var seen, gone, genres, topics int64
+		var seen, gone, genres, topics, journal int64
 		var upto *int64
 		err := p.pool.QueryRow(ctx, statement, append([]any{w.after, thinBatch, w.daily, w.monthly}, args...)...).
-			Scan(&upto, &seen, &gone, &genres, &topics)
+			Scan(&upto, &seen, &gone, &genres, &topics, &journal)
 		if err != nil {
 			return false, err
 		}
 		p.result.Thinned += gone
 		p.result.Genres += genres
 		p.result.Topics += topics
+		p.result.Journal += journal
 		if seen < thinBatch {
 			return false, nil
 		}
@@ -97,7 +98,7 @@ FROM (SELECT least(now(), $3::timestamptz) AT TIME ZONE 'UTC') utc (today)`,
 //
 // in: $1 the last profile of the batch before; $2 rows to look at; $3, $4 what is before these is thinned by
 // day, by month; $5, $6 the limits with which the walk began.
-// out: the last profile of this batch, rows seen and gone, their favorites.
+// out: the last profile of this batch, rows seen and gone, their favorites, what the journal has of them.
 const walkOn = `WITH reach AS (
     SELECT max(child_profile_id) AS upto, count(*) AS seen
     FROM (SELECT child_profile_id FROM child_personality_history WHERE child_profile_id > $1::bigint

@@ -138,7 +138,7 @@ func TestPurgePlansWithoutZone(t *testing.T) {
 		"purge":   {purgeDeleted, `now(), '-infinity', 0, 0, 1000`},
 		"dry run": {countDeleted, `now(), '-infinity', 0, 0, 1000`},
 	} {
-		plan := strings.Join(explain(t, pool, c[0], c[1]), "\n")
+		plan := strings.Join(explainPlan(t, pool, c[0], c[1]), "\n")
 		assert.Contains(t, plan, "using child_personality_history_deleted on", name)
 		assert.Contains(t, plan, "Index Cond: ((deleted_at < $1) AND (ROW(deleted_at, child_profile_id, id) > ROW($2, "+
 			"$3, $4)))", name)

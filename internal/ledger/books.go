@@ -18,7 +18,7 @@ import (
 type Accounts struct {
 	Checkpoint     Checkpoint
 	Applied        int64                     // events applied, by the marks
-	Dead           int64                     // dead letters, settled or not
+	Dead           int64                     // dead letters, settled or not, also those that a purge removed since
 	PastCheckpoint map[int64]events.Position // by profile: marks that are after the checkpoint's position
 	Incidents      []Incident                // all of the source, oldest first
 }
@@ -98,7 +98,8 @@ func readAccounts(ctx context.Context, tx pgx.Tx, at Checkpoint) (Accounts, erro
 	var profiles, ms, seq []int64
 	err := tx.QueryRow(ctx, `
 SELECT (SELECT coalesce(sum(applied), 0)::bigint FROM aggregator.mark WHERE source = $1),
-    (SELECT count(*) FROM aggregator.dead_letter WHERE source = $1),
+    (SELECT count(*) FROM aggregator.dead_letter WHERE source = $1)
+        + coalesce((SELECT removed FROM aggregator.dead_letter_removed WHERE source = $1), 0),
     array_agg(child_profile_id), array_agg(position_ms), array_agg(position_seq)
 FROM aggregator.mark WHERE source = $1 AND (position_ms, position_seq) > ($2, $3)`,
 		at.Source, at.Position.Ms, at.Position.Seq).Scan(&b.Applied, &b.Dead, &profiles, &ms, &seq)

@@ -101,6 +101,8 @@ WHERE d.source = $1 AND d.position_ms = e.ms AND d.position_seq = e.seq AND d.se
     AND d.payload_form = e.form AND d.payload = e.payload`
 
 	putAside = `UPDATE aggregator.dead_letter SET source = $2 WHERE source = $1`
+	// After the rows: a purge that has removed some of them has counted them here by then.
+	putCountAside = `UPDATE aggregator.dead_letter_removed SET source = $2 WHERE source = $1`
 )
 
 // begin resets the marks, the dead letters and the checkpoint of one source.
@@ -144,6 +146,10 @@ func (a *ResetSource) begin(ctx context.Context, tx pgx.Tx, source string, rewin
 	a.ArchivedAs = deadletter.Aside(source, a.Now.Epoch)
 	tag, err := tx.Exec(ctx, putAside, source, a.ArchivedAs)
 	a.Archived = tag.RowsAffected()
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, putCountAside, source, a.ArchivedAs)
 	return err
 }
 

@@ -99,10 +99,15 @@ func TestRoles(t *testing.T) {
 				`INSERT INTO aggregator.lease VALUES ('s', 'h', now(), now()); DELETE FROM aggregator.lease`, writeRun,
 				`SELECT * FROM child_personality_history FOR UPDATE SKIP LOCKED`,
 				`INSERT INTO aggregator.thinning (daily_before, monthly_before) VALUES (now(), now())`,
+				`DELETE FROM aggregator.journal WHERE written_at < now()`, `UPDATE aggregator.dead_letter SET payload = ''`,
+				`DELETE FROM aggregator.dead_letter WHERE settled_at < now()`,
+				`INSERT INTO aggregator.dead_letter_removed VALUES ('x', 0)`,
+				`UPDATE aggregator.dead_letter_removed SET removed = 1`,
 			},
 			mayNot: []string{
 				writeHistory, writeScore, `UPDATE child_personality_history SET is_deleted = true`,
 				`DELETE FROM genre_score`, `SELECT id FROM child_profile`, `DELETE FROM aggregator.mark`,
+				`INSERT INTO aggregator.journal VALUES (1, 1, 's', now(), '{}', '{}')`,
 			},
 		},
 		"aggregator_migrate": {

@@ -37,3 +37,35 @@ func LetterName(i int) string { return letterOrder[i : i+1] }
 
 // Has says whether the i-th letter is in the set.
 func (l Letters) Has(i int) bool { return l&(1<<i) != 0 }
+
+// Dimensions are the pairs of letters, by their places; the first one wins a tie.
+var Dimensions = [4][2]int{{0, 1}, {3, 2}, {4, 5}, {6, 7}}
+
+// TypeOf is the type that cumulative scores make, such as INTJ.
+func TypeOf(sums [NumLetters]float64) string {
+	var name strings.Builder
+	for _, pair := range Dimensions {
+		letter := pair[0]
+		if sums[pair[0]] < sums[pair[1]] {
+			letter = pair[1]
+		}
+		name.WriteString(LetterName(letter))
+	}
+	return name.String()
+}
+
+// String is the name of a type, such as INTJ; empty for no letters.
+func (l Letters) String() string {
+	if l == 0 {
+		return ""
+	}
+	var name strings.Builder
+	for _, pair := range Dimensions {
+		for _, letter := range pair {
+			if l.Has(letter) {
+				name.WriteString(LetterName(letter))
+			}
+		}
+	}
+	return name.String()
+}

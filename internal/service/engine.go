@@ -80,6 +80,7 @@ func (i *Instance) newAggregator(
 		ProfilesPerTransaction: cfg.Apply.ProfilesPerTransaction,
 		Coalesce:               cfg.Events.Coalesce == "last",
 		Preferred:              cfg.History.Preferred,
+		Journal:                cfg.Journal.Keep > 0,
 		Retain:                 cfg.Trim.Retain,
 		TrimEvery:              trimEvery,
 		Grace:                  cfg.Shutdown.Grace,

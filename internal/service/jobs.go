@@ -72,9 +72,11 @@ func (d *scheduledDrain) Counts() runs.Counts { return d.engine.Stats().Less(d.b
 // PurgeOptions are those that the settings name.
 func (i *Instance) PurgeOptions() history.PurgeOptions {
 	return history.PurgeOptions{
-		OlderThan: i.config.Purge.OlderThan,
-		Tables:    i.config.Postgres.Tables,
-		Retention: history.Retention{AllDays: i.config.Retention.AllDays, DailyDays: i.config.Retention.DailyDays},
+		OlderThan:   i.config.Purge.OlderThan,
+		JournalKeep: i.config.Journal.Keep,
+		DeadKeep:    i.config.Dead.Keep,
+		Tables:      i.config.Postgres.Tables,
+		Retention:   history.Retention{AllDays: i.config.Retention.AllDays, DailyDays: i.config.Retention.DailyDays},
 	}
 }
 
