@@ -60,8 +60,8 @@ func newRoot(a *app) *cobra.Command {
 		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
 	}
 	addTo(root, "run", newRun(a), newDrain(a), newPush(a))
-	addTo(root, "look", newStatus(a), newDoctor(a), newVerify(a), newHistory(a), newRuns(a), newMembers(a))
-	addTo(root, "repair", newDead(a), newCheckpoint(a), newSearchText(a), newPurge(a))
+	addTo(root, "look", newStatus(a), newDoctor(a), newVerify(a), newHistory(a), newExplain(a), newRuns(a), newMembers(a))
+	addTo(root, "repair", newDead(a), newCheckpoint(a), newSearchText(a), newPurge(a), newErase(a))
 	addTo(root, "setup", newMigrate(a), newConfig(a), newVersion(a))
 	root.SetHelpCommandGroupID("setup")
 	root.SetCompletionCommandGroupID("setup")

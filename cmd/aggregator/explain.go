@@ -1,0 +1,202 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"aggregator/internal/history"
+	"aggregator/internal/scores"
+	"aggregator/internal/terminal"
+)
+
+func newExplain(a *app) *cobra.Command {
+	var at, dimension, genre string
+	var id int64
+	cmd := &cobra.Command{
+		Use:   "explain PROFILE",
+		Short: "Show which events made a snapshot of a profile's personality",
+		Long: `Shows what each event added to the scores of a child profile between a snapshot and the one
+before, and which event turned a letter, or made a genre or topic a favorite or no favorite any
+more. It needs the journal, which is kept if journal.keep is set.
+
+It checks itself: what the events added must be the difference between the two snapshots. If it
+is not, it says how much of each score is unexplained. Then the application has changed a score
+or the catalogue since, a book is gone, or a snapshot between the two was removed. Without a
+snapshot before, scores of zero are taken for it. Books, genres and topics are those of now.
+
+A profile or snapshot that does not exist, and one of which there is no journal, are errors
+(exit code 1).`,
+		Example: `  aggregator explain 10008
+  aggregator explain 10008 --dimension I/E
+  aggregator explain 10008 --at 2026-10-31 -o json`,
+		Args: exactly("PROFILE"),
+	}
+	cmd.Flags().StringVar(&at, "at", "",
+		"the snapshot that stood then: at the end of a day (2026-10-31, in UTC), or of a second (2026-10-31T12:00:00Z)")
+	cmd.Flags().Int64Var(&id, "history", 0, "the snapshot of this id, as history -o json shows it")
+	cmd.Flags().StringVar(&dimension, "dimension", "", "only what concerns these letters: I/E, N/S, T/F or J/P")
+	cmd.Flags().StringVar(&genre, "genre", "", "only what concerns the genre of this name")
+	_ = cmd.RegisterFlagCompletionFunc("dimension",
+		cobra.FixedCompletions(dimensionNames(), cobra.ShellCompDirectiveNoFileComp))
+	out := addTableOutput(cmd)
+	cmd.RunE = a.configured(func(cmd *cobra.Command, args []string) error {
+		profile, err := profileID(args[0])
+		if err != nil {
+			return err
+		}
+		given := cmd.Flags().Changed
+		var before time.Time
+		switch {
+		case given("at") && given("history"):
+			return usageError("want --at or --history, not both")
+		case given("history") && id < 1:
+			return usageError("--history = %d: want the id of a snapshot", id)
+		case given("dimension") && !slices.Contains(dimensionNames(), dimension):
+			return usageError("--dimension = %q: want %s", dimension, alternatives(dimensionNames()))
+		case given("at"):
+			if before, err = endOf(at); err != nil {
+				return err
+			}
+		}
+		pool, err := a.OpenPostgres(cmd.Context(), 1)
+		if err != nil {
+			return err
+		}
+		defer pool.Close()
+		e, err := history.Explain(cmd.Context(), pool, a.smallCatalogue(pool), a.cfg.History.Preferred, profile, id, before)
+		if err != nil {
+			return err
+		}
+		e = concerning(e, dimension, genre)
+		if out.json() {
+			return writeJSON(a.stdout, e)
+		}
+		return printExplanation(a.stdout, a.terminal(), e, out.wide())
+	})
+	return cmd
+}
+
+// profileID reads the argument PROFILE.
+func profileID(text string) (int64, error) {
+	id, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || id < 0 {
+		return 0, usageError("PROFILE = %q: want the id of a child profile, a whole number", text)
+	}
+	return id, nil
+}
+
+// smallCatalogue is one for a command that looks up some books and profiles.
+func (a *app) smallCatalogue(pool *pgxpool.Pool) *scores.Catalogue {
+	const some = 10_000
+	return scores.NewCatalogue(pool, a.log, scores.CatalogueOptions{Books: some, Profiles: some, TTL: time.Minute})
+}
+
+func dimensionNames() []string { return []string{"I/E", "N/S", "T/F", "J/P"} }
+
+// concerning leaves out the events and turns that do not concern a dimension or a genre, if there is one.
+func concerning(e history.Explanation, dimension, genre string) history.Explanation {
+	if dimension == "" && genre == "" {
+		return e
+	}
+	e.Events = slices.DeleteFunc(slices.Clone(e.Events), func(added history.Added) bool {
+		return dimension != "" && added.MBTI == "" || genre != "" && (added.Genre == nil || *added.Genre != genre)
+	})
+	e.Turned = slices.DeleteFunc(slices.Clone(e.Turned), func(t history.Turn) bool {
+		byLetter, byGenre := t.Kind == "dimension" && t.Name == dimension, t.Kind == "genre" && t.Name == genre
+		return !byLetter && !byGenre
+	})
+	return e
+}
+
+func printExplanation(w io.Writer, to terminal.Terminal, e history.Explanation, wide bool) error {
+	var text strings.Builder
+	headline := fmt.Sprintf("%s  %s", e.Created.Format(time.RFC3339), orDash(e.Type))
+	if e.TypeBefore != e.Type {
+		headline += ", was " + orDash(e.TypeBefore)
+	}
+	headline += fmt.Sprintf("  snapshot %d", e.HistoryID)
+	if e.Before != nil {
+		headline += fmt.Sprintf(", after %d", *e.Before)
+	} else {
+		headline += ", the first one that is there"
+	}
+	fmt.Fprintln(&text, to.Paint(headline, terminal.Bold))
+	for _, t := range e.Turned {
+		fmt.Fprintln(&text, to.Wrap(terminal.Clean("  "+turnText(t)), "    "))
+	}
+	rest := unexplainedText(e.Unexplained)
+	switch {
+	case rest != "":
+		rest = "not explained by these events: " + rest
+	case e.Explained:
+		rest = "explained to the last point"
+	default:
+		rest = "the scores are explained, not all favorites"
+	}
+	fmt.Fprintln(&text, to.Wrap("  "+rest, "    "))
+	if _, err := io.WriteString(w, text.String()); err != nil {
+		return err
+	}
+	table := &terminal.Table{Wide: wide, Columns: []terminal.Column{
+		{Name: "POSITION", Drop: 3},
+		{Name: "BOOK", Right: true},
+		{Name: "TITLE", Least: 12},
+		{Name: "ADDED", Right: true},
+		{Name: "MBTI"},
+		{Name: "GENRE", Least: 8, Drop: 2},
+		{Name: "TOPICS", Least: 8, Drop: 1},
+	}}
+	for _, added := range e.Events {
+		title, genre := "(gone)", "-"
+		if added.Title != nil {
+			title = orDash(*added.Title)
+		}
+		if added.Genre != nil {
+			genre = *added.Genre
+		}
+		table.Add(added.Position, fmt.Sprint(added.BookID), terminal.Clean(title), fmt.Sprintf("%+g", added.Weight),
+			orDash(added.MBTI), terminal.Clean(genre), terminal.Clean(orDash(strings.Join(added.Topics, ", "))))
+	}
+	return table.Write(w, to)
+}
+
+// turnText is as in "I became E by 1761985000123-0 on book 7", "Art became a favorite by ...".
+func turnText(t history.Turn) string {
+	what := t.From + " became " + t.To
+	switch {
+	case t.To == history.Favorite:
+		what = t.Kind + " " + t.Name + " became a favorite"
+	case t.From == history.Favorite:
+		what = t.Kind + " " + t.Name + " is no favorite any more"
+	}
+	if t.Position == nil {
+		return what + ", by none of these events alone"
+	}
+	return fmt.Sprintf("%s by %s on book %d", what, *t.Position, *t.BookID)
+}
+
+// unexplainedText is as in "I +2, E -2"; empty if nothing is unexplained.
+func unexplainedText(rest history.Scores) string {
+	type part struct {
+		letter string
+		points float64
+	}
+	var parts []string
+	for _, p := range []part{
+		{"I", rest.I}, {"E", rest.E}, {"N", rest.N}, {"S", rest.S},
+		{"T", rest.T}, {"F", rest.F}, {"J", rest.J}, {"P", rest.P},
+	} {
+		if cmp.Compare(p.points, 0) != 0 {
+			parts = append(parts, fmt.Sprintf("%s %+g", p.letter, p.points))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
