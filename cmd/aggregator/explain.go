@@ -191,8 +191,14 @@ func unexplainedText(rest history.Scores) string {
 	}
 	var parts []string
 	for _, p := range []part{
-		{"I", rest.I}, {"E", rest.E}, {"N", rest.N}, {"S", rest.S},
-		{"T", rest.T}, {"F", rest.F}, {"J", rest.J}, {"P", rest.P},
+		{"I", rest.I},
+		{"E", rest.E},
+		{"N", rest.N},
+		{"S", rest.S},
+		{"T", rest.T},
+		{"F", rest.F},
+		{"J", rest.J},
+		{"P", rest.P},
 	} {
 		if cmp.Compare(p.points, 0) != 0 {
 			parts = append(parts, fmt.Sprintf("%s %+g", p.letter, p.points))

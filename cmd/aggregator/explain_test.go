@@ -171,7 +171,8 @@ func TestErase(t *testing.T) {
 	s.program("erase", "1", "--yes", "--dry-run").requireFailure(t, exitUsage, "not both")
 	dry := s.program("erase", "1", "--dry-run", "-o", "json")
 	dry.requireDone(t)
-	require.JSONEq(t, `{"child_profile_id": 1, "dry_run": true, "journal": 2, "dead_letters": 1, "dropped": 1}`, dry.stdout)
+	require.JSONEq(t,
+		`{"child_profile_id": 1, "dry_run": true, "journal": 2, "dead_letters": 1, "dropped": 1}`, dry.stdout)
 	done := s.program("erase", "1", "--yes")
 	done.requireDone(t)
 	require.Equal(t, "removed 2 rows of the journal, and emptied 1 dead letter, of which 1 was not settled\n", done.stdout)
