@@ -20,33 +20,6 @@ import (
 	"aggregator/internal/verdict"
 )
 
-// The functions with the journal are those without it, and one statement more.
-func TestJournaledFunctionsAreTheSame(t *testing.T) {
-	t.Parallel()
-	pool, _ := written(t)
-	body := func(name string) string {
-		return query[string](t, pool,
-			`SELECT prosrc FROM pg_proc WHERE pronamespace = 'aggregator'::regnamespace AND proname = $1`, name)
-	}
-	apply, added, found := strings.Cut(body("apply_journaled"), "    -- The journal.\n")
-	require.True(t, found)
-	_, rest, found := strings.Cut(added, ";\n")
-	require.True(t, found)
-	assert.Equal(t, body("apply"), apply+rest)
-	each := body("apply_each_journaled")
-	for _, added := range []string{
-		",\n            event_positions[u.event1 : u.event9] AS positions, event_books[u.event1 : u.event9] AS books," +
-			"\n            event_weights[u.event1 : u.event9] AS weights, exact_weights[u.event1 : u.event9] AS exact",
-		",\n            first_event, last_event", ", event1, event9",
-		",\n            w.positions, w.books, w.weights, w.exact",
-		"_journaled",
-	} {
-		require.Contains(t, each, added)
-		each = strings.Replace(each, added, "", 1)
-	}
-	assert.Equal(t, body("apply_each"), each)
-}
-
 // journalOf is the journal by profile, as "position:book:weight" of each event and ";" after each row. It fails
 // unless there is one row of the journal for each row of history.
 func journalOf(t *testing.T, pool *pgxpool.Pool) map[int64]string {

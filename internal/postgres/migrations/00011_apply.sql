@@ -144,6 +144,8 @@ $$;
 -- change, by add_i to add_p; genres, genre_sums, topics, topic_sums: ids, each once, and what to add to their
 -- scores. All numbers are finite.
 --
+-- out: the id of the new history row, null if there was nothing to add.
+--
 -- The rules are those of the service: of each pair the first letter wins a tie. A favorite is what scores above
 -- zero and at least the mean of what scores above zero; or, if above_mean, what scores more than the mean of
 -- what does not score below zero. The second rule is the opposite of the first on scores with their signs
@@ -160,7 +162,7 @@ CREATE FUNCTION aggregator.apply(
     changed boolean, careful boolean, type_ids bigint[], above_mean boolean, typed boolean,
     add_i float8, add_e float8, add_s float8, add_n float8, add_t float8, add_f float8, add_j float8, add_p float8,
     genres bigint[], genre_sums float8[], topics bigint[], topic_sums float8[]
-) RETURNS boolean
+) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
     i float8; e float8; s float8; n float8; t float8; f float8; j float8; p float8; -- the MBTI scores as they stand then
@@ -195,7 +197,7 @@ BEGIN
         END IF;
     END IF;
     IF NOT changed THEN
-        RETURN true;
+        RETURN NULL;
     END IF;
 
     IF typed THEN
@@ -312,7 +314,7 @@ BEGIN
         ) s
     ) g
     WHERE (g.ranked >= g.enough) <> above_mean;
-    RETURN true;
+    RETURN history;
 END
 $$;
 -- +goose StatementEnd
@@ -337,7 +339,7 @@ CREATE PROCEDURE aggregator.apply_each(
 LANGUAGE plpgsql AS $$
 DECLARE
     w    record;
-    done boolean; -- an assignment costs less than PERFORM
+    history bigint; -- an assignment costs less than PERFORM
 BEGIN
     FOR w IN
         SELECT u.*, genres[u.genre1 : u.genre9] AS genres, genre_sums[u.genre1 : u.genre9] AS genre_sums,
@@ -347,7 +349,7 @@ BEGIN
             u (id, old_ms, old_seq, new_ms, new_seq, events, changed, careful, typed,
                i, e, s, n, t, f, j, p, genre1, genre9, topic1, topic9)
     LOOP
-        done = aggregator.apply(w.id, source_name, source_epoch, w.old_ms, w.old_seq, w.new_ms, w.new_seq, w.events,
+        history = aggregator.apply(w.id, source_name, source_epoch, w.old_ms, w.old_seq, w.new_ms, w.new_seq, w.events,
             w.changed, w.careful, type_ids, above_mean, w.typed, w.i, w.e, w.s, w.n, w.t, w.f, w.j, w.p,
             w.genres, w.genre_sums, w.topics, w.topic_sums);
         COMMIT;
