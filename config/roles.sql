@@ -254,14 +254,17 @@ BEGIN
                 missing := missing || (name || ' ' || split_part(item, ': ', 2));
                 CONTINUE;
             END;
-            -- A column that is not an identity but a serial takes its number as the inserter.
+            -- A column that is not an identity but a serial takes its number as the inserter. How far an identity
+            -- has come is for doctor to read.
             serial := NULL;
             IF split_part(item, ': ', 2) ~ 'INSERT' AND EXISTS (SELECT FROM pg_attribute
-                    WHERE attrelid = base AND attname = 'id' AND attidentity = '') THEN
+                    WHERE attrelid = base AND attname = 'id') THEN
                 serial := pg_get_serial_sequence(base::text, 'id');
             END IF;
             IF serial IS NOT NULL THEN
-                EXECUTE format('GRANT USAGE ON SEQUENCE %s TO %s', serial, split_part(item, ': ', 3));
+                EXECUTE format('GRANT %s ON SEQUENCE %s TO %s',
+                    (SELECT CASE attidentity WHEN '' THEN 'USAGE' ELSE 'SELECT' END FROM pg_attribute
+                        WHERE attrelid = base AND attname = 'id'), serial, split_part(item, ': ', 3));
             END IF;
         END LOOP;
     END LOOP;

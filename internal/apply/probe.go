@@ -149,6 +149,14 @@ VALUES ($1, 0, 0, 0, 0)`, name)
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 			return err
 		}
+		var without *string
+		if err := tx.QueryRow(ctx, withoutFavorites, profile).Scan(&without); err != nil {
+			return err
+		}
+		if without != nil {
+			return &pgconn.PgError{Code: "P0001", Message: "a row that was inserted into " + *without +
+				" is not there: a trigger or a rule keeps it out"}
+		}
 		err := ledger.TryMoveCheckpoint(ctx, tx, ledger.Advance{
 			From: from, To: next, Entries: 2, Marks: []ledger.Place{{ProfileID: profile, At: next}},
 		})
@@ -176,6 +184,20 @@ const uncallable = `SELECT coalesce(array_agg('aggregator.' || name), '{}')
 FROM unnest('{apply_journaled,apply_each_journaled}'::text[]) name
 WHERE NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = 'aggregator'::regnamespace AND proname = name
     AND has_function_privilege(oid, 'EXECUTE'))`
+
+// withoutFavorites names the tables that have no favorite of a profile's newest history row, although a positive
+// score makes one (scores.MeanOfPositive).
+const withoutFavorites = `WITH newest AS (
+    SELECT id FROM child_personality_history WHERE child_profile_id = $1 ORDER BY id DESC LIMIT 1
+)
+SELECT string_agg(name, ' and ') FROM (VALUES
+    ('favorite_genre',
+        EXISTS (SELECT FROM genre_score WHERE child_profile_id = $1 AND score > 0 AND score < 'Infinity'::float8),
+        EXISTS (SELECT FROM favorite_genre f, newest n WHERE f.child_profile_id = $1 AND f.history_id = n.id)),
+    ('favorite_topic',
+        EXISTS (SELECT FROM topic_score WHERE child_profile_id = $1 AND score > 0 AND score < 'Infinity'::float8),
+        EXISTS (SELECT FROM favorite_topic f, newest n WHERE f.child_profile_id = $1 AND f.history_id = n.id))
+) f (name, due, there) WHERE due AND NOT there`
 
 // someScores are what to add to: a score that the profile ($1) has, and one that it does not have, among those of
 // some books. They are others in each trial ($2), because a single one may be refused for reasons of its own.

@@ -110,6 +110,11 @@ func TestRedisFaults(t *testing.T) {
 		"eviction of what expires": {func(ctx context.Context, c *redis.Client) error {
 			return c.ConfigSet(ctx, "maxmemory-policy", "volatile-ttl").Err()
 		}, stream, "warning eviction: maxmemory-policy volatile-ttl"},
+		"ids ahead of the clock": {func(ctx context.Context, c *redis.Client) error {
+			return c.XAdd(ctx, &redis.XAddArgs{
+				Stream: "book-like-events", ID: "99999999999999-0", Values: []any{"event", "1:1:LIKE"},
+			}).Err()
+		}, stream, "warning source book-like-events: its last id, 99999999999999-0, is ahead of the clock of Redis"},
 		"no append-only file": {
 			func(context.Context, *redis.Client) error { return nil }, stream,
 			"warning append-only file: off",
@@ -298,6 +303,11 @@ func TestPostgresFaults(t *testing.T) {
 		"tables that a crash empties": {
 			`ALTER TABLE aggregator.mark SET UNLOGGED; ALTER TABLE cumulative_mbti_score SET UNLOGGED`,
 			"problem durability: aggregator.mark, cumulative_mbti_score UNLOGGED: a crash of PostgreSQL empties them",
+		},
+		"Citus": { // as far as the catalog tells
+			`SET allow_system_table_mods = on; INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable,
+				extversion) VALUES (99999, 'citus', 10, 2200, false, '13.2-1')`,
+			"warning extensions: citus 13.2-1 is in this database",
 		},
 		"no key": {
 			`ALTER TABLE genre_score DROP CONSTRAINT genre_score_pkey; CREATE INDEX ON genre_score (child_profile_id, genre_id)`,

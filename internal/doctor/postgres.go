@@ -63,6 +63,7 @@ func Postgres(
 	r.search(ctx, pool, tables)
 	r.room(ctx, pool, tables)
 	r.unlogged(ctx, pool, tables)
+	r.sequences(ctx, pool, tables)
 	r.future(ctx, pool)
 	r.triggers(ctx, pool, tables)
 	r.standbys(ctx, pool)
@@ -74,14 +75,21 @@ func Postgres(
 func (r *report) postgresServer(ctx context.Context, pool *pgxpool.Pool) {
 	var version, fsync, pages string
 	var standby, readOnly bool
+	var citus *string
 	err := pool.QueryRow(ctx, `SELECT split_part(current_setting('server_version'), ' ', 1), current_setting('fsync'),
-    current_setting('full_page_writes'), pg_is_in_recovery(), current_setting('default_transaction_read_only')::bool`).
-		Scan(&version, &fsync, &pages, &standby, &readOnly)
+    current_setting('full_page_writes'), pg_is_in_recovery(), current_setting('default_transaction_read_only')::bool,
+    (SELECT extversion FROM pg_extension WHERE extname = 'citus')`).
+		Scan(&version, &fsync, &pages, &standby, &readOnly, &citus)
 	if err != nil {
 		r.notSeen("server", err)
 		return
 	}
 	r.ok("version", "%s", version)
+	if citus != nil {
+		r.add("extensions", Warning, "citus "+*citus+" is in this database: it refuses statements of the service on tables "+
+			"that it distributes, and a drain then halts",
+			"leave the application's tables, and those of schema aggregator, as they are: not distributed, no reference tables")
+	}
 	switch {
 	case standby:
 		r.add("role", Problem, "it is a standby",

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"aggregator/internal/events"
+	"aggregator/internal/postgres"
 	"aggregator/internal/verdict"
 )
 
@@ -225,6 +226,8 @@ func (r *report) source(ctx context.Context, client redis.UniversalClient, o eve
 	}
 	if o.Kind == events.KindList {
 		r.listType(ctx, client, source)
+	} else if err == nil {
+		r.idsAhead(ctx, client, check, state.Last)
 	}
 	r.expiry(ctx, client, source)
 }
@@ -235,6 +238,19 @@ func (r *report) listType(ctx context.Context, client redis.UniversalClient, sou
 	if redis.HasErrorPrefix(err, "WRONGTYPE") {
 		r.add("source "+source.Name(), Problem, "the key "+source.Key()+" exists, but is not a list",
 			"is source.kind right? it is list, and source.key names something else")
+	}
+}
+
+// idsAhead finds ids of a stream with times that have not come yet.
+func (r *report) idsAhead(ctx context.Context, client redis.UniversalClient, check string, last events.Position) {
+	now, err := client.Time(ctx).Result()
+	if err != nil {
+		return // the check of the clock says why
+	}
+	if last.Ms > now.Add(postgres.ClockSlack).UnixMilli() {
+		r.add(check, Warning, fmt.Sprintf("its last id, %s, is ahead of the clock of Redis", last),
+			"if that clock was fast, or producers choose the ids: trim.retain and ages of events are wrong by as much, until "+
+				"the clock has passed it")
 	}
 }
 

@@ -73,6 +73,19 @@ func TestTables(t *testing.T) {
 				now() - interval '1 day', now() + interval '1 day'); END $$`,
 			"warning tables: child_personality_history has no partition for a month from now",
 		},
+		"ids that run out": {
+			`SELECT setval(pg_get_serial_sequence('child_personality_history', 'id'), 9223372036854775807 - 9)`,
+			"warning sequences: child_personality_history.id runs out: the last id of child_personality_history_id_seq is " +
+				"9223372036854775798 of 9223372036854775807",
+		},
+		"ids of an integer, from a sequence of bigint": {
+			`CREATE SEQUENCE hibernate_sequence START 2000000000; SELECT nextval('hibernate_sequence');
+			ALTER TABLE child_personality_history ALTER COLUMN id DROP IDENTITY, ALTER COLUMN id TYPE integer,
+				ALTER COLUMN id SET DEFAULT nextval('hibernate_sequence');
+			GRANT USAGE ON hibernate_sequence TO aggregator_daemon`,
+			"warning sequences: child_personality_history.id runs out: the last id of hibernate_sequence is 2000000000 of " +
+				"2147483647",
+		},
 		"a topic twice": {
 			`ALTER TABLE book_topic DROP CONSTRAINT book_topic_pkey; INSERT INTO book_topic VALUES (1, 1)`,
 			"warning tables: a topic is there more than once in book_topic for the books 1: it counts once",

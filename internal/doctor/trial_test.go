@@ -92,6 +92,15 @@ func TestTrial(t *testing.T) {
 			CREATE TRIGGER nothing BEFORE INSERT ON topic_score FOR EACH ROW EXECUTE FUNCTION nothing()`,
 			refused, "topic",
 		},
+		"a trigger keeps favorites out": {
+			`CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+			CREATE TRIGGER nothing BEFORE INSERT ON favorite_topic FOR EACH ROW EXECUTE FUNCTION nothing()`,
+			refused, "favorite_topic is not there: a trigger or a rule keeps it out",
+		},
+		"a rule keeps favorites out": {
+			`CREATE RULE nothing AS ON INSERT TO favorite_genre DO INSTEAD NOTHING`,
+			refused, "favorite_genre is not there: a trigger or a rule keeps it out",
+		},
 		"a trigger that always fails": {
 			`CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'never'; END $$;
 			CREATE TRIGGER fail BEFORE INSERT ON favorite_genre FOR EACH ROW EXECUTE FUNCTION fail()`,

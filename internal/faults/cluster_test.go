@@ -88,14 +88,7 @@ func TestInstancesComeAndGo(t *testing.T) {
 			}
 			pushed()
 			w.emptied()
-			w.until("those that live share the sources evenly", func() bool {
-				return w.number(`SELECT count(*) FROM (
-    SELECT count(l.source) n, (SELECT count(*) FROM aggregator.member WHERE expires_at > now()) members
-    FROM aggregator.member m LEFT JOIN aggregator.lease l ON l.holder = m.instance AND l.expires_at > now()
-    WHERE m.expires_at > now() GROUP BY m.instance) held
-HAVING max(n) - min(n) <= 1 AND sum(n) = $1 AND max(members) = $2`, sharedSource.partitions, len(living)) == int64(
-					len(living))
-			})
+			w.sharedEvenly(len(living))
 			for _, d := range living {
 				d.stop()
 			}

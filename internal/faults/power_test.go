@@ -66,20 +66,28 @@ type powered struct {
 	losses, killed, mended  int
 }
 
-func TestPowerLossPostgres(t *testing.T) { losePower(t, outage{postgres: true}) }
+func TestPowerLossPostgres(t *testing.T) { losePower(t, outage{postgres: true}, stream, listLeft) }
 
-func TestPowerLossRedis(t *testing.T) { losePower(t, outage{redis: true}) }
+func TestPowerLossRedis(t *testing.T) { losePower(t, outage{redis: true}, stream, listLeft) }
+
+// TestPowerLossRedisTruncates is of a Redis that starts by itself on a file that was torn, as is its default. A
+// list may lose or repeat events then: see TestAppendOnlyFileCut of internal/events.
+func TestPowerLossRedisTruncates(t *testing.T) {
+	losePower(t, outage{redis: true, arguments: []string{
+		"--aof-load-truncated", "yes", "--auto-aof-rewrite-min-size", "300kb",
+	}}, stream)
+}
 
 // TestPowerLossBoth is of both at the same moment.
-func TestPowerLossBoth(t *testing.T) { losePower(t, outage{postgres: true, redis: true}) }
+func TestPowerLossBoth(t *testing.T) { losePower(t, outage{postgres: true, redis: true}, stream, listLeft) }
 
 // losePower takes the power away as often as LOSSES says, under load, then lets the daemons
 // finish and compares everything. POWER_SEED repeats what was chosen at random.
-func losePower(t *testing.T, o outage) {
+func losePower(t *testing.T, o outage, sources ...source) {
 	t.Parallel()
 	losses, err := strconv.Atoi(cmp.Or(os.Getenv("LOSSES"), "6"))
 	require.NoError(t, err, "LOSSES")
-	for _, from := range []source{stream, listLeft} {
+	for _, from := range sources {
 		t.Run(from.String(), func(t *testing.T) {
 			t.Parallel()
 			o := o

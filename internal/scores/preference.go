@@ -2,7 +2,7 @@ package scores
 
 import "math"
 
-// Preference is the rule that makes a genre or a topic a favorite. The functions of migrations 11 and 13 have the same
+// Preference is the rule that makes a genre or a topic a favorite. The functions of migration 11 have the same
 // rules (above_mean).
 type Preference string
 

@@ -3,12 +3,14 @@ package service
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"aggregator/internal/aggregator"
 	"aggregator/internal/events"
+	"aggregator/internal/verdict"
 )
 
 // formerEvery is how often a service checks whether entries wait in former sources: producers may go on
@@ -176,7 +178,7 @@ func (e *Engine) drainFormer(
 func (e *Engine) WaitingEverywhere(ctx context.Context) (int64, error) {
 	found, err := e.elsewhere(ctx)
 	if err != nil {
-		return 0, err
+		return 0, advised(err)
 	}
 	if err := blocked(found); err != nil {
 		return 0, err
@@ -187,7 +189,15 @@ func (e *Engine) WaitingEverywhere(ctx context.Context) (int64, error) {
 			waiting += one.Waiting
 		}
 	}
-	return waiting, err
+	return waiting, advised(err)
+}
+
+// advised adds to an error that more tries would not mend what a person may do about it.
+func advised(err error) error {
+	if err != nil && verdict.Of(err) == verdict.Halt {
+		return fmt.Errorf("%w%s", err, verdict.Advice(err))
+	}
+	return err
 }
 
 // blocked says why nothing can be drained; nil if something can.
@@ -206,7 +216,7 @@ var errBudgetSpent = errors.New("the limit of events is reached")
 func (e *Engine) Drain(ctx context.Context, limits aggregator.Limits) (left int64, err error) {
 	found, err := e.elsewhere(ctx)
 	if err != nil {
-		return 0, err
+		return 0, advised(err)
 	}
 	if err := blocked(found); err != nil {
 		return 0, err

@@ -6,8 +6,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"aggregator/config"
 	"aggregator/internal/aggregator"
 	"aggregator/internal/cluster"
+	"aggregator/internal/testenv"
 )
 
 // engine is one of a new instance, and what it has logged.
@@ -139,4 +141,22 @@ func TestDrainIsBlocked(t *testing.T) {
 	require.ErrorContains(t, err, want)
 	require.Equal(t, 1, log.times("entries wait in a former source, and it cannot be drained"))
 	require.Zero(t, w.score(1))
+}
+
+// What Redis refuses before the first attempt is said with what to do about it, as by a source that halts.
+func TestRefusedBeforeTheDrain(t *testing.T) {
+	for _, command := range []string{"xinfo", "eval", "evalsha"} {
+		t.Run(command, func(t *testing.T) {
+			w := newWorld(t)
+			w.like("book-like-events", 1)
+			w.cfg.Redis.URL = config.URL(testenv.RedisAs(t, string(w.cfg.Redis.URL), "aggregator_stream", ""))
+			require.NoError(t, w.redis.Do(t.Context(), "ACL", "SETUSER", "aggregator_stream", "-"+command).Err())
+			engine, _ := w.engine()
+			_, err := engine.WaitingEverywhere(t.Context())
+			if err == nil {
+				_, err = engine.Drain(t.Context(), aggregator.Limits{})
+			}
+			require.ErrorContains(t, err, "config/redis.acl")
+		})
+	}
 }
