@@ -34,11 +34,14 @@ WITH filled AS (
     JOIN pg_depend p ON p.classid = 'pg_attrdef'::regclass AND p.objid = e.oid AND p.refclassid = 'pg_class'::regclass
 ), used AS (
     SELECT f.attrelid::regclass::text || '.' || f.attname AS id, s.seqrelid::regclass::text AS sequence,
-        CASE WHEN has_sequence_privilege(s.seqrelid, 'USAGE, SELECT') THEN pg_sequence_last_value(s.seqrelid) END AS last,
-        least(s.seqmax, CASE f.atttypid WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 END) AS most
+        CASE WHEN has_sequence_privilege(s.seqrelid, 'USAGE, SELECT') THEN pg_sequence_last_value(s.seqrelid) END
+            AS last,
+        least(s.seqmax, CASE f.atttypid WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 END)
+            AS most
     FROM filled f JOIN pg_sequence s ON s.seqrelid = f.sequence AND s.seqincrement > 0 AND NOT s.seqcycle
 )
-SELECT id, sequence, last, most FROM used WHERE last > most - most / 10 ORDER BY 1`, names) // its error is also that of the rows
+SELECT id, sequence, last, most FROM used WHERE last > most - most / 10
+ORDER BY 1`, names) // its error is also that of the rows
 	var id, sequence string
 	var last, most int64
 	_, err := pgx.ForEachRow(rows, []any{&id, &sequence, &last, &most}, func() error {

@@ -79,7 +79,9 @@ func TestPowerLossRedisTruncates(t *testing.T) {
 }
 
 // TestPowerLossBoth is of both at the same moment.
-func TestPowerLossBoth(t *testing.T) { losePower(t, outage{postgres: true, redis: true}, stream, listLeft) }
+func TestPowerLossBoth(t *testing.T) {
+	losePower(t, outage{postgres: true, redis: true}, stream, listLeft)
+}
 
 // losePower takes the power away as often as LOSSES says, under load, then lets the daemons
 // finish and compares everything. POWER_SEED repeats what was chosen at random.
