@@ -142,6 +142,11 @@ func printExplanation(w io.Writer, to terminal.Terminal, e history.Explanation, 
 		rest = "the scores are explained, not all favorites"
 	}
 	fmt.Fprintln(&text, to.Wrap("  "+rest, "    "))
+	if len(e.Events) == 0 {
+		fmt.Fprintln(&text, "  none of its events is of that genre or dimension")
+		_, err := io.WriteString(w, text.String())
+		return err
+	}
 	if _, err := io.WriteString(w, text.String()); err != nil {
 		return err
 	}

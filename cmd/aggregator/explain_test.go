@@ -95,6 +95,10 @@ func TestExplain(t *testing.T) {
 	require.Len(t, e.Events, 3)
 	require.Len(t, e.Turned, 1)
 
+	none := s.program("explain", "1", "--genre", "Nothing")
+	none.requireDone(t)
+	require.Contains(t, none.stdout, "  none of its events is of that genre or dimension\n")
+
 	shown := s.program("explain", "1")
 	shown.requireDone(t)
 	lines := strings.Split(shown.stdout, "\n")
