@@ -164,8 +164,8 @@ func TestIndexOnPartitions(t *testing.T) {
 			mustExec(t, pool, `CREATE TABLE later PARTITION OF child_personality_history FOR VALUES FROM ('2027-01-01') TO `+
 				`('2028-01-01')`)
 			require.NoError(t, postgres.CheckDeletedHistory(t.Context(), pool, nil))
-			mustExec(t, pool, `CREATE TABLE attached (LIKE child_personality_history INCLUDING ALL); ALTER TABLE `+
-				`child_personality_history ATTACH PARTITION attached FOR VALUES FROM ('2028-01-01') TO ('2029-01-01')`)
+			mustExec(t, pool, `CREATE TABLE attached (LIKE child_personality_history INCLUDING ALL EXCLUDING IDENTITY);
+				ALTER TABLE child_personality_history ATTACH PARTITION attached FOR VALUES FROM ('2028-01-01') TO ('2029-01-01')`)
 			require.NoError(t, postgres.CheckDeletedHistory(t.Context(), pool, nil))
 			require.NoError(t, postgres.Migrate(t.Context(), postgres.Options{URL: url}))
 			mustExec(t, pool, `DROP TABLE later, attached; DROP INDEX child_personality_history_deleted`)
