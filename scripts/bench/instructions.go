@@ -20,8 +20,9 @@ import (
 )
 
 // partInstructions counts the instructions that PostgreSQL's backends spend on a transaction of a profile, within
-// CALL aggregator.apply_each: those of a drain of many profiles, less those of a drain of few, so that what comes once
-// is left out. The database is that of A, drained: all marks and scores are there.
+// CALL aggregator.apply_each, or apply_each_journaled with the journal: those of a drain of many profiles, less
+// those of a drain of few, so that what comes once is left out. The database is that of A, drained: all marks and
+// scores are there.
 func (b *bench) partInstructions(ctx context.Context) error {
 	if _, err := exec.LookPath("valgrind"); err != nil {
 		b.log("  left out: valgrind is not installed")
@@ -32,24 +33,35 @@ func (b *bench) partInstructions(ctx context.Context) error {
 		return err
 	}
 	p := report.Part{When: time.Now().UTC().Truncate(time.Second)}
-	for _, events := range []int64{10, 1} {
-		few, err := b.instructions(ctx, from, b.few, events)
+	for _, c := range []struct {
+		name    string
+		events  int64
+		journal string // the setting
+	}{
+		{report.Each(10), 10, "0s"},
+		{report.Each(1), 1, "0s"},
+		{report.Journaled(10), 10, "1h"},
+		{report.Journaled(1), 1, "1h"},
+	} {
+		few, err := b.instructions(ctx, from, b.few, c.events, keep+c.journal)
 		if err != nil {
 			return err
 		}
-		lots, err := b.instructions(ctx, from, b.lots, events)
+		lots, err := b.instructions(ctx, from, b.lots, c.events, keep+c.journal)
 		if err != nil {
 			return err
 		}
 		f := rig.Figures{"kilo_instructions_per_tx": (lots - few) / float64(1000*(b.lots-b.few))}
-		p.Series = append(p.Series, report.Series{Contender: report.Each(events), Runs: []rig.Figures{f}})
+		p.Series = append(p.Series, report.Series{Contender: c.name, Runs: []rig.Figures{f}})
 	}
 	b.keep("instructions", p)
 	return nil
 }
 
-// instructions counts those of a drain of so many profiles with so many events each.
-func (b *bench) instructions(ctx context.Context, from rig.State, profiles, each int64) (float64, error) {
+// instructions counts those of a drain, with a setting, of so many profiles with so many events each.
+func (b *bench) instructions(
+	ctx context.Context, from rig.State, profiles, each int64, setting string,
+) (float64, error) {
 	s := ofProfiles(each*profiles, profiles)
 	from, err := from.With(ctx, s, oneEach{0, s.Count, profiles, s.Books})
 	if err != nil {
@@ -73,8 +85,8 @@ func (b *bench) instructions(ctx context.Context, from rig.State, profiles, each
 	err = b.servers.Apart(ctx, func() error {
 		return withCallgrind(ctx, dir, server[0], server[1], server[2], func() error {
 			slow := "&connect_timeout=300&statement_timeout=0&lock_timeout=0"
-			_, err := b.servers.Run(ctx, url+slow, []string{workers + "1"}, "drain")
-			b.log("  drained %d profiles with %d events each under callgrind", profiles, each)
+			_, err := b.servers.Run(ctx, url+slow, []string{workers + "1", setting}, "drain")
+			b.log("  drained %d profiles with %d events each under callgrind, %s", profiles, each, setting)
 			return err
 		})
 	})

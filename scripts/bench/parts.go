@@ -85,6 +85,7 @@ var parts = []part{
 const (
 	chunkSize = "AGGREGATOR_CHUNK_MAX_EVENTS="
 	workers   = "AGGREGATOR_APPLY_WORKERS="
+	keep      = "AGGREGATOR_JOURNAL_KEEP="
 	grouping  = "AGGREGATOR_APPLY_PROFILES_PER_TRANSACTION="
 )
 

@@ -97,10 +97,15 @@ BEGIN
             u (id, old_ms, old_seq, new_ms, new_seq, events, changed, careful, typed,
                i, e, s, n, t, f, j, p, genre1, genre9, topic1, topic9, event1, event9)
     LOOP
-        history = aggregator.apply_journaled(w.id, source_name, source_epoch, w.old_ms, w.old_seq, w.new_ms, w.new_seq, w.events,
+        -- As apply_journaled; to call that one costs a percent more.
+        history = aggregator.apply(w.id, source_name, source_epoch, w.old_ms, w.old_seq, w.new_ms, w.new_seq, w.events,
             w.changed, w.careful, type_ids, above_mean, w.typed, w.i, w.e, w.s, w.n, w.t, w.f, w.j, w.p,
-            w.genres, w.genre_sums, w.topics, w.topic_sums,
-            w.positions, w.books, w.weights, w.exact);
+            w.genres, w.genre_sums, w.topics, w.topic_sums);
+        IF history IS NOT NULL THEN
+            INSERT INTO aggregator.journal
+                (child_profile_id, history_id, source, written_at, positions, books, weights, exact_weights)
+            VALUES (w.id, history, source_name, now(), w.positions, w.books, w.weights, w.exact);
+        END IF;
         COMMIT;
     END LOOP;
 END

@@ -76,6 +76,9 @@ const (
 // Each is the name of a contender that has so many events for each profile.
 func Each(events int64) string { return fmt.Sprintf("%d a profile", events) }
 
+// Journaled is the name of the same contender with a journal.
+func Journaled(events int64) string { return Each(events) + ", with the journal" }
+
 // Find returns the series of a contender; none if it is not there.
 func (p Part) Find(contender string) Series {
 	for _, s := range p.Series {

@@ -25,6 +25,7 @@ var targets = []target{
 	{"service", Auto, "", "capacity", atLeast, 8000, "events/s", "service, `profiles_per_transaction: auto`"},
 	{"instructions", Each(10), "", perTx, atMost, 900, "thousand", "instructions, ten events a transaction"},
 	{"instructions", Each(1), "", perTx, atMost, 700, "thousand", "instructions, one event a transaction"},
+	{"instructions", Journaled(10), Each(10), perTx, atMost, 1.05, "×", "instructions with the journal, against without"},
 	{"A", ByDefault, "", "us_daemon_per_tx", atMost, 50, "µs", "A, the daemon's processor time a transaction"},
 	{"B", ByDefault, PureSQL, perEvent, atMost, 1.3, "×", "B (real ratings), the default, against pure SQL"},
 	{"D", ByDefault, "", rate, atLeast, 400_000, "events/s", "D, one profile"},
