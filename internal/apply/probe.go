@@ -144,13 +144,11 @@ VALUES ($1, 0, 0, 0, 0)`, name)
 		queueOne(batch, from, by, change{delta: delta, seen: at, to: next, careful: true, events: []events.Event{{
 			Position: next, ProfileID: profile, BookID: book, Action: &events.Action{Weight: nextToNothing},
 		}}})
+		var without *string
+		batch.Queue(withoutFavorites, profile).QueryRow(func(row pgx.Row) error { return row.Scan(&without) })
 		deadletter.Queue(batch, name, []deadletter.Content{letter})
 		deadletter.QueueApplied(batch, deadletter.ID{Source: name, Position: at}, events.Event{ProfileID: profile})
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-			return err
-		}
-		var without *string
-		if err := tx.QueryRow(ctx, withoutFavorites, profile).Scan(&without); err != nil {
 			return err
 		}
 		if without != nil {

@@ -101,6 +101,18 @@ func TestInstancesComeAndGo(t *testing.T) {
 	}
 }
 
+// sharedEvenly waits until so many instances are there, and share all sources evenly.
+func (w *world) sharedEvenly(members int) {
+	w.t.Helper()
+	w.until("the instances share the sources evenly", func() bool {
+		return w.number(`SELECT count(*) FROM (
+    SELECT count(l.source) n FROM aggregator.member m
+    LEFT JOIN aggregator.lease l ON l.holder = m.instance AND l.expires_at > now()
+    WHERE m.expires_at > now() GROUP BY m.instance) held
+HAVING max(n) - min(n) <= 1 AND sum(n) = $1`, w.source.partitions) == int64(members)
+	})
+}
+
 // TestHandOverTimes measures how long a source is without an owner: HAND_OVERS times one joins or
 // leaves, and one is killed. It says so, and demands nothing: that is for a machine with nothing
 // else to do. docs/scaling.md has the figures.
@@ -110,15 +122,7 @@ func TestHandOverTimes(t *testing.T) {
 	const ttl = 5 * time.Second
 	w := newWorld(t, setup{source: sharedSource, env: []string{"AGGREGATOR_LEASE_TTL=" + ttl.String()}})
 	balanced := func(members int) (took time.Duration) {
-		return measure(func() {
-			w.until("the sources are shared", func() bool {
-				return w.number(`SELECT count(*) FROM (
-    SELECT count(l.source) n FROM aggregator.member m LEFT JOIN aggregator.lease l ON l.holder = m.instance
-	AND l.expires_at > now()
-    WHERE m.expires_at > now() GROUP BY m.instance) held
-HAVING max(n) - min(n) <= 1 AND sum(n) = $1`, sharedSource.partitions) == int64(members)
-			})
-		})
+		return measure(func() { w.sharedEvenly(members) })
 	}
 	all := []*daemon{w.start("run"), w.start("run"), w.start("run")}
 	pushed := w.load(300, time.Duration(rounds)*8*time.Second)

@@ -154,18 +154,6 @@ func TestInstancesCutOff(t *testing.T) {
 	w.exact()
 }
 
-// sharedEvenly waits until so many instances share all sources evenly.
-func (w *world) sharedEvenly(members int) {
-	w.t.Helper()
-	w.until("the instances share the sources evenly", func() bool {
-		return w.number(`SELECT count(*) FROM (
-    SELECT count(l.source) n, (SELECT count(*) FROM aggregator.member WHERE expires_at > now()) members
-    FROM aggregator.member m LEFT JOIN aggregator.lease l ON l.holder = m.instance AND l.expires_at > now()
-    WHERE m.expires_at > now() GROUP BY m.instance) held
-HAVING max(n) - min(n) <= 1 AND sum(n) = $1 AND max(members) = $2`, w.source.partitions, members) == int64(members)
-	})
-}
-
 // TestReplacedByAnotherBuild replaces instances that share a source one by one under load by a build of another
 // version, as a rolling upgrade does. Each replacement moves only what the leaving one held, and what is due to
 // the new one.
