@@ -34,7 +34,7 @@ const (
 )
 
 // String is the name of the role.
-func (r Role) String() string { return [...]string{"nobody", "viewer", "operator"}[r] }
+func (r Role) String() string { return [...]string{"none", "viewer", "operator"}[r] }
 
 // User is who sends a request. The zero User may do nothing. A Viewer without a name is on this machine, and
 // has not logged in.
