@@ -8,8 +8,8 @@
 //	/metrics  for Prometheus
 //	/debug/pprof/  what it spends time and memory on, if that was asked for
 //
-// It reads only and asks for no password. It must not be reachable for persons who may not know what the log
-// tells. Its connections are its own, so that a busy service and a curious monitor do not wait for each other.
+// All but / ask for no login: they must not be reachable for persons who may not know what the log tells. Package
+// access guards /. The connections are its own, so that a busy service and a curious monitor do not wait for each other.
 package admin
 
 import (
@@ -24,6 +24,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 
+	"aggregator/internal/access"
 	"aggregator/internal/aggregator"
 	"aggregator/internal/cluster"
 	"aggregator/internal/events"
@@ -50,7 +51,8 @@ type Options struct {
 	Due func() map[string]time.Time
 	// Leases are the figures of the keeper; false: the loop shares no sources. nil: never.
 	Leases func() (cluster.Figures, bool)
-	Pprof  bool // also answer /debug/pprof/, only to this machine; may be false
+	Pprof  bool          // also answer /debug/pprof/, only to this machine; may be false
+	Guard  *access.Guard // of the page
 	Log    *slog.Logger
 
 	// LoopPool and LoopRedis are what the loop works with, to look at.
@@ -82,7 +84,7 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 func New(o Options) *Server {
 	s := &Server{Options: o}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", s.index)
+	mux.Handle("GET /{$}", o.Guard.Wrap(http.HandlerFunc(s.index)))
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("GET /version", s.version)
