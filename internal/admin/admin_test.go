@@ -19,7 +19,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"aggregator/internal/access"
 	"aggregator/internal/aggregator"
 	"aggregator/internal/cluster"
 	"aggregator/internal/events"
@@ -86,8 +85,6 @@ func setup(t *testing.T) *bundle {
 	}
 	_, err = ledger.Create(t.Context(), b.database, sources[0].Name(), events.Position{}, 0)
 	require.NoError(t, err)
-	guard, err := access.New(access.Options{})
-	require.NoError(t, err)
 	b.Server = New(Options{
 		Loop: b.loop, Pool: pool(t, testenv.As(t, database, "aggregator_daemon")), Redis: own, Sources: sources,
 		Leases: func() (cluster.Figures, bool) {
@@ -98,7 +95,6 @@ func setup(t *testing.T) *bundle {
 		},
 		Version: "v1", Reloaded: func() bool { return true },
 		Due:      func() map[string]time.Time { return map[string]time.Time{"purge": time.Unix(1.8e9, 0)} },
-		Guard:    guard,
 		Log:      slog.New(slog.NewTextHandler(b.log, nil)),
 		LoopPool: b.database, LoopRedis: b.client, Meter: NewMeter(),
 	})

@@ -103,7 +103,9 @@ func Count(ctx context.Context, pool *pgxpool.Pool, f Filter) (int64, error) {
 // Page returns at most so many of the dead letters that the filter chooses, and whether there are more: those
 // that come after one of them in the filter's order, or the first ones if that is nil. ErrNone says that the one
 // to come after does not exist any more. Reads only.
-func Page(ctx context.Context, pool *pgxpool.Pool, f Filter, after *ID, size int) (page []Letter, more bool, err error) {
+func Page(
+	ctx context.Context, pool *pgxpool.Pool, f Filter, after *ID, size int,
+) (page []Letter, more bool, err error) {
 	var last *Letter
 	if after != nil {
 		found, err := Find(ctx, pool, *after)

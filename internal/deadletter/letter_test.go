@@ -367,7 +367,8 @@ func TestPage(t *testing.T) {
 // A record says what was chosen, and nothing of a child.
 func TestChoice(t *testing.T) {
 	profile := int64(4711)
-	assert.Equal(t, "the dead letter a 1-0", deadletter.Choice{One: &deadletter.ID{Source: "a", Position: at(1, 0)}}.String())
+	one := deadletter.ID{Source: "a", Position: at(1, 0)}
+	assert.Equal(t, "the dead letter a 1-0", deadletter.Choice{One: &one}.String())
 	assert.Equal(t, "dead letters", deadletter.Choice{}.String())
 	assert.Equal(t, "dead letters of reason malformed, unknown_book of source a of one profile older than 1h0m0s "+
 		"newer than 2h0m0s at most 3", deadletter.Choice{Limit: 3, Filter: deadletter.Filter{

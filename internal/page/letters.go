@@ -214,10 +214,10 @@ func (p *Page) letter(v *view) error {
 	if err != nil {
 		return err
 	}
-	b := letterBody{Letter: l, Pushed: l.Position.Time(), Size: len(l.Content.Payload.Bytes)}
+	b := letterBody{Letter: l, Pushed: l.Position.Time(), Size: len(l.Payload.Bytes)}
 	if v.Operator() {
 		const most = 8192
-		text := l.Content.Payload.Bytes
+		text := l.Payload.Bytes
 		b.Cut = len(text) > most
 		text = text[:min(len(text), most)]
 		if b.Cut { // not in the middle of a character

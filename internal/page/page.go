@@ -32,7 +32,7 @@ type Options struct {
 	Pool      *pgxpool.Pool // two connections are enough
 	Sources   []*events.Source
 	Catalogue *scores.Catalogue
-	Preferred scores.Preference
+	Preferred func() scores.Preference
 	Group     cluster.Group
 
 	Survey     func(context.Context) admin.Survey // of both servers, a second old at most
@@ -44,11 +44,11 @@ type Options struct {
 	Retry func(ctx context.Context, chosen deadletter.Choice, by, key string) (apply.Retried, error)
 	Drop  func(ctx context.Context, chosen deadletter.Choice, by, key string) (int64, error)
 
-	Logins  bool // whether there is a way to log in
-	Version string
-	Name    string // of this instance
-	Zone    *time.Location
-	Log     *slog.Logger
+	CanLogIn bool // whether a browser can log in
+	Version  string
+	Name     string         // of this instance
+	Zone     *time.Location // of times, unless a browser has chosen another one
+	Log      *slog.Logger
 }
 
 // Page answers requests, which package access has let in. It is safe for concurrent use.
@@ -156,7 +156,8 @@ func (p *Page) answer(w http.ResponseWriter, r *http.Request, show func(*view) e
 	if err != nil {
 		found := p.problemOf(err)
 		status = found.status
-		v.Title, v.template, v.Body, v.Refresh = http.StatusText(status), "problem", found, status == http.StatusServiceUnavailable
+		_ = v.show("problem", v.Section, http.StatusText(status), found)
+		v.Refresh = status == http.StatusServiceUnavailable
 	}
 	var text bytes.Buffer
 	if err := templates[v.template].ExecuteTemplate(&text, "layout", v); err != nil {
@@ -222,7 +223,7 @@ type view struct {
 func (p *Page) newView(w http.ResponseWriter, r *http.Request) *view {
 	return &view{
 		w: w, r: r, User: access.From(r.Context()), Version: p.Version, Name: p.Name, Now: time.Now(),
-		Zone: zoneOf(r, p.Zone), Zones: commonZones, CanLogIn: p.Logins,
+		Zone: zoneOf(r, p.Zone), Zones: commonZones, CanLogIn: p.CanLogIn,
 	}
 }
 

@@ -22,6 +22,7 @@ type profileBody struct {
 	Genres     []band
 	Topics     []band
 	From, To   stamp
+	ByTime     bool   // drawings have the scale of time; else each snapshot has the same width
 	Next       string // the page of older ones; empty: there are none
 	Later      bool   // this is not the first page
 }
@@ -84,47 +85,53 @@ func (p *Page) profile(v *view) error {
 	if err != nil {
 		return err
 	}
-	b := profileBody{ID: id, Later: v.r.Form.Get("before") != ""}
+	b := profileBody{ID: id, Later: v.r.Form.Get("before") != "", ByTime: v.r.Form.Get("scale") == "time"}
 	if len(snapshots) > snapshotsShown {
 		snapshots = snapshots[:snapshotsShown]
-		b.Next = link("profile", "id", id, "before", snapshots[snapshotsShown-1].Created.UTC().Format(time.RFC3339Nano))
+		b.Next = link("profile", "id", id, "scale", v.r.Form.Get("scale"), "before", snapshots[snapshotsShown-1].Created.UTC().Format(time.RFC3339Nano))
 	}
 	b.Snapshots = snapshots
 	if len(snapshots) > 0 {
-		t := periodOf(snapshots, v.Now, b.Later)
-		b.From, b.To = v.At(t.from), v.At(t.to)
-		b.Dimensions = v.dimensions(snapshots, t)
-		b.Genres = bands(snapshots, t, func(s history.Snapshot) []string { return s.Genres })
-		b.Topics = bands(snapshots, t, func(s history.Snapshot) []string { return s.Topics })
+		places := evenly(len(snapshots))
+		from, to := snapshots[len(snapshots)-1].Created, snapshots[0].Created
+		if b.ByTime {
+			if !b.Later && v.Now.After(to) {
+				to = v.Now
+			}
+			places = byTime(snapshots, from, to)
+		}
+		b.From, b.To = v.At(from), v.At(to)
+		b.Dimensions = dimensionCharts(v, snapshots, places)
+		for i := range b.Dimensions {
+			b.Dimensions[i].Left, b.Dimensions[i].Right = b.From, b.To
+		}
+		b.Genres = bands(snapshots, places, func(s history.Snapshot) []string { return s.Genres })
+		b.Topics = bands(snapshots, places, func(s history.Snapshot) []string { return s.Topics })
 	}
 	return v.show("profile", "profile", "Profile "+strconv.FormatInt(id, 10), b)
 }
 
-// period is the time that is drawn.
-type period struct{ from, to time.Time }
-
-// periodOf is from the first snapshot until now, or, of older ones, until the last of them.
-func periodOf(newestFirst []history.Snapshot, now time.Time, older bool) period {
-	t := period{newestFirst[len(newestFirst)-1].Created, newestFirst[0].Created}
-	if !older && now.After(t.to) {
-		t.to = now
+// evenly are the places of the beginnings of so many snapshots, oldest first, each of the same width.
+func evenly(n int) []float64 {
+	places := make([]float64, n)
+	for i := range places {
+		places[i] = chartWidth * float64(i) / float64(n)
 	}
-	for _, s := range newestFirst { // a clock may have been set
-		if s.Created.Before(t.from) {
-			t.from = s.Created
-		}
-		if s.Created.After(t.to) {
-			t.to = s.Created
-		}
-	}
-	if !t.to.After(t.from) {
-		t.from = t.to.Add(-time.Hour)
-	}
-	return t
+	return places
 }
 
-func (t period) x(at time.Time) float64 {
-	return chartWidth * float64(at.Sub(t.from)) / float64(t.to.Sub(t.from))
+// byTime are the places of snapshots, oldest first, by when they were written. A clock that was set back does not
+// lead back.
+func byTime(newestFirst []history.Snapshot, from, to time.Time) []float64 {
+	places := make([]float64, 0, len(newestFirst))
+	last := 0.0
+	for _, s := range slices.Backward(newestFirst) {
+		if to.After(from) {
+			last = min(chartWidth, max(last, chartWidth*float64(s.Created.Sub(from))/float64(to.Sub(from))))
+		}
+		places = append(places, last)
+	}
+	return places
 }
 
 // dimension is two letters. The first one wins a tie.
@@ -140,8 +147,9 @@ var dimensions = []dimension{
 	{"J", "P", func(s history.Scores) (float64, float64) { return s.J, s.P }},
 }
 
-// dimensions draws how far one letter of each pair was ahead of the other, in points, all to the same scale.
-func (v *view) dimensions(newestFirst []history.Snapshot, t period) []chart {
+// dimensionCharts draw how far one letter of each pair was ahead of the other, in points, all to the same scale.
+// Scores stay as they are until the next snapshot: there are steps, no slopes.
+func dimensionCharts(v *view, newestFirst []history.Snapshot, places []float64) []chart {
 	furthest := 0.0
 	lead := func(d dimension, s history.Snapshot) (float64, bool) {
 		left, right := d.of(s.Scores)
@@ -161,12 +169,13 @@ func (v *view) dimensions(newestFirst []history.Snapshot, t period) []chart {
 		c := chart{
 			ID: "dimension-" + d.left + d.right, Title: d.left + "/" + d.right,
 			Top: "+" + score(edge) + " " + d.left, Bottom: "+" + score(edge) + " " + d.right, Middle: true,
-			Left: v.At(t.from), Right: v.At(t.to), Columns: [2]string{"Time", "Points"},
+			Columns: [2]string{"Time", "Points"},
 		}
 		var line []string
 		last := ""
 		y := func(ahead float64) float64 { return chartHeight / 2 * (1 - ahead/edge) }
-		for _, s := range slices.Backward(newestFirst) {
+		for n, s := range slices.Backward(newestFirst) {
+			x := places[len(places)-1-n]
 			ahead, known := lead(d, s)
 			left, right := d.of(s.Scores)
 			text := fmt.Sprintf("%s %s, %s %s", d.left, score(left), d.right, score(right))
@@ -180,10 +189,10 @@ func (v *view) dimensions(newestFirst []history.Snapshot, t period) []chart {
 				continue
 			}
 			here := fmt.Sprintf("%.1f", y(ahead))
-			if last != "" { // until now it was as before: steps, not slopes
-				line = append(line, fmt.Sprintf("%.1f,%s", t.x(s.Created), last))
+			if last != "" {
+				line = append(line, fmt.Sprintf("%.1f,%s", x, last))
 			}
-			line, last = append(line, fmt.Sprintf("%.1f,%s", t.x(s.Created), here)), here
+			line, last = append(line, fmt.Sprintf("%.1f,%s", x, here)), here
 		}
 		if last != "" {
 			line = append(line, fmt.Sprintf("%.1f,%s", chartWidth, last))
@@ -197,17 +206,17 @@ func (v *view) dimensions(newestFirst []history.Snapshot, t period) []chart {
 }
 
 // bands are the favorites, those of the end first, then in the order in which they came.
-func bands(newestFirst []history.Snapshot, t period, of func(history.Snapshot) []string) []band {
+func bands(newestFirst []history.Snapshot, places []float64, of func(history.Snapshot) []string) []band {
 	var all []band
 	index := make(map[string]int)
-	since := make(map[string]time.Time)
-	end := func(name string, at time.Time) {
-		x := t.x(since[name])
+	since := make(map[string]float64) // of those that are favorites, from where on
+	end := func(name string, x float64) {
 		b := &all[index[name]]
-		b.Spans = append(b.Spans, span{fmt.Sprintf("%.1f", x), fmt.Sprintf("%.1f", max(1, t.x(at)-x))})
+		b.Spans = append(b.Spans, span{fmt.Sprintf("%.1f", since[name]), fmt.Sprintf("%.1f", max(1, x-since[name]))})
 		delete(since, name)
 	}
-	for _, s := range slices.Backward(newestFirst) {
+	for n, s := range slices.Backward(newestFirst) {
+		x := places[len(places)-1-n]
 		now := of(s)
 		for _, name := range now {
 			if _, found := index[name]; !found {
@@ -215,18 +224,18 @@ func bands(newestFirst []history.Snapshot, t period, of func(history.Snapshot) [
 				all = append(all, band{Name: name})
 			}
 			if _, is := since[name]; !is {
-				since[name] = s.Created
+				since[name] = x
 			}
 		}
 		for name := range since {
 			if !slices.Contains(now, name) {
-				end(name, s.Created)
+				end(name, x)
 			}
 		}
 	}
 	for name := range since {
 		all[index[name]].Now = true
-		end(name, t.to)
+		end(name, chartWidth)
 	}
 	for i := range all {
 		b := &all[i]
@@ -286,7 +295,7 @@ func (p *Page) explain(v *view) error {
 			return badRequest("%q is not the id of a snapshot: want a whole number.", text)
 		}
 	}
-	e, err := history.Explain(v.r.Context(), p.Pool, p.Catalogue, p.Preferred, profile, snapshot, time.Time{})
+	e, err := history.Explain(v.r.Context(), p.Pool, p.Catalogue, p.Preferred(), profile, snapshot, time.Time{})
 	switch {
 	case errors.Is(err, history.ErrNoProfile):
 		return &problem{http.StatusNotFound, fmt.Sprintf("There is no child profile %d.", profile), ""}

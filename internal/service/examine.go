@@ -10,8 +10,8 @@ import (
 	"aggregator/internal/postgres"
 )
 
-// adminConnections are those of the health checks, of the watch on the catalogue and of the leases.
-const adminConnections = 2 + 1 + 1
+// adminConnections are those of what http.addr answers, of the watch on the catalogue and of the leases.
+const adminConnections = surveyConnections + pageConnections + 1 + 1
 
 // Examine looks at both servers, with connections of its own, and takes up to a minute: see package doctor. With
 // findings, the error is that of a server that could not be looked at. Changes nothing.

@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -11,7 +10,6 @@ import (
 	"aggregator/internal/deadletter"
 	"aggregator/internal/events"
 	"aggregator/internal/runs"
-	"aggregator/internal/scores"
 	"aggregator/internal/terminal"
 )
 
@@ -41,10 +39,8 @@ func (i *Instance) RetryLetters(
 		return done, err
 	}
 	retrier := &apply.Retrier{
-		Pool: pool,
-		Catalogue: scores.NewCatalogue(pool, i.log, scores.CatalogueOptions{
-			Books: 100 * apply.RetryPage, Profiles: 100 * apply.RetryPage, TTL: time.Minute,
-		}),
+		Pool:      pool,
+		Catalogue: i.smallCatalogue(pool),
 		Decoder:   events.NewDecoder(i.config.Events.Weights),
 		Preferred: i.config.History.Preferred,
 		Journal:   i.config.Journal.Keep > 0,
@@ -96,7 +92,9 @@ func letterCount(n int64) string { return terminal.Count(n, "dead letter") }
 // DropLetters settles dead letters as dropped, and records it. How many it dropped is also returned with an error:
 // one of PostgreSQL, or deadletter.ErrNone or ErrSettled of one that is named. Safe to repeat; it ends soon when ctx
 // ends, also with an error.
-func (i *Instance) DropLetters(ctx context.Context, pool *pgxpool.Pool, chosen deadletter.Choice, by Asked) (dropped int64, err error) {
+func (i *Instance) DropLetters(
+	ctx context.Context, pool *pgxpool.Pool, chosen deadletter.Choice, by Asked,
+) (dropped int64, err error) {
 	const size = 100
 	pages, err := chosen.Pages(ctx, pool, size)
 	if err != nil {
