@@ -109,8 +109,10 @@ func chosenBy(v *view) (chosen deadletter.Choice, back string, err error) {
 		id, err := letterID(form)
 		return deadletter.Choice{One: &id}, link("letter", "source", id.Source, "position", id.Position), err
 	}
-	filter := readFilter(form)
-	filter.Settled = false
+	filter, err := strictFilter(form)
+	if err != nil {
+		return chosen, "", err
+	}
 	if chosen.Filter, err = filter.filter(); err != nil {
 		return chosen, "", err
 	}
@@ -120,7 +122,7 @@ func chosenBy(v *view) (chosen deadletter.Choice, back string, err error) {
 		return chosen, "", badRequest("Which dead letters? Choose them on the page of dead letters.")
 	}
 	chosen.Filter.Newest = false
-	return chosen, "./dead?" + filter.Query(), nil
+	return chosen, filter.To("dead"), nil
 }
 
 func (a *actions) begin(one *action) bool {

@@ -32,6 +32,19 @@ type filterForm struct {
 	Settled      bool
 }
 
+// strictFilter is readFilter for what changes something. A parameter that it does not know is an error: to ignore a
+// condition would choose more.
+func strictFilter(values url.Values) (filterForm, error) {
+	for name := range values {
+		if !slices.Contains([]string{"do", "reason", "source", "profile", "older", "newer", "settled", "until"}, name) {
+			return filterForm{}, badRequest("There is no condition %q for dead letters.", name)
+		}
+	}
+	form := readFilter(values)
+	form.Settled = false // they cannot be settled again
+	return form, nil
+}
+
 func readFilter(values url.Values) filterForm {
 	return filterForm{
 		Reasons: values["reason"], Source: values.Get("source"), Profile: strings.TrimSpace(values.Get("profile")),
@@ -58,8 +71,14 @@ func (f filterForm) values() url.Values {
 	return values
 }
 
-// Query is the filter as part of a URL.
-func (f filterForm) Query() string { return f.values().Encode() }
+// To is a page with the filter, and with further parameters.
+func (f filterForm) To(page string, pairs ...string) string {
+	values := f.values()
+	for i := 0; i+1 < len(pairs); i += 2 {
+		values.Set(pairs[i], pairs[i+1])
+	}
+	return "./" + page + "?" + values.Encode()
+}
 
 // Hidden are the fields of a form that passes the filter on.
 func (f filterForm) Hidden() (fields []field) {
@@ -144,7 +163,7 @@ func (p *Page) dead(v *view) error {
 	}
 	letters, more, err := deadletter.Page(v.r.Context(), p.Pool, filter, after, lettersShown)
 	if errors.Is(err, deadletter.ErrNone) {
-		return redirect{"./dead?" + form.Query()} // that one was removed: begin anew
+		return redirect{form.To("dead")} // that one was removed: begin anew
 	}
 	if err != nil {
 		return err
@@ -159,10 +178,8 @@ func (p *Page) dead(v *view) error {
 	b.Total = matches(n, counted)
 	b.Some = slices.ContainsFunc(letters, func(l deadletter.Letter) bool { return l.Settled == nil })
 	if more {
-		last, query := letters[len(letters)-1], form.values()
-		query.Set("after", last.Position.String())
-		query.Set("after_source", last.Source)
-		b.Next = "./dead?" + query.Encode()
+		last := letters[len(letters)-1]
+		b.Next = form.To("dead", "after", last.Position.String(), "after_source", last.Source)
 	}
 	v.Action = p.report(v)
 	v.Refresh = after == nil
@@ -261,8 +278,10 @@ func (p *Page) confirm(v *view) error {
 		b.Back = link("letter", "source", id.Source, "position", id.Position)
 		return v.show("confirm", "dead", "Confirm", b)
 	}
-	b.Form = readFilter(v.r.Form)
-	b.Form.Settled = false
+	var err error
+	if b.Form, err = strictFilter(v.r.Form); err != nil {
+		return err
+	}
 	filter, err := b.Form.filter()
 	if err != nil {
 		return err
@@ -276,6 +295,6 @@ func (p *Page) confirm(v *view) error {
 	n, counted := p.count(v.r.Context(), filter)
 	b.Count, b.None = matches(n, counted), counted && n == 0
 	b.Fields = append(b.Form.Hidden(), field{"until", now.UTC().Format(time.RFC3339Nano)})
-	b.Back = "./dead?" + b.Form.Query()
+	b.Back = b.Form.To("dead")
 	return v.show("confirm", "dead", "Confirm", b)
 }

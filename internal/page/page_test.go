@@ -149,6 +149,7 @@ func TestPages(t *testing.T) {
 		"dead?newer=1h&older=2h":       {400, "Nothing is older than 2h0m0s and newer than 1h0m0s."},
 		"letter?source=a&position=1":   {400, `"1" is not a position`},
 		"letter?source=a&position=1-1": {404, "There is no dead letter of source a at 1-1."},
+		"confirm?do=drop&raeson=x":     {400, `There is no condition "raeson"`},
 		"confirm?do=x":                 {400, "Want to retry or to drop."},
 		"dead?token=abc":               {400, ""},
 	} {
@@ -339,8 +340,11 @@ func TestNothingIsDone(t *testing.T) {
 		"by GET":              {pagetest.Operator, "GET", "drop?" + one.Encode(), nil, 404},
 		"of nothing":          {pagetest.Operator, "POST", "drop", url.Values{}, 400},
 		"of all that will be": {pagetest.Operator, "POST", "drop", url.Values{"reason": {"malformed"}}, 400},
-		"fields in the URL":   {pagetest.Operator, "POST", "drop?" + one.Encode(), url.Values{}, 400},
-		"no such zone":        {"", "POST", "zone", url.Values{"name": {"Mars/Base"}}, 400},
+		"of a condition that is none": {
+			pagetest.Operator, "POST", "drop", url.Values{"raeson": {"malformed"}, "until": {"2026-11-27T00:00:00Z"}}, 400,
+		},
+		"fields in the URL": {pagetest.Operator, "POST", "drop?" + one.Encode(), url.Values{}, 400},
+		"no such zone":      {"", "POST", "zone", url.Values{"name": {"Mars/Base"}}, 400},
 	} {
 		status, _, text := newBrowser(t, w, tc.user).do(tc.method, tc.page, tc.form)
 		assert.Equal(t, tc.want, status, "%s: %s", name, text)

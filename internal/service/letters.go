@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -67,9 +68,9 @@ func (i *Instance) RetryLetters(
 				return "", err
 			}
 		}
-		return runs.OutcomeOf(ctx, false), complaint(chosen, done)
+		return runs.OutcomeOf(ctx, false), nil
 	})
-	return done, err
+	return done, cmp.Or(err, complaint(chosen, done))
 }
 
 // complaint is the error of a retry that no server has failed.
