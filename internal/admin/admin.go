@@ -9,7 +9,8 @@
 //	/debug/pprof/  what it spends time and memory on, if that was asked for
 //
 // All but / ask for no login: they must not be reachable for persons who may not know what the log tells. Package
-// access guards /. The connections are its own, so that a busy service and a curious monitor do not wait for each other.
+// access guards /. The connections are its own, so that a busy service and a curious monitor do not wait for
+// each other.
 package admin
 
 import (
