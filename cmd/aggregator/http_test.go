@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -34,7 +33,7 @@ func (s *served) write(a *testenv.Authority) {
 }
 
 // ask asks on a new connection, and trusts the authority alone.
-func (s *served) ask(a *testenv.Authority, path, user, password string) (*http.Response, string, error) {
+func (s *served) ask(a *testenv.Authority, path, user, password string) (int, http.Header, error) {
 	s.t.Helper()
 	text, err := os.ReadFile(a.File())
 	require.NoError(s.t, err)
@@ -50,12 +49,10 @@ func (s *served) ask(a *testenv.Authority, path, user, password string) (*http.R
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return nil, "", err
+		return 0, nil, err
 	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	require.NoError(s.t, err)
-	return response, string(body), nil
+	require.NoError(s.t, response.Body.Close())
+	return response.StatusCode, response.Header, nil
 }
 
 // Everything at http.addr is over TLS then, also what status asks; its files may be replaced.
@@ -76,27 +73,26 @@ func TestServiceOverTLS(t *testing.T) {
 	at := "AGGREGATOR_HTTP_ADDR=" + strings.TrimPrefix(r.url, "http://")
 	r.url = strings.Replace(r.url, "http://", "https://", 1)
 
-	for path, code := range map[string]int{"/readyz": 0, "/healthz": 200, "/metrics": 200, "/version": 200, "/": 200} {
-		response, body, err := r.ask(first, path, "", "")
+	for path, want := range map[string]int{"/readyz": 0, // ready or not yet
+		"/healthz": 200, "/metrics": 200, "/version": 200, "/": 200} {
+		code, header, err := r.ask(first, path, "", "")
 		require.NoError(t, err)
-		if code > 0 {
-			require.Equal(t, code, response.StatusCode, "%s: %s", path, body)
-		}
-		require.Equal(t, path == "/", response.Header.Get("Content-Security-Policy") != "", path)
+		require.Contains(t, []int{code, 0}, want, path)
+		require.Equal(t, path == "/", header.Get("Content-Security-Policy") != "", path)
 	}
-	response, _, err := r.ask(first, "/", "ann", "wrong")
+	code, _, err := r.ask(first, "/", "ann", "wrong")
 	require.NoError(t, err)
-	require.Equal(t, http.StatusUnauthorized, response.StatusCode)
-	response, _, err = r.ask(first, "/", "ann", "right")
+	require.Equal(t, http.StatusUnauthorized, code)
+	code, _, err = r.ask(first, "/", "ann", "right")
 	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, response.StatusCode)
+	require.Equal(t, http.StatusOK, code)
 	_, _, err = r.ask(next, "/", "", "")
 	require.ErrorContains(t, err, "unknown authority")
 	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11}}
 	_, err = dialer.DialContext(t.Context(), "tcp", strings.TrimPrefix(r.url, "https://"))
 	require.Error(t, err, "too old a TLS")
 	plain := process{t, nil, strings.Replace(r.url, "https://", "http://", 1)}
-	code, _ := plain.get("/metrics")
+	code, _ = plain.get("/metrics")
 	require.Equal(t, http.StatusBadRequest, code)
 
 	asked := func(env ...string) bool {
@@ -120,9 +116,9 @@ func TestServiceOverTLS(t *testing.T) {
 	require.NoError(t, err, "the pair from before")
 
 	require.NoError(t, os.WriteFile(r.users, nil, 0o600))
-	response, _, err = r.ask(next, "/", "ann", "right")
+	code, _, err = r.ask(next, "/", "ann", "right")
 	require.NoError(t, err)
-	require.Equal(t, http.StatusUnauthorized, response.StatusCode, "a user who was removed")
+	require.Equal(t, http.StatusUnauthorized, code, "a user who was removed")
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, r.cmd.Wait())
 }
