@@ -39,7 +39,9 @@ func TestWrongHTTP(t *testing.T) {
 		args []string
 		want string
 	}{
-		"a host with a port":   {[]string{"--http-hosts=a:80"}, `http.hosts = "a:80" (flag --http-hosts): "a:80": want names`},
+		"a host with a port": {
+			[]string{"--http-hosts=a:80"}, `http.hosts = "a:80" (flag --http-hosts): "a:80": want names`,
+		},
 		"a host with a scheme": {[]string{"--http-hosts=https://a"}, "want names or addresses of hosts, without ports"},
 		"a host twice":         {[]string{"--http-hosts=a,b,a"}, `"a" is there twice`},
 		"nothing at the end":   {[]string{"--http-hosts=a,"}, "there is nothing between two commas, or at an end"},

@@ -259,8 +259,8 @@ var settings = []setting{
 		value: func(c *Config) value { return integer{&c.Runs.Keep, 1, 100_000} },
 	}, {
 		Key: "http.addr", Default: "127.0.0.1:9464", Emptiable: true,
-		Doc: "Where run answers /healthz, /readyz, /version and /metrics, which need no login, and the operator page; empty " +
-			"disables it. A host name in it is one that browsers may use.",
+		Doc: "Where run answers /healthz, /readyz, /version and /metrics, which need no login, and the operator page; " +
+			"empty disables it. A host name in it is one that browsers may use.",
 		value: func(c *Config) value { return listenAddr{&c.HTTP.Addr} },
 	}, {
 		Key: "http.hosts", Example: "aggregator.example.com",
@@ -270,13 +270,13 @@ var settings = []setting{
 		value: func(c *Config) value { return list{&c.HTTP.Hosts, aHost} },
 	}, {
 		Key: "http.users_file", Example: "/etc/aggregator/users.yaml",
-		Doc: "Who may log in to the operator page with a password: two maps, operators and viewers, each of names to bcrypt " +
-			"hashes. It is read again when it has changed.",
+		Doc: "Who may log in to the operator page with a password: two maps, operators and viewers, each of names to " +
+			"bcrypt hashes. It is read again when it has changed.",
 		value: func(c *Config) value { return fileName{&c.HTTP.UsersFile} },
 	}, {
 		Key: "http.tokens_file", Example: "/etc/aggregator/tokens.yaml",
-		Doc: "Which programs may log in with a bearer token: two maps, operators and viewers, each of names to tokens of 32 " +
-			"characters or more. It is read again when it has changed.",
+		Doc: "Which programs may log in with a bearer token: two maps, operators and viewers, each of names to tokens of " +
+			"32 characters or more. It is read again when it has changed.",
 		value: func(c *Config) value { return fileName{&c.HTTP.TokensFile} },
 	}, {
 		Key: "http.trusted_header", Example: "X-Forwarded-User",
@@ -289,13 +289,13 @@ var settings = []setting{
 		value: func(c *Config) value { return networks{&c.HTTP.TrustedProxies} },
 	}, {
 		Key: "http.operators", Example: "alice,bob",
-		Doc: "Which users of http.trusted_header are operators, separated by commas. The others are viewers, and may change " +
-			"nothing.",
+		Doc: "Which users of http.trusted_header are operators, separated by commas. The others are viewers, and may " +
+			"change nothing.",
 		value: func(c *Config) value { return list{&c.HTTP.Operators, aUser} },
 	}, {
 		Key: "http.tls_cert_file", Example: "/etc/aggregator/http.pem",
-		Doc: "The certificate of http.addr, in PEM form, with its key in http.tls_key_file: everything there is then answered " +
-			"over TLS. Both are read again when they have changed.",
+		Doc: "The certificate of http.addr, in PEM form, with its key in http.tls_key_file: everything there is then " +
+			"answered over TLS. Both are read again when they have changed.",
 		value: func(c *Config) value { return fileName{&c.HTTP.TLSCertFile} },
 	}, {
 		Key: "http.tls_key_file", Example: "/etc/aggregator/http.key",

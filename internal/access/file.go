@@ -116,6 +116,9 @@ func (f *file) read() error {
 	if err != nil {
 		return reason(err)
 	}
+	if !info.Mode().IsRegular() {
+		return errors.New("want a file")
+	}
 	if info.Mode()&f.others != 0 {
 		return fmt.Errorf("every user of the machine may get at it: %s", f.remedy)
 	}

@@ -110,6 +110,6 @@ func (g *Guard) isToken(text string) bool {
 	if g.tokens == nil || len(text) < minToken {
 		return false
 	}
-	_, found := g.tokens.now().byToken(text)
+	_, found := g.tokens.now().byToken(strings.ReplaceAll(text, " ", "+")) // what + means in a query
 	return found
 }

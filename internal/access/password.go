@@ -23,6 +23,7 @@ const (
 // passwords remembers those that were right, as keyed hashes: a page that asks every two seconds costs no bcrypt.
 type passwords struct {
 	key     []byte
+	compare func(hash, password []byte) error
 	turn    chan struct{} // has one while a password is tried: one at a time
 	waiting chan struct{} // one for each request that tries one or waits for its turn
 
@@ -34,7 +35,8 @@ func newPasswords() passwords {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // it never fails
 	return passwords{
-		key: key, turn: make(chan struct{}, 1), waiting: make(chan struct{}, maxWaiting),
+		key: key, compare: bcrypt.CompareHashAndPassword,
+		turn: make(chan struct{}, 1), waiting: make(chan struct{}, maxWaiting),
 		right: map[[sha256.Size]byte]time.Time{},
 	}
 }
@@ -80,11 +82,12 @@ func (g *Guard) byPassword(ctx context.Context, peer netip.Addr, name, password 
 	user, known := users.byName(name)
 	// The hash is in the sum: a new one for the user forgets the old password.
 	sum := p.sum(name, user.secret, password)
-	if known && p.remembered(sum) {
-		return user.User, nil
-	}
+	// First, because what is remembered could else be guessed as fast as requests come.
 	if err := g.failures.mustWait(peer); err != nil {
 		return User{}, err
+	}
+	if known && p.remembered(sum) {
+		return user.User, nil
 	}
 	select {
 	case p.waiting <- struct{}{}:
@@ -110,7 +113,7 @@ func (g *Guard) byPassword(ctx context.Context, peer netip.Addr, name, password 
 		of := p.sum(name)
 		user = users[binary.BigEndian.Uint64(of[:])%uint64(len(users))]
 	}
-	if bcrypt.CompareHashAndPassword([]byte(user.secret), []byte(password)) != nil || !known {
+	if p.compare([]byte(user.secret), []byte(password)) != nil || !known {
 		if !known {
 			name = "" // it may be a password or a token, in the wrong place
 		}
