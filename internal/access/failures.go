@@ -42,8 +42,6 @@ func (f failed) until() time.Time {
 	return f.last.Add(min(time.Second<<min(f.times-freeFailures, 10), longestWait))
 }
 
-func (f failed) forgotten(now time.Time) bool { return now.Sub(f.last) > forgetAfter }
-
 // network is what counts as one address: of IPv6, all that one customer has.
 func network(peer netip.Addr) netip.Prefix {
 	bits := peer.BitLen()
@@ -70,11 +68,11 @@ func (f *failures) add(peer netip.Addr, by, name string) {
 	defer f.mu.Unlock()
 	now, from := time.Now(), network(peer)
 	one := f.byPeer[from]
-	if one.forgotten(now) {
-		one = failed{}
-	}
 	if one.times == 0 {
-		f.makeRoom(now)
+		f.makeRoom()
+	}
+	if now.Sub(one.last) > forgetAfter {
+		one = failed{}
 	}
 	f.byPeer[from] = failed{one.times + 1, now}
 
@@ -92,8 +90,8 @@ func (f *failures) add(peer netip.Addr, by, name string) {
 	f.unlogged = 0
 }
 
-// makeRoom forgets what is over and, if that is not enough, the address that has failed the longest ago.
-func (f *failures) makeRoom(now time.Time) {
+// makeRoom forgets the address that has failed the longest ago, if there are many.
+func (f *failures) makeRoom() {
 	if f.byPeer == nil {
 		f.byPeer = map[netip.Prefix]failed{}
 	}
@@ -102,13 +100,9 @@ func (f *failures) makeRoom(now time.Time) {
 	}
 	var oldest netip.Prefix
 	for from, one := range f.byPeer {
-		if one.forgotten(now) {
-			delete(f.byPeer, from)
-		} else if !oldest.IsValid() || one.last.Before(f.byPeer[oldest].last) {
+		if !oldest.IsValid() || one.last.Before(f.byPeer[oldest].last) {
 			oldest = from
 		}
 	}
-	if len(f.byPeer) >= maxAddresses {
-		delete(f.byPeer, oldest)
-	}
+	delete(f.byPeer, oldest)
 }
