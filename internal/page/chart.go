@@ -30,10 +30,17 @@ type chartRow struct {
 	Text string
 }
 
-// hourChart draws the last hour. text says a value; what is what a value is.
+// leastSpan is what a drawing shows at least, so that a service that has just begun does not seem to stand still.
+const leastSpan = 5 * time.Minute
+
+// hourChart draws the last hour, or what is known of it. text says a value.
 func (v *view) hourChart(id, title string, dots []dot, text func(float64) string) chart {
+	span := leastSpan
+	if len(dots) > 0 {
+		span = min(remembered, max(span, v.Now.Sub(dots[0].at)))
+	}
 	c := chart{
-		ID: id, Title: title, Bottom: text(0), LeftText: "1 h ago", RightEnd: "now", Columns: [2]string{"Time", title},
+		ID: id, Title: title, Bottom: text(0), LeftText: age(span) + " ago", RightEnd: "now", Columns: [2]string{"Time", title},
 	}
 	top, latest := 0.0, -1.0
 	var when time.Time
@@ -58,7 +65,7 @@ func (v *view) hourChart(id, title string, dots []dot, text func(float64) string
 		line = nil
 	}
 	for n, d := range dots {
-		x := chartWidth * (1 - v.Now.Sub(d.at).Seconds()/remembered.Seconds())
+		x := chartWidth * (1 - v.Now.Sub(d.at).Seconds()/span.Seconds())
 		switch {
 		case x < 0:
 			continue

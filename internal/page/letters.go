@@ -163,7 +163,7 @@ func (p *Page) dead(v *view) error {
 	}
 	letters, more, err := deadletter.Page(v.r.Context(), p.Pool, filter, after, lettersShown)
 	if errors.Is(err, deadletter.ErrNone) {
-		return redirect{form.To("dead")} // that one was removed: begin anew
+		return redirect{form.To("dead")} // that one was removed: begin at the first one
 	}
 	if err != nil {
 		return err

@@ -62,7 +62,7 @@ type sourceLine struct {
 	Bad      bool   // the state is one that a person should look at
 	Since    time.Time
 	Reason   string
-	Holder   string // of the lease; empty: nobody
+	Holder   string // of the lease; empty: none
 	Waiting  *int64
 	Oldest   *time.Time
 	Lags     bool
@@ -181,6 +181,14 @@ func (p *Page) troubles(v *view, survey admin.Survey) (all []trouble) {
 			serious(to, "Source %s: its loop has not turned for %s", s.Source.Name(), age(time.Since(s.LastTurn)))
 		case s.State == aggregator.Halted, s.State == aggregator.BackingOff:
 			serious(to, "Source %s is %s: %s", s.Source.Name(), s.State, s.Reason)
+		}
+	}
+	for _, l := range p.lines(survey) {
+		working := l.State == string(aggregator.Working) || l.State == string(aggregator.Resting) || l.Bad
+		if survey.Schema.Err == nil && l.Holder == "" && !working {
+			all = append(all, trouble{
+				false, fmt.Sprintf("Source %s: no instance works on it", l.Name), link("source", "name", l.Name),
+			})
 		}
 	}
 	for _, s := range survey.Sources {

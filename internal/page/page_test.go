@@ -98,7 +98,7 @@ func TestPages(t *testing.T) {
 
 	for page, wants := range map[string][]string{
 		"": {
-			"Both servers answer, every source is worked on, and all counts agree.", "6 dead letters, neither applied nor",
+			"Both servers answer, an instance works on each source, and all counts agree.", "6 dead letters, neither applied nor",
 			"2 of reason unknown profile", "Log in", "book-like-events working 0",
 		},
 		"source?name=book-like-events": {"Key in Redis book-like-events", "0 entries", "Tried again never"},

@@ -67,7 +67,7 @@ func (v *view) Took(r runs.Run) string {
 	return age(last.Sub(r.Started))
 }
 
-// checkedFor is how long findings are shown before somebody who looks has them made again.
+// checkedFor is how long findings are shown before one who looks has them made again.
 const checkedFor = time.Minute
 
 // checks are the latest findings of the doctor. They are safe for concurrent use.

@@ -27,7 +27,7 @@ type Recorder struct {
 // Job is what to write about a run.
 type Job struct {
 	Kind   string
-	Key    string        // of the row, by which FindKey finds it; empty: one that nobody knows
+	Key    string        // of the row, by which FindKey finds it; empty: one that is not told
 	Due    time.Time     // when its schedule wanted it; zero: a person asked for it
 	Counts func() Counts // what it has done so far; it may be called at any time. nil: no counts
 	Note   func() string // what it has done, for a person; it may be called at any time. nil: the counts say it

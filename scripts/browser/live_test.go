@@ -8,6 +8,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -153,6 +154,13 @@ func TestScreenshots(t *testing.T) {
 		t.Skip("SCREENSHOTS names no directory; see make screenshots")
 	}
 	w := pagetest.Start(t)
+	w.Exec(`UPDATE book SET title = CASE id WHEN 1 THEN 'The wolf and the seven kids' WHEN 2 THEN 'A cat with wings'
+		ELSE 'To the moon' END;
+		UPDATE topic SET name = CASE id WHEN 1 THEN 'courage' WHEN 2 THEN 'helping' ELSE 'friendship' END`)
+	for i := range 90 { // so that there is something to draw
+		w.Push(slices.Repeat([]string{"9223372036854775807:2:LIKE"}, 20+i*i%70)...)
+		time.Sleep(time.Second)
+	}
 	b := open(t, w.URL, how{})
 	for _, shot := range []struct {
 		name, page string
