@@ -40,7 +40,8 @@ func (v *view) hourChart(id, title string, dots []dot, text func(float64) string
 		span = min(remembered, max(span, v.Now.Sub(dots[0].at)))
 	}
 	c := chart{
-		ID: id, Title: title, Bottom: text(0), LeftText: age(span) + " ago", RightEnd: "now", Columns: [2]string{"Time", title},
+		ID: id, Title: title, Columns: [2]string{"Time", title},
+		Bottom: text(0), LeftText: age(span) + " ago", RightEnd: "now",
 	}
 	top, latest := 0.0, -1.0
 	var when time.Time

@@ -98,7 +98,7 @@ func TestPages(t *testing.T) {
 
 	for page, wants := range map[string][]string{
 		"": {
-			"Both servers answer, an instance works on each source, and all counts agree.", "6 dead letters, neither applied nor",
+			"Both servers answer, an instance works on each source, and all counts agree.", "6 dead letters, neither",
 			"2 of reason unknown profile", "Log in", "book-like-events working 0",
 		},
 		"source?name=book-like-events": {"Key in Redis book-like-events", "0 entries", "Tried again never"},
@@ -109,9 +109,11 @@ func TestPages(t *testing.T) {
 		"runs":                         {"service running"},
 		"runs?kind=drain":              {"No runs of this kind yet."},
 		"profile":                      {"Id of a child profile"},
-		"profile?id=1":                 {"Now ISFJ", "ISFJ, was ENTP", "Favorite genres When each was a favorite. Animals Fairy tales Space", "At last I 8, E 4."},
-		"profile?id=1&scale=time":      {"The width is that of time"},
-		"profile?id=2":                 {"It has no history yet."},
+		"profile?id=1": {
+			"Now ISFJ", "ISFJ, was ENTP", "When each was a favorite. Animals Fairy tales Space", "At last I 8, E 4.",
+		},
+		"profile?id=1&scale=time": {"The width is that of time"},
+		"profile?id=2":            {"It has no history yet."},
 		"profile?id=9223372036854775807": {
 			"Profile 9223372036854775807", "Now ISFJ",
 		},
@@ -357,7 +359,8 @@ func TestNothingIsDone(t *testing.T) {
 func TestManyDeadLetters(t *testing.T) {
 	t.Parallel()
 	w := pagetest.Start(t)
-	w.Exec(`INSERT INTO aggregator.dead_letter (source, position_ms, position_seq, reason, detail, payload, payload_form, created_at)
+	w.Exec(`INSERT INTO aggregator.dead_letter
+			(source, position_ms, position_seq, reason, detail, payload, payload_form, created_at)
 		SELECT 'book-like-events', 1000 + i / 3, i % 3, 'malformed', '', '', 'event', now() - i / 250 * interval '1 second'
 		FROM generate_series(1, 10000) i`)
 	b := newBrowser(t, w, "")
@@ -388,7 +391,8 @@ func TestTimeZone(t *testing.T) {
 	t.Parallel()
 	w := pagetest.Start(t)
 	b := newBrowser(t, w, "")
-	status, header, _ := b.do(http.MethodPost, "zone", url.Values{"name": {"Asia/Seoul"}, "back": {"//evil.example/dead?reason=x"}})
+	zone := url.Values{"name": {"Asia/Seoul"}, "back": {"//evil.example/dead?reason=x"}}
+	status, header, _ := b.do(http.MethodPost, "zone", zone)
 	assert.Equal(t, 303, status)
 	assert.Equal(t, "./dead?reason=x", header.Get("Location"))
 	cookie := header.Get("Set-Cookie")

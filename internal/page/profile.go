@@ -88,7 +88,8 @@ func (p *Page) profile(v *view) error {
 	b := profileBody{ID: id, Later: v.r.Form.Get("before") != "", ByTime: v.r.Form.Get("scale") == "time"}
 	if len(snapshots) > snapshotsShown {
 		snapshots = snapshots[:snapshotsShown]
-		b.Next = link("profile", "id", id, "scale", v.r.Form.Get("scale"), "before", snapshots[snapshotsShown-1].Created.UTC().Format(time.RFC3339Nano))
+		last := snapshots[snapshotsShown-1].Created.UTC().Format(time.RFC3339Nano)
+		b.Next = link("profile", "id", id, "scale", v.r.Form.Get("scale"), "before", last)
 	}
 	b.Snapshots = snapshots
 	if len(snapshots) > 0 {

@@ -267,7 +267,8 @@ func value(v *accessibility.Value) string {
 
 // tooWide are the elements that stick out, other than in what scrolls.
 const tooWide = `document.documentElement.scrollWidth <= innerWidth ? [] : [...document.body.querySelectorAll('*')]
-	.filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll')).map(e => e.outerHTML.slice(0, 80))`
+	.filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll'))
+	.map(e => e.outerHTML.slice(0, 80))`
 
 // tooFaint are texts whose contrast is below 4.5, as WCAG 2 computes it.
 const tooFaint = `(() => {
@@ -300,7 +301,8 @@ func TestKeyboard(t *testing.T) {
 		for i := range all {
 			b.do(chromedp.KeyEvent(kb.Tab))
 			require.Equal(t, i, ask[int](b, `window.all.indexOf(document.activeElement)`), "%s: %s", page,
-				ask[string](b, fmt.Sprintf(`document.activeElement.outerHTML.slice(0, 80) + ' for ' + window.all[%d].outerHTML.slice(0, 80)`, i)))
+				ask[string](b, fmt.Sprintf(`[document.activeElement, window.all[%d]].map(e => e.outerHTML.slice(0, 80)).join(' for ')`,
+					i)))
 			require.NotEqual(t, "none", ask[string](b, `getComputedStyle(document.activeElement).outlineStyle`), page)
 		}
 	}

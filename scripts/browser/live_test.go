@@ -34,8 +34,8 @@ func TestLive(t *testing.T) {
 
 	b.click(`#pause`)
 	assert.Equal(t, "true", ask[string](b, `document.getElementById('pause').getAttribute('aria-pressed')`))
-	asked := ask[int](b, `(window.asked = 0, window.before = window.fetch, window.fetch = (...a) => { window.asked++; return window.before(...a); }, 0)`)
-	require.Zero(t, asked)
+	ask[chromedp.Void](b, `{ window.asked = 0; const before = window.fetch;
+		window.fetch = (...a) => { window.asked++; return before(...a); }; }`)
 	ask[chromedp.Void](b, `new Promise((done) => setTimeout(done, 6000))`) // longer than from one time to the next
 	assert.Zero(t, ask[int](b, `window.asked`))
 	b.click(`#pause`)

@@ -72,7 +72,7 @@ func Start(t testing.TB, options ...Option) *World {
 	w.Config.Journal.Keep = time.Hour
 	w.Config.Chunk.MaxWait = 10 * time.Millisecond
 	w.Config.HTTP.UsersFile = filepath.Join(t.TempDir(), "users.yaml")
-	users := fmt.Sprintf("operators:\n  %s: %s\nviewers:\n  %s: %s\n", Operator, hash(t, Operator), Viewer, hash(t, Viewer))
+	users := fmt.Sprintf("operators: {%q: %q}\nviewers: {%q: %q}\n", Operator, hash(t, Operator), Viewer, hash(t, Viewer))
 	require.NoError(t, os.WriteFile(w.Config.HTTP.UsersFile, []byte(users), 0o600))
 	for _, option := range options {
 		option(w)
@@ -128,7 +128,8 @@ func (w *World) fill() {
 		w.Push(events...)
 		w.drain()
 	}
-	w.Exec(`DELETE FROM book_topic WHERE book_id = 4; DELETE FROM book_mbti WHERE book_id = 4; DELETE FROM book WHERE id = 4`)
+	w.Exec(`DELETE FROM book_topic WHERE book_id = 4; DELETE FROM book_mbti WHERE book_id = 4;
+		DELETE FROM book WHERE id = 4`)
 }
 
 func (w *World) instance() *service.Instance {
