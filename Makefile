@@ -24,6 +24,7 @@ test: ## run all tests against private servers, installing these first if need b
 	go test -race -timeout 30m ./...
 	cd scripts/bench && go test -race -timeout 30m ./...
 	cd scripts/manifests && go test -timeout 30m ./...
+	cd scripts/browser && go test -timeout 30m ./...
 
 .PHONY: lint
 lint: $(GOLANGCI) ## check form and look for mistakes
@@ -33,6 +34,7 @@ lint: $(GOLANGCI) ## check form and look for mistakes
 	$(GOLANGCI) run ./...
 	cd scripts/bench && go vet ./... && ../../$(GOLANGCI) run ./...
 	cd scripts/manifests && go vet ./... && ../../$(GOLANGCI) run ./...
+	cd scripts/browser && go vet ./... && ../../$(GOLANGCI) run ./...
 
 # The installed linter if it is the right one, else one of our own.
 $(GOLANGCI): Makefile
@@ -51,7 +53,7 @@ servers: build ## a private Redis and PostgreSQL, until Ctrl-C; it says how anot
 	@bin/services
 
 .PHONY: demo
-demo: build ## drain 100,000 events on private servers and check every sum; REPLAY=file.csv.gz for real ones; SCHEMA=origin for an application's tables
+demo: build ## drain 100,000 events on private servers and check every sum; PAGE=1 shows the page; REPLAY=file.csv.gz for real ones; SCHEMA=origin for an application's tables
 	scripts/provision --unless-given
 	go build -o bin/services ./scripts/services
 	bin/services -- scripts/demo
@@ -86,6 +88,11 @@ $(NFPM): Makefile
 	@echo 'dist: building the packager, nfpm $(NFPM_VERSION): once, a minute of processor time' >&2
 	GOBIN=$(CURDIR)/bin go install github.com/goreleaser/nfpm/v2/cmd/nfpm@v$(NFPM_VERSION)
 	@touch $@
+
+.PHONY: screenshots
+screenshots: ## take the pictures of the operator page for docs/
+	scripts/provision
+	cd scripts/browser && SCREENSHOTS=$(CURDIR)/docs/page go test -count=1 -run '^TestScreenshots$$' .
 
 .PHONY: fuzz
 fuzz: ## try to break the event decoder; FUZZTIME=30s

@@ -5,6 +5,7 @@ package config
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -95,8 +96,19 @@ type Config struct {
 		TimeZone string // of expressions that name none
 	}
 	HTTP struct {
-		Addr  string // host:port; empty: none
-		Pprof bool
+		Addr  string   // host:port; empty: none
+		Hosts []string // further names of it
+
+		// How to log in; see Access. The files are read by it, not by Load.
+		UsersFile      string
+		TokensFile     string
+		TrustedHeader  string
+		TrustedProxies []netip.Prefix
+		Operators      []string
+
+		TLSCertFile string // see HTTPCertificate
+		TLSKeyFile  string
+		Pprof       bool
 	}
 	Log struct {
 		Level  string // debug, info, warn or error
@@ -163,5 +175,5 @@ func (c Config) conflicts() []error {
 	if _, err := c.RedisTLS(); err != nil {
 		all = append(all, err)
 	}
-	return all
+	return append(all, c.httpConflicts()...)
 }

@@ -40,6 +40,9 @@ func TestSampleLoads(t *testing.T) {
 			c, err := load(t)
 			require.NoError(t, err)
 			// These have an example, not a default.
+			h := config.Default().HTTP
+			require.Equal(t, h.Addr, c.HTTP.Addr)
+			c.HTTP = h
 			c.Postgres.URL, c.Postgres.Schema, c.Postgres.Tables, c.Postgres.TimeZone, c.Lease.Name = "", "", nil, "", ""
 			var got, want strings.Builder
 			require.NoError(t, c.Print(&got, false))

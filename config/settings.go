@@ -259,9 +259,48 @@ var settings = []setting{
 		value: func(c *Config) value { return integer{&c.Runs.Keep, 1, 100_000} },
 	}, {
 		Key: "http.addr", Default: "127.0.0.1:9464", Emptiable: true,
-		Doc: "Where run answers /healthz, /readyz, /version and /metrics; empty disables it. There is no authentication: " +
-			"let only your monitoring reach it.",
+		Doc: "Where run answers /healthz, /readyz, /version and /metrics, which need no login, and the operator page; " +
+			"empty disables it. A host name in it is one that browsers may use.",
 		value: func(c *Config) value { return listenAddr{&c.HTTP.Addr} },
+	}, {
+		Key: "http.hosts", Example: "aggregator.example.com",
+		Doc: "Further names by which browsers reach the operator page, separated by commas. A request for another host is " +
+			"refused, because a foreign site may have led the browser here. The address itself and, on this machine, " +
+			"localhost always count.",
+		value: func(c *Config) value { return list{&c.HTTP.Hosts, aHost} },
+	}, {
+		Key: "http.users_file", Example: "/etc/aggregator/users.yaml",
+		Doc: "Who may log in to the operator page with a password: two maps, operators and viewers, each of names to " +
+			"bcrypt hashes. It is read again when it has changed.",
+		value: func(c *Config) value { return fileName{&c.HTTP.UsersFile} },
+	}, {
+		Key: "http.tokens_file", Example: "/etc/aggregator/tokens.yaml",
+		Doc: "Which programs may log in with a bearer token: two maps, operators and viewers, each of names to tokens of " +
+			"32 characters or more. It is read again when it has changed.",
+		value: func(c *Config) value { return fileName{&c.HTTP.TokensFile} },
+	}, {
+		Key: "http.trusted_header", Example: "X-Forwarded-User",
+		Doc: "The header in which a proxy sends the name of the user that it has logged in. It counts only from " +
+			"http.trusted_proxies, which must remove it from what clients send.",
+		value: func(c *Config) value { return headerName{&c.HTTP.TrustedHeader} },
+	}, {
+		Key: "http.trusted_proxies", Example: "10.1.2.3,10.2.0.0/24",
+		Doc:   "The addresses or networks of the proxies that http.trusted_header is believed from, separated by commas.",
+		value: func(c *Config) value { return networks{&c.HTTP.TrustedProxies} },
+	}, {
+		Key: "http.operators", Example: "alice,bob",
+		Doc: "Which users of http.trusted_header are operators, separated by commas. The others are viewers, and may " +
+			"change nothing.",
+		value: func(c *Config) value { return list{&c.HTTP.Operators, aUser} },
+	}, {
+		Key: "http.tls_cert_file", Example: "/etc/aggregator/http.pem",
+		Doc: "The certificate of http.addr, in PEM form, with its key in http.tls_key_file: everything there is then " +
+			"answered over TLS. Both are read again when they have changed.",
+		value: func(c *Config) value { return fileName{&c.HTTP.TLSCertFile} },
+	}, {
+		Key: "http.tls_key_file", Example: "/etc/aggregator/http.key",
+		Doc:   "The key of http.tls_cert_file, in PEM form, not encrypted.",
+		value: func(c *Config) value { return fileName{&c.HTTP.TLSKeyFile} },
 	}, {
 		Key: "http.pprof", Default: "false",
 		Doc: "Whether run also answers /debug/pprof/, for Go's profiler. It answers this machine alone, whatever " +

@@ -37,7 +37,7 @@ func (c Config) RedisTLS() (*tls.Config, error) {
 	case r.TLSCertFile == "":
 		return nil, invalidf("redis.tls_key_file = %q: redis.tls_cert_file is missing", r.TLSKeyFile)
 	}
-	pair, err := readPair(r.TLSCertFile, r.TLSKeyFile)
+	pair, err := readPair("redis", r.TLSCertFile, r.TLSKeyFile)
 	if err != nil {
 		return nil, err
 	}
@@ -57,18 +57,20 @@ func readAuthorities(name string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-func readPair(certFile, keyFile string) (tls.Certificate, error) {
+// readPair reads the certificate and the key of a section.
+func readPair(section, certFile, keyFile string) (tls.Certificate, error) {
 	cert, err := os.ReadFile(certFile)
 	if err != nil {
-		return tls.Certificate{}, invalidf("redis.tls_cert_file = %q: %w", certFile, fileReason(err))
+		return tls.Certificate{}, invalidf("%s.tls_cert_file = %q: %w", section, certFile, fileReason(err))
 	}
 	key, err := os.ReadFile(keyFile)
 	if err != nil {
-		return tls.Certificate{}, invalidf("redis.tls_key_file = %q: %w", keyFile, fileReason(err))
+		return tls.Certificate{}, invalidf("%s.tls_key_file = %q: %w", section, keyFile, fileReason(err))
 	}
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
-		return tls.Certificate{}, invalidf("redis.tls_cert_file = %q, redis.tls_key_file = %q: %w", certFile, keyFile, err)
+		return tls.Certificate{}, invalidf(
+			"%s.tls_cert_file = %q, %[1]s.tls_key_file = %[3]q: %[4]w", section, certFile, keyFile, err)
 	}
 	return pair, nil
 }

@@ -28,8 +28,9 @@ func newConfigCheck(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check whether the settings are valid",
-		Long: `Prints ok, or a line for each error in the settings, and then exits with 78. It connects to
-nothing, unless --servers is given: then it also connects to both servers as the service would,
+		Long: `Prints ok, or a line for each error in the settings, and then exits with 78. It reads the files
+of http.users_file, http.tokens_file and http.tls_cert_file too, so run it as the user of the
+service. It connects to nothing, unless --servers is given: then it also connects to both servers as the service would,
 and prints a line for each. A server that is not reachable is exit code 69; one that refuses, or
 is another one than the settings say, is 78. It changes nothing. aggregator doctor checks more.`,
 		Example: `  aggregator config check
@@ -37,6 +38,11 @@ is another one than the settings say, is 78. It changes nothing. aggregator doct
 	}
 	cmd.Flags().BoolVar(&servers, "servers", false, "also connect to both servers")
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
+		_, access := a.cfg.Access(nil)
+		_, certificate := a.cfg.HTTPCertificate()
+		if err := errors.Join(access, certificate); err != nil {
+			return err
+		}
 		if !servers {
 			_, err := fmt.Fprintln(a.stdout, "ok")
 			return err

@@ -114,31 +114,24 @@ func oneOrChosen(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-// selection is what retry or drop is to work on: one dead letter, or those of a filter.
-type selection struct {
-	one    *deadletter.ID
-	filter deadletter.Filter
-	limit  int // 0: none
-}
-
 // selected reads the arguments and flags of retry and drop. They have to say which dead letters: without any,
 // it does not mean all.
-func (f *letterFlags) selected(cmd *cobra.Command, args []string, all bool) (selection, error) {
+func (f *letterFlags) selected(cmd *cobra.Command, args []string, all bool) (deadletter.Choice, error) {
 	filter, err := f.filter(cmd)
 	if err != nil {
-		return selection{}, err
+		return deadletter.Choice{}, err
 	}
 	chosen := f.chooses(cmd) || all
 	switch {
 	case len(args) > 0 && (chosen || f.limit > 0):
-		return selection{}, usageError("want either SOURCE POSITION or flags that choose dead letters, not both")
+		return deadletter.Choice{}, usageError("want either SOURCE POSITION or flags that choose dead letters, not both")
 	case len(args) > 0:
 		id, err := letterID(args)
-		return selection{one: &id}, err
+		return deadletter.Choice{One: &id}, err
 	case !chosen:
-		return selection{}, usageError(
+		return deadletter.Choice{}, usageError(
 			"which dead letters? Want SOURCE POSITION, or --reason, --older-than, --newer-than, --profile, --source, or " +
 				"--all-unsettled")
 	}
-	return selection{filter: filter, limit: f.limit}, nil
+	return deadletter.Choice{Filter: filter, Limit: f.limit}, nil
 }

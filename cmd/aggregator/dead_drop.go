@@ -3,11 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/user"
+	"strconv"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"aggregator/internal/deadletter"
+	"aggregator/internal/service"
 )
 
 func newDeadDrop(a *app) *cobra.Command {
@@ -32,12 +36,12 @@ without it, it says how many these are, and exits with 64.`,
 		if err != nil {
 			return err
 		}
-		pool, err := a.OpenPostgres(cmd.Context(), 1)
+		pool, err := a.OpenPostgres(cmd.Context(), 2)
 		if err != nil {
 			return err
 		}
 		defer pool.Close()
-		dropped, err := dropLetters(cmd.Context(), pool, chosen, yes)
+		dropped, err := a.dropLetters(cmd.Context(), pool, chosen, yes)
 		if err != nil {
 			return err
 		}
@@ -50,46 +54,25 @@ without it, it says how many these are, and exits with 64.`,
 	return cmd
 }
 
-// dropLetters drops what is chosen, a page at a time. Without a yes it drops only what was named.
-func dropLetters(ctx context.Context, pool *pgxpool.Pool, chosen selection, yes bool) (dropped int64, err error) {
-	if chosen.one != nil {
-		return dropOne(ctx, pool, *chosen.one)
-	}
-	if !yes {
-		total, err := deadletter.Count(ctx, pool, chosen.filter)
-		if chosen.limit > 0 {
-			total = min(total, int64(chosen.limit))
+// dropLetters drops what is chosen. Without a yes it drops only what was named.
+func (a *app) dropLetters(ctx context.Context, pool *pgxpool.Pool, chosen deadletter.Choice, yes bool) (int64, error) {
+	if chosen.One == nil && !yes {
+		total, err := deadletter.Count(ctx, pool, chosen.Filter)
+		if chosen.Limit > 0 {
+			total = min(total, int64(chosen.Limit))
 		}
 		if err == nil && total > 0 {
 			err = usageError("this would drop %s for good; pass --yes to confirm", letterCount(total))
 		}
 		return 0, err
 	}
-	pages := deadletter.Pages(ctx, pool, chosen.filter, letterPage)
-	for letters, err := range limited(pages, chosen.limit) {
-		if err != nil {
-			return dropped, err
-		}
-		ids := make([]deadletter.ID, len(letters))
-		for i, l := range letters {
-			ids[i] = l.ID()
-		}
-		n, err := deadletter.Drop(ctx, pool, ids)
-		dropped += n
-		if err != nil {
-			return dropped, fmt.Errorf("after %s: %w", letterCount(dropped), err)
-		}
-	}
-	return dropped, nil
+	return a.DropLetters(ctx, pool, chosen, service.Asked{By: userName()})
 }
 
-func dropOne(ctx context.Context, pool *pgxpool.Pool, id deadletter.ID) (int64, error) {
-	if _, err := findUnsettled(ctx, pool, id); err != nil {
-		return 0, err
+// userName is who runs the command, for records.
+func userName() string {
+	if who, err := user.Current(); err == nil {
+		return who.Username
 	}
-	dropped, err := deadletter.Drop(ctx, pool, []deadletter.ID{id})
-	if err == nil && dropped == 0 {
-		err = fmt.Errorf("%s: %w", id, deadletter.ErrSettled)
-	}
-	return dropped, err
+	return "user " + strconv.Itoa(os.Getuid())
 }

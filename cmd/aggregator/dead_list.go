@@ -44,7 +44,7 @@ it is there: there as text if it is valid UTF-8, and always as base64.`,
 		}
 		defer pool.Close()
 		if out.json() {
-			letters := limited(deadletter.Pages(cmd.Context(), pool, filter, letterPage), flags.limit)
+			letters := deadletter.Limited(deadletter.Pages(cmd.Context(), pool, filter, letterPage), flags.limit)
 			return writeLetters(a.stdout, letters)
 		}
 		total, err := deadletter.Count(cmd.Context(), pool, filter)
@@ -55,7 +55,7 @@ it is there: there as text if it is valid UTF-8, and always as base64.`,
 			_, err := fmt.Fprintln(a.stdout, "no dead letters")
 			return err
 		}
-		letters := limited(deadletter.Pages(cmd.Context(), pool, filter, letterPage), flags.limit)
+		letters := deadletter.Limited(deadletter.Pages(cmd.Context(), pool, filter, letterPage), flags.limit)
 		return printLetters(a.stdout, a.terminal(), out.wide(), letters, total, settled)
 	})
 	return cmd
@@ -63,22 +63,6 @@ it is there: there as text if it is valid UTF-8, and always as base64.`,
 
 // letterPage is how many dead letters are read at a time.
 const letterPage = 100
-
-// limited passes pages on until they had so many dead letters; 0: all.
-func limited(pages iter.Seq2[[]deadletter.Letter, error], limit int) iter.Seq2[[]deadletter.Letter, error] {
-	return func(yield func([]deadletter.Letter, error) bool) {
-		left := limit
-		for page, err := range pages {
-			if limit > 0 {
-				page = page[:min(left, len(page))]
-				left -= len(page)
-			}
-			if !yield(page, err) || (limit > 0 && left == 0) {
-				return
-			}
-		}
-	}
-}
 
 // printLetters prints a table. Its columns line up within a page.
 func printLetters(out io.Writer, to terminal.Terminal, wide bool, pages iter.Seq2[[]deadletter.Letter, error],

@@ -1,20 +1,17 @@
 package main
 
 import (
-	"context"
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"aggregator/internal/apply"
-	"aggregator/internal/deadletter"
-	"aggregator/internal/events"
-	"aggregator/internal/scores"
+	"aggregator/internal/service"
 )
 
 func newDeadRetry(a *app) *cobra.Command {
@@ -40,85 +37,19 @@ once. Those that still cannot be applied stay, with the error, and make the comm
 		if err != nil {
 			return err
 		}
-		pool, err := a.OpenPostgres(cmd.Context(), 2)
+		pool, err := a.OpenPostgres(cmd.Context(), 3)
 		if err != nil {
 			return err
 		}
 		defer pool.Close()
-		if err := a.CheckTables(cmd.Context(), pool); err != nil {
+		began := time.Now()
+		done, err := a.RetryLetters(cmd.Context(), pool, chosen, service.Asked{By: userName()})
+		if chosen.One != nil && err != nil {
 			return err
 		}
-		if chosen.one != nil {
-			return a.retryOne(cmd.Context(), pool, *chosen.one, out)
-		}
-		began := time.Now()
-		done, err := a.retryChosen(cmd.Context(), pool, chosen)
-		if reportErr := a.reportRetry(done, time.Since(began), out); err == nil {
-			err = reportErr
-		}
-		if dead := done.StillDead(); err == nil && dead > 0 {
-			err = fmt.Errorf("%s of %s still cannot be applied", grouped(dead), letterCount(done.Tried()))
-		}
-		return err
+		return cmp.Or(err, a.reportRetry(done, time.Since(began), out))
 	})
 	return cmd
-}
-
-func (a *app) retrier(pool *pgxpool.Pool) *apply.Retrier {
-	return &apply.Retrier{
-		Pool: pool,
-		Catalogue: scores.NewCatalogue(pool, a.log, scores.CatalogueOptions{
-			Books: 100 * apply.RetryPage, Profiles: 100 * apply.RetryPage, TTL: time.Minute,
-		}),
-		Decoder:   events.NewDecoder(a.cfg.Events.Weights),
-		Preferred: a.cfg.History.Preferred,
-		Journal:   a.cfg.Journal.Keep > 0,
-		Durable:   true,
-	}
-}
-
-func (a *app) retryChosen(ctx context.Context, pool *pgxpool.Pool, chosen selection) (done apply.Retried, err error) {
-	retrier := a.retrier(pool)
-	for letters, err := range limited(deadletter.Pages(ctx, pool, chosen.filter, apply.RetryPage), chosen.limit) {
-		if err != nil {
-			return done, err
-		}
-		page, err := retrier.Retry(ctx, letters)
-		done.Add(page)
-		if err != nil {
-			return done, err
-		}
-	}
-	return done, nil
-}
-
-// retryOne fails unless it is this command that applies the dead letter.
-func (a *app) retryOne(ctx context.Context, pool *pgxpool.Pool, id deadletter.ID, out *output) error {
-	letter, err := findUnsettled(ctx, pool, id)
-	if err != nil {
-		return err
-	}
-	began := time.Now()
-	done, err := a.retrier(pool).Retry(ctx, []deadletter.Letter{letter})
-	switch {
-	case err != nil:
-		return err
-	case done.Before > 0:
-		return fmt.Errorf("%s: %w", id, deadletter.ErrSettled)
-	}
-	for why := range done.Failed {
-		return fmt.Errorf("%s still cannot be applied: %s", id, why)
-	}
-	return a.reportRetry(done, time.Since(began), out)
-}
-
-// findUnsettled is deadletter.Find for callers that want to settle it.
-func findUnsettled(ctx context.Context, pool *pgxpool.Pool, id deadletter.ID) (deadletter.Letter, error) {
-	letter, err := deadletter.Find(ctx, pool, id)
-	if err == nil && letter.Settled != nil {
-		err = fmt.Errorf("%s: %w: %s", id, deadletter.ErrSettled, settlement(letter))
-	}
-	return letter, err
 }
 
 func (a *app) reportRetry(done apply.Retried, took time.Duration, out *output) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os/user"
 	"strings"
 	"testing"
 
@@ -176,6 +177,12 @@ func TestDeadRetry(t *testing.T) {
 	require.NotNil(t, settled["3-0"].Settled)
 	require.Regexp(t, `(?m)^book-like-events +3-0 +unknown_action +1 +1 +[0-9TZ:-]+ +2 +applied +"1:1:EAT"$`,
 		w.run("dead list --all"))
+	who, err := user.Current()
+	require.NoError(t, err)
+	recorded := w.run("runs --kind retry -o wide")
+	require.Contains(t, recorded, "by "+who.Username+": dead letters of reason unknown_action at most 5")
+	require.Contains(t, recorded, "by "+who.Username+": the dead letter book-like-events 1-0")
+	require.NotContains(t, recorded, "settled already", "what was not begun is not recorded")
 }
 
 func TestDeadDrop(t *testing.T) {
@@ -197,6 +204,7 @@ func TestDeadDrop(t *testing.T) {
 	w.exec(`INSERT INTO child_profile (id, name) VALUES (2, 'late'), (3, 'late')`)
 	require.Contains(t, w.run("dead retry --all-unsettled"), "applied 0 of 0")
 	require.Contains(t, w.run("drain -o json"), `"retried": 0`)
+	require.Regexp(t, `drop .* done +1 .* by [^ ]+: dead letters of reason malformed`, w.run("runs --kind drop -o wide"))
 }
 
 // What was unknown is applied at the end of the next drain, and reported.

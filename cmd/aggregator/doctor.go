@@ -1,22 +1,15 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"aggregator/internal/doctor"
-	"aggregator/internal/events"
-	"aggregator/internal/postgres"
 	"aggregator/internal/terminal"
 )
-
-// adminConnections are those of the health checks, of the watch on the catalogue and of the leases.
-const adminConnections = 2 + 1 + 1
 
 func newDoctor(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -38,7 +31,7 @@ reachable.`,
 	}
 	out := addOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
-		findings, err := a.examine(cmd.Context())
+		findings, err := a.Examine(cmd.Context())
 		if len(findings) == 0 {
 			return err
 		}
@@ -57,66 +50,6 @@ reachable.`,
 		return errors.Join(err, written)
 	})
 	return cmd
-}
-
-// examine looks at both servers. The error is that of those that could not be looked at.
-func (a *app) examine(ctx context.Context) ([]doctor.Finding, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	found, redisErr := a.examineRedis(ctx)
-	more, postgresErr := a.examinePostgres(ctx)
-	found = append(found, more...)
-	if err := errors.Join(redisErr, postgresErr); err != nil {
-		return found, err
-	}
-	return append(found, a.examineBoth(ctx)...), nil
-}
-
-// examineBoth compares the two, if both can be reached. If not, the checks of each server have said why.
-func (a *app) examineBoth(ctx context.Context) []doctor.Finding {
-	to, err := a.Connect(ctx, 1, 2)
-	if err != nil {
-		return nil
-	}
-	defer to.Close()
-	elsewhere, err := a.FindElsewhere(ctx, to)
-	if err != nil {
-		return nil
-	}
-	return append(doctor.Incidents(ctx, to.Pool, to.Sources, elsewhere),
-		doctor.Instances(ctx, to.Pool, a.Group(), a.cfg.Lease.TTL)...)
-}
-
-func (a *app) examineRedis(ctx context.Context) ([]doctor.Finding, error) {
-	server, err := a.NewRedis(2)
-	if err != nil {
-		return nil, err
-	}
-	defer server.Client.Close()
-	defer server.CloseAt(ctx)()
-	sources, err := a.Sources(server)
-	if err != nil {
-		return nil, err
-	}
-	options := events.Options{Kind: a.cfg.Source.Kind, PushSide: a.cfg.Source.PushSide}
-	found, err := doctor.Redis(ctx, server.Client, options, sources)
-	if err != nil {
-		err = server.Failed(err)
-	}
-	return found, err
-}
-
-func (a *app) examinePostgres(ctx context.Context) ([]doctor.Finding, error) {
-	pool, err := postgres.Open(ctx, a.PostgresOptions(2))
-	if err != nil {
-		if finding, is := doctor.Refused(err); is {
-			return []doctor.Finding{finding}, nil
-		}
-		return nil, err
-	}
-	defer pool.Close()
-	return doctor.Postgres(ctx, pool, a.EngineConnections()+adminConnections, a.cfg.Postgres.Tables,
-		a.cfg.Journal.Keep > 0)
 }
 
 // printFindings writes a line for each, one more for what to do, and the counts at the end. Texts that

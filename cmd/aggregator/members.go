@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -48,7 +47,7 @@ those of the settings in force; they are listed, without a target.`,
 		if err != nil {
 			return err
 		}
-		lines := memberLines(members, leases, now, a.Group(), sources)
+		lines := cluster.Instances(members, leases, now, a.Group(), events.Names(sources))
 		if out.json() {
 			return writeJSON(a.stdout, map[string]any{"members": lines})
 		}
@@ -61,70 +60,8 @@ those of the settings in force; they are listed, without a target.`,
 	return cmd
 }
 
-// memberLine is one instance. Its names are those of the JSON form.
-type memberLine struct {
-	Instance string     `json:"instance"`
-	State    string     `json:"state"` // living, draining, gone; unknown: an older program
-	Version  string     `json:"version,omitempty"`
-	Started  *time.Time `json:"started_at"`
-	Seen     *time.Time `json:"seen_at"`
-	Age      *float64   `json:"seen_seconds_ago"`
-	Kind     string     `json:"source_kind,omitempty"`
-	Key      string     `json:"source_key,omitempty"`
-	Parts    int        `json:"partitions,omitempty"`
-	Sources  []string   `json:"sources"` // that it has
-	Target   *int       `json:"target"`  // null: it shares nothing with the settings in force
-}
-
-// memberLines are the instances that share sources, and those that hold some of these names without being members.
-func memberLines(members []cluster.Member, leases []cluster.Lease, now time.Time, group cluster.Group,
-	sources []*events.Source,
-) []memberLine {
-	var names []string
-	for _, source := range sources {
-		names = append(names, source.Name())
-	}
-	targets := cluster.TargetsOf(members, leases, now, group, names)
-	held := make(map[string][]string)
-	for _, l := range leases {
-		if l.Held(now) {
-			held[l.Holder] = append(held[l.Holder], l.Source)
-		}
-	}
-	lines := []memberLine{}
-	known := make(map[string]bool)
-	for _, m := range members {
-		known[m.Instance] = true
-		started, seen, age := m.Started.UTC(), m.Seen.UTC(), now.Sub(m.Seen).Seconds()
-		line := memberLine{
-			Instance: m.Instance, State: "living", Version: m.Version, Started: &started, Seen: &seen, Age: &age,
-			Kind: m.Group.Kind, Key: m.Group.Key, Parts: m.Group.Partitions, Sources: append([]string{}, held[m.Instance]...),
-		}
-		switch {
-		case !m.Lives(now):
-			line.State = "gone"
-		case m.Draining:
-			line.State = "draining"
-		}
-		if m.Lives(now) && m.Group == group {
-			n := targets[m.Instance]
-			line.Target = &n
-		}
-		lines = append(lines, line)
-	}
-	for _, l := range leases {
-		if !known[l.Holder] && l.Held(now) && slices.Contains(names, l.Source) {
-			known[l.Holder] = true
-			n := targets[l.Holder]
-			lines = append(lines, memberLine{Instance: l.Holder, State: "unknown", Sources: held[l.Holder], Target: &n})
-		}
-	}
-	slices.SortFunc(lines, func(a, b memberLine) int { return strings.Compare(a.Instance, b.Instance) })
-	return lines
-}
-
 // memberTable has a row for each instance.
-func memberTable(lines []memberLine, wide bool) *terminal.Table {
+func memberTable(lines []cluster.Instance, wide bool) *terminal.Table {
 	table := &terminal.Table{Wide: wide, Columns: []terminal.Column{
 		{Name: "INSTANCE", Least: 12},
 		{Name: "STATE", Color: memberColor},

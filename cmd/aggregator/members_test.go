@@ -6,14 +6,16 @@ import (
 	"syscall"
 	"testing"
 
+	"aggregator/internal/cluster"
+
 	"github.com/stretchr/testify/require"
 )
 
-func (s *pair) members() (lines []memberLine) {
+func (s *pair) members() (lines []cluster.Instance) {
 	s.t.Helper()
 	r := s.program("members", "-o", "json")
 	r.requireDone(s.t)
-	var answer struct{ Members []memberLine }
+	var answer struct{ Members []cluster.Instance }
 	require.NoError(s.t, json.Unmarshal([]byte(r.stdout), &answer))
 	return answer.Members
 }

@@ -41,8 +41,10 @@ Started by systemd, it notifies systemd when it is ready, what it is doing, and 
 alive: as long as each loop turns, also when it waits for events or for a server to come back.
 
 At http.addr it answers /healthz, /readyz, /version and /metrics, and with http.pprof, to this
-machine alone, /debug/pprof/. If the address is taken, that is an error if http.addr was set;
-if not, a second instance on the machine runs without.`,
+machine alone, /debug/pprof/. These need no login; the page at / does, but for programs on this
+machine that only read (http.users_file, http.tokens_file, http.trusted_header). With
+http.tls_cert_file it speaks TLS. If the address is taken, that is an error if http.addr was
+set; if not, a second instance on the machine runs without.`,
 		Example: `  aggregator run
   AGGREGATOR_SOURCE_KIND=list aggregator run --log-level debug
   aggregator run --schedule-drain "30 2 * * *" --schedule-time-zone Europe/Berlin`,

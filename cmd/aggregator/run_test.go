@@ -78,7 +78,7 @@ func TestRunShowsItself(t *testing.T) {
 	code, body = p.get("/")
 	require.Equal(t, http.StatusOK, code)
 	for _, path := range []string{"/readyz", "/healthz", "/metrics", "/version"} {
-		require.Contains(t, body, `<a href="`+path+`">`)
+		require.Contains(t, body, `<a href=".`+path+`">`)
 		code, _ = p.get(path)
 		require.Equal(t, http.StatusOK, code, path)
 	}

@@ -19,8 +19,8 @@ func newRuns(a *app) *cobra.Command {
 		Use:   "runs",
 		Short: "Show past runs: when, how many, how fast, how they ended",
 		Long: `Lists the latest runs, newest first: drains, processes of the service (service), and other
-jobs, by schedule or by hand (purge, search_text, reset, accept, erase). A run is running, or it ended
-as done, limited (a limit ended it with work left), stopped (by a signal) or failed, or it was
+jobs, by schedule or by hand (purge, search_text, retry, drop, reset, accept, erase). A run is
+running, or it ended as done, limited (a limit ended it with work left), stopped (by a signal) or failed, or it was
 interrupted: no heartbeat reached PostgreSQL for 45 seconds, as after kill -9. The latest runs
 of each kind (runs.keep) are kept.
 
@@ -36,7 +36,7 @@ whole error, and -o wide all columns of the list.`,
 		Annotations: worksAlone,
 	}
 	cmd.AddCommand(newRunsShow(a))
-	kinds := []string{"drain", "service", "purge", "search_text", "reset", "accept", "erase"}
+	kinds := []string{"drain", "service", "purge", "search_text", "retry", "drop", "reset", "accept", "erase"}
 	cmd.Flags().StringVar(&kind, "kind", "", "only runs of this kind: "+strings.Join(kinds, ", "))
 	_ = cmd.RegisterFlagCompletionFunc("kind", // fails only for a flag that is not there
 		cobra.FixedCompletions(kinds, cobra.ShellCompDirectiveNoFileComp))

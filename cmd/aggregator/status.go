@@ -196,7 +196,11 @@ func (l *look) ask(ctx context.Context) map[string]admin.SourceState {
 	if l.cfg.HTTP.Addr == "" {
 		return nil
 	}
-	states, err := admin.Ask(ctx, l.cfg.HTTP.Addr)
+	secure, err := l.cfg.HTTPClient()
+	if err != nil {
+		return nil
+	}
+	states, err := admin.Ask(ctx, l.cfg.HTTP.Addr, secure)
 	if err != nil {
 		return nil
 	}

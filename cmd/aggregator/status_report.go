@@ -24,7 +24,7 @@ type statusReport struct {
 	Schema   schemaStatus            `json:"schema"`
 	Sources  []sourceStatus          `json:"sources"`
 	Dead     map[events.Reason]int64 `json:"dead"`    // dead letters that are not settled, by reason
-	Members  []memberLine            `json:"members"` // the instances that share sources
+	Members  []cluster.Instance      `json:"members"` // the instances that share sources
 	Runs     []runLine               `json:"runs"`    // of each kind the one that runs, then the last one that ended
 
 	Incidents []incidentLine  `json:"incidents"` // that are not accepted, of all sources in the database
@@ -113,7 +113,7 @@ func newStatusReport(s, before admin.Survey, service map[string]admin.SourceStat
 		r.Sources = append(r.Sources, line)
 	}
 	if r.Schema.OK {
-		r.Members = memberLines(s.Members, s.Leases, s.At, group, sources)
+		r.Members = cluster.Instances(s.Members, s.Leases, s.At, group, events.Names(sources))
 	}
 	return r
 }

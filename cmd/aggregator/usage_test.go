@@ -34,7 +34,7 @@ func TestWrongUsage(t *testing.T) {
 		"value apart":       {"status --watch 5s", `unexpected argument "5s"; its value belongs to the flag: --watch=5s`},
 		"unknown kind": {
 			"runs --kind foo",
-			`--kind = "foo": want one of drain, service, purge, search_text, reset, accept, erase`,
+			`--kind = "foo": want one of drain, service, purge, search_text, retry, drop, reset, accept, erase`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,15 +1,15 @@
 // Package admin shows a running service: an HTTP listener for health checks and metrics, and the survey of both
 // servers that it shares with the command status.
 //
-//	/         links to the others
 //	/healthz  200 while every loop turns, whatever the servers do: 503 is a reason to kill it
 //	/readyz   200 while the service does its work, or could at once; else 503, with reasons
 //	/version  what is running
 //	/metrics  for Prometheus
 //	/debug/pprof/  what it spends time and memory on, if that was asked for
 //
-// It reads only and asks for no password. It must not be reachable for persons who may not know what the log
-// tells. Its connections are its own, so that a busy service and a curious monitor do not wait for each other.
+// It reads only and asks for no login: it must not be reachable for persons who may not know what the log tells. The
+// connections are its own, so that a busy service and a curious monitor do not wait for each other. All other paths
+// are those of the operator page (package page), which package access guards.
 package admin
 
 import (
@@ -64,6 +64,7 @@ type Server struct {
 	Options
 	survey recent[Survey]
 	books  books
+	mux    *http.ServeMux
 	http   http.Server
 }
 
@@ -82,7 +83,7 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 func New(o Options) *Server {
 	s := &Server{Options: o}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", s.index)
+	s.mux = mux
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("GET /version", s.version)
@@ -101,6 +102,9 @@ func New(o Options) *Server {
 	}
 	return s
 }
+
+// Show has a handler answer what is not answered here. It must be called before Serve.
+func (s *Server) Show(page http.Handler) { s.mux.Handle("/", page) }
 
 // Serve answers, and reconciles now and then, until ctx ends. It closes the listener. Its only error is that
 // it cannot answer any more.
@@ -126,6 +130,9 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 
 // patience is how long a server may take before it counts as silent.
 const patience = 3 * time.Second
+
+// Survey is a survey that is a second old at most.
+func (s *Server) Survey(ctx context.Context) Survey { return s.look(ctx, time.Second) }
 
 // look is a survey that is no older than maxAge.
 func (s *Server) look(ctx context.Context, maxAge time.Duration) Survey {

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,16 +21,21 @@ type SourceState struct {
 	LastTurn time.Time        `json:"last_turn"`
 }
 
-// Ask asks the service that listens at the address what it is doing, by name of source. It fails if there is
-// no service, or another program.
-func Ask(ctx context.Context, addr string) (map[string]SourceState, error) {
+// Ask asks the service that listens at the address what it is doing, by name of source: over TLS if secure is not
+// nil. It fails if there is no service, or another program.
+func Ask(ctx context.Context, addr string, secure *tls.Config) (map[string]SourceState, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience+time.Second) // it may ask its servers first
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/readyz", nil)
+	scheme := "http://"
+	if secure != nil {
+		scheme = "https://"
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+addr+"/readyz", nil)
 	if err != nil {
 		return nil, err
 	}
-	response, err := http.DefaultClient.Do(request)
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: secure, DisableKeepAlives: true}}
+	response, err := client.Do(request)
 	if err != nil {
 		return nil, err
 	}

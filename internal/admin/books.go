@@ -20,6 +20,17 @@ type books struct {
 	balances map[string]audit.Balance // by source
 }
 
+// Complaints say what does not reconcile, by source, of the sources that this instance works on.
+func (s *Server) Complaints() map[string]string {
+	complaints := make(map[string]string)
+	for source, balance := range s.books.latest() {
+		if !balance.Even() {
+			complaints[source] = balance.Complaint()
+		}
+	}
+	return complaints
+}
+
 const auditEvery = 30 * time.Second
 
 func (b *books) latest() map[string]audit.Balance {

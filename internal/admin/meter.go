@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"aggregator/internal/aggregator"
 )
@@ -61,6 +62,27 @@ func (m *Meter) Observe(c aggregator.Chunk) {
 	for _, s := range c.Samples {
 		m.delay.observe(max(0, c.At.Sub(s.Pushed).Seconds()), uint64(s.Events))
 	}
+}
+
+// StageTime is how long a stage of all chunks took so far.
+type StageTime struct {
+	Name  string
+	Took  time.Duration
+	Times int64 // how often it was measured
+}
+
+// Stages are the times of all stages, in the order in which a chunk passes through them.
+func (m *Meter) Stages() []StageTime {
+	var all []StageTime
+	for _, stage := range stagesOf(aggregator.Stages{}) {
+		var sum dto.Metric
+		if err := m.stages.WithLabelValues(stage.name).(prometheus.Metric).Write(&sum); err != nil {
+			continue // which a histogram does not do
+		}
+		took := time.Duration(sum.GetHistogram().GetSampleSum() * float64(time.Second))
+		all = append(all, StageTime{stage.name, took, int64(sum.GetHistogram().GetSampleCount())})
+	}
+	return all
 }
 
 type stage struct {

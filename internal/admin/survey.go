@@ -61,10 +61,7 @@ type SourceSurvey struct {
 // checkpoint; also without a pool, in which case the caller knows why. It reads only, and when a server is
 // silent it takes as long as ctx lets it.
 func Look(ctx context.Context, pool *pgxpool.Pool, client redis.UniversalClient, sources []*events.Source) Survey {
-	s := Survey{At: time.Now()}
-	for _, source := range sources {
-		s.Sources = append(s.Sources, SourceSurvey{Source: source})
-	}
+	s := newSurvey(sources)
 	asked := make(chan struct{})
 	go func() {
 		defer close(asked)
@@ -81,6 +78,37 @@ func Look(ctx context.Context, pool *pgxpool.Pool, client redis.UniversalClient,
 		s.recognise(ctx, pool)
 	}
 	return s
+}
+
+// Progress asks both servers how far the sources are, and nothing else. The error is that of a server. Reads only.
+func Progress(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source) ([]SourceSurvey, error) {
+	s := newSurvey(sources)
+	if err := s.locate(ctx, pool); err != nil {
+		return nil, err
+	}
+	s.count(ctx)
+	return s.Sources, s.Err
+}
+
+func newSurvey(sources []*events.Source) Survey {
+	s := Survey{At: time.Now()}
+	for _, source := range sources {
+		s.Sources = append(s.Sources, SourceSurvey{Source: source})
+	}
+	return s
+}
+
+// locate reads the checkpoints.
+func (s *Survey) locate(ctx context.Context, pool *pgxpool.Pool) error {
+	checkpoints, err := ledger.Checkpoints(ctx, pool)
+	at := make(map[string]*ledger.Checkpoint, len(checkpoints))
+	for i := range checkpoints {
+		at[checkpoints[i].Source] = &checkpoints[i]
+	}
+	for i := range s.Sources {
+		s.Sources[i].Checkpoint = at[s.Sources[i].Source.Name()]
+	}
+	return err
 }
 
 // recognise adds the incidents that are not recorded yet.
@@ -167,8 +195,7 @@ func (s *Survey) askPostgres(ctx context.Context, pool *pgxpool.Pool) {
 	if s.Schema.Schema, s.Schema.Err = postgres.CheckSchema(ctx, pool); s.Schema.Err != nil {
 		return
 	}
-	checkpoints, err := ledger.Checkpoints(ctx, pool)
-	s.keep(err)
+	s.keep(s.locate(ctx, pool))
 	leases, err := cluster.Leases(ctx, pool)
 	s.keep(err)
 	s.Leases = leases
@@ -181,17 +208,12 @@ func (s *Survey) askPostgres(ctx context.Context, pool *pgxpool.Pool) {
 	s.keep(err)
 	s.Incidents, err = ledger.OpenIncidents(ctx, pool)
 	s.keep(err)
-	at := make(map[string]*ledger.Checkpoint, len(checkpoints))
-	for i := range checkpoints {
-		at[checkpoints[i].Source] = &checkpoints[i]
-	}
 	held := make(map[string]*cluster.Lease, len(leases))
 	for i := range leases {
 		held[leases[i].Source] = &leases[i]
 	}
 	for i := range s.Sources {
-		name := s.Sources[i].Source.Name()
-		s.Sources[i].Checkpoint, s.Sources[i].Lease = at[name], held[name]
+		s.Sources[i].Lease = held[s.Sources[i].Source.Name()]
 	}
 }
 

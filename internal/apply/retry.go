@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -58,6 +59,12 @@ func (r *Retried) fail(why string) {
 		r.Failed = make(map[string]int64)
 	}
 	r.Failed[why]++
+}
+
+// Clone returns a copy that Add does not change.
+func (r Retried) Clone() Retried {
+	r.Failed = maps.Clone(r.Failed)
+	return r
 }
 
 // Add adds what became of other dead letters.

@@ -42,12 +42,14 @@ type Filter struct {
 	Reasons   []events.Reason // none: any
 	OlderThan time.Duration   // 0: any; by the clock of PostgreSQL
 	NewerThan time.Duration   // 0: any
+	Until     time.Time       // only those written at that time or before; zero: any
 	ProfileID *int64          // nil: any
 	Sources   []string        // none: any
 	Settled   bool            // also those that are settled
 	Known     bool            // only those whose profile and book exist now
 
 	ByPosition bool // in the order of source and position, not oldest first
+	Newest     bool // newest first; not with ByPosition
 }
 
 var (
@@ -98,7 +100,54 @@ func Count(ctx context.Context, pool *pgxpool.Pool, f Filter) (int64, error) {
 	return n, nil
 }
 
-// Pages returns the dead letters that the filter chooses, oldest first or by position, at most so many at a
+// Page returns at most so many of the dead letters that the filter chooses, and whether there are more: those
+// that come after one of them in the filter's order, or the first ones if that is nil. ErrNone says that the one
+// to come after does not exist any more. Reads only.
+func Page(
+	ctx context.Context, pool *pgxpool.Pool, f Filter, after *ID, size int,
+) (page []Letter, more bool, err error) {
+	var last *Letter
+	if after != nil {
+		found, err := Find(ctx, pool, *after)
+		if err != nil {
+			return nil, false, err
+		}
+		last = &found
+	}
+	at, err := f.clock(ctx, pool)
+	if err == nil {
+		page, err = f.read(ctx, pool, at, last, size+1)
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("reading dead letters: %w", err)
+	}
+	return page[:min(size, len(page))], len(page) > size, nil
+}
+
+func (f Filter) read(ctx context.Context, pool *pgxpool.Pool, at dated, after *Letter, size int) ([]Letter, error) {
+	where, args := f.where(at, after)
+	rows, _ := pool.Query(ctx, selectLetters+where+fmt.Sprintf(`
+ORDER BY %s LIMIT %d`, f.order(), size), args...) // its error is also that of the rows
+	return pgx.CollectRows(rows, scanLetter)
+}
+
+// Limited passes pages on until they had so many dead letters; 0: all.
+func Limited(pages iter.Seq2[[]Letter, error], limit int) iter.Seq2[[]Letter, error] {
+	return func(yield func([]Letter, error) bool) {
+		left := limit
+		for page, err := range pages {
+			if limit > 0 {
+				page = page[:min(left, len(page))]
+				left -= len(page)
+			}
+			if !yield(page, err) || (limit > 0 && left == 0) {
+				return
+			}
+		}
+	}
+}
+
+// Pages returns the dead letters that the filter chooses, in its order, at most so many at a
 // time: a payload may be a megabyte. Each page goes on in an index where the one before ended. What is
 // written after the first page was read is left out, so that Pages comes to an end while a daemon writes
 // more. What is settled meanwhile may be left out too. An error ends it. Reads only.
@@ -111,10 +160,7 @@ func Pages(ctx context.Context, pool *pgxpool.Pool, f Filter, page int) iter.Seq
 		}
 		var last *Letter
 		for {
-			where, args := f.where(at, last)
-			rows, _ := pool.Query(ctx, selectLetters+where+fmt.Sprintf(`
-ORDER BY %s LIMIT %d`, f.order(), page), args...) // its error is also that of the rows
-			letters, err := pgx.CollectRows(rows, scanLetter)
+			letters, err := f.read(ctx, pool, at, last, page)
 			if err != nil {
 				yield(nil, fmt.Errorf("reading dead letters: %w", err))
 				return
@@ -145,8 +191,11 @@ func (f Filter) clock(ctx context.Context, pool *pgxpool.Pool) (at dated, err er
 type dated struct{ now, latest time.Time }
 
 func (f Filter) order() string {
-	if f.ByPosition {
+	switch {
+	case f.ByPosition:
 		return `d.source, d.position_ms, d.position_seq`
+	case f.Newest:
+		return `d.created_at DESC, d.source DESC, d.position_ms DESC, d.position_seq DESC`
 	}
 	return `d.created_at, d.source, d.position_ms, d.position_seq`
 }
@@ -168,6 +217,9 @@ func (f Filter) where(at dated, after *Letter) (string, []any) {
 		add(`d.created_at <= ?`, at.now.Add(-f.OlderThan))
 	} else {
 		add(`d.created_at <= ?`, at.latest)
+	}
+	if !f.Until.IsZero() {
+		add(`d.created_at <= ?`, f.Until)
 	}
 	if f.NewerThan > 0 {
 		add(`d.created_at > ?`, at.now.Add(-f.NewerThan))
@@ -197,7 +249,11 @@ func (f Filter) where(at dated, after *Letter) (string, []any) {
 	case after != nil && f.ByPosition:
 		add(`(d.source, d.position_ms, d.position_seq) > (?, ?, ?)`, after.Source, after.Position.Ms, after.Position.Seq)
 	case after != nil:
-		add(`(d.created_at, d.source, d.position_ms, d.position_seq) > (?, ?, ?, ?)`,
+		than := `>`
+		if f.Newest {
+			than = `<`
+		}
+		add(`(d.created_at, d.source, d.position_ms, d.position_seq) `+than+` (?, ?, ?, ?)`,
 			after.Created, after.Source, after.Position.Ms, after.Position.Seq)
 	}
 	return ` WHERE ` + strings.Join(conditions, ` AND `), args

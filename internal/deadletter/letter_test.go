@@ -106,6 +106,12 @@ func TestLetterFilters(t *testing.T) {
 	}{
 		{"not settled, oldest first", deadletter.Filter{}, []string{"a 7-0", "a 1-0", "b 1-0", "b 3-0"}},
 		{"settled too", deadletter.Filter{Settled: true}, []string{"a 7-0", "a 1-0", "a 2-0", "b 1-0", "b 3-0"}},
+		{"newest first", deadletter.Filter{Newest: true}, []string{"b 3-0", "b 1-0", "a 1-0", "a 7-0"}},
+		{
+			"until a time",
+			deadletter.Filter{Until: time.Now().Add(-30 * time.Minute), Newest: true},
+			[]string{"a 1-0", "a 7-0"},
+		},
 		{"reason", deadletter.Filter{Reasons: []events.Reason{events.UnknownProfile}}, []string{"a 1-0", "b 3-0"}},
 		{
 			"reasons",
@@ -334,4 +340,39 @@ func TestQueue(t *testing.T) {
 	var none pgx.Batch
 	deadletter.Queue(&none, "s", nil)
 	assert.Zero(t, none.Len())
+}
+
+func TestPage(t *testing.T) {
+	pool := connect(t)
+	add(t, pool, "a", time.Hour, rejected(events.Malformed, 1), rejected(events.Malformed, 2))
+	add(t, pool, "b", time.Minute, rejected(events.Malformed, 1))
+	for _, newest := range []bool{false, true} {
+		filter := deadletter.Filter{Newest: newest}
+		want := chosen(t, pool, filter)
+		var got []string
+		var after *deadletter.ID
+		for more := true; more; {
+			page, left, err := deadletter.Page(t.Context(), pool, filter, after, 1)
+			require.NoError(t, err)
+			require.Len(t, page, 1)
+			after, more = new(page[0].ID()), left
+			got = append(got, after.String())
+		}
+		assert.Equal(t, want, got)
+	}
+	_, _, err := deadletter.Page(t.Context(), pool, deadletter.Filter{}, &deadletter.ID{Source: "gone"}, 1)
+	assert.ErrorIs(t, err, deadletter.ErrNone)
+}
+
+// A record says what was chosen, and nothing of a child.
+func TestChoice(t *testing.T) {
+	profile := int64(4711)
+	one := deadletter.ID{Source: "a", Position: at(1, 0)}
+	assert.Equal(t, "the dead letter a 1-0", deadletter.Choice{One: &one}.String())
+	assert.Equal(t, "dead letters", deadletter.Choice{}.String())
+	assert.Equal(t, "dead letters of reason malformed, unknown_book of source a of one profile older than 1h0m0s "+
+		"newer than 2h0m0s at most 3", deadletter.Choice{Limit: 3, Filter: deadletter.Filter{
+		Reasons: []events.Reason{events.Malformed, events.UnknownBook}, Sources: []string{"a"}, ProfileID: &profile,
+		OlderThan: time.Hour, NewerThan: 2 * time.Hour,
+	}}.String())
 }

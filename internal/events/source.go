@@ -65,6 +65,15 @@ func Sources(client redis.UniversalClient, o Options) ([]*Source, error) {
 	return sources, nil
 }
 
+// Names are those of the sources, in their order.
+func Names(sources []*Source) []string {
+	names := make([]string, len(sources))
+	for i, source := range sources {
+		names[i] = source.Name()
+	}
+	return names
+}
+
 // partitionKey is the key of one partition; its braces are a Redis Cluster hash tag.
 func partitionKey(key string, i, of int) string {
 	if of == 1 {

@@ -27,6 +27,7 @@ type Recorder struct {
 // Job is what to write about a run.
 type Job struct {
 	Kind   string
+	Key    string        // of the row, by which FindKey finds it; empty: one that is not told
 	Due    time.Time     // when its schedule wanted it; zero: a person asked for it
 	Counts func() Counts // what it has done so far; it may be called at any time. nil: no counts
 	Note   func() string // what it has done, for a person; it may be called at any time. nil: the counts say it
@@ -47,7 +48,10 @@ func (r Recorder) Record(ctx context.Context, job Job, do func() (Outcome, error
 	if drains := job.Kind == KindDrain || job.Kind == KindService; drains && job.Note == nil && r.Source != "" {
 		job.Note = func() string { return r.Source }
 	}
-	e := &entry{Recorder: r, Job: job, key: rand.Text(), began: time.Now()}
+	if job.Key == "" {
+		job.Key = rand.Text()
+	}
+	e := &entry{Recorder: r, Job: job, began: time.Now()}
 	// A run goes on for a while after it was told to stop.
 	signing, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -80,7 +84,6 @@ func (r Recorder) Record(ctx context.Context, job Job, do func() (Outcome, error
 type entry struct {
 	Recorder
 	Job
-	key   string
 	began time.Time
 }
 
@@ -152,7 +155,7 @@ func (e *entry) write(ctx context.Context, outcome Outcome, failure error) error
 	if e.Note != nil {
 		note = clipped(e.Note())
 	}
-	_, err := e.Pool.Exec(ctx, writeRun, e.key, e.Kind, e.Host, e.Version, due, time.Since(e.began),
+	_, err := e.Pool.Exec(ctx, writeRun, e.Key, e.Kind, e.Host, e.Version, due, time.Since(e.began),
 		c.Read, c.Applied, c.Dead, c.Profiles, c.Chunks, ended, message, note)
 	if err != nil {
 		return fmt.Errorf("recording a run of %s: %w", e.Kind, err)

@@ -127,6 +127,19 @@ func Find(ctx context.Context, pool *pgxpool.Pool, id int64) (Run, error) {
 	return found[0], nil
 }
 
+// FindKey returns the run that was recorded under a key. Errors: ErrNoRun, also if its row is not written yet, and
+// those of PostgreSQL.
+func FindKey(ctx context.Context, pool *pgxpool.Pool, key string) (Run, error) {
+	found, err := collectRuns(ctx, pool, `SELECT `+selectRuns+`WHERE key = $2`, unseen, key)
+	if err == nil && len(found) == 0 {
+		err = ErrNoRun
+	}
+	if err != nil {
+		return Run{}, err
+	}
+	return found[0], nil
+}
+
 // Live returns the runs of all kinds that have not ended, as far as is known, newest first. A run that was
 // killed is among them for a while.
 func Live(ctx context.Context, pool *pgxpool.Pool) ([]Run, error) {

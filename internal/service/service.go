@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -42,7 +43,8 @@ type Service struct {
 	reloaded atomic.Bool   // whether the latest reload succeeded; true before the first
 	due      dues          // of the jobs that have a schedule
 	reload   chan struct{} // has one while a reload is wanted
-	stop     func()        // ends the health checks; nil: there are none
+	addr     net.Addr      // of the health checks; nil: there are none
+	stop     func()        // ends them; nil: there are none
 
 	sharing *sharing                       // nil: it shares nothing; only Run changes it
 	keeper  atomic.Pointer[cluster.Keeper] // that of sharing, for other goroutines
@@ -73,6 +75,7 @@ func Open(ctx context.Context, instance *Instance, options Options) (*Service, e
 	s.engine.Store(engine)
 	instance.logStart(engine.Redis)
 	if listener != nil {
+		s.addr = listener.Addr()
 		if s.stop, err = s.serveAdmin(ctx, listener); err != nil {
 			_ = listener.Close()
 			engine.Close()
@@ -90,6 +93,9 @@ func (s *Service) Close() {
 	}
 	s.engine.Load().Close()
 }
+
+// Addr is where it answers health checks and the like; nil if it does not.
+func (s *Service) Addr() net.Addr { return s.addr }
 
 // Reload has Run read the settings again, soon. It does not wait, and may be called at any time.
 func (s *Service) Reload() {
