@@ -20,7 +20,8 @@ type change struct {
 	events   []events.Event // that the delta is made of, in order; only for the journal
 }
 
-// longStatement is how many profiles a statement writes at most. With 50, the cost of beginning a statement is shared by enough profiles.
+// longStatement is how many profiles a statement writes at most. With 50, the cost of beginning a statement is
+// shared by enough profiles.
 const longStatement = 50
 
 // changes are the arguments of the functions, in their order except the first three: one
