@@ -20,12 +20,9 @@ type change struct {
 	events   []events.Event // that the delta is made of, in order; only for the journal
 }
 
-// longStatement is how many profiles a statement writes at most. Each of its rows is looked up in arrays of
-// that many elements. With 50, the cost of beginning a statement is shared by enough profiles.
+// longStatement is how many profiles a statement writes at most. With 50, the cost of beginning a statement is
+// shared by enough profiles.
 const longStatement = 50
-
-// wide is the number of genres or topics from which on it is faster to be careful.
-const wide = 500
 
 // changes are the arguments of the functions, in their order except the first three: one
 // array for each column.
@@ -201,6 +198,3 @@ const (
 	applyTogether = `SELECT aggregator.apply_together($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
     $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)`
 )
-
-// isWide says whether a change should be made with care only because it has so many sums.
-func isWide(d scores.Delta) bool { return len(d.Genres) >= wide || len(d.Topics) >= wide }

@@ -239,7 +239,8 @@ func TestSizes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pool, from := written(t)
-			for _, n := range []int{1, 2, 3, 600} {
+			const many = 600
+			for _, n := range []int{1, 2, 3, many} {
 				do(t, pool, `TRUNCATE genre_score, topic_score, cumulative_mbti_score, aggregator.mark`)
 				seen := events.Position{}
 				for round := range int64(2) {
@@ -254,8 +255,7 @@ func TestSizes(t *testing.T) {
 							ch.delta.Typed, ch.delta.MBTI[7] = true, 1
 						}
 						if i == 1 {
-							ch.delta.Topics = manySums(wide + 100)
-							ch.careful = isWide(ch.delta)
+							ch.delta.Topics = manySums(many)
 						}
 						all = append(all, ch)
 					}
@@ -265,9 +265,57 @@ func TestSizes(t *testing.T) {
 				assert.Zero(t, query[int](t, pool, `SELECT count(*) FROM genre_score WHERE score <> 2 * (child_profile_id - 1)`))
 				assert.Equal(t, (n+2)/3, query[int](t, pool, `SELECT count(*) FROM cumulative_mbti_score WHERE p_score = 2`))
 				if n > 1 {
-					assert.Equal(t, wide+100, query[int](t, pool, `SELECT count(*) FROM topic_score WHERE score = 2 * topic_id`))
+					assert.Equal(t, many, query[int](t, pool, `SELECT count(*) FROM topic_score WHERE score = 2 * topic_id`))
 				}
 			}
+		})
+	}
+}
+
+// The functions look for ids by binary search. If ids are not in rising order, a sum is refused, but never added
+// to another id, or to another profile.
+func TestIDsOutOfOrder(t *testing.T) {
+	t.Parallel()
+	for name, write := range writers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool, from := written(t)
+			do(t, pool, `INSERT INTO genre_score SELECT p, i, 10 FROM generate_series(1, 2) p, generate_series(1, 5) i;
+				INSERT INTO topic_score SELECT * FROM genre_score`)
+			for _, order := range [][]int64{{5, 4, 3, 2, 1}, {2, 1, 3, 5, 4}, {4, 5, 1, 2, 3}, {1, 3, 2, 4, 5}} {
+				var sums []scores.Sum
+				for _, id := range order {
+					sums = append(sums, sum(id, float64(id)))
+				}
+				for which, d := range map[string]scores.Delta{"genre": delta(1, sums, nil), "topic": delta(1, nil, sums)} {
+					before := query[float64](t, pool, `SELECT sum(score) FROM `+which+`_score`)
+					to := position(query[int64](t, pool, `SELECT coalesce(max(position_ms), 0) + 1 FROM aggregator.mark`), 0)
+					marks, err := ledger.Marks(t.Context(), pool, from, []int64{1})
+					require.NoError(t, err)
+					added := 15.0
+					if err := write(t, pool, from, change{delta: d, seen: marks[1], to: to}); err != nil {
+						assert.Equal(t, verdict.RowMissing, rejected(t, err).Code)
+						added = 0
+					}
+					assert.Equal(t, before+added, query[float64](t, pool, `SELECT sum(score) FROM `+which+`_score`))
+					assert.Zero(t, query[int](t, pool,
+						`SELECT count(*) FROM `+which+`_score WHERE (score - 10)::bigint % `+which+`_id <> 0`), order)
+				}
+			}
+			two := []change{
+				{delta: delta(4, []scores.Sum{sum(1, 4)}, nil), to: position(1, 0)},
+				{delta: delta(3, []scores.Sum{sum(1, 3)}, nil), to: position(1, 0)},
+			}
+			for i := range two {
+				two[i].delta.Typed, two[i].delta.MBTI[0] = true, float64(two[i].delta.ProfileID)
+			}
+			if err := write(t, pool, from, two...); name == "together" {
+				assert.Equal(t, "55000", rejected(t, err).Code)
+			} else {
+				require.NoError(t, err)
+			}
+			assert.Zero(t, query[int](t, pool,
+				`SELECT count(*) FROM cumulative_mbti_score WHERE i_score <> child_profile_id`))
 		})
 	}
 }

@@ -58,7 +58,7 @@ func (k known) change(r segment) (change, []deadletter.Content, Tally) {
 	}
 	ch := change{
 		delta: delta, seen: r.seen, to: r.last(), applied: t.Applied,
-		careful: r.tried.careful || isWide(delta), events: counted,
+		careful: r.tried.careful, events: counted,
 	}
 	return ch, dead, t
 }

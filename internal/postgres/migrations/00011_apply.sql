@@ -139,19 +139,18 @@ $$;
 -- in: profile; source_name, source_epoch: what is drained; seen_*: where the profile's mark was
 -- read, 0-0 if there was none; to_*: where it goes, null to leave the marks alone; applied_events:
 -- how many events the mark counts; changed: whether there is anything to add, else only the mark
--- is moved; careful: see LG004 above, and faster if genres or topics are hundreds; type_ids: the ids in table mbti of the sixteen types, in the
--- order INTJ, INTP, INFJ ... ESFP; above_mean: which rule makes a favorite; typed: whether the MBTI scores
--- change, by add_i to add_p; genres, genre_sums, topics, topic_sums: ids, each once, and what to add to their
--- scores. All numbers are finite.
+-- is moved; careful: see LG004 above; type_ids: the ids in table mbti of the sixteen types, in the
+-- order INTJ, INTP, INFJ ... ESFP; above_mean: which rule makes a favorite; typed: whether the MBTI
+-- scores change, by add_i to add_p; genres, genre_sums, topics, topic_sums: ids, each once and in
+-- rising order (else LG004), and what to add to their scores. All numbers are finite.
 --
 -- out: the id of the new history row, null if there was nothing to add.
 --
 -- The rules are those of the service: of each pair the first letter wins a tie. A favorite is what scores above
 -- zero and at least the mean of what scores above zero; or, if above_mean, what scores more than the mean of
--- what does not score below zero. The second rule is the opposite of the first on scores with their signs
--- turned. In floating point the mean of equal scores may come out greater than each of them; hence it counts
--- as no more than the greatest of them. It is not what avg makes, which also adds up squares: these are too
--- large for a number long before the sum is.
+-- what does not score below zero. In floating point the mean of equal scores may come out greater or less than
+-- each of them; hence it counts as no more than the greatest of them, or no less than the least. It is not what
+-- avg makes, which also adds up squares: these are too large for a number long before the sum is.
 --
 -- The time of the history row is that of its statement: a transaction that began earlier may have
 -- waited for another on the same profile, and the latest row must be the one that says what stands.
@@ -169,6 +168,7 @@ DECLARE
     history bigint;
     updated bigint;
     created bigint;
+    stands_at timestamptz;
 BEGIN
     -- A mark that was there and is gone must not be made again by an insert: its profile's scores
     -- are gone with it. A mark at zero says as little as none: it is what a reset leaves.
@@ -245,16 +245,17 @@ BEGIN
         INTO i, e, s, n, t, f, j, p
         FROM cumulative_mbti_score WHERE child_profile_id = profile; -- of which there may be none
     END IF;
-    IF greatest(i, e, s, n, t, f, j, p) >= 'Infinity'::float8 OR least(i, e, s, n, t, f, j, p) = '-Infinity'::float8 THEN
+    IF ARRAY[i, e, s, n, t, f, j, p] && '{Infinity,-Infinity,NaN}'::float8[] THEN
         PERFORM aggregator.refuse('22003', 'a score of cumulative_mbti_score is not a finite number', profile);
     END IF;
 
     IF careful THEN
         PERFORM aggregator.add_genres(profile, genres, genre_sums), aggregator.add_topics(profile, topics, topic_sums);
     ELSE
-        -- All the sums of a profile are an array: to look into it for each score is cheaper than any join.
-        UPDATE genre_score SET score = coalesce(score, 0) + genre_sums[array_position(genres, genre_id)]
-        WHERE child_profile_id = profile AND genre_id = ANY (genres)
+        -- All the sums of a profile are an array: to look into it for each score is cheaper than any join. Of
+        -- ids in rising order width_bucket finds the place by binary search; that the id stands there is compared.
+        UPDATE genre_score SET score = coalesce(score, 0) + genre_sums[width_bucket(genre_id, genres)]
+        WHERE child_profile_id = profile AND genres[width_bucket(genre_id, genres)] = genre_id
             AND (abs(score::float8) < 'Infinity'::float8) IS NOT FALSE;
         GET DIAGNOSTICS updated = ROW_COUNT;
         IF updated <> cardinality(genres) THEN
@@ -267,8 +268,8 @@ BEGIN
                 PERFORM aggregator.refuse('LG004', 'a row of genre_score was not written', profile);
             END IF;
         END IF;
-        UPDATE topic_score SET score = coalesce(score, 0) + topic_sums[array_position(topics, topic_id)]
-        WHERE child_profile_id = profile AND topic_id = ANY (topics)
+        UPDATE topic_score SET score = coalesce(score, 0) + topic_sums[width_bucket(topic_id, topics)]
+        WHERE child_profile_id = profile AND topics[width_bucket(topic_id, topics)] = topic_id
             AND (abs(score::float8) < 'Infinity'::float8) IS NOT FALSE;
         GET DIAGNOSTICS updated = ROW_COUNT;
         IF updated <> cardinality(topics) THEN
@@ -283,37 +284,51 @@ BEGIN
         END IF;
     END IF;
 
+    stands_at = clock_timestamp(); -- within the INSERT it would cost a node of the plan
     INSERT INTO child_personality_history (child_profile_id, created_at, history_created_type, is_deleted, mbti_id,
         i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score)
-    SELECT c.id, clock_timestamp(), 'FEEDBACK', false,
+    SELECT c.id, stands_at, 'FEEDBACK', false,
         type_ids[1 + 8 * (i < e)::int + 4 * (n < s)::int + 2 * (t < f)::int + (j < p)::int], i, e, s, n, t, f, j, p
     FROM child_profile c WHERE c.id = profile
     RETURNING id INTO history;
     IF NOT FOUND THEN
         PERFORM aggregator.refuse('LG002', 'the child profile is gone', profile);
     END IF;
-    INSERT INTO favorite_genre (child_profile_id, history_id, genre_id)
-    SELECT profile, history, g.genre_id
-    FROM (
-        SELECT genre_id, ranked, least(sum(ranked) OVER () / count(*) OVER (), max(ranked) OVER ()) AS enough
+    IF above_mean THEN
+        INSERT INTO favorite_genre (child_profile_id, history_id, genre_id)
+        SELECT profile, history, g.genre_id
         FROM (
-            SELECT genre_id, CASE WHEN above_mean THEN -score::float8 ELSE score::float8 END AS ranked
-            FROM genre_score
-            WHERE child_profile_id = profile AND (score > 0 OR score = 0 AND above_mean) AND score < 'Infinity'::float8
-        ) s
-    ) g
-    WHERE (g.ranked >= g.enough) <> above_mean;
-    INSERT INTO favorite_topic (child_profile_id, history_id, topic_id)
-    SELECT profile, history, g.topic_id
-    FROM (
-        SELECT topic_id, ranked, least(sum(ranked) OVER () / count(*) OVER (), max(ranked) OVER ()) AS enough
+            SELECT genre_id, score::float8 AS score,
+                greatest(sum(score::float8) OVER () / count(*) OVER (), min(score::float8) OVER ()) AS enough
+            FROM genre_score WHERE child_profile_id = profile AND score >= 0 AND score < 'Infinity'::float8
+        ) g
+        WHERE g.score > g.enough;
+        INSERT INTO favorite_topic (child_profile_id, history_id, topic_id)
+        SELECT profile, history, g.topic_id
         FROM (
-            SELECT topic_id, CASE WHEN above_mean THEN -score::float8 ELSE score::float8 END AS ranked
-            FROM topic_score
-            WHERE child_profile_id = profile AND (score > 0 OR score = 0 AND above_mean) AND score < 'Infinity'::float8
-        ) s
-    ) g
-    WHERE (g.ranked >= g.enough) <> above_mean;
+            SELECT topic_id, score::float8 AS score,
+                greatest(sum(score::float8) OVER () / count(*) OVER (), min(score::float8) OVER ()) AS enough
+            FROM topic_score WHERE child_profile_id = profile AND score >= 0 AND score < 'Infinity'::float8
+        ) g
+        WHERE g.score > g.enough;
+    ELSE
+        INSERT INTO favorite_genre (child_profile_id, history_id, genre_id)
+        SELECT profile, history, g.genre_id
+        FROM (
+            SELECT genre_id, score::float8 AS score,
+                least(sum(score::float8) OVER () / count(*) OVER (), max(score::float8) OVER ()) AS enough
+            FROM genre_score WHERE child_profile_id = profile AND score > 0 AND score < 'Infinity'::float8
+        ) g
+        WHERE g.score >= g.enough;
+        INSERT INTO favorite_topic (child_profile_id, history_id, topic_id)
+        SELECT profile, history, g.topic_id
+        FROM (
+            SELECT topic_id, score::float8 AS score,
+                least(sum(score::float8) OVER () / count(*) OVER (), max(score::float8) OVER ()) AS enough
+            FROM topic_score WHERE child_profile_id = profile AND score > 0 AND score < 'Infinity'::float8
+        ) g
+        WHERE g.score >= g.enough;
+    END IF;
     RETURN history;
 END
 $$;
@@ -342,12 +357,12 @@ DECLARE
     history bigint; -- an assignment costs less than PERFORM
 BEGIN
     FOR w IN
-        SELECT u.*, genres[u.genre1 : u.genre9] AS genres, genre_sums[u.genre1 : u.genre9] AS genre_sums,
-            topics[u.topic1 : u.topic9] AS topics, topic_sums[u.topic1 : u.topic9] AS topic_sums
-        FROM unnest(profiles, seen_ms, seen_seq, to_ms, to_seq, applied_events, changed, careful, typed,
-            add_i, add_e, add_s, add_n, add_t, add_f, add_j, add_p, first_genre, last_genre, first_topic, last_topic)
-            u (id, old_ms, old_seq, new_ms, new_seq, events, changed, careful, typed,
-               i, e, s, n, t, f, j, p, genre1, genre9, topic1, topic9)
+        SELECT profiles[k] AS id, seen_ms[k] AS old_ms, seen_seq[k] AS old_seq, to_ms[k] AS new_ms, to_seq[k] AS new_seq,
+            applied_events[k] AS events, changed[k] AS changed, careful[k] AS careful, typed[k] AS typed,
+            add_i[k] AS i, add_e[k] AS e, add_s[k] AS s, add_n[k] AS n, add_t[k] AS t, add_f[k] AS f, add_j[k] AS j, add_p[k] AS p,
+            genres[first_genre[k] : last_genre[k]] AS genres, genre_sums[first_genre[k] : last_genre[k]] AS genre_sums,
+            topics[first_topic[k] : last_topic[k]] AS topics, topic_sums[first_topic[k] : last_topic[k]] AS topic_sums
+        FROM generate_series(1, cardinality(profiles)) k -- unnest would keep a list for each array
     LOOP
         history = aggregator.apply(w.id, source_name, source_epoch, w.old_ms, w.old_seq, w.new_ms, w.new_seq, w.events,
             w.changed, w.careful, type_ids, above_mean, w.typed, w.i, w.e, w.s, w.n, w.t, w.f, w.j, w.p,
@@ -375,15 +390,18 @@ DECLARE
     updated bigint;
     created bigint;
 BEGIN
-    -- Rows are looked up by "= ANY (profiles)", and what is theirs by array_position: no join, so that there
-    -- is only one plan, whatever is known of the size of the tables.
+    -- Rows are looked up by "= ANY (profiles)", and what is theirs by the place of the profile, which width_bucket
+    -- finds by binary search: no join, so that there is only one plan, whatever is known of the size of the tables.
+    IF profiles <> ARRAY(SELECT id FROM unnest(profiles) id ORDER BY id) THEN
+        PERFORM aggregator.refuse('55000', 'the profiles are not in rising order', profiles[1]);
+    END IF;
     UPDATE aggregator.mark SET
-        position_ms = to_ms[array_position(profiles, child_profile_id)],
-        position_seq = to_seq[array_position(profiles, child_profile_id)],
-        applied = applied + applied_events[array_position(profiles, child_profile_id)]
+        position_ms = to_ms[width_bucket(child_profile_id, profiles)],
+        position_seq = to_seq[width_bucket(child_profile_id, profiles)],
+        applied = applied + applied_events[width_bucket(child_profile_id, profiles)]
     WHERE source = source_name AND child_profile_id = ANY (profiles) AND (position_ms, position_seq) <> (0, 0)
-        AND position_ms = seen_ms[array_position(profiles, child_profile_id)]
-        AND position_seq = seen_seq[array_position(profiles, child_profile_id)];
+        AND position_ms = seen_ms[width_bucket(child_profile_id, profiles)]
+        AND position_seq = seen_seq[width_bucket(child_profile_id, profiles)];
     GET DIAGNOSTICS updated = ROW_COUNT;
     IF updated <> cardinality(profiles) THEN
         INSERT INTO aggregator.mark AS m (source, child_profile_id, position_ms, position_seq, applied)
@@ -405,15 +423,15 @@ BEGIN
     END IF;
 
     UPDATE cumulative_mbti_score SET
-        i_score = coalesce(i_score, 0) + add_i[array_position(profiles, child_profile_id)],
-        e_score = coalesce(e_score, 0) + add_e[array_position(profiles, child_profile_id)],
-        s_score = coalesce(s_score, 0) + add_s[array_position(profiles, child_profile_id)],
-        n_score = coalesce(n_score, 0) + add_n[array_position(profiles, child_profile_id)],
-        t_score = coalesce(t_score, 0) + add_t[array_position(profiles, child_profile_id)],
-        f_score = coalesce(f_score, 0) + add_f[array_position(profiles, child_profile_id)],
-        j_score = coalesce(j_score, 0) + add_j[array_position(profiles, child_profile_id)],
-        p_score = coalesce(p_score, 0) + add_p[array_position(profiles, child_profile_id)]
-    WHERE child_profile_id = ANY (profiles) AND typed[array_position(profiles, child_profile_id)];
+        i_score = coalesce(i_score, 0) + add_i[width_bucket(child_profile_id, profiles)],
+        e_score = coalesce(e_score, 0) + add_e[width_bucket(child_profile_id, profiles)],
+        s_score = coalesce(s_score, 0) + add_s[width_bucket(child_profile_id, profiles)],
+        n_score = coalesce(n_score, 0) + add_n[width_bucket(child_profile_id, profiles)],
+        t_score = coalesce(t_score, 0) + add_t[width_bucket(child_profile_id, profiles)],
+        f_score = coalesce(f_score, 0) + add_f[width_bucket(child_profile_id, profiles)],
+        j_score = coalesce(j_score, 0) + add_j[width_bucket(child_profile_id, profiles)],
+        p_score = coalesce(p_score, 0) + add_p[width_bucket(child_profile_id, profiles)]
+    WHERE child_profile_id = ANY (profiles) AND typed[width_bucket(child_profile_id, profiles)];
     GET DIAGNOSTICS updated = ROW_COUNT;
     IF updated <> cardinality(array_positions(typed, true)) THEN
         INSERT INTO cumulative_mbti_score (child_profile_id, i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score)
@@ -428,15 +446,14 @@ BEGIN
     END IF;
 
     -- All scores of a profile are read, and each is looked for among the profile's sums. That is
-    -- cheaper than to look each sum up in the index, out of which "+ 0" keeps it; "OFFSET 0" keeps NOT EXISTS
-    -- from becoming a join.
+    -- cheaper than to look each sum up in the index. "OFFSET 0" keeps NOT EXISTS from becoming a join.
     WITH delta AS MATERIALIZED (
         SELECT w.id, genres[w.first : w.last] AS ids, genre_sums[w.first : w.last] AS sums
         FROM unnest(profiles, first_genre, last_genre) w (id, first, last) WHERE w.first <= w.last
     )
-    UPDATE genre_score s SET score = coalesce(s.score, 0) + d.sums[array_position(d.ids, s.genre_id)]
+    UPDATE genre_score s SET score = coalesce(s.score, 0) + d.sums[width_bucket(s.genre_id, d.ids)]
     FROM delta d
-    WHERE s.child_profile_id = d.id AND s.genre_id + 0 = ANY (d.ids)
+    WHERE s.child_profile_id = d.id AND d.ids[width_bucket(s.genre_id, d.ids)] = s.genre_id
         AND (abs(s.score::float8) < 'Infinity'::float8) IS NOT FALSE;
     GET DIAGNOSTICS updated = ROW_COUNT;
     IF updated <> cardinality(genres) THEN
@@ -455,9 +472,9 @@ BEGIN
         SELECT w.id, topics[w.first : w.last] AS ids, topic_sums[w.first : w.last] AS sums
         FROM unnest(profiles, first_topic, last_topic) w (id, first, last) WHERE w.first <= w.last
     )
-    UPDATE topic_score s SET score = coalesce(s.score, 0) + d.sums[array_position(d.ids, s.topic_id)]
+    UPDATE topic_score s SET score = coalesce(s.score, 0) + d.sums[width_bucket(s.topic_id, d.ids)]
     FROM delta d
-    WHERE s.child_profile_id = d.id AND s.topic_id + 0 = ANY (d.ids)
+    WHERE s.child_profile_id = d.id AND d.ids[width_bucket(s.topic_id, d.ids)] = s.topic_id
         AND (abs(s.score::float8) < 'Infinity'::float8) IS NOT FALSE;
     GET DIAGNOSTICS updated = ROW_COUNT;
     IF updated <> cardinality(topics) THEN
@@ -484,7 +501,7 @@ BEGIN
                 coalesce(max(t_score), 0), coalesce(max(f_score), 0), coalesce(max(j_score), 0), coalesce(max(p_score), 0)
             FROM cumulative_mbti_score WHERE child_profile_id = p.id -- of which there may be none
         ) m (i, e, s, n, t, f, j, p)
-        WHERE p.id = ANY (profiles) AND changed[array_position(profiles, p.id)]
+        WHERE p.id = ANY (profiles) AND changed[width_bucket(p.id, profiles)]
             AND greatest(m.i, m.e, m.s, m.n, m.t, m.f, m.j, m.p) < 'Infinity'::float8
             AND least(m.i, m.e, m.s, m.n, m.t, m.f, m.j, m.p) > '-Infinity'::float8
         RETURNING child_profile_id, id

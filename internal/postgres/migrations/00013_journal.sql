@@ -87,15 +87,14 @@ DECLARE
     history bigint; -- an assignment costs less than PERFORM
 BEGIN
     FOR w IN
-        SELECT u.*, genres[u.genre1 : u.genre9] AS genres, genre_sums[u.genre1 : u.genre9] AS genre_sums,
-            topics[u.topic1 : u.topic9] AS topics, topic_sums[u.topic1 : u.topic9] AS topic_sums,
-            event_positions[u.event1 : u.event9] AS positions, event_books[u.event1 : u.event9] AS books,
-            event_weights[u.event1 : u.event9] AS weights, exact_weights[u.event1 : u.event9] AS exact
-        FROM unnest(profiles, seen_ms, seen_seq, to_ms, to_seq, applied_events, changed, careful, typed,
-            add_i, add_e, add_s, add_n, add_t, add_f, add_j, add_p, first_genre, last_genre, first_topic, last_topic,
-            first_event, last_event)
-            u (id, old_ms, old_seq, new_ms, new_seq, events, changed, careful, typed,
-               i, e, s, n, t, f, j, p, genre1, genre9, topic1, topic9, event1, event9)
+        SELECT profiles[k] AS id, seen_ms[k] AS old_ms, seen_seq[k] AS old_seq, to_ms[k] AS new_ms, to_seq[k] AS new_seq,
+            applied_events[k] AS events, changed[k] AS changed, careful[k] AS careful, typed[k] AS typed,
+            add_i[k] AS i, add_e[k] AS e, add_s[k] AS s, add_n[k] AS n, add_t[k] AS t, add_f[k] AS f, add_j[k] AS j, add_p[k] AS p,
+            genres[first_genre[k] : last_genre[k]] AS genres, genre_sums[first_genre[k] : last_genre[k]] AS genre_sums,
+            topics[first_topic[k] : last_topic[k]] AS topics, topic_sums[first_topic[k] : last_topic[k]] AS topic_sums,
+            event_positions[first_event[k] : last_event[k]] AS positions, event_books[first_event[k] : last_event[k]] AS books,
+            event_weights[first_event[k] : last_event[k]] AS weights, exact_weights[first_event[k] : last_event[k]] AS exact
+        FROM generate_series(1, cardinality(profiles)) k -- unnest would keep a list for each array
     LOOP
         -- As apply_journaled; to call that one costs a percent more.
         history = aggregator.apply(w.id, source_name, source_epoch, w.old_ms, w.old_seq, w.new_ms, w.new_seq, w.events,
