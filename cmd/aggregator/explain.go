@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +19,7 @@ import (
 func newExplain(a *app) *cobra.Command {
 	var at, dimension, genre string
 	var id int64
+	var ranks bool
 	cmd := &cobra.Command{
 		Use:   "explain PROFILE",
 		Short: "Show which events made a snapshot of a profile's personality",
@@ -32,10 +32,15 @@ is not, it says how much of each score is unexplained. Then the application has 
 or the catalogue since, a book is gone, or a snapshot between the two was removed. Without a
 snapshot before, scores of zero are taken for it. Books, genres and topics are those of now.
 
+LEADS is which letters lead after each event, and by how many points, counted on from the snapshot
+before; with --dimension a bar shows the lead, as history does. With --scores the scores of the
+genres and topics follow, as they are now, as history --scores shows them.
+
 A profile or snapshot that does not exist, and one of which there is no journal, are errors
 (exit code 1).`,
 		Example: `  aggregator explain 10008
   aggregator explain 10008 --dimension I/E
+  aggregator explain 10008 --scores
   aggregator explain 10008 --at 2026-10-31 -o json`,
 		Args: exactly("PROFILE"),
 	}
@@ -46,6 +51,7 @@ A profile or snapshot that does not exist, and one of which there is no journal,
 	cmd.Flags().StringVar(&genre, "genre", "", "only what concerns the genre of this name")
 	_ = cmd.RegisterFlagCompletionFunc("dimension",
 		cobra.FixedCompletions(dimensionNames(), cobra.ShellCompDirectiveNoFileComp))
+	cmd.Flags().BoolVar(&ranks, "scores", false, scoresUsage)
 	out := addTableOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, args []string) error {
 		profile, err := profileID(args[0])
@@ -75,11 +81,22 @@ A profile or snapshot that does not exist, and one of which there is no journal,
 		if err != nil {
 			return err
 		}
+		now, err := a.scoresNow(cmd.Context(), pool, profile, ranks)
+		if err != nil {
+			return err
+		}
 		e = concerning(e, dimension, genre)
 		if out.json() {
-			return writeJSON(a.stdout, e)
+			return writeJSON(a.stdout, struct {
+				history.Explanation
+				withScores
+			}{e, now})
 		}
-		return printExplanation(a.stdout, a.terminal(), e, out.wide())
+		var text strings.Builder
+		if err := writeExplanation(&text, a.terminal(), e, dimension, out.wide()); err != nil {
+			return err
+		}
+		return a.print(&text, now)
 	})
 	return cmd
 }
@@ -99,8 +116,6 @@ func (a *app) smallCatalogue(pool *pgxpool.Pool) *scores.Catalogue {
 	return scores.NewCatalogue(pool, a.log, scores.CatalogueOptions{Books: some, Profiles: some, TTL: time.Minute})
 }
 
-func dimensionNames() []string { return []string{"I/E", "N/S", "T/F", "J/P"} }
-
 // concerning leaves out the events and turns that do not concern a dimension or a genre, if there is one.
 func concerning(e history.Explanation, dimension, genre string) history.Explanation {
 	if dimension == "" && genre == "" {
@@ -116,8 +131,9 @@ func concerning(e history.Explanation, dimension, genre string) history.Explanat
 	return e
 }
 
-func printExplanation(w io.Writer, to terminal.Terminal, e history.Explanation, wide bool) error {
-	var text strings.Builder
+func writeExplanation(
+	text *strings.Builder, to terminal.Terminal, e history.Explanation, dimension string, wide bool,
+) error {
 	headline := fmt.Sprintf("%s  %s", e.Created.Format(time.RFC3339), orDash(e.Type))
 	if e.TypeBefore != e.Type {
 		headline += ", was " + orDash(e.TypeBefore)
@@ -128,9 +144,9 @@ func printExplanation(w io.Writer, to terminal.Terminal, e history.Explanation, 
 	} else {
 		headline += ", the first one that is there"
 	}
-	fmt.Fprintln(&text, to.Paint(headline, terminal.Bold))
+	fmt.Fprintln(text, to.Paint(headline, terminal.Bold))
 	for _, t := range e.Turned {
-		fmt.Fprintln(&text, to.Wrap(terminal.Clean("  "+turnText(t)), "    "))
+		fmt.Fprintln(text, to.Wrap(terminal.Clean("  "+turnText(t)), "    "))
 	}
 	rest := unexplainedText(e.Unexplained)
 	switch {
@@ -141,25 +157,23 @@ func printExplanation(w io.Writer, to terminal.Terminal, e history.Explanation, 
 	default:
 		rest = "the scores are explained, not all favorites"
 	}
-	fmt.Fprintln(&text, to.Wrap("  "+rest, "    "))
+	fmt.Fprintln(text, to.Wrap("  "+rest, "    "))
 	if len(e.Events) == 0 {
-		fmt.Fprintln(&text, "  none of its events is of that genre or dimension")
-		_, err := io.WriteString(w, text.String())
-		return err
+		fmt.Fprintln(text, "  none of its events is of that genre or dimension")
+		return nil
 	}
-	if _, err := io.WriteString(w, text.String()); err != nil {
-		return err
-	}
+	leads := newLeads(to, e.Events, dimension)
 	table := &terminal.Table{Wide: wide, Columns: []terminal.Column{
-		{Name: "POSITION", Drop: 3},
+		{Name: "POSITION", Drop: 4},
 		{Name: "BOOK", Right: true},
 		{Name: "TITLE", Least: 12},
 		{Name: "ADDED", Right: true},
 		{Name: "MBTI"},
-		{Name: "GENRE", Least: 8, Drop: 2},
+		leads.column,
+		{Name: "GENRE", Least: 8, Drop: 3},
 		{Name: "TOPICS", Least: 8, Drop: 1},
 	}}
-	for _, added := range e.Events {
+	for i, added := range e.Events {
 		title, genre := "(gone)", "-"
 		if added.Title != nil {
 			title = orDash(*added.Title)
@@ -168,9 +182,54 @@ func printExplanation(w io.Writer, to terminal.Terminal, e history.Explanation, 
 			genre = *added.Genre
 		}
 		table.Add(added.Position, fmt.Sprint(added.BookID), terminal.Clean(title), fmt.Sprintf("%+g", added.Weight),
-			orDash(added.MBTI), terminal.Clean(genre), terminal.Clean(orDash(strings.Join(added.Topics, ", "))))
+			orDash(added.MBTI), leads.cells[i], terminal.Clean(genre), terminal.Clean(orDash(strings.Join(added.Topics, ", "))))
 	}
-	return table.Write(w, to)
+	if err := table.Write(text, to); err != nil {
+		return err
+	}
+	if leads.legend != "" {
+		fmt.Fprintln(text, to.Wrap("  "+leads.legend, "    "))
+	}
+	return nil
+}
+
+// leads is the column that shows which letters lead after each event, and by how much.
+type leads struct {
+	column terminal.Column
+	cells  []string
+	legend string
+}
+
+// newLeads shows all four dimensions as numbers, or the one that is chosen with a bar, too.
+func newLeads(to terminal.Terminal, events []history.Added, chosen string) leads {
+	l := leads{column: terminal.Column{Name: "LEADS", Drop: 2}, cells: make([]string, len(events))}
+	var of []dimension
+	for n, name := range dimensionNames() {
+		if chosen != "" && name != chosen {
+			continue
+		}
+		widest, first := 0, len(of)
+		for _, added := range events {
+			d := dimensions(added.After)[n]
+			of, widest = append(of, d), max(widest, len(d.lead()))
+		}
+		for i := range events {
+			l.cells[i] += fmt.Sprintf("%-*s  ", widest, of[first+i].lead())
+		}
+	}
+	if chosen == "" {
+		for i := range l.cells {
+			l.cells[i] = strings.TrimSpace(l.cells[i])
+		}
+		return l
+	}
+	l.column.Drop = 0
+	scale, ink := leadScale(of), inkFor(to)
+	for i, d := range of {
+		l.cells[i] += ink.lead(scale, d.ahead())
+	}
+	l.legend = ink.legend(scale, "lead")
+	return l
 }
 
 // turnText is as in "I became E by 1761985000123-0 on book 7", "Art became a favorite by ...".

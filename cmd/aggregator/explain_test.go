@@ -107,7 +107,82 @@ func TestExplain(t *testing.T) {
 	require.Regexp(t, `^  genre Cats became a favorite by \d+-\d+ on book 2$`, lines[5])
 	require.Regexp(t, `^  topic 해와 달 is no favorite any more by \d+-\d+ on book 1$`, lines[7])
 	require.Equal(t, "  explained to the last point", lines[8])
-	require.Regexp(t, `^\d+-\d+ +1  <script> +-2  INTJ  Art +해와 달$`, lines[12])
+	require.Regexp(t, `^POSITION +BOOK +TITLE +ADDED +MBTI +LEADS +GENRE +TOPICS$`, lines[9])
+	require.Regexp(t, `^\d+-\d+ +2  Two +\+2  ESFP  I 0  N 0  T 0  J 0  Cats +-$`, lines[10])
+	require.Regexp(t, `^\d+-\d+ +1  <script> +-2  INTJ  E 4  S 4  F 4  P 4  Art +해와 달$`, lines[12])
+}
+
+// After each event: what the letters have scored, also on a terminal; and what genres and topics score now.
+func TestExplainShowsScores(t *testing.T) {
+	s := newExplained(t)
+	e := s.explain("1")
+	require.Equal(t, history.Scores{I: 2, N: 2, T: 2, J: 2, E: 2, S: 2, F: 2, P: 2}, e.Events[0].After)
+	require.Equal(t, history.Scores{E: 4, S: 4, F: 4, P: 4}, e.Events[2].After)
+
+	one := s.onTerminal(80, nil, "explain", "1", "--dimension", "T/F")
+	require.Regexp(t, `(?m) ESFP  T 0            │            Cats`, one)
+	require.Regexp(t, `(?m) ESFP  F 2            │████        Cats`, one)
+	require.Contains(t, one, "  scale: a full bar is a lead of 5 points, each █ is 0.5\n")
+	for _, columns := range []int{60, 80, 100, 120} {
+		for _, args := range []string{"explain 1 --scores", "explain 1 --dimension T/F", "history 1 --scores"} {
+			requireFits(t, columns, s.onTerminal(columns, nil, strings.Fields(args)...))
+		}
+	}
+	require.NotContains(t, s.onTerminal(60, nil, "explain", "1"), "LEADS")
+	require.Contains(t, s.onTerminal(80, nil, "explain", "1"), "LEADS")
+
+	s.exec(`UPDATE genre_score SET score = -2 WHERE child_profile_id = 1 AND genre_id = 1`)
+	for _, command := range []string{"explain", "history"} {
+		r := s.program(command, "1")
+		r.requireDone(t)
+		require.NotContains(t, r.stdout, "NOW")
+		r = s.program(command, "1", "--scores")
+		r.requireDone(t)
+		require.Contains(t, r.stdout, `
+GENRE NOW  SCORE  FAVORITE               : mean 4
+Cats           4  yes           |########:
+Art           -2  -         ####|        :
+TOPIC NOW  SCORE  FAVORITE
+해와 달        0  -             |
+  scale: a full bar is a score of 5 points, each # is 0.5
+  a favorite has at least the mean of the scores above zero
+`)
+		var document struct {
+			ProfileID *int64           `json:"child_profile_id"`
+			Profile   *int64           `json:"profile"`
+			ScoresNow *history.Current `json:"scores_now"`
+		}
+		r = s.program(command, "1", "--scores", "-o", "json")
+		r.requireDone(t)
+		require.NoError(t, json.Unmarshal([]byte(r.stdout), &document))
+		require.NotEqual(t, document.ProfileID == nil, document.Profile == nil, "as without it")
+		require.Equal(t, &history.Current{
+			Genres: history.Ranking{Mean: new(4.0), Scores: []history.Ranked{
+				{ID: 2, Name: "Cats", Score: new(4.0), Favorite: true}, {ID: 1, Name: "Art", Score: new(-2.0)},
+			}},
+			Topics: history.Ranking{Scores: []history.Ranked{{ID: 1, Name: "해와 달", Score: new(0.0)}}},
+		}, document.ScoresNow)
+		require.NotContains(t, s.program(command, "1", "-o", "json").stdout, "scores_now")
+	}
+}
+
+// Of later rows the journal is read only if a favorite turned: what is broken there does not matter otherwise.
+func TestExplainReadsNoMoreThanItNeeds(t *testing.T) {
+	s := scored(t)
+	s.env = append(s.env, "AGGREGATOR_JOURNAL_KEEP=1h")
+	for range 3 {
+		s.push("1:1:LIKE")
+		s.program("drain").requireDone(t)
+	}
+	ids := s.historyIDs()
+	id := func(n int) string { return strconv.FormatInt(ids[n], 10) }
+	require.True(t, s.explain("1", "--history", id(0)).Explained)
+	s.exec(`UPDATE aggregator.journal SET positions = '{}' WHERE history_id = ` + id(2))
+	s.program("explain", "1").requireFailure(t, exitFailed, "the journal has 0 positions, 1 books")
+	s.program("explain", "1", "--history", id(0)).requireFailure(t, exitFailed, "the journal has 0 positions, 1 books")
+	e := s.explain("1", "--history", id(1))
+	require.True(t, e.Explained)
+	require.Empty(t, e.Turned)
 }
 
 // What is not there, or not any more, is said.

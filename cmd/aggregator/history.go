@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -15,13 +16,18 @@ import (
 func newHistory(a *app) *cobra.Command {
 	var chosen history.Selection
 	var at string
+	var ranks bool
 	cmd := &cobra.Command{
 		Use:   "history PROFILE",
 		Short: "Show a profile's personality over time",
 		Long: `Shows the snapshots of a child's personality, newest first: the MBTI type, the eight scores
 that it comes from, and the preferred genres and topics, with what has changed since the
-snapshot before. A bar points to the letter that leads; the longest bar is the greatest lead of
-all that are shown.
+snapshot before. A bar points to the letter that leads, and its length is the lead. All bars are
+drawn on one scale, which the last line says; no lead above zero is without a bar.
+
+With --scores the scores of the genres and topics follow, as they are now, the ten greatest of
+each, with the mean that the rule for favorites compares them with (history.preferred). They are
+those of the newest snapshot, unless the application has changed them since.
 
 A snapshot does not record which run wrote it. The run that is shown is the only drain or
 process of the service at that moment; if there were several, or if its record is no longer
@@ -35,6 +41,7 @@ Snapshots that the application has deleted are left out, also as those to compar
 unless --deleted is given. A profile that does not exist is an error (exit code 1).`,
 		Example: `  aggregator history 10008
   aggregator history 10008 --limit 1 -o json
+  aggregator history 10008 --limit 1 --scores
   aggregator history 10008 --at 2026-10-31`,
 		Args: exactly("PROFILE"),
 	}
@@ -42,6 +49,7 @@ unless --deleted is given. A profile that does not exist is an error (exit code 
 	cmd.Flags().StringVar(&at, "at", "",
 		"the personality as it stood then: at the end of a day (2026-10-31, in UTC), or of a second (2026-10-31T12:00:00Z)")
 	cmd.Flags().BoolVar(&chosen.Deleted, "deleted", false, "show deleted snapshots, too")
+	cmd.Flags().BoolVar(&ranks, "scores", false, scoresUsage)
 	out := addOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, args []string) error {
 		profile, err := profileID(args[0])
@@ -72,17 +80,26 @@ unless --deleted is given. A profile that does not exist is an error (exit code 
 		if err != nil {
 			return err
 		}
-		switch {
-		case out.json():
-			return writeJSON(a.stdout, map[string]any{"child_profile_id": profile, "snapshots": lines})
-		case len(lines) == 0 && at != "":
-			_, err := fmt.Fprintf(a.stdout, "profile %d has no history at that time\n", profile)
-			return err
-		case len(lines) == 0:
-			_, err := fmt.Fprintf(a.stdout, "profile %d has no history yet\n", profile)
+		now, err := a.scoresNow(cmd.Context(), pool, profile, ranks)
+		if err != nil {
 			return err
 		}
-		return printTimeline(a.stdout, a.terminal(), lines)
+		var text strings.Builder
+		switch {
+		case out.json():
+			return writeJSON(a.stdout, struct {
+				ProfileID int64          `json:"child_profile_id"`
+				Snapshots []snapshotLine `json:"snapshots"`
+				withScores
+			}{profile, lines, now})
+		case len(lines) == 0 && at != "":
+			fmt.Fprintf(&text, "profile %d has no history at that time\n", profile)
+		case len(lines) == 0:
+			fmt.Fprintf(&text, "profile %d has no history yet\n", profile)
+		default:
+			writeTimeline(&text, a.terminal(), lines)
+		}
+		return a.print(&text, now)
 	})
 	return cmd
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"math"
 	"strings"
 	"time"
@@ -11,14 +10,34 @@ import (
 	"aggregator/internal/terminal"
 )
 
-// scale is two letters, and what each has scored. The first one wins a tie.
-type scale struct {
+// dimension is two letters, and what each has scored. The first one wins a tie.
+type dimension struct {
 	letters     string
 	left, right float64
 }
 
-// finite says whether the two can be compared.
-func (s scale) finite() bool { return !math.IsInf(s.left-s.right, 0) && !math.IsNaN(s.left-s.right) }
+func dimensionNames() []string { return []string{"I/E", "N/S", "T/F", "J/P"} }
+
+func dimensions(m history.Scores) []dimension {
+	return []dimension{{"IE", m.I, m.E}, {"NS", m.N, m.S}, {"TF", m.T, m.F}, {"JP", m.J, m.P}}
+}
+
+// ahead is how far the first letter leads; 0 if the two cannot be compared.
+func (d dimension) ahead() float64 {
+	if ahead := d.left - d.right; !math.IsInf(ahead, 0) && !math.IsNaN(ahead) {
+		return ahead
+	}
+	return 0
+}
+
+// lead is the letter that leads, and by how much: "E 4".
+func (d dimension) lead() string {
+	letter := d.letters[0]
+	if d.left < d.right {
+		letter = d.letters[1]
+	}
+	return fmt.Sprintf("%c %s", letter, scoreText(math.Abs(d.left-d.right)))
+}
 
 // scoreText is the number, or a dash for Infinity and NaN, which the application must have written.
 func scoreText(f float64) string {
@@ -28,52 +47,32 @@ func scoreText(f float64) string {
 	return fmt.Sprintf("%g", f)
 }
 
-func scales(m history.Scores) [4]scale {
-	return [4]scale{{"IE", m.I, m.E}, {"NS", m.N, m.S}, {"TF", m.T, m.F}, {"JP", m.J, m.P}}
-}
-
-// printTimeline shows snapshots with bars that can be compared with each other, in
-// characters that any file may hold, or in better ones on a terminal. Lists that are too long for the
-// terminal are broken between names.
-func printTimeline(w io.Writer, to terminal.Terminal, lines []snapshotLine) error {
-	full, middle := "#", "|"
-	if to.Width > 0 {
-		full, middle = "█", "│"
-	}
-	furthest := 0.0
+// writeTimeline shows snapshots with bars of one scale. Lists that are too long for the terminal are broken between
+// names.
+func writeTimeline(text *strings.Builder, to terminal.Terminal, lines []snapshotLine) {
+	var all []dimension
 	for _, l := range lines {
-		for _, s := range scales(l.Scores) {
-			if s.finite() {
-				furthest = max(furthest, math.Abs(s.left-s.right))
-			}
-		}
+		all = append(all, dimensions(l.Scores)...)
 	}
-	var text strings.Builder
+	scale, ink := leadScale(all), inkFor(to)
 	for _, l := range lines {
-		fmt.Fprintln(&text, to.Paint(to.Wrap(headline(l), "  "), terminal.Bold))
-		for _, s := range scales(l.Scores) {
-			left, right := 0, 0
-			if s.finite() {
-				left, right = bars(s.left-s.right, furthest)
-			}
-			fmt.Fprintf(&text, "  %c %7s  %s%s%s%s%s  %-7s %c\n", s.letters[0], scoreText(s.left),
-				strings.Repeat(" ", barWidth-left), strings.Repeat(full, left), middle, strings.Repeat(full, right),
-				strings.Repeat(" ", barWidth-right),
-				scoreText(s.right), s.letters[1])
+		fmt.Fprintln(text, to.Paint(to.Wrap(headline(l), "  "), terminal.Bold))
+		for _, d := range dimensions(l.Scores) {
+			fmt.Fprintf(text, "  %c %7s  %s  %-7s %c\n", d.letters[0], scoreText(d.left),
+				ink.lead(scale, d.ahead()), scoreText(d.right), d.letters[1])
 		}
 		genres, topics := "", ""
 		if c := l.Change; c != nil {
 			genres, topics = gainedAndLost(c.GenresGained, c.GenresLost), gainedAndLost(c.TopicsGained, c.TopicsLost)
 		}
 		list := func(what string, names []string, change string) {
-			fmt.Fprintln(&text, to.Wrap(
+			fmt.Fprintln(text, to.Wrap(
 				terminal.Clean("  "+what+"  "+orDash(strings.Join(names, ", "))+change), strings.Repeat(" ", 10)))
 		}
 		list("genres", l.Genres, genres)
 		list("topics", l.Topics, topics)
 	}
-	_, err := io.WriteString(w, text.String())
-	return err
+	fmt.Fprintln(text, to.Wrap("  "+ink.legend(scale, "lead"), "    "))
 }
 
 // headline is "2026-11-22T02:13:58Z  ISFJ, was INTJ  FEEDBACK  during drain 17".
@@ -90,21 +89,6 @@ func headline(l snapshotLine) string {
 		text += "  deleted " + l.Deleted.UTC().Format(time.RFC3339)
 	}
 	return text
-}
-
-const barWidth = 12 // to each side
-
-// bars are how long the bars to the left and to the right are. At least one of them is empty, and a bar that
-// stands for something is not.
-func bars(ahead, furthest float64) (left, right int) {
-	if ahead == 0 {
-		return 0, 0
-	}
-	length := max(1, int(math.Round(math.Abs(ahead)/furthest*barWidth)))
-	if ahead > 0 {
-		return length, 0
-	}
-	return 0, length
 }
 
 func gainedAndLost(gained, lost []string) string {

@@ -11,11 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/history"
+	"aggregator/internal/scores"
 	"aggregator/internal/terminal"
 	"aggregator/internal/testenv"
 )
 
-func TestPrintTimeline(t *testing.T) {
+func TestTimelineText(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 22, 2, 13, 58, 0, time.UTC)
 	lines := []snapshotLine{
@@ -31,26 +32,27 @@ func TestPrintTimeline(t *testing.T) {
 		{Snapshot: history.Snapshot{Created: at, Cause: "DIAGNOSIS"}},
 	}
 	var text strings.Builder
-	require.NoError(t, printTimeline(&text, terminal.Terminal{}, lines))
+	writeTimeline(&text, terminal.Terminal{}, lines)
 	require.Equal(t, `2026-11-22T02:13:58Z  ISTP, was INTJ  FEEDBACK  during drain 17  deleted 2026-11-22T02:13:58Z
-  I       4  ############|              -4      E
-  N       0              |############  8       S
-  T       1              |              1       F
-  J    -2.5              |#             -2      P
+  I       4    ########|            -4      E
+  N       0            |########    8       S
+  T       1            |            1       F
+  J    -2.5            |#           -2      P
   genres  Fairy tales, Science (gained Science; lost Sports, Art)
   topics  - (lost Cats)
 2026-11-22T02:13:58Z  -  DIAGNOSIS
-  I       0              |              0       E
-  N       0              |              0       S
-  T       0              |              0       F
-  J       0              |              0       P
+  I       0            |            0       E
+  N       0            |            0       S
+  T       0            |            0       F
+  J       0            |            0       P
   genres  -
   topics  -
+  scale: a full bar is a lead of 10 points, each # is 1
 `, text.String())
 	text.Reset()
 	lines[0].Topics = []string{"별주부전", "토끼와 거북이", "흥부와 놀부", "해와 달이 된 오누이", "심청전"}
-	require.NoError(t, printTimeline(&text, terminal.Terminal{Width: 60}, lines))
-	require.Contains(t, text.String(), "  I       4  ████████████│              -4      E\n")
+	writeTimeline(&text, terminal.Terminal{Width: 60}, lines)
+	require.Contains(t, text.String(), "  I       4    ████████│            -4      E\n")
 	require.Contains(t, text.String(), `
   topics  별주부전, 토끼와 거북이, 흥부와 놀부, 해와 달이 된
           오누이, 심청전 (lost Cats)
@@ -59,7 +61,7 @@ func TestPrintTimeline(t *testing.T) {
 }
 
 // Numbers that are none are shown as such, in both forms.
-func TestPrintTimelineOfInfinity(t *testing.T) {
+func TestTimelineTextOfInfinity(t *testing.T) {
 	t.Parallel()
 	lines := []snapshotLine{{Snapshot: history.Snapshot{
 		Cause: "DIAGNOSIS",
@@ -68,19 +70,70 @@ func TestPrintTimelineOfInfinity(t *testing.T) {
 		},
 	}}}
 	var text strings.Builder
-	require.NoError(t, printTimeline(&text, terminal.Terminal{}, lines))
+	writeTimeline(&text, terminal.Terminal{}, lines)
 	require.Equal(t, `0001-01-01T00:00:00Z  -  DIAGNOSIS
-  I       -              |              2       E
-  N       4              |              -       S
-  T       1              |############  2       F
-  J       -              |              -       P
+  I       -            |            2       E
+  N       4            |            -       S
+  T       1            |##########  2       F
+  J       -            |            -       P
   genres  -
   topics  -
+  scale: a full bar is a lead of 1 point, each # is 0.1
 `, text.String())
 	text.Reset()
 	require.NoError(t, writeJSON(&text, lines))
 	require.Contains(t, strings.Join(strings.Fields(text.String()), ""),
 		`"scores":{"i":null,"e":2,"s":null,"n":4,"t":1,"f":2,"j":null,"p":null}`)
+}
+
+// The mean is at one place in all bars, and takes no character away. What is too long is cut, as text only.
+func TestScoresText(t *testing.T) {
+	t.Parallel()
+	score := func(name string, score float64, favorite bool) history.Ranked {
+		return history.Ranked{Name: name, Score: &score, Favorite: favorite}
+	}
+	current := history.Current{
+		Genres: history.Ranking{Mean: new(8.0), Scores: []history.Ranked{
+			score("별주부전", 14, true), score("متعة", 8, true), score("Art", 2, false), score("Sports", -6, false),
+			{Name: "Lost"},
+		}},
+		Topics: history.Ranking{Scores: []history.Ranked{score("Cats", -1, false)}},
+	}
+	text := func(to terminal.Terminal, rule scores.Preference) string {
+		var text strings.Builder
+		require.NoError(t, writeScores(&text, to, rule, current))
+		return text.String()
+	}
+	require.Equal(t, `GENRE NOW  SCORE  FAVORITE          : mean 8
+별주부전      14  yes          |####:###
+متعة           8  yes          |####:
+Art            2  -            |#   :
+Sports        -6  -         ###|    :
+Lost           -  -            |    :
+TOPIC NOW  SCORE  FAVORITE
+Cats          -1  -           #|
+  scale: a full bar is a score of 20 points, each # is 2
+  a favorite has at least the mean of the scores above zero
+`, text(terminal.Terminal{}, scores.MeanOfPositive))
+	require.Contains(t, text(terminal.Terminal{}, scores.AboveMeanOfNonnegative),
+		"  a favorite has more than the mean of the scores that are not below zero\n")
+	wide := text(terminal.Terminal{Width: 60, Color: true}, scores.MeanOfPositive)
+	require.Contains(t, wide, "별주부전      14  yes          │████┊███\n")
+	requireFits(t, 60, wide)
+	narrow := text(terminal.Terminal{Width: 30}, scores.MeanOfPositive)
+	require.NotContains(t, narrow, "█\n", "the bars are left out first")
+	requireFits(t, 30, narrow)
+
+	for range 9 {
+		current.Topics.Scores = append(current.Topics.Scores, score("More", -2, false))
+	}
+	require.NotContains(t, text(terminal.Terminal{}, scores.MeanOfPositive), "more;")
+	current.Topics.Scores = append(current.Topics.Scores, score("Least", -90, false), score("Last", -91, false))
+	cut := text(terminal.Terminal{}, scores.MeanOfPositive)
+	require.Contains(t, cut, "  and 2 more; -o json has all\n  scale: a full bar is a score of 20 points")
+
+	current = history.Current{}
+	require.Equal(t, "no scores of genres or topics now\n", text(terminal.Terminal{}, scores.MeanOfPositive))
 }
 
 func TestEndOf(t *testing.T) {

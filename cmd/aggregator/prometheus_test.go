@@ -63,6 +63,27 @@ func (w *watcher) ask(path string, into any) {
 	require.NoError(w.t, json.Unmarshal(answer.Data, into))
 }
 
+// wrong is what the panel "What is wrong" says. Here an event that waits is old at once.
+func (w *watcher) wrong() (lines []string) {
+	w.t.Helper()
+	impatient := strings.NewReplacer("$instance", ".*", "$source", ".*", "> 300", "> 0")
+	for _, target := range testenv.DashboardPanel(w.t, "What is wrong") {
+		var data struct {
+			Result []struct{ Metric map[string]string }
+		}
+		w.ask("/api/v1/query?query="+url.QueryEscape(impatient.Replace(target.Expr)), &data)
+		for _, series := range data.Result {
+			line := target.LegendFormat
+			for label, value := range series.Metric {
+				line = strings.ReplaceAll(line, "{{"+label+"}}", value)
+			}
+			lines = append(lines, line)
+		}
+		slices.Sort(lines[len(lines)-len(data.Result):])
+	}
+	return lines
+}
+
 // found is how many series a query finds.
 func (w *watcher) found(query string) int {
 	w.t.Helper()
@@ -123,11 +144,14 @@ func TestPrometheus(t *testing.T) {
 			w.found(`aggregator_ledger_difference_events`) > 0 && w.found(`rate(process_cpu_seconds_total[10s])`) > 0
 	})
 	w.eventuallyFire()
+	troubles := testenv.DashboardPanel(t, "What is wrong")
 	fill := strings.NewReplacer("$instance", ".*", "$source", ".*", "$__rate_interval", "10s")
 	for _, query := range testenv.DashboardQueries(t) {
 		query = fill.Replace(query)
 		// There is nothing of what never happened.
-		never := strings.Contains(query, "by (reason)") || strings.Contains(query, `state!="working"`)
+		never := slices.ContainsFunc(troubles, func(trouble testenv.DashboardTarget) bool {
+			return fill.Replace(trouble.Expr) == query
+		}) || strings.Contains(query, "by (reason)") || strings.Contains(query, `state!="working"`)
 		assert.True(t, never || w.found(query) > 0, query)
 	}
 
@@ -142,4 +166,65 @@ func TestPrometheus(t *testing.T) {
 	require.NoError(t, service.cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, service.cmd.Wait())
 	w.eventually(func() bool { return slices.Contains(w.firing(), "AggregatorDown") })
+}
+
+// The panel says in words what is wrong, and nothing else.
+func TestDashboardSaysWhatIsWrong(t *testing.T) {
+	s := newPair(t)
+	service := s.start("--run-on-halt", "stay")
+	w := watch(t, service, filepath.Join(t.TempDir(), "none"))
+	where, reason := strings.TrimPrefix(service.url, "http://"), regexp.MustCompile(` postgres_\w+:`)
+	says := func(want ...string) {
+		t.Helper()
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			lines := w.wrong()
+			for i, line := range lines {
+				lines[i] = reason.ReplaceAllString(line, " a reason:")
+			}
+			assert.Equal(c, want, lines)
+		}, patience, 100*time.Millisecond)
+	}
+	s.push("1:1:LIKE")
+	w.eventually(func() bool { return w.found(`aggregator_events_total{result="applied"} == 1`) == 1 })
+	w.eventually(func() bool { return w.found(`aggregator_ledger_vanished_events`) == 1 })
+	says()
+
+	// While PostgreSQL has no connection for it, an entry vanishes and another one waits.
+	name := s.db.Config().Database
+	allow := func(connections int) { // of roles that are not superusers
+		s.exec(fmt.Sprintf(`ALTER DATABASE %q CONNECTION LIMIT %d`, name, connections))
+	}
+	allow(0)
+	s.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename <> current_user
+		AND datname = current_database()`)
+	ids := s.push("1:1:LIKE", "1:1:LIKE")
+	require.NoError(t, s.redis.XDel(t.Context(), "book-like-events", ids[0]).Err())
+	says("book-like-events is backing off on "+where+", a reason: failed attempts of 5 minutes",
+		"postgres does not answer "+where, "the oldest event of book-like-events waits: for seconds")
+	allow(-1)
+	const vanished = "entries of book-like-events were removed from Redis unread or, below zero, forgotten by it"
+	const incident = "an incident of book-like-events is open: entries_removed"
+	says(vanished, incident)
+
+	s.exec(`UPDATE aggregator.mark SET applied = applied + 1`)
+	s.exec(`UPDATE book SET title = title || 'b'; REVOKE UPDATE (search_text) ON book FROM aggregator_daemon`)
+	s.program("search-text").requireFailure(t, exitFailed, "permission denied for table book")
+	s.push("junk")
+	const counted = "events of book-like-events were counted twice or, below zero, lost"
+	const job = "the last search_text failed: seconds ago"
+	const mismatch = "an incident of book-like-events is open: count_mismatch"
+	const dead = "new dead letters in an hour, malformed"
+	says(dead, job, counted, vanished, mismatch, incident)
+
+	// What is only known from PostgreSQL is left out once its schema is not understood.
+	s.exec(newer)
+	s.push("1:1:LIKE")
+	says("book-like-events has halted on "+where+": aggregator status says why",
+		"the oldest event of book-like-events waits: for seconds")
+
+	require.NoError(t, service.cmd.Process.Kill())
+	_ = service.cmd.Wait()
+	w.eventually(func() bool {
+		return slices.Contains(w.wrong(), where+" does not answer: it is down, has halted, or cannot be reached")
+	})
 }

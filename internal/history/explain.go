@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"time"
@@ -47,7 +46,8 @@ type Added struct {
 	Weight   float64  `json:"weight"`
 	Genre    *string  `json:"genre"` // its name, #7 for one that is gone
 	Topics   []string `json:"topics"`
-	MBTI     string   `json:"mbti"` // empty if the book has none
+	MBTI     string   `json:"mbti"`         // empty if the book has none
+	After    Scores   `json:"scores_after"` // those of the snapshot before, with what the events up to this one added
 
 	book scores.Book
 }
@@ -104,9 +104,8 @@ type standing struct {
 
 // logged is a row of the journal.
 type logged struct {
-	historyID int64
-	source    string
-	entries   []Entry
+	source  string
+	entries []Entry
 }
 
 func explain(ctx context.Context, pool *pgxpool.Pool, catalogue *scores.Catalogue, rule scores.Preference,
@@ -120,18 +119,17 @@ func explain(ctx context.Context, pool *pgxpool.Pool, catalogue *scores.Catalogu
 	if len(pair) == 0 || pair[0].id != historyID {
 		return e, ErrNoHistory
 	}
-	rows, _ = pool.Query(ctx, journalSQL, profileID, historyID) // likewise
-	journal, err := pgx.CollectRows(rows, scanLogged)
+	own, err := journalOf(ctx, pool, journalSQL, profileID, historyID)
 	if err != nil {
 		return e, err
 	}
-	if len(journal) == 0 || journal[0].historyID != historyID {
+	if len(own) == 0 {
 		return e, ErrNoJournal
 	}
 	after, was := pair[0], standing{mbti: scores.TypeOf([scores.NumLetters]float64{})}
 	e = Explanation{
 		ProfileID: profileID, HistoryID: historyID, Created: after.created.UTC(), Type: after.mbti,
-		Source: journal[0].source, Events: []Added{}, Turned: []Turn{},
+		Source: own[0].source, Events: []Added{}, Turned: []Turn{},
 	}
 	if len(pair) == 2 {
 		was = pair[1]
@@ -139,21 +137,15 @@ func explain(ctx context.Context, pool *pgxpool.Pool, catalogue *scores.Catalogu
 	}
 	e.TypeBefore = was.mbti
 
-	var ids []int64
-	for _, row := range journal {
-		for _, entry := range row.entries {
-			ids = append(ids, entry.BookID)
-		}
-	}
-	books, err := catalogue.Books(ctx, ids)
+	books, err := booksOf(ctx, catalogue, own)
 	if err != nil {
 		return e, err
 	}
-	if err := e.add(ctx, pool, journal[0].entries, books); err != nil {
+	if err := e.add(ctx, pool, own[0].entries, books); err != nil {
 		return e, err
 	}
 	e.compare(was, after)
-	names, err := e.favorites(ctx, pool, rule, journal, books, was, after)
+	names, err := e.favorites(ctx, pool, catalogue, rule, own[0], was, after)
 	if err != nil {
 		return e, err
 	}
@@ -238,9 +230,10 @@ func (e *Explanation) compare(was, after standing) {
 			rest[letter] = d
 		}
 	}
-	e.Unexplained = Scores{
-		I: rest[0], E: rest[1], S: rest[2], N: rest[3], T: rest[4], F: rest[5], J: rest[6], P: rest[7],
+	for i := range e.Events {
+		e.Events[i].After = scoresBy(sums[i+1])
 	}
+	e.Unexplained = scoresBy(rest)
 	if len(was.mbti) != len(scores.Dimensions) || len(after.mbti) != len(scores.Dimensions) {
 		return // one of the types is not known
 	}
@@ -251,6 +244,13 @@ func (e *Explanation) compare(was, after standing) {
 		}
 		turn := Turn{Kind: dimension, Name: scores.LetterName(pair[0]) + "/" + scores.LetterName(pair[1]), From: from, To: to}
 		e.turn(turn, func(n int) bool { return scores.TypeOf(sums[n])[i:i+1] == to })
+	}
+}
+
+func scoresBy(letters [scores.NumLetters]float64) Scores {
+	return Scores{
+		I: letters[0], E: letters[1], S: letters[2], N: letters[3], T: letters[4], F: letters[5], J: letters[6],
+		P: letters[7],
 	}
 }
 
@@ -268,10 +268,23 @@ func (e *Explanation) turn(t Turn, is func(n int) bool) {
 }
 
 // favorites adds the genres and topics that became a favorite or are none any more, by id, and returns their names.
-func (e *Explanation) favorites(ctx context.Context, pool *pgxpool.Pool, rule scores.Preference, journal []logged,
-	books map[int64]scores.Book, was, after standing,
+// Only if there are some does it read the journal of later rows.
+func (e *Explanation) favorites(ctx context.Context, pool *pgxpool.Pool, catalogue *scores.Catalogue,
+	rule scores.Preference, own logged, was, after standing,
 ) (map[string]string, error) {
 	names := make(map[string]string)
+	if slices.Equal(was.genres, after.genres) && slices.Equal(was.topics, after.topics) {
+		return names, nil
+	}
+	later, err := journalOf(ctx, pool, laterJournalSQL, e.ProfileID, e.HistoryID)
+	if err != nil {
+		return nil, err
+	}
+	journal := append([]logged{own}, later...)
+	books, err := booksOf(ctx, catalogue, journal)
+	if err != nil {
+		return nil, err
+	}
 	for _, k := range []struct {
 		kind       string
 		was, after []int64
@@ -297,7 +310,7 @@ func (e *Explanation) favorites(ctx context.Context, pool *pgxpool.Pool, rule sc
 				now[s.ID] -= s.Value
 			}
 		}
-		states := e.states(rule, journal[0].entries, books, now, k.was, k.of)
+		states := e.states(rule, own.entries, books, now, k.was, k.of)
 		// Where the scores do not lead to the favorites, something else has changed them.
 		sound := slices.Equal(states[0], k.was) && slices.Equal(states[len(states)-1], k.after)
 		for _, id := range turned {
@@ -318,13 +331,7 @@ func (e *Explanation) favorites(ctx context.Context, pool *pgxpool.Pool, rule sc
 func (e *Explanation) states(rule scores.Preference, entries []Entry, books map[int64]scores.Book,
 	sums map[int64]float64, was []int64, of func(scores.Delta) []scores.Sum,
 ) [][]int64 {
-	favorites := func() []int64 {
-		all := make([]scores.Sum, 0, len(sums))
-		for _, id := range slices.Sorted(maps.Keys(sums)) {
-			all = append(all, scores.Sum{ID: id, Value: sums[id]})
-		}
-		return rule.Favorites(all)
-	}
+	favorites := func() []int64 { return rule.Favorites(ordered(sums)) }
 	first := favorites()
 	if !slices.Equal(first, was) {
 		for _, s := range of(folded(entries, books)) {
@@ -418,13 +425,34 @@ func scanStanding(row pgx.CollectableRow) (s standing, err error) {
 }
 
 // The journal of a row of history, and of those after it. in: as standingSQL.
-const journalSQL = `
-SELECT history_id, source, positions, books, weights, exact_weights FROM aggregator.journal
-WHERE child_profile_id = $1::bigint AND history_id >= $2::bigint ORDER BY history_id`
+const (
+	journalSQL = `
+SELECT source, positions, books, weights, exact_weights FROM aggregator.journal
+WHERE child_profile_id = $1::bigint AND history_id = $2::bigint`
+	laterJournalSQL = `
+SELECT source, positions, books, weights, exact_weights FROM aggregator.journal
+WHERE child_profile_id = $1::bigint AND history_id > $2::bigint ORDER BY history_id`
+)
+
+func journalOf(ctx context.Context, pool *pgxpool.Pool, sql string, profileID, historyID int64) ([]logged, error) {
+	rows, _ := pool.Query(ctx, sql, profileID, historyID) // its error is also that of the rows
+	return pgx.CollectRows(rows, scanLogged)
+}
+
+// booksOf is what the catalogue has of the books of a journal.
+func booksOf(ctx context.Context, catalogue *scores.Catalogue, journal []logged) (map[int64]scores.Book, error) {
+	var ids []int64
+	for _, row := range journal {
+		for _, entry := range row.entries {
+			ids = append(ids, entry.BookID)
+		}
+	}
+	return catalogue.Books(ctx, ids)
+}
 
 func scanLogged(row pgx.CollectableRow) (l logged, err error) {
 	var p Packed
-	if err = row.Scan(&l.historyID, &l.source, &p.Positions, &p.Books, &p.Weights, &p.Exact); err == nil {
+	if err = row.Scan(&l.source, &p.Positions, &p.Books, &p.Weights, &p.Exact); err == nil {
 		l.entries, err = p.Entries()
 	}
 	return l, err

@@ -17,5 +17,7 @@ func TestExplainPlans(t *testing.T) {
 	assert.Contains(t, standing, "using favorite_genre_pkey on")
 	assert.Contains(t, standing, "using favorite_topic_pkey on")
 	journal := strings.Join(explainPlan(t, pool, journalSQL, `1, 40000`), "\n")
-	assert.Contains(t, journal, "Index Cond: ((child_profile_id = $1) AND (history_id >= $2))")
+	assert.Contains(t, journal, "Index Cond: ((child_profile_id = $1) AND (history_id = $2))")
+	later := strings.Join(explainPlan(t, pool, laterJournalSQL, `1, 40000`), "\n")
+	assert.Contains(t, later, "Index Cond: ((child_profile_id = $1) AND (history_id > $2))")
 }

@@ -20,31 +20,32 @@ var Preferences = []Preference{MeanOfPositive, AboveMeanOfNonnegative}
 // AboveMean says whether it is AboveMeanOfNonnegative; everything else is the default.
 func (p Preference) AboveMean() bool { return p == AboveMeanOfNonnegative }
 
+// Mean is what the rule compares each score with: the mean of the scores that count. false: none counts. Of equal
+// scores it is that score, and not what rounding makes of their sum.
+func (p Preference) Mean(sums []Sum) (float64, bool) {
+	total, n := 0.0, 0
+	least, most := math.Inf(1), math.Inf(-1)
+	for _, s := range sums {
+		if p.counts(s.Value) {
+			total, least, most, n = total+s.Value, min(least, s.Value), max(most, s.Value), n+1
+		}
+	}
+	return max(least, min(total/float64(n), most)), n > 0
+}
+
 // Favorites are the ids of those that the rule makes favorites, in the order of sums. One that is Infinity or NaN
 // neither counts nor is a favorite.
 func (p Preference) Favorites(sums []Sum) []int64 {
-	var total float64
-	most, n := math.Inf(-1), 0
-	rank := func(s Sum) (float64, bool) {
-		if s.Value < 0 || s.Value == 0 && !p.AboveMean() || !finite(s.Value) {
-			return 0, false
-		}
-		if p.AboveMean() {
-			return -s.Value, true // the opposite of the first rule, on scores with their signs turned
-		}
-		return s.Value, true
-	}
-	for _, s := range sums {
-		if ranked, counts := rank(s); counts {
-			total, most, n = total+ranked, max(most, ranked), n+1
-		}
-	}
-	enough := min(total/float64(n), most) // the mean of equal scores may come out greater than each
+	mean, _ := p.Mean(sums)
 	var ids []int64
 	for _, s := range sums {
-		if ranked, counts := rank(s); counts && (ranked >= enough) != p.AboveMean() {
+		if p.counts(s.Value) && (s.Value > mean || s.Value == mean && !p.AboveMean()) {
 			ids = append(ids, s.ID)
 		}
 	}
 	return ids
+}
+
+func (p Preference) counts(score float64) bool {
+	return finite(score) && (score > 0 || score == 0 && p.AboveMean())
 }

@@ -2,6 +2,7 @@ package terminal
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"testing"
@@ -176,4 +177,18 @@ func TestTableFits(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestScale(t *testing.T) {
+	for greatest, edge := range map[float64]float64{
+		0: 1, 0.03: 0.05, 0.5: 0.5, 1: 1, 1.5: 2, -3: 5, 5: 5, 5.1: 10, 10: 10, 37: 50, 1000: 1000, 1001: 2000,
+		math.MaxFloat64: math.MaxFloat64,
+	} {
+		require.InEpsilon(t, edge, ScaleTo(greatest, 10).Edge, 1e-12, greatest)
+	}
+	s := ScaleTo(37, 10)
+	require.InDelta(t, 5, s.Each(), 0)
+	for value, length := range map[float64]int{0: 0, 0.001: 1, -7.4: 1, 7.5: 2, 37: 7, -50: 10} {
+		require.Equal(t, length, s.Length(value), value)
+	}
 }

@@ -19,21 +19,14 @@ type Prometheus struct {
 	process *process
 }
 
+// DashboardTarget is a query of a panel, and how a series that it finds is called.
+type DashboardTarget struct{ Expr, LegendFormat string }
+
 // DashboardQueries are those of config/grafana/aggregator.json, with the variables as they stand there.
 func DashboardQueries(t testing.TB) (queries []string) {
 	t.Helper()
-	text, err := os.ReadFile("../../config/grafana/aggregator.json") // as seen from any package that is two folders down
-	if err != nil {
-		t.Fatal(err)
-	}
-	var board struct {
-		Panels []struct{ Targets []struct{ Expr string } }
-	}
-	if err := json.Unmarshal(text, &board); err != nil {
-		t.Fatal(err)
-	}
-	for _, panel := range board.Panels {
-		for _, target := range panel.Targets {
+	for _, targets := range dashboard(t) {
+		for _, target := range targets {
 			queries = append(queries, target.Expr)
 		}
 	}
@@ -41,6 +34,38 @@ func DashboardQueries(t testing.TB) (queries []string) {
 		t.Fatalf("%d queries", len(queries))
 	}
 	return queries
+}
+
+// DashboardPanel is what the panels of a title ask for.
+func DashboardPanel(t testing.TB, title string) []DashboardTarget {
+	t.Helper()
+	targets := dashboard(t)[title]
+	if len(targets) == 0 {
+		t.Fatalf("no panel %q", title)
+	}
+	return targets
+}
+
+func dashboard(t testing.TB) map[string][]DashboardTarget {
+	t.Helper()
+	text, err := os.ReadFile("../../config/grafana/aggregator.json") // as seen from any package that is two folders down
+	if err != nil {
+		t.Fatal(err)
+	}
+	var board struct {
+		Panels []struct {
+			Title   string
+			Targets []DashboardTarget
+		}
+	}
+	if err := json.Unmarshal(text, &board); err != nil {
+		t.Fatal(err)
+	}
+	panels := make(map[string][]DashboardTarget)
+	for _, panel := range board.Panels {
+		panels[panel.Title] = append(panels[panel.Title], panel.Targets...)
+	}
+	return panels
 }
 
 // NewPrometheus starts one, ended after the test. Its configuration may name the files, which
