@@ -2,9 +2,10 @@ package page
 
 import (
 	"fmt"
-	"math"
 	"strings"
 	"time"
+
+	"aggregator/internal/terminal"
 )
 
 // The size of a drawing, in units of its own: the page stretches it.
@@ -53,7 +54,7 @@ func (v *view) hourChart(id, title string, dots []dot, text func(float64) string
 			top, when = d.value, d.at
 		}
 	}
-	edge := upperEdge(top)
+	edge := terminal.ScaleTo(max(1, top), 0).Edge
 	c.Top = text(edge)
 	var line []string
 	end := func() {
@@ -89,18 +90,4 @@ func (v *view) hourChart(id, title string, dots []dot, text func(float64) string
 		c.Desc = fmt.Sprintf("%s at last, at most %s, at %s.", text(latest), text(top), v.At(when).Text)
 	}
 	return c
-}
-
-// upperEdge is a round number that is not below a value: 1, 2 or 5 with zeros.
-func upperEdge(value float64) float64 {
-	if value <= 1 {
-		return 1
-	}
-	size := math.Pow(10, math.Floor(math.Log10(value)))
-	for _, times := range []float64{1, 2, 5, 10} {
-		if value <= times*size {
-			return times * size
-		}
-	}
-	return value
 }

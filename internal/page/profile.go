@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"aggregator/internal/history"
+	"aggregator/internal/terminal"
 )
 
 const snapshotsShown = 100
@@ -164,7 +165,7 @@ func dimensionCharts(v *view, newestFirst []history.Snapshot, places []float64) 
 			}
 		}
 	}
-	edge := upperEdge(furthest)
+	edge := terminal.ScaleTo(furthest, 0).Edge
 	charts := make([]chart, len(dimensions))
 	for i, d := range dimensions {
 		c := chart{
