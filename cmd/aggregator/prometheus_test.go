@@ -182,7 +182,7 @@ func TestDashboardSaysWhatIsWrong(t *testing.T) {
 				lines[i] = reason.ReplaceAllString(line, " a reason:")
 			}
 			assert.Equal(c, want, lines)
-		}, patience, 100*time.Millisecond)
+		}, 3*patience, 100*time.Millisecond)
 	}
 	s.push("1:1:LIKE")
 	w.eventually(func() bool { return w.found(`aggregator_events_total{result="applied"} == 1`) == 1 })
