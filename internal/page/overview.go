@@ -251,7 +251,8 @@ func (p *Page) source(v *view) error {
 	i := slices.Index(events.Names(p.Sources), name)
 	if i < 0 {
 		return &problem{
-			http.StatusNotFound, fmt.Sprintf("The settings name no source %q.", name), "The overview lists those that there are.",
+			http.StatusNotFound, fmt.Sprintf("The settings name no source %q.", name),
+			"The overview lists those that there are.",
 		}
 	}
 	b := sourceBody{

@@ -26,8 +26,8 @@ func TestLongTexts(t *testing.T) {
 	}))
 	w.Exec(`INSERT INTO aggregator.dead_letter (source, position_ms, position_seq, reason, detail, payload, payload_form)
 		VALUES ($1, 1, 1, 'malformed', $1, $1::text::bytea, 'event')`, long)
-	w.Exec(`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, read, applied, dead, profiles, chunks,
-			finished_at, outcome, error, note)
+	w.Exec(`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, read, applied, dead, profiles,
+			chunks, finished_at, outcome, error, note)
 		VALUES ('k', 'purge', $1, $1, now(), now(), 0, 0, 0, 0, 0, now(), 'failed', $1, $1)`, long)
 	w.Exec(`UPDATE book SET title = repeat('긴제목', 160); UPDATE genre SET name = name || repeat('긴', 200);
 		UPDATE topic SET name = name || repeat('ق', 200)`)
@@ -36,8 +36,8 @@ func TestLongTexts(t *testing.T) {
 	for _, page := range []string{
 		"", "source?name=" + url.QueryEscape(long+":{0}"), "dead", "source?name=" + q, "instances", "dead?source=" + q,
 		"letter?position=1-1&source=" + q, "confirm?do=drop&position=1-1&source=" + q, "confirm?do=retry&source=" + q,
-		"dead?reason=" + q, "confirm?do=drop&" + q + "=1", "runs", "run?id=1", "run?id=2", "profile?id=1", "explain?profile=1",
-		"explain?profile=9223372036854775807",
+		"dead?reason=" + q, "confirm?do=drop&" + q + "=1", "runs", "run?id=1", "run?id=2", "profile?id=1",
+		"explain?profile=1", "explain?profile=9223372036854775807",
 	} {
 		b.visit(page)
 		assert.Empty(t, ask[[]string](b, tooWide), page)
