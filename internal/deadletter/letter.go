@@ -57,6 +57,8 @@ var (
 	ErrNone = errors.New("no such dead letter")
 	// ErrSettled says that a dead letter was applied or dropped before.
 	ErrSettled = errors.New("the dead letter is settled already")
+	// ErrStillDead says that dead letters were retried and are still dead.
+	ErrStillDead = errors.New("still cannot be applied")
 )
 
 const selectLetters = `SELECT source, position_ms, position_seq, child_profile_id, book_id, reason, sqlstate, detail,

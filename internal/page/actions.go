@@ -91,10 +91,13 @@ func (p *Page) act(v *view, kind string, do func(context.Context, *action, strin
 			"Runs shows how far it is. Try again when it has ended.",
 		}
 	}
-	p.group.Go(func() {
+	if !p.beside(func() {
 		defer p.actions.end(a)
 		do(p.running, a, user.Name)
-	})
+	}) {
+		p.actions.end(a)
+		return &problem{http.StatusServiceUnavailable, "The service is ending: nothing was done.", ""}
+	}
 	select {
 	case <-a.ended:
 	case <-time.After(soon):
@@ -113,15 +116,14 @@ func chosenBy(v *view) (chosen deadletter.Choice, back string, err error) {
 	if err != nil {
 		return chosen, "", err
 	}
-	if chosen.Filter, err = filter.filter(); err != nil {
+	if chosen.Filter, err = filter.settleable(); err != nil {
 		return chosen, "", err
 	}
 	// Without it the form is not one of ours: it would be for all.
 	chosen.Filter.Until, err = time.Parse(time.RFC3339Nano, form.Get("until"))
-	if err != nil {
+	if err != nil || chosen.Filter.Until.IsZero() {
 		return chosen, "", badRequest("Which dead letters? Choose them on the page of dead letters.")
 	}
-	chosen.Filter.Newest = false
 	return chosen, filter.To("dead"), nil
 }
 
@@ -178,22 +180,24 @@ func (p *Page) report(v *view) *report {
 
 func (a *action) tell(r *report, all bool) {
 	r.Failed = a.err != nil
+	broken := a.err != nil && !errors.Is(a.err, deadletter.ErrStillDead) && !errors.Is(a.err, deadletter.ErrSettled)
 	switch {
 	case errors.Is(a.err, deadletter.ErrSettled):
 		r.Text = "It was settled before: nothing has changed."
-	case a.chosen.One != nil && a.err != nil && a.retried.StillDead() > 0:
+	case a.chosen.One != nil && errors.Is(a.err, deadletter.ErrStillDead):
 		r.Text = "It still cannot be applied."
-	case a.err != nil && a.retried.StillDead() == 0:
+	case broken && a.dropped == 0 && a.retried.Tried() == 0:
 		r.Text = fmt.Sprintf("The %s failed.", a.kind)
-	case a.kind == "drop":
-		r.Text = "Dropped " + terminal.Count(a.dropped, "dead letter") + "."
+	case broken:
+		r.Text = fmt.Sprintf("The %s failed before it was done. %s", a.kind, a.done())
 	default:
-		r.Text = fmt.Sprintf("Applied %s of %s; %s settled before, %s still dead.",
-			terminal.Grouped(int64(a.retried.Applied)), terminal.Count(a.retried.Tried(), "dead letter"),
-			terminal.Grouped(int64(a.retried.Before)), terminal.Grouped(a.retried.StillDead()))
+		r.Text = a.done()
 	}
 	if !all {
 		return
+	}
+	if broken {
+		r.Whys = []why{{a.err.Error(), 1}}
 	}
 	for _, what := range slices.SortedFunc(maps.Keys(a.retried.Failed), func(x, y string) int {
 		return cmp.Or(cmp.Compare(a.retried.Failed[y], a.retried.Failed[x]), cmp.Compare(x, y))
@@ -202,7 +206,14 @@ func (a *action) tell(r *report, all bool) {
 	}
 	const most = 10
 	r.Whys = r.Whys[:min(len(r.Whys), most)]
-	if len(r.Whys) == 0 && a.err != nil {
-		r.Whys = []why{{a.err.Error(), 1}}
+}
+
+// done is what it has done.
+func (a *action) done() string {
+	if a.kind == "drop" {
+		return "Dropped " + terminal.Count(a.dropped, "dead letter") + "."
 	}
+	return fmt.Sprintf("Applied %s of %s; %s settled before, %s still dead.",
+		terminal.Grouped(int64(a.retried.Applied)), terminal.Count(a.retried.Tried(), "dead letter"),
+		terminal.Grouped(int64(a.retried.Before)), terminal.Grouped(a.retried.StillDead()))
 }

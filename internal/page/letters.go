@@ -40,9 +40,7 @@ func strictFilter(values url.Values) (filterForm, error) {
 			return filterForm{}, badRequest("There is no condition %q for dead letters.", name)
 		}
 	}
-	form := readFilter(values)
-	form.Settled = false // they cannot be settled again
-	return form, nil
+	return readFilter(values), nil
 }
 
 func readFilter(values url.Values) filterForm {
@@ -83,7 +81,7 @@ func (f filterForm) To(page string, pairs ...string) string {
 // Hidden are the fields of a form that passes the filter on.
 func (f filterForm) Hidden() (fields []field) {
 	values := f.values()
-	for _, name := range []string{"reason", "source", "profile", "older", "newer"} {
+	for _, name := range []string{"reason", "source", "profile", "older", "newer", "settled"} {
 		for _, text := range values[name] {
 			fields = append(fields, field{name, text})
 		}
@@ -136,6 +134,13 @@ func (f filterForm) filter() (deadletter.Filter, error) {
 	return filter, nil
 }
 
+// settleable is the filter for those that can be retried or dropped.
+func (f filterForm) settleable() (deadletter.Filter, error) {
+	filter, err := f.filter()
+	filter.Settled, filter.Newest = false, false
+	return filter, err
+}
+
 type deadBody struct {
 	Form    filterForm
 	Reasons []events.Reason
@@ -174,7 +179,10 @@ func (p *Page) dead(v *view) error {
 	if form.Source != "" && !slices.Contains(b.Sources, form.Source) {
 		b.Sources = append(b.Sources, form.Source)
 	}
-	n, counted := p.count(v.r.Context(), filter)
+	n, counted, err := p.count(v.r.Context(), filter)
+	if err != nil {
+		return err
+	}
 	b.Total = matches(n, counted)
 	b.Some = slices.ContainsFunc(letters, func(l deadletter.Letter) bool { return l.Settled == nil })
 	if more {
@@ -187,11 +195,14 @@ func (p *Page) dead(v *view) error {
 }
 
 // count counts, unless that takes too long.
-func (p *Page) count(ctx context.Context, filter deadletter.Filter) (n int64, counted bool) {
-	ctx, cancel := context.WithTimeout(ctx, counting)
+func (p *Page) count(ctx context.Context, filter deadletter.Filter) (n int64, counted bool, err error) {
+	brief, cancel := context.WithTimeout(ctx, counting)
 	defer cancel()
-	n, err := deadletter.Count(ctx, p.Pool, filter)
-	return n, err == nil
+	n, err = deadletter.Count(brief, p.Pool, filter)
+	if brief.Err() != nil && ctx.Err() == nil {
+		return 0, false, nil
+	}
+	return n, err == nil, err
 }
 
 func matches(n int64, counted bool) string {
@@ -238,7 +249,7 @@ func (p *Page) letter(v *view) error {
 		b.Cut = len(text) > most
 		text = text[:min(len(text), most)]
 		if b.Cut { // not in the middle of a character
-			text = []byte(strings.ToValidUTF8(string(text), ""))
+			text = text[:len(text)-partial(text)]
 		}
 		b.Payload = string(text)
 		if !utf8.Valid(text) || strings.ContainsFunc(b.Payload, unprintable) {
@@ -248,6 +259,19 @@ func (p *Page) letter(v *view) error {
 	v.Action = p.report(v)
 	v.Refresh = v.Action != nil && v.Action.Running
 	return v.show("letter", "dead", "Dead letter "+l.Position.String(), b)
+}
+
+// partial is how many bytes at the end are the beginning of a character.
+func partial(text []byte) int {
+	for n := 1; n < utf8.UTFMax && n <= len(text); n++ {
+		if last := text[len(text)-n:]; utf8.RuneStart(last[0]) {
+			if utf8.FullRune(last) {
+				return 0
+			}
+			return n
+		}
+	}
+	return 0
 }
 
 func unprintable(r rune) bool { return r != '\n' && r != '\t' && !strconv.IsPrint(r) }
@@ -282,7 +306,7 @@ func (p *Page) confirm(v *view) error {
 	if b.Form, err = strictFilter(v.r.Form); err != nil {
 		return err
 	}
-	filter, err := b.Form.filter()
+	filter, err := b.Form.settleable()
 	if err != nil {
 		return err
 	}
@@ -291,10 +315,13 @@ func (p *Page) confirm(v *view) error {
 	if err := p.Pool.QueryRow(v.r.Context(), `SELECT now()`).Scan(&now); err != nil {
 		return err
 	}
-	filter.Until = now
-	n, counted := p.count(v.r.Context(), filter)
+	filter.Until = now.Add(-filter.OlderThan) // what becomes old enough while a person reads neither
+	n, counted, err := p.count(v.r.Context(), filter)
+	if err != nil {
+		return err
+	}
 	b.Count, b.None = matches(n, counted), counted && n == 0
-	b.Fields = append(b.Form.Hidden(), field{"until", now.UTC().Format(time.RFC3339Nano)})
+	b.Fields = append(b.Form.Hidden(), field{"until", filter.Until.UTC().Format(time.RFC3339Nano)})
 	b.Back = b.Form.To("dead")
 	return v.show("confirm", "dead", "Confirm", b)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"time"
 
@@ -16,7 +17,8 @@ import (
 	"aggregator/internal/terminal"
 )
 
-// lagging is after how long the oldest entry that waits makes a source one that lags, as the alert has it.
+// lagging is after how long the oldest entry that waits makes a source one that lags, as the alert has it: not while
+// the source rests until its schedule wants it.
 const lagging = 5 * time.Minute
 
 // trouble is something that a person should know of.
@@ -35,7 +37,8 @@ type overviewBody struct {
 	Runs          []runs.Run
 	Stages        []stageLine
 	Servers       []serverLine
-	Unknown       bool // what PostgreSQL knows is not known
+	Unknown       bool // which runs there are is not known
+	DeadUnknown   bool
 }
 
 type serverLine struct {
@@ -79,7 +82,7 @@ func (p *Page) overview(v *view) error {
 		Rate:    v.hourChart("rate", "Entries processed a second", p.trend.rate(-1), perSecond),
 		Stages:  stageLines(p.Stages()),
 		Servers: []serverLine{server("Redis", survey.Redis), server("PostgreSQL", survey.Postgres)},
-		Unknown: survey.Schema.Err != nil,
+		Unknown: survey.Schema.Err != nil, DeadUnknown: survey.Dead == nil,
 	}
 	for _, reason := range slices.Sorted(maps.Keys(survey.Dead)) {
 		b.Dead = append(b.Dead, deadCount{reason, survey.Dead[reason]})
@@ -142,7 +145,7 @@ func (p *Page) lines(survey admin.Survey) []sourceLine {
 		if c := s.Checkpoint; c != nil {
 			l.Position, l.Moved = c.Position.String(), &c.Updated
 		}
-		l.Lags = s.Oldest != nil && survey.At.Sub(*s.Oldest) > lagging
+		l.Lags = s.Oldest != nil && survey.At.Sub(*s.Oldest) > lagging && l.State != string(aggregator.Resting)
 		if rates := p.trend.rate(i); len(rates) > 0 {
 			if last := rates[len(rates)-1]; last.value >= 0 {
 				l.Rate = &last.value
@@ -167,6 +170,9 @@ func (p *Page) troubles(v *view, survey admin.Survey) (all []trouble) {
 	if survey.Postgres.Err == nil && survey.Schema.Err != nil {
 		serious(link("doctor"), "The schema does not fit: %s", survey.Schema.Err)
 	}
+	if survey.Postgres.Err == nil && survey.Redis.Err == nil && survey.Schema.Err == nil && survey.Err != nil {
+		serious(link("doctor"), "Not everything could be found out: %s", reason(survey.Err))
+	}
 	for _, i := range survey.OpenOf() {
 		serious(link("source", "name", i.Source), "Source %s: %s: %s", i.Source, i.Kind, i)
 	}
@@ -183,7 +189,8 @@ func (p *Page) troubles(v *view, survey admin.Survey) (all []trouble) {
 			serious(to, "Source %s is %s: %s", s.Source.Name(), s.State, s.Reason)
 		}
 	}
-	for _, l := range p.lines(survey) {
+	lines := p.lines(survey)
+	for _, l := range lines {
 		working := l.State == string(aggregator.Working) || l.State == string(aggregator.Resting) || l.Bad
 		if survey.Schema.Err == nil && l.Holder == "" && !working {
 			all = append(all, trouble{
@@ -191,11 +198,11 @@ func (p *Page) troubles(v *view, survey admin.Survey) (all []trouble) {
 			})
 		}
 	}
-	for _, s := range survey.Sources {
-		if s.Oldest != nil && survey.At.Sub(*s.Oldest) > lagging {
+	for _, l := range lines {
+		if l.Lags {
 			all = append(all, trouble{
-				false, fmt.Sprintf("Source %s lags: its oldest entry has waited for %s", s.Source.Name(),
-					age(survey.At.Sub(*s.Oldest))), link("source", "name", s.Source.Name()),
+				false, fmt.Sprintf("Source %s lags: its oldest entry has waited for %s", l.Name, age(survey.At.Sub(*l.Oldest))),
+				link("source", "name", l.Name),
 			})
 		}
 	}
@@ -243,7 +250,10 @@ func (p *Page) source(v *view) error {
 	survey := p.Survey(v.r.Context())
 	i := slices.Index(events.Names(p.Sources), name)
 	if i < 0 {
-		return &problem{404, fmt.Sprintf("The settings name no source %q.", name), "The overview lists those that there are."}
+		return &problem{
+			http.StatusNotFound, fmt.Sprintf("The settings name no source %q.", name),
+			"The overview lists those that there are.",
+		}
 	}
 	b := sourceBody{
 		sourceLine: p.lines(survey)[i], Complaint: p.Complaints()[name],
@@ -274,7 +284,13 @@ func (p *Page) source(v *view) error {
 func (p *Page) instances(v *view) error {
 	survey := p.Survey(v.r.Context())
 	if survey.Schema.Err != nil {
-		return survey.Schema.Err
+		if survey.Postgres.Err != nil {
+			return survey.Schema.Err
+		}
+		return &problem{
+			http.StatusServiceUnavailable, fmt.Sprintf("The schema does not fit: %s.", survey.Schema.Err),
+			"aggregator doctor says what to do.",
+		}
 	}
 	members, now, err := cluster.Members(v.r.Context(), p.Pool)
 	if err != nil {

@@ -10,8 +10,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -25,6 +27,7 @@ import (
 	"aggregator/internal/doctor"
 	"aggregator/internal/events"
 	"aggregator/internal/scores"
+	"aggregator/internal/verdict"
 )
 
 // Options say what to show. All are required except those that say otherwise.
@@ -46,8 +49,8 @@ type Options struct {
 
 	CanLogIn bool // whether a browser can log in
 	Version  string
-	Name     string         // of this instance
-	Zone     *time.Location // of times, unless a browser has chosen another one
+	Name     string                // of this instance
+	Zone     func() *time.Location // of times, unless a browser has chosen another one
 	Log      *slog.Logger
 }
 
@@ -61,7 +64,8 @@ type Page struct {
 
 	running context.Context // until Run ends
 	stop    context.CancelFunc
-	group   sync.WaitGroup // of what goes on beside requests
+	ending  sync.Mutex     // held to end, and to begin what goes on beside requests
+	group   sync.WaitGroup // of that
 }
 
 //go:embed templates static
@@ -109,9 +113,23 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.mux.ServeHT
 
 // Run remembers lag and rate until ctx ends, and then ends what was begun by requests.
 func (p *Page) Run(ctx context.Context) {
-	defer p.group.Wait()
-	defer p.stop()
 	p.keepSampling(ctx)
+	p.ending.Lock()
+	p.stop()
+	p.ending.Unlock()
+	p.group.Wait()
+}
+
+// beside does something that goes on when its request has been answered, until Run ends; false: it has ended, and
+// nothing is done.
+func (p *Page) beside(do func()) bool {
+	p.ending.Lock()
+	defer p.ending.Unlock()
+	if p.running.Err() != nil {
+		return false
+	}
+	p.group.Go(do)
+	return true
 }
 
 // problem is why a page cannot be shown.
@@ -143,6 +161,8 @@ func (p *Page) answer(w http.ResponseWriter, r *http.Request, show func(*view) e
 	err := v.r.ParseForm()
 	if err != nil {
 		err = badRequest("The form cannot be read.")
+	} else if !readable(v.r.Form) {
+		err = badRequest("A parameter is not a text: it has bytes that are not UTF-8, or a zero.")
 	} else {
 		err = show(v)
 	}
@@ -170,6 +190,18 @@ func (p *Page) answer(w http.ResponseWriter, r *http.Request, show func(*view) e
 	_, _ = w.Write(text.Bytes()) // if it fails, the browser has gone
 }
 
+// readable says whether all is text that PostgreSQL takes.
+func readable(form url.Values) bool {
+	for name, values := range form {
+		for _, text := range append(values, name) {
+			if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // What is exported for templates, with a name that they use.
 type shownProblem struct {
 	status       int
@@ -182,7 +214,7 @@ func (p *Page) problemOf(err error) shownProblem {
 		return shownProblem{known.status, known.what, known.advice}
 	}
 	var refusal *pgconn.PgError
-	if errors.As(err, &refusal) {
+	if errors.As(err, &refusal) && verdict.Of(err) != verdict.Retry {
 		p.Log.Warn("a page cannot be shown", "error", err)
 		return shownProblem{
 			http.StatusInternalServerError, "PostgreSQL refused a statement: " + refusal.Message + ".",
@@ -223,7 +255,7 @@ type view struct {
 func (p *Page) newView(w http.ResponseWriter, r *http.Request) *view {
 	return &view{
 		w: w, r: r, User: access.From(r.Context()), Version: p.Version, Name: p.Name, Now: time.Now(),
-		Zone: zoneOf(r, p.Zone), Zones: commonZones, CanLogIn: p.CanLogIn,
+		Zone: zoneOf(r, p.Zone()), Zones: commonZones, CanLogIn: p.CanLogIn,
 	}
 }
 
@@ -270,5 +302,17 @@ func parse(names ...string) map[string]*template.Template {
 	return all
 }
 
-// login is where a browser is asked for a login; it has given one when this is called.
-func login(*view) error { return redirect{"./"} }
+// login is where a browser is asked for a login; it has given one when this is called, and goes back.
+func login(v *view) error { return goBack(v.r.Form) }
+
+// goBack goes to the page of ours that a form or a link has come from.
+func goBack(form url.Values) error {
+	back, err := url.Parse(form.Get("back"))
+	if err != nil {
+		return redirect{"./"}
+	}
+	return redirect{here(back)} // whatever host it names, the answer is ours
+}
+
+// LogIn is where to log in, and to come back from.
+func (v *view) LogIn() string { return link("login", "back", v.Here()) }

@@ -1,19 +1,27 @@
 package page_test
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/html"
 
+	"aggregator/config"
+	"aggregator/internal/access"
+	"aggregator/internal/page"
 	"aggregator/internal/page/pagetest"
 	"aggregator/internal/testenv"
 )
@@ -107,7 +115,7 @@ func TestPages(t *testing.T) {
 		"dead?reason=unknown_profile":  {"2 dead letters of this filter", "Retry all of this filter …"},
 		"dead?profile=9":               {"0 dead letters of this filter"},
 		"runs":                         {"service running"},
-		"runs?kind=drain":              {"No runs of this kind yet."},
+		"runs?kind=drain":              {"Kind any service drain Show No runs of this kind yet."},
 		"profile":                      {"Id of a child profile"},
 		"profile?id=1": {
 			"Now ISFJ", "ISFJ, was ENTP", "When each was a favorite. Animals Fairy tales Space", "At last I 8, E 4.",
@@ -135,25 +143,29 @@ func TestPages(t *testing.T) {
 		status int
 		text   string
 	}{
-		"nothing":                      {404, "There is no such page."},
-		"source?name=x":                {404, `The settings name no source "x".`},
-		"profile?id=7":                 {404, "There is no child profile 7."},
-		"profile?id=<b>":               {400, `"<b>" is not the id of a child profile`},
-		"profile?id=-1":                {400, "want a whole number"},
-		"profile?id=1&before=now":      {400, `"now" is not a time`},
-		"explain?profile=2":            {404, "Profile 2 has no such snapshot."},
-		"explain?profile=7":            {404, "no child profile 7"},
-		"explain?profile=1&history=x":  {400, "not the id of a snapshot"},
-		"run?id=4711":                  {404, "There is no run 4711."},
-		"run?id=x":                     {400, "not the id of a run"},
-		"dead?reason=x":                {400, `no reason "x"`},
-		"dead?newer=x":                 {400, `"x" is not a time span`},
-		"dead?newer=1h&older=2h":       {400, "Nothing is older than 2h0m0s and newer than 1h0m0s."},
-		"letter?source=a&position=1":   {400, `"1" is not a position`},
-		"letter?source=a&position=1-1": {404, "There is no dead letter of source a at 1-1."},
-		"confirm?do=drop&raeson=x":     {400, `There is no condition "raeson"`},
-		"confirm?do=x":                 {400, "Want to retry or to drop."},
-		"dead?token=abc":               {400, ""},
+		"nothing":                     {404, "There is no such page."},
+		"source?name=x":               {404, `The settings name no source "x".`},
+		"profile?id=7":                {404, "There is no child profile 7."},
+		"profile?id=<b>":              {400, `"<b>" is not the id of a child profile`},
+		"profile?id=-1":               {400, "want a whole number"},
+		"profile?id=1&before=now":     {400, `"now" is not a time`},
+		"explain?profile=2":           {404, "Profile 2 has no such snapshot."},
+		"explain?profile=7":           {404, "no child profile 7"},
+		"explain?profile=1&history=x": {400, "not the id of a snapshot"},
+		"run?id=4711":                 {404, "There is no run 4711."},
+		"run?id=x":                    {400, "not the id of a run"},
+		"dead?reason=x":               {400, `no reason "x"`},
+		"dead?newer=x":                {400, `"x" is not a time span`},
+		"dead?newer=1h&older=2h":      {400, "Nothing is older than 2h0m0s and newer than 1h0m0s."},
+		"letter?source=a&position=1":  {400, `"1" is not a position`},
+		"dead?source=%00":             {400, "A parameter is not a text"},
+		"runs?kind=%ff":               {400, "A parameter is not a text"},
+		"letter?source=a&position=1-9223372036854775808": {400, "is not a position"},
+		"profile?id=1&before=0001-01-01T00:00:00Z":       {400, "is not a time"},
+		"letter?source=a&position=1-1":                   {404, "There is no dead letter of source a at 1-1."},
+		"confirm?do=drop&raeson=x":                       {400, `There is no condition "raeson"`},
+		"confirm?do=x":                                   {400, "Want to retry or to drop."},
+		"dead?token=abc":                                 {400, ""},
 	} {
 		assert.Contains(t, anyone.get(page, want.status), want.text, page)
 	}
@@ -345,6 +357,12 @@ func TestNothingIsDone(t *testing.T) {
 		"of a condition that is none": {
 			pagetest.Operator, "POST", "drop", url.Values{"raeson": {"malformed"}, "until": {"2026-11-27T00:00:00Z"}}, 400,
 		},
+		"of a time that is none": {
+			pagetest.Operator, "POST", "drop", url.Values{"reason": {"malformed"}, "until": {"0001-01-01T00:00:00Z"}}, 400,
+		},
+		"a zero": {
+			pagetest.Operator, "POST", "drop", url.Values{"source": {"a\x00"}, "until": {"2026-11-27T00:00:00Z"}}, 400,
+		},
 		"fields in the URL": {pagetest.Operator, "POST", "drop?" + one.Encode(), url.Values{}, 400},
 		"no such zone":      {"", "POST", "zone", url.Values{"name": {"Mars/Base"}}, 400},
 	} {
@@ -457,4 +475,218 @@ func TestDoctor(t *testing.T) {
 		return strings.Contains(text, " ok, ") && !strings.Contains(text, "Checking …")
 	}, time.Minute, 100*time.Millisecond)
 	assert.Regexp(t, `ok PostgreSQL`, b.get("doctor", 200))
+}
+
+// What becomes old enough after the question is left out, and all that was shown is shown again.
+func TestOlderThan(t *testing.T) {
+	t.Parallel()
+	w := pagetest.Start(t)
+	operator := newBrowser(t, w, pagetest.Operator)
+	w.Exec(`UPDATE aggregator.dead_letter SET created_at = now() - interval '2 hours' WHERE reason = 'malformed'`)
+	confirm := links(t, operator, "dead?older=1h&settled=yes", "confirm?do=drop")[0]
+	fields := form(t, operator, confirm, "drop")
+	assert.Contains(t, links(t, operator, confirm, "dead?"), "dead?older=1h&settled=yes")
+	w.Exec(`UPDATE aggregator.dead_letter SET created_at = now() - interval '1 hour' WHERE reason = 'unknown_action'`)
+	back := operator.post("drop", fields)
+	text := operator.get(back, 200)
+	assert.Contains(t, text, "Dropped 2 dead letters.")
+	assert.Contains(t, text, "3 dead letters of this filter, newest first.", "the settled ones are among them, as before")
+}
+
+// A retry that a server has failed says so, although it has done something.
+func TestRetryFails(t *testing.T) {
+	t.Parallel()
+	w := pagetest.Start(t)
+	operator := newBrowser(t, w, pagetest.Operator)
+	w.Exec(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+			$$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '57014'; END $$;
+		CREATE TRIGGER refuse BEFORE UPDATE ON aggregator.dead_letter
+			FOR EACH ROW WHEN (OLD.reason = 'unknown_action') EXECUTE FUNCTION refuse()`)
+	w.Exec(`UPDATE aggregator.dead_letter SET created_at = now() - interval '1 hour' WHERE reason = 'malformed'`)
+	fields := form(t, operator, "confirm?do=retry&reason=malformed&reason=unknown_action", "retry")
+	text := operator.get(operator.post("retry", fields), 200)
+	assert.Contains(t, text, "The retry failed before it was done. Applied 0 of 2 dead letters; 0 settled before, 2 still")
+	assert.Contains(t, text, "not now")
+}
+
+// What the service cannot find out is said, and is neither zero nor well.
+func TestUnknown(t *testing.T) {
+	t.Parallel()
+	w := pagetest.Start(t)
+	b := newBrowser(t, w, "")
+	w.Exec(`REVOKE SELECT ON aggregator.dead_letter FROM aggregator_daemon`)
+	require.Eventually(t, func() bool {
+		return strings.Contains(b.get("", 200), "Not everything could be found out: counting dead letters")
+	}, time.Minute, 100*time.Millisecond)
+	assert.Contains(t, b.get("", 200), "Dead letters Not known. Last runs")
+	assert.Contains(t, b.get("dead", 500), "aggregator doctor says whether a right is missing.")
+	assert.NotContains(t, b.get("confirm?do=drop", 500), "more dead letters than")
+	w.Exec(`GRANT SELECT ON aggregator.dead_letter TO aggregator_daemon`)
+
+	// A table that is locked is an outage, which ends by itself.
+	tx, err := w.DB.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `LOCK TABLE aggregator.run`)
+	require.NoError(t, err)
+	assert.Contains(t, b.get("runs", 503), "The page tries again by itself.")
+	require.NoError(t, tx.Rollback(t.Context()))
+	assert.Contains(t, b.get("runs", 200), "service running")
+
+	w.Exec(`DELETE FROM aggregator.schema_migrations
+		WHERE version_id = (SELECT max(version_id) FROM aggregator.schema_migrations)`)
+	require.Eventually(t, func() bool {
+		return strings.Contains(b.get("", 200), "The schema does not fit:")
+	}, time.Minute, 100*time.Millisecond)
+	assert.Contains(t, b.get("instances", 503), "The schema does not fit:")
+}
+
+// A long payload is cut between two characters; one that is no text is not made one.
+func TestPayload(t *testing.T) {
+	t.Parallel()
+	w := pagetest.Start(t)
+	operator := newBrowser(t, w, pagetest.Operator)
+	for name, tc := range map[string]struct {
+		payload, want string
+		binary        bool
+	}{
+		"in the middle of a character": {strings.Repeat("x", 8191) + "해", strings.Repeat("x", 8191), false},
+		"between characters":           {strings.Repeat("x", 8189) + "해와", strings.Repeat("x", 8189) + "해", false},
+		"bytes":                        {"a\xffb" + strings.Repeat("x", 8192), `"a\xffbxxx`, true},
+		"bytes at the end":             {strings.Repeat("x", 8191) + "\xffb", `xxx\xff"`, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.Exec(`INSERT INTO aggregator.dead_letter
+					(source, position_ms, position_seq, reason, detail, payload, payload_form)
+				VALUES ('s', 1, 1, 'malformed', '', $1, 'event')
+				ON CONFLICT (source, position_ms, position_seq) DO UPDATE SET payload = excluded.payload`, []byte(tc.payload))
+			text := operator.get("letter?source=s&position=1-1", 200)
+			assert.Contains(t, text, tc.want)
+			assert.Equal(t, tc.binary, strings.Contains(text, "Bytes that are no text"))
+			assert.Contains(t, text, "This is its beginning")
+		})
+	}
+}
+
+// Snapshots are paged through, each shown once, also those of one moment; the scale stays.
+func TestManySnapshots(t *testing.T) {
+	t.Parallel()
+	w := pagetest.Start(t)
+	w.Exec(`INSERT INTO child_personality_history (child_profile_id, created_at, history_created_type, is_deleted, mbti_id,
+			i_score, e_score, s_score, n_score, t_score, f_score, j_score, p_score)
+		SELECT 2, '2026-11-27'::timestamptz + i / 3 * interval '1 second', 'FEEDBACK', false, 1, i, 0, 0, 0, 0, 0, 0, 0
+		FROM generate_series(1, 250) i`)
+	b := newBrowser(t, w, "")
+	seen := map[string]bool{}
+	pages := 0
+	for next := "profile?id=2&scale=time"; next != ""; pages++ {
+		for _, why := range links(t, b, next, "explain?")[1:] { // the first is that of the latest
+			require.False(t, seen[why], why)
+			seen[why] = true
+		}
+		older := ""
+		for _, to := range links(t, b, next, "profile?") {
+			if strings.Contains(to, "before=") && strings.Contains(to, "scale=time") {
+				older = to
+			}
+		}
+		if pages > 0 {
+			at := strings.TrimPrefix(next, "profile?")
+			assert.Contains(t, links(t, b, next, "profile?"), "profile?"+strings.Replace(at, "&scale=time", "", 1))
+			assert.Contains(t, links(t, b, next, "profile?"), "profile?id=2&scale=time")
+		}
+		next = older
+	}
+	assert.Len(t, seen, 250)
+	assert.Equal(t, 3, pages)
+}
+
+// Who logs in comes back; who may not act is told why.
+func TestLogIn(t *testing.T) {
+	t.Parallel()
+	w := pagetest.Start(t)
+	letter := links(t, newBrowser(t, w, ""), "dead", "letter?")[0]
+	for _, page := range []string{"dead?reason=malformed", "confirm?do=drop&reason=malformed", letter} {
+		to := links(t, newBrowser(t, w, ""), page, "login?")
+		require.NotEmpty(t, to, page)
+		for _, login := range to {
+			status, header, _ := newBrowser(t, w, pagetest.Operator).do(http.MethodGet, login, nil)
+			assert.Equal(t, 303, status)
+			assert.Equal(t, "./"+page, header.Get("Location"))
+		}
+		viewer := newBrowser(t, w, pagetest.Viewer)
+		assert.Empty(t, links(t, viewer, page, "login"), page)
+		assert.Contains(t, viewer.get(page, 200), "bob is a viewer.", page)
+	}
+	_, header, _ := newBrowser(t, w, pagetest.Operator).do(http.MethodGet, "login?back=//evil.example/dead", nil)
+	assert.Equal(t, "./dead", header.Get("Location"))
+}
+
+// The page uses the settings in force.
+func TestReload(t *testing.T) {
+	t.Parallel()
+	w := pagetest.Start(t)
+	operator := newBrowser(t, w, pagetest.Operator)
+	w.Reload(func(c *config.Config) {
+		c.Schedule.TimeZone = "Asia/Seoul"
+		c.Events.Weights = map[string]float64{"LIKE": 2, "DISLIKE": -2, "EAT": 1}
+	})
+	require.Eventually(t, func() bool {
+		return strings.Contains(operator.get("", 200), "Times are in Asia/Seoul.")
+	}, time.Minute, 10*time.Millisecond)
+	letter := links(t, operator, "dead?reason=unknown_action", "letter?")[0]
+	assert.Contains(t, operator.get(operator.post("retry", form(t, operator, letter, "retry")), 200), "Applied 1 of 1")
+}
+
+// A source that rests until its schedule wants it does not lag.
+func TestResting(t *testing.T) {
+	t.Parallel()
+	w := pagetest.Start(t, pagetest.Set(func(c *config.Config) {
+		c.Source.Key = "resting"
+		c.Schedule.Drain = "0 0 29 2 *"
+	}))
+	b := newBrowser(t, w, "")
+	require.NoError(t, w.Redis.XAdd(t.Context(), &redis.XAddArgs{
+		Stream: "resting", ID: "1000-1", Values: []any{"event", "1:1:LIKE"},
+	}).Err())
+	require.Eventually(t, func() bool {
+		return strings.Contains(b.get("source?name=resting", 200), "Waiting 1 entry")
+	}, time.Minute, 100*time.Millisecond)
+	assert.Contains(t, b.get("", 200), "Both servers answer")
+	assert.NotContains(t, b.get("", 200), "lags")
+}
+
+// An action ends with the service, and is not a failure; once the service ends, none begins.
+func TestEnd(t *testing.T) {
+	t.Parallel()
+	w := pagetest.Start(t)
+	operator := newBrowser(t, w, pagetest.Operator)
+	fields := form(t, operator, "confirm?do=drop&reason=malformed", "drop")
+	tx, err := w.DB.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `SELECT FROM aggregator.dead_letter FOR UPDATE`)
+	require.NoError(t, err)
+	assert.Contains(t, operator.get(operator.post("drop", fields), 200), "The drop is running: 0 dead letters so far.")
+	status, _, text := operator.do(http.MethodPost, "drop", fields)
+	assert.Equal(t, http.StatusConflict, status, text)
+	w.Stop()
+	require.NoError(t, tx.Rollback(t.Context()))
+	assert.EqualValues(t, 1, w.Number(`SELECT count(*) FROM aggregator.run WHERE kind = 'drop' AND outcome = 'stopped'`))
+	assert.Zero(t, w.Number(`SELECT count(*) FROM aggregator.dead_letter WHERE settled_at IS NOT NULL`))
+
+	pool, err := pgxpool.New(t.Context(), string(w.Config.Postgres.URL))
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	p := page.New(page.Options{
+		Pool: pool, Zone: func() *time.Location { return time.UTC }, Log: slog.New(slog.DiscardHandler),
+	})
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	p.Run(ended)
+	r := httptest.NewRequestWithContext(access.With(t.Context(), access.User{Name: "anna", Role: access.Operator}),
+		http.MethodPost, "/drop", strings.NewReader(fields.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	answer := httptest.NewRecorder()
+	p.ServeHTTP(answer, r)
+	assert.Equal(t, http.StatusServiceUnavailable, answer.Code)
+	assert.Contains(t, answer.Body.String(), "The service is ending: nothing was done.")
 }

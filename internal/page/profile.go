@@ -23,9 +23,9 @@ type profileBody struct {
 	Genres     []band
 	Topics     []band
 	From, To   stamp
-	ByTime     bool   // drawings have the scale of time; else each snapshot has the same width
+	Scale      string // time: drawings have the scale of time; else each snapshot has the same width
+	Before     string // only those before that time are shown; empty: this is the first page
 	Next       string // the page of older ones; empty: there are none
-	Later      bool   // this is not the first page
 }
 
 // bandsBody is the drawing of the favorites of one kind.
@@ -75,7 +75,7 @@ func (p *Page) profile(v *view) error {
 	}
 	selection := history.Selection{Limit: snapshotsShown + 1}
 	if text := v.r.Form.Get("before"); text != "" {
-		if selection.Before, err = time.Parse(time.RFC3339Nano, text); err != nil {
+		if selection.Before, err = time.Parse(time.RFC3339Nano, text); err != nil || selection.Before.IsZero() {
 			return badRequest("%q is not a time: want one such as 2026-10-31T12:00:00Z.", text)
 		}
 	}
@@ -86,18 +86,18 @@ func (p *Page) profile(v *view) error {
 	if err != nil {
 		return err
 	}
-	b := profileBody{ID: id, Later: v.r.Form.Get("before") != "", ByTime: v.r.Form.Get("scale") == "time"}
+	b := profileBody{ID: id, Scale: v.r.Form.Get("scale"), Before: v.r.Form.Get("before")}
 	if len(snapshots) > snapshotsShown {
-		snapshots = snapshots[:snapshotsShown]
-		last := snapshots[snapshotsShown-1].Created.UTC().Format(time.RFC3339Nano)
-		b.Next = link("profile", "id", id, "scale", v.r.Form.Get("scale"), "before", last)
+		snapshots = snapshots[:fullMoments(snapshots)]
+		last := snapshots[len(snapshots)-1].Created.UTC().Format(time.RFC3339Nano)
+		b.Next = link("profile", "id", id, "scale", b.Scale, "before", last)
 	}
 	b.Snapshots = snapshots
 	if len(snapshots) > 0 {
 		places := evenly(len(snapshots))
 		from, to := snapshots[len(snapshots)-1].Created, snapshots[0].Created
-		if b.ByTime {
-			if !b.Later && v.Now.After(to) {
+		if b.ByTime() {
+			if b.Before == "" && v.Now.After(to) {
 				to = v.Now
 			}
 			places = byTime(snapshots, from, to)
@@ -111,6 +111,20 @@ func (p *Page) profile(v *view) error {
 		b.Topics = bands(snapshots, places, func(s history.Snapshot) []string { return s.Topics })
 	}
 	return v.show("profile", "profile", "Profile "+strconv.FormatInt(id, 10), b)
+}
+
+// ByTime says whether drawings have the scale of time.
+func (b profileBody) ByTime() bool { return b.Scale == "time" }
+
+// fullMoments is how many of these snapshots to show, all but the last at most: the next page begins before a moment,
+// so that it must not be the moment of one that is not shown. If all are of one moment, the others of it cannot be.
+func fullMoments(newestFirst []history.Snapshot) int {
+	for n := len(newestFirst) - 1; n > 0; n-- {
+		if !newestFirst[n].Created.Equal(newestFirst[n-1].Created) {
+			return n
+		}
+	}
+	return len(newestFirst) - 1
 }
 
 // evenly are the places of the beginnings of so many snapshots, oldest first, each of the same width.

@@ -32,6 +32,9 @@ func (p *Page) runs(v *view) error {
 			b.Kinds = append(b.Kinds, r.Kind)
 		}
 	}
+	if b.Kind != "" && !slices.Contains(b.Kinds, b.Kind) {
+		b.Kinds = append(b.Kinds, b.Kind)
+	}
 	if b.Runs, err = runs.Latest(v.r.Context(), p.Pool, b.Kind, runsShown); err != nil {
 		return err
 	}
@@ -93,8 +96,7 @@ func (p *Page) doctor(v *view) error {
 	c := &p.checks
 	c.mu.Lock()
 	if !c.busy && time.Since(c.at) > checkedFor {
-		c.busy = true
-		p.group.Go(p.examine)
+		c.busy = p.beside(p.examine)
 	}
 	b := doctorBody{Busy: c.busy, At: c.at, Findings: c.findings, Summary: doctor.Summarize(c.findings)}
 	if c.err != nil {

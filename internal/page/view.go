@@ -174,9 +174,5 @@ func (p *Page) zone(v *view) error {
 	http.SetCookie(v.w, &http.Cookie{
 		Name: zoneCookie, Value: zone.String(), MaxAge: 365 * 24 * 3600, HttpOnly: true, SameSite: http.SameSiteStrictMode,
 	})
-	back, err := url.Parse(v.r.PostFormValue("back"))
-	if err != nil {
-		return redirect{"./"}
-	}
-	return redirect{here(back)} // whatever host it names, the answer is ours
+	return goBack(v.r.PostForm)
 }

@@ -28,7 +28,7 @@ type Asked struct {
 
 // RetryLetters applies dead letters with the settings in force, and records it. What it has done is also
 // returned with an error: one of a server; deadletter.ErrNone or ErrSettled of one that is named; or, if some
-// still cannot be applied, one that says so. Safe to repeat; it ends soon when ctx ends, also with an error.
+// still cannot be applied, deadletter.ErrStillDead. Safe to repeat; it ends soon when ctx ends, also with an error.
 func (i *Instance) RetryLetters(
 	ctx context.Context, pool *pgxpool.Pool, chosen deadletter.Choice, by Asked,
 ) (done apply.Retried, err error) {
@@ -48,6 +48,7 @@ func (i *Instance) RetryLetters(
 		Durable:   true,
 	}
 	var now latest[apply.Retried]
+	var cut error
 	job := runs.Job{
 		Kind: KindRetry, Key: by.Key,
 		Note: func() string { return fmt.Sprintf("by %s: %s", by.By, chosen) },
@@ -59,18 +60,27 @@ func (i *Instance) RetryLetters(
 	err = i.Recorder(pool).Record(ctx, job, func() (runs.Outcome, error) {
 		for letters, err := range pages {
 			if err != nil {
-				return "", err
+				return cutShort(ctx, err, &cut)
 			}
 			page, err := retrier.Retry(ctx, letters)
 			done.Add(page)
 			now.set(done.Clone())
 			if err != nil {
-				return "", err
+				return cutShort(ctx, err, &cut)
 			}
 		}
 		return runs.OutcomeOf(ctx, false), nil
 	})
-	return done, cmp.Or(err, complaint(chosen, done))
+	return done, cmp.Or(err, cut, complaint(chosen, done))
+}
+
+// cutShort is how a run ends with an error. To be told to stop is no failure of the run, but one of who waits for it.
+func cutShort(ctx context.Context, err error, cut *error) (runs.Outcome, error) {
+	if ctx.Err() == nil {
+		return "", err
+	}
+	*cut = err
+	return runs.Stopped, nil
 }
 
 // complaint is the error of a retry that no server has failed.
@@ -80,10 +90,11 @@ func complaint(chosen deadletter.Choice, done apply.Retried) error {
 		return fmt.Errorf("%s: %w", *chosen.One, deadletter.ErrSettled)
 	case chosen.One != nil:
 		for why := range done.Failed {
-			return fmt.Errorf("%s still cannot be applied: %s", *chosen.One, why)
+			return fmt.Errorf("%s %w: %s", *chosen.One, deadletter.ErrStillDead, why)
 		}
 	case done.StillDead() > 0:
-		return fmt.Errorf("%s of %s still cannot be applied", terminal.Grouped(done.StillDead()), letterCount(done.Tried()))
+		return fmt.Errorf(
+			"%s of %s %w", terminal.Grouped(done.StillDead()), letterCount(done.Tried()), deadletter.ErrStillDead)
 	}
 	return nil
 }
@@ -102,6 +113,7 @@ func (i *Instance) DropLetters(
 		return 0, err
 	}
 	var now latest[int64]
+	var cut error
 	job := runs.Job{
 		Kind: KindDrop, Key: by.Key,
 		Note:   func() string { return fmt.Sprintf("by %s: %s", by.By, chosen) },
@@ -110,7 +122,7 @@ func (i *Instance) DropLetters(
 	err = i.Recorder(pool).Record(ctx, job, func() (runs.Outcome, error) {
 		for letters, err := range pages {
 			if err != nil {
-				return "", err
+				return cutShort(ctx, err, &cut)
 			}
 			ids := make([]deadletter.ID, len(letters))
 			for n, letter := range letters {
@@ -120,7 +132,7 @@ func (i *Instance) DropLetters(
 			dropped += n
 			now.set(dropped)
 			if err != nil {
-				return "", fmt.Errorf("after %s: %w", letterCount(dropped), err)
+				return cutShort(ctx, fmt.Errorf("after %s: %w", letterCount(dropped), err), &cut)
 			}
 		}
 		var err error
@@ -129,5 +141,5 @@ func (i *Instance) DropLetters(
 		}
 		return runs.OutcomeOf(ctx, false), err
 	})
-	return dropped, err
+	return dropped, cmp.Or(err, cut)
 }

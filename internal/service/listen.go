@@ -13,7 +13,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"aggregator/config"
 	"aggregator/internal/admin"
 	"aggregator/internal/apply"
 	"aggregator/internal/certs"
@@ -23,7 +22,6 @@ import (
 	"aggregator/internal/page"
 	"aggregator/internal/schedule"
 	"aggregator/internal/scores"
-	"aggregator/internal/verdict"
 )
 
 // The connections to PostgreSQL of health checks and metrics, and of the page with what it has begun.
@@ -131,10 +129,6 @@ func (s *Service) newPage(ctx context.Context, server *admin.Server, sources []*
 	if err != nil {
 		return nil, err
 	}
-	zone, err := schedule.Zone(i.config.Schedule.TimeZone)
-	if err != nil {
-		return nil, verdict.Tag(config.ErrInvalid, err)
-	}
 	pool, err := i.OpenPostgres(ctx, pageConnections)
 	if err != nil {
 		return nil, err
@@ -151,7 +145,14 @@ func (s *Service) newPage(ctx context.Context, server *admin.Server, sources []*
 		Drop: func(ctx context.Context, chosen deadletter.Choice, by, key string) (int64, error) {
 			return now().DropLetters(ctx, pool, chosen, Asked{by, key})
 		},
-		CanLogIn: guard.Login(), Version: i.version, Name: i.name, Zone: zone, Log: i.log,
+		Zone: func() *time.Location {
+			zone, err := schedule.Zone(now().config.Schedule.TimeZone)
+			if err != nil { // it was there when the settings were read
+				return time.UTC
+			}
+			return zone
+		},
+		CanLogIn: guard.Login(), Version: i.version, Name: i.name, Log: i.log,
 	})
 	server.Show(guard.Wrap(shown))
 	return shown, nil

@@ -57,7 +57,7 @@ func TestLogin(t *testing.T) {
 	b := open(t, w.URL, how{width: 1280})
 	b.answerLogin(pagetest.Operator)
 	b.visit("")
-	b.click(`a[href="./login"]`)
+	b.click(`a[href^="./login"]`)
 	b.says("anna")
 	b.visit("dead?reason=unknown_action")
 	b.click(`#letters tbody a`)

@@ -49,9 +49,11 @@ type World struct {
 	Postgres *testenv.PostgresServer // nil unless it was asked for
 	Config   config.Config
 
-	t   testing.TB
-	mu  sync.Mutex
-	log strings.Builder
+	t       testing.TB
+	service *service.Service
+	stop    func()
+	mu      sync.Mutex
+	log     strings.Builder
 }
 
 // Option changes a World.
@@ -148,18 +150,22 @@ func (w *World) drain() {
 
 func (w *World) serve() {
 	w.t.Helper()
-	s, err := service.Open(w.t.Context(), w.instance(), service.Options{})
+	s, err := service.Open(w.t.Context(), w.instance(), service.Options{Next: w.settings})
 	require.NoError(w.t, err)
+	w.service = s
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		_ = s.Run(ctx)
 	}()
-	w.t.Cleanup(func() {
+	w.stop = sync.OnceFunc(func() {
 		cancel()
 		<-ended
 		s.Close()
+	})
+	w.t.Cleanup(func() {
+		w.stop()
 		if w.t.Failed() {
 			w.t.Logf("the service:\n%s", w.Log())
 		}
@@ -175,6 +181,23 @@ func (w *World) serve() {
 		return answer.StatusCode == http.StatusOK
 	}, time.Minute, 10*time.Millisecond)
 }
+
+func (w *World) settings() (config.Config, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.Config, nil
+}
+
+// Reload changes the settings, which are in force soon.
+func (w *World) Reload(change func(*config.Config)) {
+	w.mu.Lock()
+	change(&w.Config)
+	w.mu.Unlock()
+	w.service.Reload()
+}
+
+// Stop ends the service, as SIGTERM does.
+func (w *World) Stop() { w.stop() }
 
 // Exec runs statements as the superuser.
 func (w *World) Exec(sql string, args ...any) {

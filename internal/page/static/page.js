@@ -39,7 +39,8 @@ async function refresh() {
       if (next) replace(part, next);
     }
     const trouble = fresh.getElementById('problem');
-    say(trouble ? trouble.textContent.trim().replace(/\s+/g, ' ') : '');
+    if (trouble) say(trouble.textContent.trim().replace(/\s+/g, ' '));
+    else say(answer.ok ? '' : `The answer was ${answer.status}. What is shown is from before.`);
   } catch {
     say('The service does not answer. What is shown is from before.');
   } finally {
