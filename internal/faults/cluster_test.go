@@ -248,13 +248,19 @@ func TestCostOfMore(t *testing.T) {
 			}
 			return sum
 		}
-		before, done := used(), w.applied()
-		w.load(600, lasting)()
-		w.emptied()
-		after, events := used(), w.applied()-done
-		t.Logf("%d instances: %s of processor time for %d events, %.1f µs each", instances,
-			(after - before).Round(time.Millisecond), events,
-			float64((after-before).Microseconds())/float64(events))
+		for _, load := range []struct {
+			name    string
+			rate    int // events a second
+			lasting time.Duration
+		}{{"few events", 600, lasting}, {"a backlog", 20_000, lasting / 5}} {
+			before, done := used(), w.applied()
+			w.load(load.rate, load.lasting)()
+			w.emptied()
+			after, events := used(), w.applied()-done
+			t.Logf("%d instances, %s: %s of processor time for %d events, %.1f µs each", instances, load.name,
+				(after - before).Round(time.Millisecond), events,
+				float64((after-before).Microseconds())/float64(events))
+		}
 		for _, d := range all {
 			d.stop()
 		}
