@@ -224,6 +224,22 @@ func TestReadyzFollowsTheServers(t *testing.T) {
 	assert.NotContains(t, b.scrape(t), "\naggregator_schema_version", "what is not known is not shown")
 }
 
+// A key of another type is an error, and hides nothing of the other sources.
+func TestOneBrokenSource(t *testing.T) {
+	b := setup(t)
+	require.NoError(t, b.client.Set(t.Context(), b.Sources[0].Key(), "a text", 0).Err())
+	entry := &redis.XAddArgs{Stream: b.Sources[1].Key(), Values: []any{"event", "1:1:LIKE"}}
+	require.NoError(t, b.client.XAdd(t.Context(), entry).Err())
+	survey := b.look(t.Context(), 0)
+	require.ErrorContains(t, survey.Err, "WRONGTYPE")
+	assert.Nil(t, survey.Sources[0].Waiting)
+	require.NotNil(t, survey.Sources[1].Waiting)
+	assert.EqualValues(t, 1, *survey.Sources[1].Waiting)
+	found, err := Progress(t.Context(), b.Pool, b.Sources)
+	require.ErrorContains(t, err, "WRONGTYPE")
+	assert.NotNil(t, found[1].Waiting)
+}
+
 // What does not balance is logged once, and again when it changes or is mended.
 func TestBooksAreAudited(t *testing.T) {
 	b := setup(t)

@@ -80,7 +80,8 @@ func Look(ctx context.Context, pool *pgxpool.Pool, client redis.UniversalClient,
 	return s
 }
 
-// Progress asks both servers how far the sources are, and nothing else. The error is that of a server. Reads only.
+// Progress asks both servers how far the sources are, and nothing else. The error is the first of a server; with it
+// comes what was found out, which is nothing without PostgreSQL. Reads only.
 func Progress(ctx context.Context, pool *pgxpool.Pool, sources []*events.Source) ([]SourceSurvey, error) {
 	s := newSurvey(sources)
 	if err := s.locate(ctx, pool); err != nil {
@@ -217,36 +218,40 @@ func (s *Survey) askPostgres(ctx context.Context, pool *pgxpool.Pool) {
 	}
 }
 
-// count counts what waits in each source.
+// count counts what waits in each source. What is wrong with one does not keep it from the others.
 func (s *Survey) count(ctx context.Context) {
 	for i := range s.Sources {
-		source := &s.Sources[i]
-		var position events.Position
-		var entries int64
-		if c := source.Checkpoint; c != nil {
-			position, entries = c.Position, c.Entries
-		} else {
-			state, err := source.Source.Inspect(ctx)
-			if err != nil {
-				s.keep(err)
-				return
-			}
-			position, entries = state.Begin()
-		}
-		waiting, err := source.Source.Waiting(ctx, position, entries)
-		if err != nil {
-			s.keep(err)
+		s.keep(s.Sources[i].count(ctx))
+		if ctx.Err() != nil {
 			return
-		}
-		source.Waiting = &waiting
-		oldest, err := source.Source.Oldest(ctx, position)
-		if err != nil {
-			s.keep(err)
-			return
-		}
-		if !oldest.IsZero() {
-			at := oldest.Time()
-			source.Oldest = &at
 		}
 	}
+}
+
+func (s *SourceSurvey) count(ctx context.Context) error {
+	var position events.Position
+	var entries int64
+	if c := s.Checkpoint; c != nil {
+		position, entries = c.Position, c.Entries
+	} else {
+		state, err := s.Source.Inspect(ctx)
+		if err != nil {
+			return err
+		}
+		position, entries = state.Begin()
+	}
+	waiting, err := s.Source.Waiting(ctx, position, entries)
+	if err != nil {
+		return err
+	}
+	s.Waiting = &waiting
+	oldest, err := s.Source.Oldest(ctx, position)
+	if err != nil {
+		return err
+	}
+	if !oldest.IsZero() {
+		at := oldest.Time()
+		s.Oldest = &at
+	}
+	return nil
 }

@@ -61,9 +61,9 @@ func (p *Page) keepSampling(ctx context.Context) {
 func (p *Page) sample(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, sampleEvery/2)
 	defer cancel()
-	found, err := admin.Progress(ctx, p.Pool, p.Sources)
+	found, _ := admin.Progress(ctx, p.Pool, p.Sources) // what is wrong is on the overview
 	s := sample{at: time.Now()}
-	if err == nil {
+	if found != nil {
 		s.sources = make([]reading, len(found))
 		for i, one := range found {
 			s.sources[i] = reading{-1, -1}
