@@ -44,7 +44,7 @@ once. Those that still cannot be applied stay, with the error, and make the comm
 		defer pool.Close()
 		began := time.Now()
 		done, err := a.RetryLetters(cmd.Context(), pool, chosen, service.Asked{By: userName()})
-		if chosen.One != nil && err != nil {
+		if err != nil && (chosen.One != nil || done.Tried() == 0) {
 			return err
 		}
 		return cmp.Or(err, a.reportRetry(done, time.Since(began), out))
