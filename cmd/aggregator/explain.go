@@ -1,18 +1,15 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"aggregator/internal/history"
-	"aggregator/internal/scores"
 	"aggregator/internal/terminal"
 )
 
@@ -77,7 +74,7 @@ A profile or snapshot that does not exist, and one of which there is no journal,
 			return err
 		}
 		defer pool.Close()
-		e, err := history.Explain(cmd.Context(), pool, a.smallCatalogue(pool), a.cfg.History.Preferred, profile, id, before)
+		e, err := history.Explain(cmd.Context(), pool, a.SmallCatalogue(pool), a.cfg.History.Preferred, profile, id, before)
 		if err != nil {
 			return err
 		}
@@ -108,12 +105,6 @@ func profileID(text string) (int64, error) {
 		return 0, usageError("PROFILE = %q: want the id of a child profile, a whole number", text)
 	}
 	return id, nil
-}
-
-// smallCatalogue is one for a command that looks up some books and profiles.
-func (a *app) smallCatalogue(pool *pgxpool.Pool) *scores.Catalogue {
-	const some = 10_000
-	return scores.NewCatalogue(pool, a.log, scores.CatalogueOptions{Books: some, Profiles: some, TTL: time.Minute})
 }
 
 // concerning leaves out the events and turns that do not concern a dimension or a genre, if there is one.
@@ -148,7 +139,7 @@ func writeExplanation(
 	for _, t := range e.Turned {
 		fmt.Fprintln(text, to.Wrap(terminal.Clean("  "+turnText(t)), "    "))
 	}
-	rest := unexplainedText(e.Unexplained)
+	rest := e.Unexplained.Changes()
 	switch {
 	case rest != "":
 		rest = "not explained by these events: " + rest
@@ -245,28 +236,4 @@ func turnText(t history.Turn) string {
 		return what + ", by none of these events alone"
 	}
 	return fmt.Sprintf("%s by %s on book %d", what, *t.Position, *t.BookID)
-}
-
-// unexplainedText is as in "I +2, E -2"; empty if nothing is unexplained.
-func unexplainedText(rest history.Scores) string {
-	type part struct {
-		letter string
-		points float64
-	}
-	var parts []string
-	for _, p := range []part{
-		{"I", rest.I},
-		{"E", rest.E},
-		{"N", rest.N},
-		{"S", rest.S},
-		{"T", rest.T},
-		{"F", rest.F},
-		{"J", rest.J},
-		{"P", rest.P},
-	} {
-		if cmp.Compare(p.points, 0) != 0 {
-			parts = append(parts, fmt.Sprintf("%s %+g", p.letter, p.points))
-		}
-	}
-	return strings.Join(parts, ", ")
 }

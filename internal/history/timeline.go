@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -43,6 +44,20 @@ type Scores struct {
 	F float64 `json:"f"`
 	J float64 `json:"j"`
 	P float64 `json:"p"`
+}
+
+// Changes are the scores that are not 0, for a person, as in "I +2, E -2"; empty if there is none.
+func (s Scores) Changes() string {
+	var parts []string
+	for _, one := range []struct {
+		letter string
+		points float64
+	}{{"I", s.I}, {"E", s.E}, {"N", s.N}, {"S", s.S}, {"T", s.T}, {"F", s.F}, {"J", s.J}, {"P", s.P}} {
+		if one.points != 0 {
+			parts = append(parts, fmt.Sprintf("%s %+g", one.letter, one.points))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // MarshalJSON implements json.Marshaler.

@@ -281,8 +281,8 @@ func times(n int) string {
 
 type explainBody struct {
 	history.Explanation
-	Rest  []letterPoints // what is not explained
-	Lacks bool           // a turn has no event
+	Rest  string // what is not explained; empty if nothing
+	Lacks bool   // a turn has no event
 }
 
 // TitleOf is the title of a book among the events; empty if it is not known.
@@ -293,11 +293,6 @@ func (b explainBody) TitleOf(id *int64) string {
 		}
 	}
 	return ""
-}
-
-type letterPoints struct {
-	Letter string
-	Points string
 }
 
 func (p *Page) explain(v *view) error {
@@ -325,25 +320,7 @@ func (p *Page) explain(v *view) error {
 	case err != nil:
 		return err
 	}
-	b := explainBody{Explanation: e}
-	rest := e.Unexplained
-	for _, one := range []struct {
-		letter string
-		points float64
-	}{
-		{"I", rest.I},
-		{"E", rest.E},
-		{"N", rest.N},
-		{"S", rest.S},
-		{"T", rest.T},
-		{"F", rest.F},
-		{"J", rest.J},
-		{"P", rest.P},
-	} {
-		if one.points != 0 {
-			b.Rest = append(b.Rest, letterPoints{one.letter, fmt.Sprintf("%+g", one.points)})
-		}
-	}
-	b.Lacks = !e.Explained && len(b.Rest) == 0
+	b := explainBody{Explanation: e, Rest: e.Unexplained.Changes()}
+	b.Lacks = !e.Explained && b.Rest == ""
 	return v.show("explain", "profile", fmt.Sprintf("Why: profile %d, snapshot %d", profile, e.HistoryID), b)
 }

@@ -41,7 +41,7 @@ func (i *Instance) RetryLetters(
 	}
 	retrier := &apply.Retrier{
 		Pool:      pool,
-		Catalogue: i.smallCatalogue(pool),
+		Catalogue: i.SmallCatalogue(pool),
 		Decoder:   events.NewDecoder(i.config.Events.Weights),
 		Preferred: i.config.History.Preferred,
 		Journal:   i.config.Journal.Keep > 0,

@@ -135,7 +135,7 @@ func (s *Service) newPage(ctx context.Context, server *admin.Server, sources []*
 	}
 	now := func() *Instance { return s.engine.Load().instance } // with the settings in force
 	shown := page.New(page.Options{
-		Pool: pool, Sources: sources, Catalogue: i.smallCatalogue(pool), Group: i.Group(),
+		Pool: pool, Sources: sources, Catalogue: i.SmallCatalogue(pool), Group: i.Group(),
 		Preferred: func() scores.Preference { return now().config.History.Preferred },
 		Survey:    server.Survey, Status: s.Status, Stages: s.meter.Stages, Complaints: server.Complaints,
 		Examine: func(ctx context.Context) ([]doctor.Finding, error) { return now().Examine(ctx) },
@@ -158,8 +158,8 @@ func (s *Service) newPage(ctx context.Context, server *admin.Server, sources []*
 	return shown, nil
 }
 
-// smallCatalogue is one to look up some books and profiles.
-func (i *Instance) smallCatalogue(pool *pgxpool.Pool) *scores.Catalogue {
+// SmallCatalogue is one to look up some thousand books and profiles.
+func (i *Instance) SmallCatalogue(pool *pgxpool.Pool) *scores.Catalogue {
 	const some = 10_000
 	return scores.NewCatalogue(pool, i.log, scores.CatalogueOptions{Books: some, Profiles: some, TTL: time.Minute})
 }
