@@ -26,8 +26,12 @@ type pipeline struct {
 	window   int              // how many batches may be in flight
 	pooled   bool             // see prepare
 	open     *pgconn.Pipeline // nil while the connection is used for something else
-	encoder  pgx.ExtendedQueryBuilder
-	inFlight int // batches sent and not answered
+	inFlight int              // batches sent and not answered
+
+	// Of the statement that is being sent. pgx's own encoder begins with a small buffer for each statement.
+	values  [][]byte
+	formats []int16
+	encoded []byte // what the values are in
 }
 
 // ErrStalled is why a pipeline ends when the server has not answered for the timeout.
@@ -105,19 +109,46 @@ func (p *pipeline) send(batch *pgx.Batch) error {
 	prepared := p.prepared()
 	for _, query := range batch.QueuedQueries {
 		statement := prepared[query.SQL]
-		if err := p.encoder.Build(p.conn.TypeMap(), statement, query.Arguments); err != nil {
+		if err := p.encode(statement.ParamOIDs, query.Arguments); err != nil {
 			return p.failed("encoding the arguments of a statement", errors.Join(verdict.ErrType, err))
 		}
 		if p.pooled {
-			p.open.SendQueryParams(query.SQL, p.encoder.ParamValues, statement.ParamOIDs, p.encoder.ParamFormats, nil)
+			p.open.SendQueryParams(query.SQL, p.values, statement.ParamOIDs, p.formats, nil)
 		} else {
 			// Not SendQueryStatement: in pgx 5.12 the descriptions that it keeps get out of
 			// step with the results after a statement has failed.
-			p.open.SendQueryPrepared(statement.Name, p.encoder.ParamValues, p.encoder.ParamFormats, nil)
+			p.open.SendQueryPrepared(statement.Name, p.values, p.formats, nil)
 		}
 	}
 	p.open.SendPipelineSync()
 	p.inFlight++
+	return nil
+}
+
+// encode makes values of the arguments, each for a parameter of this type. They are good until the next call.
+func (p *pipeline) encode(oids []uint32, args []any) error {
+	if len(oids) != len(args) {
+		return fmt.Errorf("%d arguments for %d parameters", len(args), len(oids))
+	}
+	p.values, p.formats, p.encoded = p.values[:0], p.formats[:0], p.encoded[:0]
+	types := p.conn.TypeMap()
+	for i, arg := range args {
+		format := types.FormatCodeForOID(oids[i])
+		if _, text := arg.(string); text {
+			format = pgx.TextFormatCode // of an enumeration as well, whose type pgx does not know
+		}
+		before := len(p.encoded)
+		encoded, err := types.Encode(oids[i], format, arg, p.encoded)
+		if err != nil {
+			return fmt.Errorf("parameter %d: %w", i+1, err)
+		}
+		if encoded == nil { // NULL
+			p.values = append(p.values, nil)
+		} else {
+			p.values, p.encoded = append(p.values, encoded[before:len(encoded):len(encoded)]), encoded
+		}
+		p.formats = append(p.formats, format)
+	}
 	return nil
 }
 

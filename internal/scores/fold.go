@@ -37,7 +37,7 @@ type Sum struct {
 // events, and two halves of a fold add up to the whole, as far as float64 adds exactly.
 func Fold(profileID int64, profile []events.Event, books map[int64]Book) (Delta, []events.Event) {
 	delta := Delta{ProfileID: profileID}
-	var genres, topics adder
+	genres, topics := adder{room: len(profile)}, adder{room: 2 * len(profile)}
 	var unknown []events.Event
 	for _, e := range profile {
 		book, known := books[e.BookID]
@@ -104,6 +104,7 @@ func finite(f float64) bool { return !math.IsInf(f, 0) && !math.IsNaN(f) }
 type adder struct {
 	sums  []Sum
 	place map[int64]int // in sums; nil while they are sorted
+	room  int           // to begin with
 }
 
 const fewSums = 256
@@ -117,6 +118,9 @@ func (a *adder) add(id int64, value float64) {
 		a.place[id] = len(a.sums)
 		a.sums = append(a.sums, Sum{ID: id, Value: value})
 	default:
+		if a.sums == nil {
+			a.sums = make([]Sum, 0, min(a.room, 32))
+		}
 		a.sums = slices.Insert(a.sums, i, Sum{ID: id, Value: value})
 		if len(a.sums) == fewSums {
 			a.place = make(map[int64]int, 2*fewSums)
