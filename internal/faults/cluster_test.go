@@ -3,7 +3,6 @@
 package faults_test
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"math/rand/v2"
@@ -11,7 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -224,65 +222,4 @@ func percentiles(all []time.Duration) string {
 	}
 	at := func(p int) time.Duration { return all[min(len(all)-1, len(all)*p/100)].Round(time.Millisecond) }
 	return fmt.Sprintf("p50 %s, p99 %s, at most %s (%d)", at(50), at(99), at(100), len(all))
-}
-
-// TestCostOfMore measures the processor time of one and of several instances for the same load. It demands
-// nothing. COST_OF_MORE is for how long each is under load.
-func TestCostOfMore(t *testing.T) {
-	lasting, err := time.ParseDuration(cmp.Or(os.Getenv("COST_OF_MORE"), "3s"))
-	require.NoError(t, err, "COST_OF_MORE")
-	for _, instances := range []int{1, 2, 4, 8} {
-		w := newWorld(t, setup{source: sharedSource, env: []string{"AGGREGATOR_LEASE_TTL=5s", "AGGREGATOR_LOG_LEVEL=info"}})
-		var all []*daemon
-		for range instances {
-			all = append(all, w.start("run"))
-		}
-		w.until("the sources are shared", func() bool {
-			return w.number(`SELECT count(DISTINCT holder) FROM aggregator.lease WHERE expires_at > now()`) == int64(instances)
-		})
-		w.load(200, time.Second)() // connections, plans and caches
-		w.emptied()
-		used := func() (sum time.Duration) {
-			for _, d := range all {
-				sum += d.processorTime()
-			}
-			return sum
-		}
-		for _, load := range []struct {
-			name    string
-			rate    int // events a second
-			lasting time.Duration
-		}{{"few events", 600, lasting}, {"a backlog", 20_000, lasting / 5}} {
-			before, done := used(), w.applied()
-			w.load(load.rate, load.lasting)()
-			w.emptied()
-			after, events := used(), w.applied()-done
-			t.Logf("%d instances, %s: %s of processor time for %d events, %.1f µs each", instances, load.name,
-				(after - before).Round(time.Millisecond), events,
-				float64((after-before).Microseconds())/float64(events))
-		}
-		for _, d := range all {
-			d.stop()
-		}
-		w.exact()
-	}
-}
-
-func (w *world) applied() int64 {
-	return w.number(`SELECT sum(entries - base)::bigint FROM aggregator.checkpoint`)
-}
-
-// processorTime is what the process has used so far. The kernel counts in hundredths of a second.
-func (d *daemon) processorTime() time.Duration {
-	d.t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.cmd.Process.Pid))
-	require.NoError(d.t, err)
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+2:]))
-	var ticks int64
-	for _, field := range fields[11:13] { // utime, stime
-		n, err := strconv.ParseInt(field, 10, 64)
-		require.NoError(d.t, err)
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond
 }
