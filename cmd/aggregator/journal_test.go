@@ -61,7 +61,10 @@ func TestServiceLogsToTheJournal(t *testing.T) {
 	s := newPair(t)
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: journalSocket, Net: "unixgram"})
 	require.NoError(t, err)
-	defer socket.Close() // which removes it
+	t.Cleanup(func() {
+		_ = socket.Close()
+		_ = os.Remove(journalSocket)
+	})
 
 	stream, told := journalStream(t)
 	cmd := exec.CommandContext(t.Context(), binary, "run", "--log-format=auto")
