@@ -120,16 +120,8 @@ func (a *app) drain(ctx context.Context, engine *service.Engine, limits aggregat
 
 // drainReport is the outcome of a drain. Its names are those of the JSON form.
 type drainReport struct {
-	Read            int64   `json:"read"`
-	Applied         int64   `json:"applied"`
-	Dead            int64   `json:"dead"`
-	Retried         int64   `json:"retried"`        // dead letters that a retry applied
-	ProcessedBefore int64   `json:"settled_before"` // by an earlier try or another instance
+	aggregator.Stats
 	Left            int64   `json:"left"`
-	Profiles        int64   `json:"profiles"` // updates of a profile
-	Chunks          int64   `json:"chunks"`
-	Conflicts       int64   `json:"conflicts"`
-	Restarts        int64   `json:"restarts"`
 	ElapsedSeconds  float64 `json:"elapsed_seconds"`
 	EventsPerSecond float64 `json:"events_per_second"`
 
@@ -197,9 +189,7 @@ func (s sourceTimes) print(w io.Writer) error {
 
 func newDrainReport(s aggregator.Stats, left int64, took time.Duration) drainReport {
 	return drainReport{
-		Read: s.Read, Applied: s.Applied, Dead: s.Dead, Retried: s.Retried, ProcessedBefore: s.Skipped, Left: left,
-		Profiles: s.Profiles, Chunks: s.Chunks, Conflicts: s.Conflicts, Restarts: s.Restarts,
-		ElapsedSeconds: took.Seconds(), EventsPerSecond: float64(s.Read) / took.Seconds(),
+		Stats: s, Left: left, ElapsedSeconds: took.Seconds(), EventsPerSecond: float64(s.Read) / took.Seconds(),
 	}
 }
 
@@ -219,7 +209,7 @@ func (r drainReport) print(w io.Writer) error {
   profile updates  %12s in %s
 `, terminal.Count(r.Read, "event"), took.Round(time.Millisecond), grouped(int64(r.EventsPerSecond)), grouped(r.Applied),
 		grouped(r.Dead),
-		grouped(r.Retried), grouped(r.ProcessedBefore), grouped(r.Left), grouped(r.Profiles),
+		grouped(r.Retried), grouped(r.Skipped), grouped(r.Left), grouped(r.Profiles),
 		terminal.Count(r.Chunks, "chunk"))
 	if r.Applied == 0 && r.Dead > 0 {
 		fmt.Fprintln(w, "no event could be applied: aggregator dead list shows why")

@@ -59,23 +59,17 @@ func TestJournalHandler(t *testing.T) {
 // The service, told by systemd that its stderr is the journal, speaks to the journal.
 func TestServiceLogsToTheJournal(t *testing.T) {
 	s := newPair(t)
-	dir, err := os.MkdirTemp("", "journal")
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: journalSocket, Net: "unixgram"})
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	address := &net.UnixAddr{Name: filepath.Join(dir, "s"), Net: "unixgram"}
-	socket, err := net.ListenUnixgram("unixgram", address)
-	require.NoError(t, err)
-	defer socket.Close()
-	program := filepath.Join(dir, "aggregator")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program,
-		"-ldflags", "-X github.com/coreos/go-systemd/v22/journal.journalSocket="+address.Name, ".")
-	said, err := build.CombinedOutput()
-	require.NoError(t, err, "%s", said)
+	t.Cleanup(func() {
+		_ = socket.Close()
+		_ = os.Remove(journalSocket)
+	})
 
 	stream, told := journalStream(t)
-	cmd := exec.CommandContext(t.Context(), program, "run", "--log-format=auto")
-	cmd.Env = append(s.env, "HOME="+dir, "AGGREGATOR_HTTP_ADDR=", told)
-	cmd.Dir, cmd.Stderr = dir, stream
+	cmd := exec.CommandContext(t.Context(), binary, "run", "--log-format=auto")
+	cmd.Dir, cmd.Stderr = t.TempDir(), stream
+	cmd.Env = append(s.env, "HOME="+cmd.Dir, "AGGREGATOR_HTTP_ADDR=", told)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	require.NoError(t, cmd.Start())
 	require.NoError(t, socket.SetReadDeadline(time.Now().Add(patience)))
@@ -95,7 +89,7 @@ func TestServiceLogsToTheJournal(t *testing.T) {
 	}
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, cmd.Wait())
-	said, err = os.ReadFile(stream.Name())
+	said, err := os.ReadFile(stream.Name())
 	require.NoError(t, err)
 	require.Empty(t, string(said))
 }

@@ -22,13 +22,17 @@ import (
 // slowly; internal/service has the same code under it.
 var binary string
 
+// journalSocket is where the program looks for the journal, in place of that of this machine.
+var journalSocket string
+
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "aggregator-program-")
 	if err == nil {
 		err = os.Chmod(dir, 0o755) // other users run it, too
 	}
-	binary = filepath.Join(dir, "aggregator")
-	build := exec.CommandContext(context.Background(), "go", "build", "-o", binary, ".")
+	binary, journalSocket = filepath.Join(dir, "aggregator"), filepath.Join(dir, "journal")
+	build := exec.CommandContext(context.Background(), "go", "build", "-o", binary,
+		"-ldflags", "-s -w -X github.com/coreos/go-systemd/v22/journal.journalSocket="+journalSocket, ".")
 	build.Stderr = os.Stderr
 	if err = errors.Join(err, build.Run()); err != nil {
 		fmt.Fprintln(os.Stderr, "building the program:", err)

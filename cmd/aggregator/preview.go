@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"aggregator/internal/aggregator"
-	"aggregator/internal/events"
 	"aggregator/internal/scores"
 	"aggregator/internal/service"
 	"aggregator/internal/terminal"
@@ -18,11 +17,8 @@ import (
 
 // previewReport is what a drain would do. Its names are those of the JSON form.
 type previewReport struct {
-	Read            int64                   `json:"read"`
-	Applied         int64                   `json:"applied"`
-	ProcessedBefore int64                   `json:"settled_before"`
-	Dead            map[events.Reason]int64 `json:"dead"`
-	Profiles        []profileDelta          `json:"profiles"`
+	aggregator.Preview
+	Profiles []profileDelta `json:"profiles"`
 }
 
 // profileDelta is what a drain would add to a profile: by id, and by letter.
@@ -46,10 +42,7 @@ func (a *app) preview(ctx context.Context, engine *service.Engine, maxEvents int
 }
 
 func newPreviewReport(p aggregator.Preview) previewReport {
-	r := previewReport{
-		Read: p.Read, Applied: p.Applied, ProcessedBefore: p.Skipped, Dead: p.Dead,
-		Profiles: make([]profileDelta, len(p.Deltas)),
-	}
+	r := previewReport{Preview: p, Profiles: make([]profileDelta, len(p.Deltas))}
 	for i, d := range p.Deltas {
 		r.Profiles[i] = profileDelta{
 			ProfileID: d.ProfileID, Events: d.Events,

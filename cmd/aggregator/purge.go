@@ -99,26 +99,19 @@ func (a *app) purge(ctx context.Context, pool *pgxpool.Pool, o history.PurgeOpti
 
 // purgeReport is the outcome of a purge. Its names are those of the JSON form.
 type purgeReport struct {
-	DryRun         bool    `json:"dry_run"`
-	OlderThan      string  `json:"older_than"` // for people
-	OlderSeconds   float64 `json:"older_than_seconds"`
-	Deleted        int64   `json:"deleted"` // rows that the application had deleted
-	Thinned        int64   `json:"thinned"` // rows that the retention does not keep
-	FavoriteGenres int64   `json:"favorite_genres"`
-	FavoriteTopics int64   `json:"favorite_topics"`
-	Journal        int64   `json:"journal"`      // rows of the journal
-	DeadLetters    int64   `json:"dead_letters"` // that were settled
+	DryRun       bool    `json:"dry_run"`
+	OlderThan    string  `json:"older_than"` // for people
+	OlderSeconds float64 `json:"older_than_seconds"`
+	history.PurgeResult
 	Complete       bool    `json:"complete"`     // it came to the end
-	Batches        int64   `json:"batches"`
 	BusySeconds    float64 `json:"busy_seconds"` // without the pauses
 	ElapsedSeconds float64 `json:"elapsed_seconds"`
 }
 
 func newPurgeReport(o history.PurgeOptions, r history.PurgeResult, took time.Duration) purgeReport {
 	return purgeReport{
-		DryRun: o.DryRun, OlderThan: o.OlderThan.String(), OlderSeconds: o.OlderThan.Seconds(), Deleted: r.Deleted,
-		Thinned: r.Thinned, FavoriteGenres: r.Genres, FavoriteTopics: r.Topics, Journal: r.Journal, DeadLetters: r.Dead,
-		Complete: !r.Left, Batches: r.Batches, BusySeconds: r.Busy.Seconds(), ElapsedSeconds: took.Seconds(),
+		DryRun: o.DryRun, OlderThan: o.OlderThan.String(), OlderSeconds: o.OlderThan.Seconds(), PurgeResult: r,
+		Complete: !r.Left, BusySeconds: r.Busy.Seconds(), ElapsedSeconds: took.Seconds(),
 	}
 }
 
@@ -138,6 +131,6 @@ func (r purgeReport) print(w io.Writer) error {
   of the journal  %12s
   dead letters    %12s
 `, verb, terminal.Count(r.Deleted+r.Thinned, "row"), took.Round(time.Millisecond), end, grouped(r.Deleted),
-		grouped(r.Thinned), grouped(r.FavoriteGenres+r.FavoriteTopics), grouped(r.Journal), grouped(r.DeadLetters))
+		grouped(r.Thinned), grouped(r.Genres+r.Topics), grouped(r.Journal), grouped(r.Dead))
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"aggregator/internal/history"
 	"aggregator/internal/testenv"
 )
 
@@ -86,8 +87,8 @@ func TestPurgeCommand(t *testing.T) {
 	require.Equal(t, 1500, w.left())
 	require.Positive(t, report.BusySeconds)
 	require.Equal(t, purgeReport{
-		OlderThan: "744h0m0s", OlderSeconds: 744 * 3600, Deleted: 1500, FavoriteGenres: 1500, FavoriteTopics: 1500,
-		Complete: true, Batches: 2,
+		OlderThan: "744h0m0s", OlderSeconds: 744 * 3600, Complete: true,
+		PurgeResult: history.PurgeResult{Deleted: 1500, Genres: 1500, Topics: 1500, Batches: 2},
 		BusySeconds: report.BusySeconds, ElapsedSeconds: report.ElapsedSeconds,
 	}, report)
 

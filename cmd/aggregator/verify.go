@@ -112,7 +112,7 @@ recorded in the list of runs.`,
 				return err
 			}
 		}
-		var compared scoresVerification
+		var compared audit.ScoresReport
 		if withScores {
 			if compared, err = a.compareScores(cmd.Context(), to.Pool, out); err != nil {
 				return err
@@ -122,7 +122,7 @@ recorded in the list of runs.`,
 		if out.json() {
 			err = writeJSON(a.stdout, document)
 		} else if withScores {
-			err = compared.print(a.stdout)
+			err = printScores(a.stdout, compared)
 		}
 		if err == nil && bad > 0 {
 			err = fmt.Errorf("reconciliation failed for %d of %s", bad, terminal.Count(int64(len(all)), "source"))

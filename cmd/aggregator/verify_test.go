@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"aggregator/internal/audit"
 	"aggregator/internal/testenv"
 )
 
@@ -152,7 +153,7 @@ func TestVerifyScores(t *testing.T) {
 	require.Equal(t, exitFailed, r.code)
 	var document struct {
 		Balanced bool
-		Scores   scoresVerification
+		Scores   audit.ScoresReport
 	}
 	require.NoError(t, json.Unmarshal([]byte(r.stdout), &document))
 	require.True(t, document.Balanced)

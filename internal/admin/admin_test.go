@@ -269,6 +269,19 @@ func TestBooksAreAudited(t *testing.T) {
 	assert.NotContains(t, b.scrape(t), "ledger_difference_events{")
 }
 
+// Auditing takes little of the time, however many marks there are.
+func TestPauseAfterAnAudit(t *testing.T) {
+	for took, want := range map[time.Duration]time.Duration{
+		0:                      5 * time.Second,
+		20 * time.Millisecond:  5 * time.Second,
+		100 * time.Millisecond: 10 * time.Second,
+		time.Second:            30 * time.Second,
+		time.Hour:              30 * time.Second,
+	} {
+		assert.Equal(t, want, pauseAfter(took), took)
+	}
+}
+
 func TestServe(t *testing.T) {
 	b := setup(t)
 	listener, err := Listen(t.Context(), "127.0.0.1:0")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,7 +32,17 @@ func (s *Server) Complaints() map[string]string {
 	return complaints
 }
 
-const auditEvery = 30 * time.Second
+// An audit reads all marks and holds up each checkpoint for a moment. It takes a hundredth of the time at most, unless
+// that made it rarer than auditLatest.
+const (
+	auditSoonest = 5 * time.Second // as old as the survey of a scrape may be
+	auditLatest  = 30 * time.Second
+)
+
+// pauseAfter is how long no audit follows one that took so long.
+func pauseAfter(took time.Duration) time.Duration {
+	return min(max(auditSoonest, 100*took), auditLatest)
+}
 
 func (b *books) latest() map[string]audit.Balance {
 	b.mu.Lock()
@@ -39,16 +50,18 @@ func (b *books) latest() map[string]audit.Balance {
 	return maps.Clone(b.balances)
 }
 
-// keepAuditing audits every half a minute until ctx ends, and more often at first, until the loop works.
+// keepAuditing audits until ctx ends, and more often at first, until the loop works.
 func (b *books) keepAuditing(ctx context.Context, s *Server) {
 	for {
-		pause := auditEvery
-		for _, status := range s.Loop.Status() {
-			if status.State == aggregator.Starting {
-				pause = time.Second
-			}
-		}
+		starting := slices.ContainsFunc(s.Loop.Status(), func(of aggregator.Status) bool {
+			return of.State == aggregator.Starting
+		})
+		began := time.Now()
 		b.audit(ctx, s)
+		pause := pauseAfter(time.Since(began))
+		if starting {
+			pause = time.Second
+		}
 		select {
 		case <-ctx.Done():
 			return

@@ -89,16 +89,16 @@ func New(pool *pgxpool.Pool, sources []*events.Source, catalogue *scores.Catalog
 func (a *Aggregator) Share(keeper *cluster.Keeper) { a.keeper = keeper }
 
 // Stats count what became of entries, since New. Read is the sum of Applied, Dead and
-// Skipped.
+// Skipped. Their JSON names are those of the report of a drain.
 type Stats struct {
 	runs.Counts // of processed chunks; Profiles are those of a chunk that changed their scores
 
-	Skipped   int64 // events that were processed before: by an earlier try or another instance
-	Conflicts int64 // transactions folded again because a mark had moved
-	Restarts  int64 // times that a loop began again from the checkpoint
-	InFlight  int64 // events of chunks in flight whose transactions are committed
-	Trimmed   int64 // entries trimmed in Redis
-	Retried   int64 // dead letters that a retry applied; Applied does not count them
+	Skipped   int64 `json:"settled_before"` // events that were processed before: by an earlier try or another instance
+	Conflicts int64 `json:"conflicts"`      // transactions folded again because a mark had moved
+	Restarts  int64 `json:"restarts"`       // times that a loop began again from the checkpoint
+	InFlight  int64 `json:"-"`              // events of chunks in flight whose transactions are committed
+	Trimmed   int64 `json:"-"`              // entries trimmed in Redis
+	Retried   int64 `json:"retried"`        // dead letters that a retry applied; Applied does not count them
 }
 
 // Plus returns the sums.

@@ -13,11 +13,11 @@ import (
 
 // Preview is what a drain would do.
 type Preview struct {
-	Read    int64
-	Applied int64
-	Skipped int64 // events that the marks have passed
-	Dead    map[events.Reason]int64
-	Deltas  []scores.Delta // by rising profile id
+	Read    int64                   `json:"read"`
+	Applied int64                   `json:"applied"`
+	Skipped int64                   `json:"settled_before"` // events that the marks have passed
+	Dead    map[events.Reason]int64 `json:"dead"`
+	Deltas  []scores.Delta          `json:"-"` // by rising profile id
 }
 
 // Preview reads what Drain would, up to maxEvents entries (0: all), and adds it up without writing anything

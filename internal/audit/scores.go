@@ -20,19 +20,19 @@ import (
 
 // ScoresReport is what a comparison of scores with the history has found, in profiles.
 type ScoresReport struct {
-	Profiles  int64 // how many there are
-	Compared  int64 // of them, those whose latest row of history, if there is one, was written by a drain
-	Different int64 // of the compared, those that differ
-	Unsettled int64 // not compared: each time they were read they had changed
+	Profiles  int64 `json:"profiles"`  // how many there are
+	Compared  int64 `json:"compared"`  // of them, those whose latest row of history, if any, was written by a drain
+	Different int64 `json:"different"` // of the compared, those that differ
+	Unsettled int64 `json:"unsettled"` // not compared: each time they were read they had changed
 
-	First []ScoresDifference // of those that differ, by profile
+	First []ScoresDifference `json:"first"` // of those that differ, by profile; not nil
 }
 
 // A ScoresDifference is a profile whose scores and latest row of history do not fit together.
 type ScoresDifference struct {
-	ProfileID int64
-	HistoryID *int64 // of the latest row; nil if there is none
-	What      []string
+	ProfileID int64    `json:"profile_id"`
+	HistoryID *int64   `json:"history_id"` // of the latest row; nil if there is none
+	What      []string `json:"differences"`
 }
 
 const (
@@ -55,7 +55,7 @@ const (
 func Scores(
 	ctx context.Context, pool *pgxpool.Pool, rule scores.Preference, progress func(done int64),
 ) (ScoresReport, error) {
-	var report ScoresReport
+	report := ScoresReport{First: []ScoresDifference{}}
 	c := comparison{pool: pool, rule: rule}
 	var err error
 	if c.types, err = knownTypes(ctx, pool); err != nil {

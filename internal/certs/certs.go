@@ -19,44 +19,54 @@ type Files[T any] struct {
 	server string
 	read   func() (T, error)
 	same   func(a, b T) bool
-	log    *slog.Logger
+	log    *Log
 
 	mu   sync.Mutex
 	last T
 }
 
-// warned has, by server, the error that was last logged: several pools of connections read the same files.
-var warned sync.Map
+// Log is told of certificates. Several pools of connections read the same files; those with one Log warn once.
+// It is safe for concurrent use. nil is told nothing.
+type Log struct {
+	log    *slog.Logger
+	warned sync.Map // by server, the error that was last logged
+}
+
+// NewLog returns a Log that writes to log.
+func NewLog(log *slog.Logger) *Log { return &Log{log: log} }
 
 // New returns files that were read with success just now. read reads them again; its errors are
-// logged, and must not hold secrets. same says whether both have the same certificates. A log of
-// nil is told nothing.
-func New[T any](server string, now T, read func() (T, error), same func(a, b T) bool, log *slog.Logger) *Files[T] {
+// logged, and must not hold secrets. same says whether both have the same certificates.
+func New[T any](server string, now T, read func() (T, error), same func(a, b T) bool, log *Log) *Files[T] {
 	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+		log = NewLog(slog.New(slog.DiscardHandler))
 	}
 	return &Files[T]{server: server, last: now, read: read, same: same, log: log}
 }
 
 // Now reads the files, and returns them. While they cannot be read, or make no sense, it returns
-// what it did before, and logs a warning: once, however many pools read them. Safe to repeat.
+// what it did before, and logs a warning: once for each error, however many pools share the log. Safe to repeat.
 func (f *Files[T]) Now() T {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now, err := f.read()
 	if err != nil {
-		if before, _ := warned.Swap(f.server, err.Error()); before != err.Error() {
-			f.log.Warn("the certificates cannot be read again; new connections use those from before", "server", f.server,
-				"error", err)
-		}
+		f.log.warn(f.server, err)
 		return f.last
 	}
 	if !f.same(f.last, now) {
-		f.log.Info("the certificates have changed; new connections use the new ones", "server", f.server)
+		f.log.log.Info("the certificates have changed; new connections use the new ones", "server", f.server)
 	}
-	warned.Delete(f.server)
+	f.log.warned.Delete(f.server)
 	f.last = now
 	return now
+}
+
+func (l *Log) warn(server string, err error) {
+	if before, _ := l.warned.Swap(server, err.Error()); before != err.Error() {
+		l.log.Warn("the certificates cannot be read again; new connections use those from before", "server", server,
+			"error", err)
+	}
 }
 
 // Same says whether two configurations have the same certificates and authorities. Either may be nil.

@@ -17,11 +17,11 @@ import (
 // What cannot be read is warned of once, by whichever pool comes first, and again after it was right.
 func TestFiles(t *testing.T) {
 	var log bytes.Buffer
-	logger := slog.New(slog.NewTextHandler(&log, nil))
+	logger := certs.NewLog(slog.New(slog.NewTextHandler(&log, nil)))
 	now, failure := "1", error(nil)
 	read := func() (string, error) { return now, failure }
 	same := func(a, b string) bool { return a == b }
-	first, second := certs.New(t.Name(), "1", read, same, logger), certs.New(t.Name(), "1", read, same, logger)
+	first, second := certs.New("a", "1", read, same, logger), certs.New("a", "1", read, same, logger)
 	logged := func(level string) int { return strings.Count(log.String(), "level="+level) }
 
 	require.Equal(t, "1", first.Now())
@@ -43,6 +43,11 @@ func TestFiles(t *testing.T) {
 	failure = errors.New("missing")
 	require.Equal(t, "2", first.Now())
 	require.Equal(t, 3, logged("WARN"), "it was right in between")
+	other := certs.New("a", "2", read, same, certs.NewLog(slog.New(slog.NewTextHandler(&log, nil))))
+	require.Equal(t, "2", other.Now())
+	require.Equal(t, 4, logged("WARN"), "of another owner")
+	require.Equal(t, "1", certs.New("a", "1", read, same, nil).Now())
+	require.Equal(t, 4, logged("WARN"))
 }
 
 func TestSame(t *testing.T) {

@@ -39,15 +39,15 @@ type PurgeOptions struct {
 
 // PurgeResult is what was removed or, in a dry run, would be.
 type PurgeResult struct {
-	Deleted int64 // rows that the application had deleted
-	Thinned int64 // rows that the retention does not keep
-	Genres  int64 // favorites of both
-	Topics  int64
-	Journal int64 // rows of the journal, of those rows and by their age
-	Dead    int64 // dead letters
-	Batches int64
-	Busy    time.Duration // without the pauses
-	Left    bool          // it was stopped before it came to the end
+	Deleted int64         `json:"deleted"`         // rows that the application had deleted
+	Thinned int64         `json:"thinned"`         // rows that the retention does not keep
+	Genres  int64         `json:"favorite_genres"` // favorites of both
+	Topics  int64         `json:"favorite_topics"`
+	Journal int64         `json:"journal"`      // rows of the journal, of those rows and by their age
+	Dead    int64         `json:"dead_letters"` // that were settled
+	Batches int64         `json:"batches"`
+	Busy    time.Duration `json:"-"` // without the pauses
+	Left    bool          `json:"-"` // it was stopped before it came to the end
 }
 
 // Purge removes for good, with their favorites, the rows of history that the application has deleted longer ago

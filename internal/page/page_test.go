@@ -191,9 +191,14 @@ func TestPages(t *testing.T) {
 }
 
 // links are those of a page that lead to another, without the "./".
-func links(t *testing.T, b *browser, page, to string) (found []string) {
+func links(t *testing.T, b *browser, page, to string) []string {
 	t.Helper()
 	_, _, text := b.do(http.MethodGet, page, nil)
+	return linksOf(t, text, to)
+}
+
+func linksOf(t *testing.T, text, to string) (found []string) {
+	t.Helper()
 	root, err := html.Parse(strings.NewReader(text))
 	require.NoError(t, err)
 	for node := range root.Descendants() {
@@ -380,24 +385,25 @@ func TestManyDeadLetters(t *testing.T) {
 	w.Exec(`INSERT INTO aggregator.dead_letter
 			(source, position_ms, position_seq, reason, detail, payload, payload_form, created_at)
 		SELECT 'book-like-events', 1000 + i / 3, i % 3, 'malformed', '', '', 'event', now() - i / 250 * interval '1 second'
-		FROM generate_series(1, 10000) i`)
+		FROM generate_series(1, 2000) i`)
 	b := newBrowser(t, w, "")
 	seen := map[string]bool{}
 	for page := "dead?reason=malformed"; page != ""; {
-		require.Contains(t, b.get(page, 200), "10,002 dead letters of this filter")
-		for _, letter := range links(t, b, page, "letter?") {
+		_, _, text := b.do(http.MethodGet, page, nil)
+		require.Contains(t, text, "2,002 dead letters of this filter")
+		for _, letter := range linksOf(t, text, "letter?") {
 			require.False(t, seen[letter], letter)
 			seen[letter] = true
 		}
 		older := ""
-		for _, to := range links(t, b, page, "dead?") {
+		for _, to := range linksOf(t, text, "dead?") {
 			if strings.Contains(to, "after=") {
 				older = to
 			}
 		}
 		page = older
 	}
-	assert.Len(t, seen, 10_002)
+	assert.Len(t, seen, 2_002)
 	w.Exec(`DELETE FROM aggregator.dead_letter`)
 	status, header, _ := b.do(http.MethodGet, "dead?reason=malformed&after=1000-1&after_source=book-like-events", nil)
 	assert.Equal(t, 303, status, "where it was to go on is gone: it begins anew")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"log/slog"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -36,7 +35,7 @@ func Connect(ctx context.Context, cfg *pgxpool.Config) (*pgx.Conn, error) {
 
 // renewCertificates lets each new connection of a pool use the certificates that the URL, or libpq's
 // variables, name as their files are at that moment.
-func renewCertificates(cfg *pgxpool.Config, url string, log *slog.Logger) {
+func renewCertificates(cfg *pgxpool.Config, url string, log *certs.Log) {
 	before := targets(cfg.ConnConfig)
 	if !slices.ContainsFunc(before, func(t *pgconn.FallbackConfig) bool { return t.TLSConfig != nil }) {
 		return

@@ -12,7 +12,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"strings"
 	"time"
@@ -21,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"aggregator/internal/appschema"
+	"aggregator/internal/certs"
 )
 
 const connectTimeout = 5 * time.Second
@@ -46,8 +46,8 @@ type Options struct {
 	// server: a session is ours for one transaction only. Its settings are then those of
 	// the role (config/roles.sql), and statements are not kept prepared.
 	Pooled bool
-	// Log is told of certificates that have changed while the pool is open; nil: none is.
-	Log *slog.Logger
+	// Log is told of certificates that have changed while the pool is open; may be nil.
+	Log *certs.Log
 }
 
 // The session settings of every connection in a pool.

@@ -14,6 +14,7 @@ import (
 
 	"aggregator/config"
 	"aggregator/internal/appschema"
+	"aggregator/internal/certs"
 	"aggregator/internal/cluster"
 	"aggregator/internal/postgres"
 	"aggregator/internal/runs"
@@ -31,6 +32,8 @@ type Instance struct {
 
 	jobLease time.Duration // how long a job still counts as running after its instance was last seen
 	schema   *atomic.Int64 // its version when it was last looked at
+
+	certificates *certs.Log
 }
 
 // New returns an instance with a new name. version is that of the program, for the record of its
@@ -42,7 +45,7 @@ func New(cfg config.Config, log *slog.Logger, version string) *Instance {
 	}
 	return &Instance{
 		config: cfg, log: log, version: version, host: host, name: newName(host),
-		jobLease: 10 * time.Second, schema: new(atomic.Int64),
+		jobLease: 10 * time.Second, schema: new(atomic.Int64), certificates: certs.NewLog(log),
 	}
 }
 
@@ -133,7 +136,7 @@ func (i *Instance) PostgresOptions(conns int) postgres.Options {
 	return postgres.Options{
 		URL: string(of.URL), Schema: of.Schema, Tables: of.Tables,
 		MaxConns: conns, ApplicationName: "aggregator",
-		TimeZone: of.TimeZone, Pooled: of.Pooler == "transaction", Log: i.log,
+		TimeZone: of.TimeZone, Pooled: of.Pooler == "transaction", Log: i.certificates,
 	}
 }
 

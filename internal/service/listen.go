@@ -73,7 +73,7 @@ func (i *Instance) listenTLS() (*tls.Config, error) {
 		return nil, err
 	}
 	same := func(a, b *tls.Certificate) bool { return slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal) }
-	files := certs.New("http.addr", first, i.config.HTTPCertificate, same, i.log)
+	files := certs.New("http.addr", first, i.config.HTTPCertificate, same, i.certificates)
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return files.Now(), nil },

@@ -83,7 +83,7 @@ func (i *Instance) NewRedis(conns int) (*Redis, error) {
 			&o.TLSConfig, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.ContextTimeoutEnabled,
 			&o.DisableIdentity, &o.ReadTimeout,
 		}.set(secure, conns)
-		o.Dialer = tlsDialer(cfg, o.TLSConfig, o.DialTimeout, i.log)
+		o.Dialer = tlsDialer(cfg, o.TLSConfig, o.DialTimeout, i.certificates)
 		where := fmt.Sprintf("%s by the Sentinels at %s", o.MasterName, strings.Join(o.SentinelAddrs, ","))
 		return &Redis{redis.NewFailoverClient(o), where}, nil
 	case config.RedisCluster:
@@ -95,7 +95,7 @@ func (i *Instance) NewRedis(conns int) (*Redis, error) {
 			&o.TLSConfig, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.ContextTimeoutEnabled,
 			&o.DisableIdentity, &o.ReadTimeout,
 		}.set(secure, conns)
-		o.Dialer = tlsDialer(cfg, o.TLSConfig, o.DialTimeout, i.log)
+		o.Dialer = tlsDialer(cfg, o.TLSConfig, o.DialTimeout, i.certificates)
 		o.MaintNotificationsConfig = disabled
 		// The client follows MOVED and ASK, for which the server has refused the command. By the same counter
 		// it also repeats, up to three times, what got no answer. That is sound, because all that we send may
@@ -119,7 +119,7 @@ func (i *Instance) NewRedis(conns int) (*Redis, error) {
 		&o.TLSConfig, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.ContextTimeoutEnabled, &o.DisableIdentity,
 		&o.ReadTimeout,
 	}.set(secure, conns)
-	o.Dialer = tlsDialer(cfg, o.TLSConfig, o.DialTimeout, i.log)
+	o.Dialer = tlsDialer(cfg, o.TLSConfig, o.DialTimeout, i.certificates)
 	o.MaintNotificationsConfig = disabled
 	where := o.Addr
 	if o.DB != 0 {

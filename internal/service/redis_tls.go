@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"crypto/tls"
-	"log/slog"
 	"net"
 	"time"
 
@@ -18,7 +17,7 @@ type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error
 
 // tlsDialer dials with the certificates as their files are at that moment, and otherwise as secure says. If
 // secure is nil it returns nil, and the client dials in its own way.
-func tlsDialer(cfg config.Config, secure *tls.Config, timeout time.Duration, log *slog.Logger) dialFunc {
+func tlsDialer(cfg config.Config, secure *tls.Config, timeout time.Duration, log *certs.Log) dialFunc {
 	if secure == nil {
 		return nil
 	}

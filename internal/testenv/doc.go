@@ -12,10 +12,10 @@
 //	}
 //
 // All databases of a test process live on one PostgreSQL, started by the first test that
-// asks, with every safety switched off for speed. A test that stops, crashes or measures a
-// server takes one of its own from NewPostgres, NewRedis, or, outside of tests,
-// StartPostgres and StartRedis. A PostgreSQL may have standbys (NewStandby), synchronous ones
-// where Configure says so.
+// asks, with every safety switched off for speed, and its files in memory where that has room.
+// A test that stops, crashes or measures a server takes one of its own from NewPostgres,
+// NewRedis, or, outside of tests, StartPostgres and StartRedis. A PostgreSQL may have standbys
+// (NewStandby), synchronous ones where Configure says so.
 //
 // These are the URLs of the servers' masters. What runs with the rights of the daemon, or of
 // another of the roles and users in config/roles.sql and config/redis.acl, gets those of As

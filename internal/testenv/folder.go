@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -27,9 +29,22 @@ type folder struct {
 	cred *syscall.Credential // of the servers; nil means ours
 }
 
-func newFolder() (folder, error) {
-	removeAbandoned()
-	path, err := os.MkdirTemp("", folderPrefix)
+func newFolder() (folder, error) { return newFolderIn(os.TempDir()) }
+
+// memory is where files are in memory, if that has room for the databases of a test process; else where all are.
+func memory() string {
+	const dir, room = "/dev/shm", 2 << 30
+	var at unix.Statfs_t
+	if unix.Statfs(dir, &at) != nil || at.Type != unix.TMPFS_MAGIC || at.Bavail*uint64(at.Bsize) < room ||
+		unix.Access(dir, unix.W_OK|unix.X_OK) != nil {
+		return os.TempDir()
+	}
+	return dir
+}
+
+func newFolderIn(dir string) (folder, error) {
+	removeAbandoned(dir)
+	path, err := os.MkdirTemp(dir, folderPrefix)
 	if err != nil {
 		return folder{}, fmt.Errorf("make server folder: %w", err)
 	}
@@ -104,10 +119,10 @@ func unprivileged() (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 }
 
-// removeAbandoned clears away what processes left that were killed before they could. It
+// removeAbandoned clears away what processes left there that were killed before they could. It
 // does what it can: a folder that belongs to another user stays.
-func removeAbandoned() {
-	paths, _ := filepath.Glob(filepath.Join(os.TempDir(), folderPrefix+"*"))
+func removeAbandoned(dir string) {
+	paths, _ := filepath.Glob(filepath.Join(dir, folderPrefix+"*"))
 	for _, path := range paths {
 		info, err := os.Stat(path)
 		if err != nil || time.Since(info.ModTime()) < abandonedAfter {

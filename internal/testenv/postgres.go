@@ -26,6 +26,7 @@ type PostgresServer struct {
 	secure   *serverTLS // nil: plain
 	process  *process   // nil while stopped
 	place    string     // of the data; empty: the folder
+	memory   bool       // whether the folder should be in memory
 }
 
 // PostgresOption changes how StartPostgres sets a server up.
@@ -49,6 +50,10 @@ func Setting(name, value string) PostgresOption {
 // which the test removes. A disk that loses its power is there for that.
 func PostgresIn(dir string) PostgresOption { return func(s *PostgresServer) { s.place = dir } }
 
+// inMemory keeps the folder in memory, if there is room: making a database, of some hundred files, took 50 ms of
+// processor time there, and 240 ms on a disk.
+func inMemory(s *PostgresServer) { s.memory = true }
+
 // StartPostgres creates a cluster in a temporary folder and starts a server on it. ctx
 // bounds the start only; the server runs until Stop, Crash or Close. On error nothing is
 // left behind.
@@ -57,11 +62,7 @@ func StartPostgres(ctx context.Context, opts ...PostgresOption) (*PostgresServer
 	if err != nil {
 		return nil, err
 	}
-	dir, err := newFolder()
-	if err != nil {
-		return nil, err
-	}
-	s := &PostgresServer{folder: dir, bin: bin, settings: []string{
+	s := &PostgresServer{bin: bin, settings: []string{
 		"max_connections=200",
 		"unix_socket_directories=",
 		"timezone=UTC",
@@ -72,6 +73,13 @@ func StartPostgres(ctx context.Context, opts ...PostgresOption) (*PostgresServer
 	}}
 	for _, opt := range opts {
 		opt(s)
+	}
+	at := os.TempDir()
+	if s.memory {
+		at = memory()
+	}
+	if s.folder, err = newFolderIn(at); err != nil {
+		return nil, err
 	}
 	if err = s.folder.give(s.place); err == nil {
 		err = s.createCluster(ctx)

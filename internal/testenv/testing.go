@@ -96,7 +96,7 @@ func newDatabase(t testing.TB, from string) string {
 	t.Helper()
 	// The server outlives the test that happens to start it.
 	ctx := context.WithoutCancel(t.Context())
-	shared.once.Do(func() { shared.server, shared.err = StartPostgres(ctx) })
+	shared.once.Do(func() { shared.server, shared.err = StartPostgres(ctx, inMemory) })
 	if shared.err != nil {
 		t.Fatalf("start PostgreSQL: %v", shared.err)
 	}

@@ -217,6 +217,7 @@ var controls = map[string]bool{
 // In light and dark, on a telephone and on a desk, with script and without: every control has a name, nothing is
 // wider than the screen, every text can be read, and the browser complains of nothing.
 func TestEveryPage(t *testing.T) {
+	t.Parallel()
 	w := pagetest.Start(t)
 	b := open(t, w.URL, how{})
 	for _, h := range []how{
@@ -290,6 +291,7 @@ const tooFaint = `(() => {
 
 // By keyboard alone, every control can be reached, in order, and the focus can be seen.
 func TestKeyboard(t *testing.T) {
+	t.Parallel()
 	w := pagetest.Start(t)
 	b := open(t, w.URL, how{width: 1280, user: pagetest.Operator})
 	for _, page := range pages(t, w) {
@@ -310,6 +312,7 @@ func TestKeyboard(t *testing.T) {
 
 // A dead letter is found and retried by keyboard, and the row changes.
 func TestRetryByKeyboard(t *testing.T) {
+	t.Parallel()
 	w := pagetest.Start(t)
 	w.Exec(`INSERT INTO book (id, title, genre_id) VALUES (77, 'late', 1)`)
 	b := open(t, w.URL, how{width: 1280, user: pagetest.Operator})
@@ -341,6 +344,7 @@ func (b *tab) press(selector string) {
 
 // Without script, all that match a filter are dropped, after a question.
 func TestDropWithoutScript(t *testing.T) {
+	t.Parallel()
 	w := pagetest.Start(t)
 	b := open(t, w.URL, how{width: 360, noScript: true, user: pagetest.Operator})
 	b.visit("dead?reason=malformed")

@@ -23,6 +23,7 @@ import (
 
 // A page follows what happens, keeps what was opened and where the focus is, and stands still while it is paused.
 func TestLive(t *testing.T) {
+	t.Parallel()
 	w := pagetest.Start(t)
 	b := open(t, w.URL, how{width: 1280})
 	b.visit("")
@@ -44,6 +45,7 @@ func TestLive(t *testing.T) {
 
 // Who reads a letter with its payload open does not lose it, nor an id that is copied.
 func TestCopy(t *testing.T) {
+	t.Parallel()
 	w := pagetest.Start(t)
 	b := open(t, w.URL, how{width: 1280})
 	b.visit("profile?id=9223372036854775807")
@@ -53,6 +55,7 @@ func TestCopy(t *testing.T) {
 
 // A person logs in with the prompt of the browser, and acts; a login that has ended is said.
 func TestLogin(t *testing.T) {
+	t.Parallel()
 	w := pagetest.Start(t)
 	b := open(t, w.URL, how{width: 1280})
 	b.answerLogin(pagetest.Operator)
@@ -104,6 +107,7 @@ func (b *tab) answerLogin(user string) {
 
 // Behind a proxy that takes a prefix off, all of it works, actions too.
 func TestPrefix(t *testing.T) {
+	t.Parallel()
 	w := pagetest.Start(t)
 	to, err := url.Parse(w.URL)
 	require.NoError(t, err)
@@ -136,6 +140,7 @@ func TestPrefix(t *testing.T) {
 
 // While PostgreSQL is down the page says so, keeps its chart, and comes back by itself.
 func TestPostgresDown(t *testing.T) {
+	t.Parallel()
 	w := pagetest.Start(t, pagetest.OwnPostgres)
 	b := open(t, w.URL, how{width: 1280})
 	b.visit("")

@@ -19,6 +19,7 @@ import (
 
 // Names and errors without a space do not make a page wider than a telephone.
 func TestLongTexts(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("long_", 40)
 	w := pagetest.Start(t, pagetest.Set(func(c *config.Config) {
 		c.Source.Key = long
@@ -49,6 +50,7 @@ func TestLongTexts(t *testing.T) {
 
 // While something else answers for the service, such as a proxy, the page says that what it shows is from before.
 func TestBadGateway(t *testing.T) {
+	t.Parallel()
 	w := pagetest.Start(t)
 	to, err := url.Parse(w.URL)
 	require.NoError(t, err)
