@@ -150,7 +150,11 @@ func TryMoveCheckpoint(ctx context.Context, tx pgx.Tx, s Advance) error {
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return err
 	}
-	tag, err := tx.Exec(ctx, moveCheckpoint, s.From.Source, s.To.Ms, s.To.Seq, s.From.Entries+int64(s.Entries),
+	statement := moveCheckpoint
+	if postgres.OnCitus(tx.Conn().Config()) {
+		statement = moveCheckpointOnCitus
+	}
+	tag, err := tx.Exec(ctx, statement, s.From.Source, s.To.Ms, s.To.Seq, s.From.Entries+int64(s.Entries),
 		s.From.Position.Ms, s.From.Position.Seq, profiles, ms, seq, s.From.Epoch)
 	if err == nil && tag.RowsAffected() != 1 {
 		err = ErrRefused
@@ -168,3 +172,14 @@ AND cardinality($7::bigint[]) = (
         SELECT FROM aggregator.mark m WHERE m.source = $1 AND m.child_profile_id = w.child_profile_id
             AND (m.position_ms, m.position_seq) >= (w.ms, w.seq)
         OFFSET 0) m)`
+
+// On Citus the marks are counted on the workers, each with the checkpoint as that worker has it: one that does not know
+// yet of a reset has marks that do not count. All nodes have the checkpoint, so that its transaction is prepared on
+// each of them, which flushes what was committed there before.
+const moveCheckpointOnCitus = `UPDATE aggregator.checkpoint
+SET position_ms = $2, position_seq = $3, entries = $4, updated_at = now()
+WHERE source = $1 AND position_ms = $5 AND position_seq = $6 AND epoch = $10
+AND cardinality($7::bigint[]) = (
+    SELECT count(*) FROM aggregator.mark m JOIN aggregator.checkpoint c ON c.source = m.source
+    JOIN unnest($7, $8::bigint[], $9::bigint[]) w (id, ms, seq) ON w.id = m.child_profile_id
+    WHERE m.source = $1 AND c.epoch = $10 AND (m.position_ms, m.position_seq) >= (w.ms, w.seq))`

@@ -31,7 +31,11 @@ func Durably(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) err
 			return err
 		}
 		defer func() { _ = tx.Rollback(ctx) }() // does nothing after Commit
-		if _, err := tx.Exec(ctx, commitDurably); err != nil {
+		statements := commitDurably
+		if OnCitus(conn.Conn().Config()) {
+			statements = onWorkersToo + statements
+		}
+		if _, err := tx.Exec(ctx, statements); err != nil {
 			return err
 		}
 		if err := do(tx); err != nil {
@@ -49,6 +53,9 @@ func Durably(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) err
 
 // The commit waits, and a role or a database with client_min_messages = error hides no warning of it.
 const commitDurably = `SET LOCAL synchronous_commit = on; SET LOCAL client_min_messages = warning`
+
+// On Citus the transactions on the workers have these settings, too.
+const onWorkersToo = `SET LOCAL citus.propagate_set_commands = 'local'; `
 
 // waitCancelledKey is where a connection keeps that the wait of a commit was canceled.
 const waitCancelledKey = "aggregator wait canceled"
