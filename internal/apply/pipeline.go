@@ -110,6 +110,7 @@ func (p *pipeline) send(batch *pgx.Batch) error {
 	explicit := p.citus && len(batch.QueuedQueries) > 1
 	if explicit {
 		p.open.SendQueryParams("BEGIN", nil, nil, nil, nil)
+		p.open.SendQueryParams(postgres.TwoPhase, nil, nil, nil, nil)
 	}
 	prepared := p.prepared()
 	for _, query := range batch.QueuedQueries {

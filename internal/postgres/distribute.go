@@ -26,8 +26,7 @@ const (
 
 // placed are the tables that Citus has to know, in the order in which it takes them, with the column by which rows
 // are distributed. The checkpoints are on all nodes: a first mark is made only in the epoch of its worker's copy, and
-// moving one flushes all nodes. Dead letters are known to Citus so that a transaction that writes some, and a mark on
-// a worker, is committed in two phases. All other tables of ours stay as they are.
+// moving one flushes all nodes. All other tables of ours stay as they are.
 var placed = []struct {
 	table  string
 	as     placing
@@ -49,8 +48,7 @@ var placed = []struct {
 	{"favorite_topic", byProfile, profileColumn},
 	{"aggregator.mark", byProfile, profileColumn},
 	{"aggregator.journal", byProfile, profileColumn},
-	{"aggregator.dead_letter", onCoordinator, ""},
-	{"aggregator.dead_letter_removed", onCoordinator, ""},
+	{"aggregator.two_phase", onCoordinator, ""},
 }
 
 const profileColumn = "child_profile_id"
@@ -325,6 +323,9 @@ FROM (SELECT to_regclass($1)) t (id) LEFT JOIN pg_dist_partition p ON p.logicalr
 		if reports || !there && !catalogued && hasTrigger(w.table) {
 			p.Statements = append(p.Statements, "DROP TRIGGER aggregator_changed ON "+name)
 		}
+		if !there && w.as == onCoordinator {
+			p.Statements = append(p.Statements, "CREATE TABLE "+name+" (id bigint PRIMARY KEY)")
+		}
 		switch {
 		case as == nil:
 			p.Statements = append(p.Statements, w.as.statement(name, w.column, p.sql("child_profile")))
@@ -372,36 +373,86 @@ func (as placing) statement(name, column, with string) string {
 
 func literal(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 
-// placeFunctions has the transaction of a profile run on the worker of the profile, where names of tables lead to
-// the same schema.
+// placeFunctions has the transaction of a profile run on the worker of the profile, also within a transaction: so all
+// ids of its history are given out there, in rising order. Names of tables lead to the same schema as here.
 func (p distributor) placeFunctions(ctx context.Context) error {
 	path := "search_path=" + strings.ReplaceAll(p.place.SearchPath(), `"`, "") // PostgreSQL quotes only where it must
 	for _, name := range []string{"refuse", "as_stored", "add_genres", "add_topics", "apply", "apply_journaled"} {
 		entry := strings.HasPrefix(name, "apply")
 		function := "(SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'aggregator'::regnamespace AND proname = " +
 			literal(name) + ")"
-		var there, distributed, pathed bool
-		err := p.conn.QueryRow(ctx, `SELECT f.id IS NOT NULL, EXISTS (SELECT FROM pg_dist_object o
+		var distributed, pathed bool
+		var source string
+		err := p.conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_dist_object o
     WHERE o.classid = 'pg_proc'::regclass AND o.objid = f.id AND (NOT $2 OR o.distribution_argument_index = 0 AND
+        o.force_delegation AND
         o.colocationid = (SELECT colocationid FROM pg_dist_partition WHERE logicalrelid = to_regclass($3)))),
-    coalesce($4 = ANY (string_to_array(replace(array_to_string(f.config, E'\n'), '"', ''), E'\n')), false)
+    coalesce($4 = ANY (string_to_array(replace(array_to_string(f.config, E'\n'), '"', ''), E'\n')), false),
+    coalesce(f.source, '')
 FROM (SELECT 1) one LEFT JOIN (
-    SELECT oid, proconfig FROM pg_proc WHERE pronamespace = to_regnamespace('aggregator') AND proname = $1
-) f (id, config) ON true`, name, entry, p.sql("child_profile"), path).Scan(&there, &distributed, &pathed)
+    SELECT oid, proconfig, prosrc FROM pg_proc WHERE pronamespace = to_regnamespace('aggregator') AND proname = $1
+) f (id, config, source) ON true`, name, entry, p.sql("child_profile"), path).Scan(&distributed, &pathed, &source)
 		if err != nil {
 			return err
 		}
-		if name == "apply" && !pathed {
-			p.Statements = append(p.Statements, "ALTER FUNCTION aggregator.apply SET search_path = "+p.place.SearchPath())
+		if name == "apply" {
+			statement, err := applyOnCitus()
+			if err != nil {
+				return err
+			}
+			if !strings.Contains(statement, "$$"+source+"$$") || source == "" {
+				p.Statements, pathed = append(p.Statements, statement), false
+			}
+			if !pathed {
+				p.Statements = append(p.Statements, "ALTER FUNCTION aggregator.apply SET search_path = "+p.place.SearchPath())
+			}
 		}
 		switch {
 		case distributed:
 		case entry:
-			p.Statements = append(p.Statements, fmt.Sprintf("SELECT create_distributed_function(%s, 'profile', colocate_with => %s)",
-				function, literal(p.sql("child_profile"))))
+			p.Statements = append(p.Statements, fmt.Sprintf("SELECT create_distributed_function(%s, 'profile', "+
+				"colocate_with => %s, force_delegation => true)", function, literal(p.sql("child_profile"))))
 		default:
 			p.Statements = append(p.Statements, "SELECT create_distributed_function("+function+")")
 		}
 	}
 	return nil
+}
+
+// onCitus are the places where aggregator.apply is another text on Citus, which asks all workers for the rows of an
+// INSERT ... SELECT with a default that is volatile: the profile is looked for before. On one server that would be a
+// statement more for each profile.
+var onCitus = []struct{ is, becomes string }{
+	{
+		"    INSERT INTO child_personality_history (",
+		"    PERFORM FROM child_profile WHERE id = profile;\n    IF FOUND THEN INSERT INTO child_personality_history (",
+	},
+	{"    SELECT c.id, stands_at,", "    VALUES (profile, stands_at,"},
+	{
+		"\n    FROM child_profile c WHERE c.id = profile\n    RETURNING id INTO history;",
+		")\n    RETURNING id INTO history; END IF;",
+	},
+}
+
+// applyOnCitus is the statement that makes the function of migration 11 as it has to be on Citus.
+func applyOnCitus() (string, error) {
+	file, err := embedded.ReadFile("migrations/00011_apply.sql")
+	if err != nil {
+		return "", err
+	}
+	for _, statement := range statements(string(file)) {
+		rest, found := strings.CutPrefix(statement, "CREATE FUNCTION aggregator.apply(")
+		if !found {
+			continue
+		}
+		statement = "CREATE OR REPLACE FUNCTION aggregator.apply(" + rest
+		for _, place := range onCitus {
+			if strings.Count(statement, place.is) != 1 {
+				return "", fmt.Errorf("migration 11 has not once: %s", place.is)
+			}
+			statement = strings.Replace(statement, place.is, place.becomes, 1)
+		}
+		return statement, nil
+	}
+	return "", errors.New("migration 11 has no function aggregator.apply")
 }
