@@ -13,9 +13,9 @@ import (
 )
 
 // ErrDistribute is in every error of a database that cannot be distributed as it is.
-var ErrDistribute = errors.New("Citus cannot distribute this database") //nolint:staticcheck // a name
+var ErrDistribute = errors.New("this database cannot be distributed by Citus")
 
-// place is where Citus keeps the rows of a table.
+// placing is where Citus keeps the rows of a table.
 type placing string
 
 const (
