@@ -38,6 +38,7 @@ type Config struct {
 		Schema  string // of the application's tables; empty: found on the search path
 		Tables  appschema.Names
 		Pooler  string // none or transaction
+		Kind    string // auto, postgresql or citus
 
 		TimeZone string // of the sessions; empty: as the server has it for the role and the database
 	}

@@ -95,6 +95,12 @@ var settings = []setting{
 			"after cache.ttl.",
 		value: func(c *Config) value { return choice{&c.Postgres.Pooler, []string{"none", "transaction"}} },
 	}, {
+		Key: "postgres.kind", Default: "auto",
+		Doc: "What postgres.url leads to: one PostgreSQL (postgresql), or the coordinator of Citus with child_profile " +
+			"distributed over its workers (citus). With auto it is found out when connecting. On Citus a change of a book is " +
+			"noticed only after cache.ttl.",
+		value: func(c *Config) value { return choice{&c.Postgres.Kind, []string{"auto", "postgresql", "citus"}} },
+	}, {
 		Key: "postgres.time_zone", Example: "Asia/Seoul", Emptiable: true,
 		Doc: "The time zone of the sessions, in which columns of the application without a time zone (timestamp) are " +
 			"written and read. If empty, the one that the server has for the role, the database or itself, which is usually " +

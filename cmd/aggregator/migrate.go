@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -40,7 +41,7 @@ func (a *app) direct() error {
 }
 
 func newMigrateUp(a *app) *cobra.Command {
-	var dryRun, script bool
+	var dryRun, script, distribute bool
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Apply the migrations that are pending",
@@ -56,29 +57,48 @@ application's tables are not as they have to be, or the role lacks a right, noth
 
 With --dry-run it changes nothing, and prints each statement with what it locks, and how it
 can be undone. With --script it prints them for psql instead, for an owner who runs them
-himself; migrate up then finds nothing left to do.`,
+himself; migrate up then finds nothing left to do.
+
+With --distribute, Citus then spreads the tables over its workers, whether they are empty or
+filled: docs/scaling.md says what has to be there before. Instances have to be stopped. If
+something is in the way, each thing is named and nothing is begun. It may be repeated.`,
 		Example: `  AGGREGATOR_POSTGRES_URL=postgres://owner@db/app aggregator migrate up
   aggregator migrate up --dry-run
-  aggregator migrate up --script > up.sql`,
+  aggregator migrate up --script > up.sql
+  aggregator migrate up --distribute --dry-run`,
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false,
 		"print the statements, what they lock and how they are undone, and change nothing")
 	cmd.Flags().BoolVar(&script, "script", false, "print the statements as a script for psql, and change nothing")
+	cmd.Flags().BoolVar(&distribute, "distribute", false, "then have Citus distribute the tables by child profile")
+	cmd.MarkFlagsMutuallyExclusive("script", "distribute")
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
 		if err := a.direct(); err != nil {
 			return err
 		}
+		if distribute {
+			plan, err := postgres.PlanDistribution(cmd.Context(), a.migrationOptions())
+			if err == nil {
+				err = plan.Check()
+			}
+			if err != nil {
+				return err
+			}
+		}
 		if dryRun || script {
-			plan, err := postgres.PlanUp(cmd.Context(), a.PostgresOptions(0))
+			plan, err := postgres.PlanUp(cmd.Context(), a.migrationOptions())
 			if err != nil {
 				return err
 			}
 			if script {
 				return plan.Script(a.stdout)
 			}
-			return plan.Print(a.stdout)
+			if err := plan.Print(a.stdout); err != nil || !distribute {
+				return err
+			}
+			return a.printDistribution(cmd.Context())
 		}
-		o := a.PostgresOptions(0)
+		o := a.migrationOptions()
 		before, err := postgres.MigrationStatus(cmd.Context(), o)
 		if err != nil {
 			return err
@@ -96,10 +116,38 @@ himself; migrate up then finds nothing left to do.`,
 			}
 			schema.Version = m.Version
 		}
+		if distribute {
+			err := postgres.Distribute(cmd.Context(), o, func(statement string) { fmt.Fprintln(a.stdout, statement) })
+			if err != nil {
+				return err
+			}
+		}
 		_, err = fmt.Fprintf(a.stdout, "the schema is at %s\n", schema)
 		return err
 	})
 	return cmd
+}
+
+// migrationOptions are those of a database that may be about to become one of Citus.
+func (a *app) migrationOptions() postgres.Options {
+	o := a.PostgresOptions(0)
+	o.Kind = postgres.PostgreSQL
+	return o
+}
+
+// printDistribution prints what Citus would be told.
+func (a *app) printDistribution(ctx context.Context) error {
+	plan, err := postgres.PlanDistribution(ctx, a.migrationOptions())
+	if err != nil {
+		return err
+	}
+	for _, statement := range plan.Statements {
+		fmt.Fprintln(a.stdout, statement+";")
+	}
+	if len(plan.Statements) == 0 {
+		fmt.Fprintln(a.stdout, "Citus has distributed all of it")
+	}
+	return nil
 }
 
 // migrationState is one line of the status. Its names are those of the JSON form.

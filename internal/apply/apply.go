@@ -17,6 +17,7 @@ import (
 	"aggregator/internal/crash"
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
+	"aggregator/internal/postgres"
 	"aggregator/internal/scores"
 	"aggregator/internal/verdict"
 )
@@ -106,6 +107,9 @@ type grouping struct {
 }
 
 func (a *Applier) grouping(segments int) grouping {
+	if postgres.OnCitus(a.Pool.Config().ConnConfig) {
+		return grouping{1, true} // other calls are not for one worker
+	}
 	together := a.Options.ProfilesPerTransaction
 	if together == Auto && segments >= busyChunk {
 		together = min(longStatement, (segments+a.Options.Workers-1)/a.Options.Workers)

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"aggregator/internal/events"
+	"aggregator/internal/postgres"
 	"aggregator/internal/verdict"
 )
 
@@ -89,6 +90,11 @@ func (c *Chunk) isolate(ctx context.Context, refusal refused, keep bool) (done i
 		// A deferred constraint would be checked only at the commit, when it is too late to isolate.
 		if _, err := tx.Exec(ctx, `SET CONSTRAINTS ALL IMMEDIATE`); err != nil {
 			return err
+		}
+		if postgres.OnCitus(tx.Conn().Config()) {
+			if _, err := tx.Exec(ctx, postgres.TwoPhase); err != nil {
+				return err
+			}
 		}
 		if err := split(ctx, tx, r, refusal.why, c.known, &done); err != nil {
 			return err

@@ -25,8 +25,9 @@ type pipeline struct {
 	timeout  time.Duration
 	window   int              // how many batches may be in flight
 	pooled   bool             // see prepare
+	citus    bool             // see send
 	open     *pgconn.Pipeline // nil while the connection is used for something else
-	inFlight int              // batches sent and not answered
+	inFlight []int            // the batches sent and not answered: how many Syncs each of them has
 
 	// Of the statement that is being sent. pgx's own encoder begins with a small buffer for each statement.
 	values  [][]byte
@@ -40,7 +41,7 @@ var ErrStalled = errors.New("PostgreSQL does not answer")
 // newPipeline takes the connection until close. Canceling the context closes the connection; what is then
 // unanswered may have been committed or not.
 func newPipeline(ctx context.Context, conn *pgx.Conn, timeout time.Duration) *pipeline {
-	p := &pipeline{conn: conn, timeout: timeout, window: window}
+	p := &pipeline{conn: conn, timeout: timeout, window: window, citus: postgres.OnCitus(conn.Config())}
 	if postgres.Pooled(conn.Config()) {
 		// PgBouncer gives the server connection to another client when the server has answered all complete
 		// requests, even if PgBouncer has passed on half of another transaction since (its issue 759). The
@@ -102,9 +103,18 @@ func (p *pipeline) prepare(batch *pgx.Batch) error {
 }
 
 // send queues the batch, whose statements must be prepared, as one transaction. Nothing is sent before flush.
+//
+// Citus takes each statement of an implicit transaction for a transaction, and lets a worker commit it. So it is
+// told where one begins and ends. COMMIT comes after a Sync of its own, because it has to come also after an error:
+// then it rolls back.
 func (p *pipeline) send(batch *pgx.Batch) error {
 	if p.open == nil {
 		p.open = p.conn.PgConn().StartPipeline(p.ctx)
+	}
+	explicit := p.citus && len(batch.QueuedQueries) > 1
+	if explicit {
+		p.open.SendQueryParams("BEGIN", nil, nil, nil, nil)
+		p.open.SendQueryParams(postgres.TwoPhase, nil, nil, nil, nil)
 	}
 	prepared := p.prepared()
 	for _, query := range batch.QueuedQueries {
@@ -121,7 +131,13 @@ func (p *pipeline) send(batch *pgx.Batch) error {
 		}
 	}
 	p.open.SendPipelineSync()
-	p.inFlight++
+	syncs := 1
+	if explicit {
+		p.open.SendQueryParams("COMMIT", nil, nil, nil, nil)
+		p.open.SendPipelineSync()
+		syncs++
+	}
+	p.inFlight = append(p.inFlight, syncs)
 	return nil
 }
 
@@ -153,7 +169,7 @@ func (p *pipeline) encode(oids []uint32, args []any) error {
 }
 
 func (p *pipeline) flush() error {
-	if p.inFlight == 0 {
+	if len(p.inFlight) == 0 {
 		return nil
 	}
 	return p.failed("sending transactions", p.open.Flush())
@@ -180,8 +196,11 @@ func (p *pipeline) receive() (refusal *pgconn.PgError, err error) {
 		case result == nil:
 			return nil, p.failed("applying transactions", errUnanswered)
 		}
-		if _, ok := result.(*pgconn.PipelineSync); ok {
-			p.inFlight--
+		if _, ok := result.(*pgconn.PipelineSync); !ok {
+			continue
+		}
+		if p.inFlight[0]--; p.inFlight[0] == 0 {
+			p.inFlight = p.inFlight[1:]
 			p.stall.Reset(p.timeout)
 			return refusal, nil
 		}
@@ -201,7 +220,7 @@ func asError(refusal *pgconn.PgError) error {
 // owner must not use it.
 func (p *pipeline) close() {
 	if p.open != nil {
-		if p.inFlight > 0 {
+		if len(p.inFlight) > 0 {
 			p.cancel(nil) // or else Close would wait for all answers
 		}
 		_ = p.open.Close() // what matters was received

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -52,8 +53,7 @@ func Trial(ctx context.Context, pool *pgxpool.Pool, source string, journal bool)
 		}
 	}
 	by := rules{types: types, journal: journal}
-	rows, _ := pool.Query(ctx, someProfiles) // its error is also that of the rows
-	profiles, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	profiles, err := someProfiles(ctx, pool)
 	if err != nil {
 		return fmt.Errorf("probing child_profile: %w", err)
 	}
@@ -104,11 +104,27 @@ func busy(refusal *pgconn.PgError) bool {
 }
 
 // someProfiles are up to ten, spread over all ids.
-const someProfiles = `WITH ends AS (SELECT min(id)::numeric AS lo, max(id)::numeric AS hi FROM child_profile)
-SELECT DISTINCT p.id::bigint FROM ends CROSS JOIN generate_series(0, 9) k
-CROSS JOIN LATERAL (
-    SELECT id FROM child_profile WHERE id >= (lo + trunc((hi - lo) * k / 9))::bigint ORDER BY id LIMIT 1
-) p ORDER BY 1`
+func someProfiles(ctx context.Context, pool *pgxpool.Pool) (found []int64, err error) {
+	var lo, hi *int64
+	err = pool.QueryRow(ctx, `SELECT min(id)::bigint, max(id)::bigint FROM child_profile`).Scan(&lo, &hi)
+	if err != nil || lo == nil {
+		return nil, err
+	}
+	const steps = 9
+	batch := &pgx.Batch{}
+	for k := range uint64(steps + 1) {
+		width := uint64(*hi) - uint64(*lo) // the difference may be too large for an int64
+		from := *lo + int64(width/steps*k+width%steps*k/steps)
+		batch.Queue(`SELECT id::bigint FROM child_profile WHERE id >= $1::bigint ORDER BY id LIMIT 1`, from).
+			Query(func(rows pgx.Rows) error {
+				ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+				found = append(found, ids...)
+				return err
+			})
+	}
+	err = pool.SendBatch(ctx, batch).Close()
+	return slices.Compact(found), err
+}
 
 // try does for one profile what chunks do, in a transaction that is rolled back: errTrial says that all of
 // it went well.
@@ -185,16 +201,15 @@ WHERE NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = 'aggregator'::regname
 
 // withoutFavorites names the tables that have no favorite of a profile's newest history row, although a positive
 // score makes one (scores.MeanOfPositive).
-const withoutFavorites = `WITH newest AS (
-    SELECT id FROM child_personality_history WHERE child_profile_id = $1 ORDER BY id DESC LIMIT 1
-)
-SELECT string_agg(name, ' and ') FROM (VALUES
+const withoutFavorites = `SELECT string_agg(name, ' and ') FROM (VALUES
     ('favorite_genre',
         EXISTS (SELECT FROM genre_score WHERE child_profile_id = $1 AND score > 0 AND score < 'Infinity'::float8),
-        EXISTS (SELECT FROM favorite_genre f, newest n WHERE f.child_profile_id = $1 AND f.history_id = n.id)),
+        EXISTS (SELECT FROM favorite_genre WHERE child_profile_id = $1 AND history_id = (
+            SELECT max(id) FROM child_personality_history WHERE child_profile_id = $1))),
     ('favorite_topic',
         EXISTS (SELECT FROM topic_score WHERE child_profile_id = $1 AND score > 0 AND score < 'Infinity'::float8),
-        EXISTS (SELECT FROM favorite_topic f, newest n WHERE f.child_profile_id = $1 AND f.history_id = n.id))
+        EXISTS (SELECT FROM favorite_topic WHERE child_profile_id = $1 AND history_id = (
+            SELECT max(id) FROM child_personality_history WHERE child_profile_id = $1)))
 ) f (name, due, there) WHERE due AND NOT there`
 
 // someScores are what to add to: a score that the profile ($1) has, and one that it does not have, among those of
@@ -204,14 +219,16 @@ var someScores = map[string]string{
     ORDER BY hashint8(genre_id + $2::int) LIMIT 1)
 UNION (
     SELECT id FROM (SELECT DISTINCT genre_id::bigint AS id FROM (SELECT genre_id FROM book ORDER BY id LIMIT 200) b) b
-    WHERE id IS NOT NULL AND NOT EXISTS (SELECT FROM genre_score s WHERE s.child_profile_id = $1 AND s.genre_id = b.id)
+    WHERE id IS NOT NULL AND id <> ALL (ARRAY(
+        SELECT genre_id::bigint FROM genre_score WHERE child_profile_id = $1 AND genre_id IS NOT NULL))
     ORDER BY hashint8(id + $2::int) LIMIT 1
 ) ORDER BY 1`,
 	"topic": `(SELECT topic_id::bigint AS id FROM topic_score WHERE child_profile_id = $1 AND topic_id IS NOT NULL
     ORDER BY hashint8(topic_id + $2::int) LIMIT 1)
 UNION (
     SELECT id FROM (SELECT DISTINCT topic_id::bigint AS id FROM (SELECT topic_id FROM book_topic LIMIT 200) t) t
-    WHERE id IS NOT NULL AND NOT EXISTS (SELECT FROM topic_score s WHERE s.child_profile_id = $1 AND s.topic_id = t.id)
+    WHERE id IS NOT NULL AND id <> ALL (ARRAY(
+        SELECT topic_id::bigint FROM topic_score WHERE child_profile_id = $1 AND topic_id IS NOT NULL))
     ORDER BY hashint8(id + $2::int) LIMIT 1
 ) ORDER BY 1`,
 }

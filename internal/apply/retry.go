@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -142,15 +143,7 @@ func (r *Retrier) apply(ctx context.Context, id deadletter.ID, e events.Event, k
 	if batch == nil {
 		return why, nil
 	}
-	if r.Durable {
-		postgres.QueueDurable(batch)
-	}
-	err = r.Pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
-		if err := conn.SendBatch(ctx, batch).Close(); err != nil || !r.Durable {
-			return err
-		}
-		return postgres.CheckDurable(conn.Conn())
-	})
+	err = r.send(ctx, batch)
 	var refusal *pgconn.PgError
 	if !errors.As(err, &refusal) {
 		if err != nil {
@@ -171,4 +164,20 @@ func (r *Retrier) apply(ctx context.Context, id deadletter.ID, e events.Event, k
 		return fmt.Sprintf("%s (SQLSTATE %s)", refusal.Message, refusal.Code), nil
 	}
 	return "", fmt.Errorf("applying the dead letter %s: %w", id, err)
+}
+
+// send runs a batch as one transaction.
+func (r *Retrier) send(ctx context.Context, batch *pgx.Batch) error {
+	if postgres.OnCitus(r.Pool.Config().ConnConfig) { // which has to be told where it begins and ends: see pipeline.send
+		return postgres.Durably(ctx, r.Pool, func(tx pgx.Tx) error { return send(ctx, tx, batch) })
+	}
+	if r.Durable {
+		postgres.QueueDurable(batch)
+	}
+	return r.Pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+		if err := conn.SendBatch(ctx, batch).Close(); err != nil || !r.Durable {
+			return err
+		}
+		return postgres.CheckDurable(conn.Conn())
+	})
 }

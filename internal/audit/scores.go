@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"aggregator/internal/postgres"
 	"aggregator/internal/scores"
 )
 
@@ -176,6 +177,9 @@ type preference struct {
 	favorites []int64
 }
 
+//go:embed scores_citus.sql
+var standingsOnCitus string
+
 //go:embed scores.sql
 var standingsSQL string
 
@@ -202,7 +206,11 @@ WHERE attrelid = to_regclass('child_personality_history') AND attname = ANY ($1:
 	for i, name := range columns {
 		held[i] = "c." + name + "::float8::" + cmp.Or(types[name], "float8") + "::float8"
 	}
-	return strings.Replace(standingsSQL, "ARRAY[{as_held}]", "ARRAY["+strings.Join(held, ", ")+"]", 1), nil
+	statement := standingsSQL
+	if postgres.OnCitus(pool.Config().ConnConfig) {
+		statement = standingsOnCitus
+	}
+	return strings.Replace(statement, "ARRAY[{as_held}]", "ARRAY["+strings.Join(held, ", ")+"]", 1), nil
 }
 
 func (c comparison) readStandings(ctx context.Context, ids []int64) ([]standing, error) {

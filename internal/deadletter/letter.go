@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"aggregator/internal/events"
+	"aggregator/internal/postgres"
 )
 
 // Letter is the row of a dead letter.
@@ -187,10 +188,30 @@ func (f Filter) clock(ctx context.Context, pool *pgxpool.Pool) (at dated, err er
 		latest += ` WHERE settled_at IS NULL` // which has an index
 	}
 	err = pool.QueryRow(ctx, `SELECT now(), greatest(now(), (`+latest+`))`).Scan(&at.now, &at.latest)
+	if err == nil && f.Known && postgres.OnCitus(pool.Config().ConnConfig) {
+		at.profiles, err = knownProfiles(ctx, pool)
+	}
 	return at, err
 }
 
-type dated struct{ now, latest time.Time }
+// dated is when dead letters are read.
+type dated struct {
+	now, latest time.Time
+	profiles    []int64 // of Known, those that exist; nil: PostgreSQL finds out
+}
+
+// knownProfiles are those of unsettled dead letters that exist. Citus joins no table of the coordinator with one that
+// is distributed.
+func knownProfiles(ctx context.Context, pool *pgxpool.Pool) ([]int64, error) {
+	rows, _ := pool.Query(ctx, `SELECT DISTINCT child_profile_id FROM aggregator.dead_letter
+WHERE settled_at IS NULL AND reason IN ('unknown_profile', 'unknown_book') AND child_profile_id IS NOT NULL`)
+	asked, err := pgx.CollectRows(rows, pgx.RowTo[int64]) // its error is also that of the query
+	if err != nil {
+		return nil, err
+	}
+	rows, _ = pool.Query(ctx, `SELECT id FROM child_profile WHERE id = ANY ($1::bigint[])`, asked) // likewise
+	return pgx.CollectRows(rows, pgx.RowTo[int64])
+}
 
 func (f Filter) order() string {
 	switch {
@@ -244,7 +265,11 @@ func (f Filter) where(at dated, after *Letter) (string, []any) {
 	}
 	if f.Known {
 		add(`d.reason IN ('unknown_profile', 'unknown_book')`)
-		add(`EXISTS (SELECT FROM child_profile p WHERE p.id = d.child_profile_id)`)
+		if at.profiles != nil {
+			add(`d.child_profile_id = ANY(?)`, at.profiles)
+		} else {
+			add(`EXISTS (SELECT FROM child_profile p WHERE p.id = d.child_profile_id)`)
+		}
 		add(`EXISTS (SELECT FROM book b WHERE b.id = d.book_id)`)
 	}
 	switch {

@@ -65,7 +65,11 @@ func Postgres(
 	r.unlogged(ctx, pool, tables)
 	r.sequences(ctx, pool, tables)
 	r.future(ctx, pool)
-	r.triggers(ctx, pool, tables)
+	if postgres.OnCitus(pool.Config().ConnConfig) {
+		r.citus(ctx, pool, names)
+	} else {
+		r.triggers(ctx, pool, tables)
+	}
 	r.standbys(ctx, pool)
 	r.locks(ctx, pool, tables)
 	r.trial(ctx, pool, journal)
@@ -85,10 +89,10 @@ func (r *report) postgresServer(ctx context.Context, pool *pgxpool.Pool) {
 		return
 	}
 	r.ok("version", "%s", version)
-	if citus != nil {
-		r.add("extensions", Warning, "citus "+*citus+" is in this database: it refuses statements of the service on tables "+
-			"that it distributes, and a drain then halts",
-			"leave the application's tables, and those of schema aggregator, as they are: not distributed, no reference tables")
+	if citus != nil && !postgres.OnCitus(pool.Config().ConnConfig) {
+		r.add("extensions", Warning, "citus "+*citus+" is in this database, and child_profile is not distributed: it refuses "+
+			"statements of the service on other tables that it distributes, and a drain then halts",
+			"aggregator migrate up --distribute, or leave all of the application's tables as they are")
 	}
 	switch {
 	case standby:

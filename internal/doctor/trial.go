@@ -14,7 +14,7 @@ import (
 // trial does what each event would do, as each attempt of the service does at its beginning, and rolls it back.
 func (r *report) trial(ctx context.Context, pool *pgxpool.Pool, journal bool) {
 	var profiles bool
-	err := pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM child_profile)`).Scan(&profiles)
+	err := pool.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM child_profile)`).Scan(&profiles)
 	if err == nil {
 		err = apply.Trial(ctx, pool, "doctor", journal)
 	}

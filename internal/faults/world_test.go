@@ -179,6 +179,14 @@ func prepare(ctx context.Context, server *testenv.PostgresServer, name string) e
 	if err != nil {
 		return err
 	}
+	if err := migrateAndSeed(ctx, url); err != nil {
+		return err
+	}
+	return testenv.Grant(ctx, url)
+}
+
+// migrateAndSeed migrates and seeds a database.
+func migrateAndSeed(ctx context.Context, url string) error {
 	migrate := exec.CommandContext(ctx, programs.aggregator, "migrate", "up")
 	seed := exec.CommandContext(ctx, programs.loadgen, "seed", "--postgres-url", url,
 		"--profiles", strconv.Itoa(profiles), "--books", strconv.Itoa(books), "--missing", fmt.Sprint(missing))
@@ -188,7 +196,7 @@ func prepare(ctx context.Context, server *testenv.PostgresServer, name string) e
 			return fmt.Errorf("%s: %w\n%s", cmd, err, said)
 		}
 	}
-	return testenv.Grant(ctx, url)
+	return nil
 }
 
 // hermetic is an environment that says nothing about servers.

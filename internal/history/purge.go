@@ -121,6 +121,8 @@ type purger struct {
 	result  PurgeResult
 }
 
+func (p *purger) onCitus() bool { return postgres.OnCitus(p.pool.Config().ConnConfig) }
+
 // repeat calls batch until it says that there is no more, or ctx ends.
 func (p *purger) repeat(ctx context.Context, batch func(context.Context) (more bool, err error)) error {
 	for more := true; more; {
@@ -197,8 +199,11 @@ func (p *purger) purgeDeleted(ctx context.Context) error {
 		return err
 	}
 	statement := purgeDeleted
-	if p.options.DryRun {
+	switch {
+	case p.options.DryRun:
 		statement = countDeleted
+	case p.onCitus():
+		statement = purgeDeletedOnCitus
 	}
 	last := deletedKey{
 		pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true},
@@ -293,6 +298,22 @@ const (
         AND (SELECT count(*) FROM genres) + (SELECT count(*) FROM topics) >= 0
     RETURNING h.child_profile_id, h.id
 )`
+	// Citus locks no rows of several shards. The row goes first, if it is still due, and what belongs to it then: a
+	// favorite must not refer to it by a foreign key that is checked at once.
+	removeOnCitus = `gone AS (
+    DELETE FROM child_personality_history h USING due d WHERE h.child_profile_id = d.child_profile_id AND h.id = d.id
+        AND {still}
+    RETURNING h.child_profile_id, h.id
+), genres AS (
+    DELETE FROM favorite_genre f USING gone g WHERE f.child_profile_id = g.child_profile_id AND f.history_id = g.id
+	RETURNING 1
+), topics AS (
+    DELETE FROM favorite_topic f USING gone g WHERE f.child_profile_id = g.child_profile_id AND f.history_id = g.id
+	RETURNING 1
+), journal AS (
+    DELETE FROM aggregator.journal j USING gone g WHERE j.child_profile_id = g.child_profile_id AND j.history_id = g.id
+	RETURNING 1
+)`
 	count = `gone AS (
     SELECT child_profile_id, id FROM due
 ), genres AS (
@@ -331,7 +352,9 @@ FROM (SELECT 1) one LEFT JOIN (SELECT * FROM due ORDER BY at DESC, child_profile
 )
 
 var (
-	purgeDeleted = strings.NewReplacer("{lock}", "FOR UPDATE SKIP LOCKED", "{act}", remove).Replace(deleted)
+	purgeDeleted        = strings.NewReplacer("{lock}", "FOR UPDATE SKIP LOCKED", "{act}", remove).Replace(deleted)
+	purgeDeletedOnCitus = strings.NewReplacer("{lock}", "", "{act}", strings.Replace(removeOnCitus, "{still}",
+		"h.is_deleted AND h.deleted_at < $1::timestamptz", 1)).Replace(deleted)
 	purgeJournal = strings.Replace(journal, "{act}", `
     DELETE FROM aggregator.journal j USING due d
     WHERE j.child_profile_id = d.child_profile_id AND j.history_id = d.history_id RETURNING 1

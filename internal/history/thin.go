@@ -45,8 +45,11 @@ func (p *purger) thin(ctx context.Context) error {
 	}
 	statement := thin
 	args := []any{w.began.daily, w.began.monthly}
-	if p.options.DryRun {
+	switch {
+	case p.options.DryRun:
 		statement, args = countThin, nil
+	case p.onCitus():
+		statement = thinOnCitus
 	}
 	return p.repeat(ctx, func(ctx context.Context) (bool, error) {
 		var seen, gone, genres, topics, journal int64
@@ -117,12 +120,16 @@ const walkOn = `WITH reach AS (
 ), {act}
 SELECT upto, seen, ` + counts + ` FROM reach`
 
-var (
-	thin = strings.NewReplacer("{lock}", "FOR UPDATE OF h SKIP LOCKED", "{act}", remove+`, walk AS (
+const rememberWalk = `, walk AS (
     INSERT INTO aggregator.thinning (daily_before, monthly_before, child_profile_id)
     SELECT $5::timestamptz, $6::timestamptz, CASE WHEN seen = $2 THEN upto END FROM reach
     ON CONFLICT (walk) DO UPDATE SET daily_before = excluded.daily_before, monthly_before = excluded.monthly_before,
         child_profile_id = excluded.child_profile_id
-)`).Replace(walkOn)
+)`
+
+var (
+	thin        = strings.NewReplacer("{lock}", "FOR UPDATE OF h SKIP LOCKED", "{act}", remove+rememberWalk).Replace(walkOn)
+	thinOnCitus = strings.NewReplacer("{lock}", "", "{act}",
+		strings.Replace(removeOnCitus, "{still}", "NOT h.is_deleted", 1)+rememberWalk).Replace(walkOn)
 	countThin = strings.NewReplacer("{lock}", "", "{act}", count).Replace(walkOn)
 )

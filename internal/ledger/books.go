@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"aggregator/internal/events"
+	"aggregator/internal/postgres"
 )
 
 // Accounts are what PostgreSQL says of a source, all at one moment.
@@ -96,13 +97,11 @@ var (
 func readAccounts(ctx context.Context, tx pgx.Tx, at Checkpoint) (Accounts, error) {
 	b := Accounts{Checkpoint: at, PastCheckpoint: make(map[int64]events.Position)}
 	var profiles, ms, seq []int64
-	err := tx.QueryRow(ctx, `
-SELECT (SELECT coalesce(sum(applied), 0)::bigint FROM aggregator.mark WHERE source = $1),
-    (SELECT count(*) FROM aggregator.dead_letter WHERE source = $1)
-        + coalesce((SELECT removed FROM aggregator.dead_letter_removed WHERE source = $1), 0),
-    array_agg(child_profile_id), array_agg(position_ms), array_agg(position_seq)
-FROM aggregator.mark WHERE source = $1 AND (position_ms, position_seq) > ($2, $3)`,
-		at.Source, at.Position.Ms, at.Position.Seq).Scan(&b.Applied, &b.Dead, &profiles, &ms, &seq)
+	read := readAtOnce
+	if postgres.OnCitus(tx.Conn().Config()) {
+		read = readOnCitus
+	}
+	err := read(ctx, tx, at, &b, &profiles, &ms, &seq)
 	for i, profile := range profiles {
 		b.PastCheckpoint[profile] = events.Position{Ms: ms[i], Seq: seq[i]}
 	}
@@ -111,4 +110,31 @@ FROM aggregator.mark WHERE source = $1 AND (position_ms, position_seq) > ($2, $3
 		b.Incidents, err = collectIncidents(ctx, tx, `WHERE source = $1`, at.Source)
 	}
 	return b, err
+}
+
+func readAtOnce(ctx context.Context, tx pgx.Tx, at Checkpoint, b *Accounts, profiles, ms, seq *[]int64) error {
+	return tx.QueryRow(ctx, `
+SELECT (SELECT coalesce(sum(applied), 0)::bigint FROM aggregator.mark WHERE source = $1),
+    (SELECT count(*) FROM aggregator.dead_letter WHERE source = $1)
+        + coalesce((SELECT removed FROM aggregator.dead_letter_removed WHERE source = $1), 0),
+    array_agg(child_profile_id), array_agg(position_ms), array_agg(position_seq)
+FROM aggregator.mark WHERE source = $1 AND (position_ms, position_seq) > ($2, $3)`,
+		at.Source, at.Position.Ms, at.Position.Seq).Scan(&b.Applied, &b.Dead, profiles, ms, seq)
+}
+
+// readOnCitus has no snapshot of all nodes. Instead it waits, by a lock, until no transaction of a profile is in
+// flight, and holds these up until the accounts are read.
+func readOnCitus(ctx context.Context, tx pgx.Tx, at Checkpoint, b *Accounts, profiles, ms, seq *[]int64) error {
+	if _, err := tx.Exec(ctx, `LOCK TABLE aggregator.mark IN SHARE MODE`); err != nil {
+		return err
+	}
+	past := ` FILTER (WHERE (position_ms, position_seq) > ($2, $3))`
+	err := tx.QueryRow(ctx, `SELECT coalesce(sum(applied), 0)::bigint, array_agg(child_profile_id)`+past+`,
+    array_agg(position_ms)`+past+`, array_agg(position_seq)`+past+` FROM aggregator.mark WHERE source = $1`,
+		at.Source, at.Position.Ms, at.Position.Seq).Scan(&b.Applied, profiles, ms, seq)
+	if err != nil {
+		return err
+	}
+	return tx.QueryRow(ctx, `SELECT (SELECT count(*) FROM aggregator.dead_letter WHERE source = $1)
+    + coalesce((SELECT removed FROM aggregator.dead_letter_removed WHERE source = $1), 0)`, at.Source).Scan(&b.Dead)
 }

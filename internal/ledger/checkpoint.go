@@ -114,7 +114,7 @@ type Advance struct {
 	From    Checkpoint           // where the chunk begins
 	To      events.Position      // its last entry
 	Entries int                  // in it
-	Marks   []Place              // of all its profiles: where they must be at least
+	Marks   []Place              // of all its profiles, by rising id: where they must be at least
 	Dead    []deadletter.Content // entries in it that are no events
 }
 
@@ -150,8 +150,26 @@ func TryMoveCheckpoint(ctx context.Context, tx pgx.Tx, s Advance) error {
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return err
 	}
-	tag, err := tx.Exec(ctx, moveCheckpoint, s.From.Source, s.To.Ms, s.To.Seq, s.From.Entries+int64(s.Entries),
-		s.From.Position.Ms, s.From.Position.Seq, profiles, ms, seq, s.From.Epoch)
+	if postgres.OnCitus(tx.Conn().Config()) {
+		// One statement cannot do both. No mark goes back but by a reset, which then is in the way of the update.
+		var there int
+		err := tx.QueryRow(ctx, countMarksOnCitus, s.From.Source, s.From.Epoch, profiles, ms, seq).Scan(&there)
+		if err == nil && there != len(profiles) {
+			err = ErrRefused
+		}
+		if err != nil {
+			return err
+		}
+	}
+	args := []any{
+		s.From.Source, s.To.Ms, s.To.Seq, s.From.Entries + int64(s.Entries), s.From.Position.Ms, s.From.Position.Seq,
+		s.From.Epoch,
+	}
+	statement := advanceCheckpoint
+	if !postgres.OnCitus(tx.Conn().Config()) {
+		statement, args = moveCheckpoint, append(args, profiles, ms, seq)
+	}
+	tag, err := tx.Exec(ctx, statement, args...)
 	if err == nil && tag.RowsAffected() != 1 {
 		err = ErrRefused
 	}
@@ -160,11 +178,21 @@ func TryMoveCheckpoint(ctx context.Context, tx pgx.Tx, s Advance) error {
 
 // The update must change a row, or else nothing is flushed and nothing is known. OFFSET 0 keeps the planner
 // from joining in the other order, which takes the square of the time.
-const moveCheckpoint = `UPDATE aggregator.checkpoint c
+const (
+	advanceCheckpoint = `UPDATE aggregator.checkpoint c
 SET position_ms = $2, position_seq = $3, entries = $4, updated_at = now()
-WHERE c.source = $1 AND c.position_ms = $5 AND c.position_seq = $6 AND c.epoch = $10
-AND cardinality($7::bigint[]) = (
-    SELECT count(*) FROM unnest($7, $8::bigint[], $9::bigint[]) w (child_profile_id, ms, seq) CROSS JOIN LATERAL (
+WHERE c.source = $1 AND c.position_ms = $5 AND c.position_seq = $6 AND c.epoch = $7`
+
+	moveCheckpoint = advanceCheckpoint + ` AND cardinality($8::bigint[]) = (
+    SELECT count(*) FROM unnest($8, $9::bigint[], $10::bigint[]) w (child_profile_id, ms, seq) CROSS JOIN LATERAL (
         SELECT FROM aggregator.mark m WHERE m.source = $1 AND m.child_profile_id = w.child_profile_id
             AND (m.position_ms, m.position_seq) >= (w.ms, w.seq)
         OFFSET 0) m)`
+)
+
+// On Citus the marks are counted on the workers, each with the checkpoint as that worker has it: one that does not know
+// yet of a reset has marks that do not count. The profiles are in rising order. All nodes have the checkpoint, so that
+// the transaction that moves it is prepared on each of them, which flushes what was committed there before.
+const countMarksOnCitus = `SELECT count(*) FROM aggregator.mark m JOIN aggregator.checkpoint c ON c.source = m.source
+WHERE m.source = $1 AND c.epoch = $2 AND m.child_profile_id = ANY ($3::bigint[]) AND (m.position_ms, m.position_seq) >=
+    (($4::bigint[])[width_bucket(m.child_profile_id, $3)], ($5::bigint[])[width_bucket(m.child_profile_id, $3)])`

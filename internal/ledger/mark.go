@@ -2,12 +2,14 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"aggregator/internal/events"
+	"aggregator/internal/postgres"
 )
 
 // Marks returns where the marks of the profiles are, for a reader that starts at a checkpoint. Profiles
@@ -15,6 +17,9 @@ import (
 func Marks(ctx context.Context, pool *pgxpool.Pool, from Checkpoint, profileIDs []int64) (
 	map[int64]events.Position, error,
 ) {
+	if postgres.OnCitus(pool.Config().ConnConfig) {
+		return marksOnCitus(ctx, pool, from, profileIDs)
+	}
 	marks := make(map[int64]events.Position, len(profileIDs))
 	rows, _ := pool.Query(ctx, readMarks, from.Source, from.Epoch, profileIDs) // its error is also that of the rows
 	var id *int64
@@ -41,3 +46,31 @@ LEFT JOIN LATERAL (
     SELECT * FROM aggregator.mark m WHERE m.source = $1 AND m.child_profile_id = w.id
     OFFSET 0) m ON true
 WHERE c.source = $1 AND c.epoch = $2`
+
+// marksOnCitus is Marks where each worker has its part of the marks, and a copy of the checkpoints. A worker that does
+// not know yet of a reset still has marks of the epoch before: they do not count. The coordinator knows of it first.
+func marksOnCitus(ctx context.Context, pool *pgxpool.Pool, from Checkpoint, profileIDs []int64) (
+	map[int64]events.Position, error,
+) {
+	marks := make(map[int64]events.Position, len(profileIDs))
+	rows, _ := pool.Query(ctx, `SELECT m.child_profile_id, m.position_ms, m.position_seq
+FROM aggregator.mark m JOIN aggregator.checkpoint c ON c.source = m.source
+WHERE m.source = $1 AND c.epoch = $2 AND m.child_profile_id = ANY ($3::bigint[])`,
+		from.Source, from.Epoch, profileIDs) // its error is also that of the rows
+	var id int64
+	var at events.Position
+	_, err := pgx.ForEachRow(rows, []any{&id, &at.Ms, &at.Seq}, func() error {
+		marks[id] = at
+		return nil
+	})
+	if err == nil {
+		var now Checkpoint
+		if now, err = Load(ctx, pool, from.Source); errors.Is(err, ErrNoCheckpoint) || err == nil && now.Epoch != from.Epoch {
+			err = ErrReset
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading marks of %s: %w", from.Source, err)
+	}
+	return marks, nil
+}

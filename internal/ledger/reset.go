@@ -47,7 +47,11 @@ type Rewind func(ctx context.Context, source string, after, to events.Position, 
 func Reset(ctx context.Context, pool *pgxpool.Pool, sources []string, rewind Rewind) ([]ResetSource, error) {
 	all := make([]ResetSource, len(sources))
 	err := postgres.Durably(ctx, pool, func(tx pgx.Tx) error {
-		for _, statement := range []string{takeYourTime, lockMarks} {
+		before := []string{takeYourTime, lockMarks}
+		if postgres.OnCitus(tx.Conn().Config()) {
+			before = []string{takeYourTime, inOneTransaction, lockMarks, noneInDoubt}
+		}
+		for _, statement := range before {
 			if _, err := tx.Exec(ctx, statement); err != nil {
 				return err
 			}
@@ -83,13 +87,22 @@ const (
 	lockMarks       = `LOCK TABLE aggregator.mark IN SHARE ROW EXCLUSIVE MODE`
 	lockCheckpoints = `LOCK TABLE aggregator.checkpoint IN ACCESS EXCLUSIVE MODE`
 
+	// On Citus all that a reset does on a worker is one transaction there, with one connection: else another could see
+	// the lock gone and the checkpoint as it was. A transaction that was prepared on a worker that then failed has no
+	// lock on the table any more, and its mark is not seen yet: Citus ends it within a minute after the worker is back.
+	inOneTransaction = `SET LOCAL citus.multi_shard_modify_mode = 'sequential'`
+
+	noneInDoubt = `SELECT aggregator.require(bool_and(success AND result = '0'), '57P03',
+    'a transaction on a worker of Citus is in doubt')
+FROM run_command_on_workers('SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()')`
+
 	resetMarks = `UPDATE aggregator.mark SET position_ms = 0, position_seq = 0, applied = 0
 WHERE source = ANY($1) AND (position_ms, position_seq, applied) <> (0, 0, 0)`
 
 	resetCheckpoint = `INSERT INTO aggregator.checkpoint AS c (source, position_ms, position_seq, base, entries, epoch)
 VALUES ($1, 0, 0, $2, $2, 1)
 ON CONFLICT (source) DO UPDATE SET position_ms = 0, position_seq = 0, base = excluded.base, entries = excluded.entries,
-    epoch = c.epoch + 1, updated_at = now()
+    epoch = c.epoch + 1, updated_at = excluded.updated_at
 RETURNING source, position_ms, position_seq, base, entries, epoch, updated_at`
 
 	unsettledRange = `SELECT coalesce(min(position_ms) - 1, 0), coalesce(max(position_ms), 0) FROM aggregator.dead_letter

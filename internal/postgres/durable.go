@@ -31,7 +31,11 @@ func Durably(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) err
 			return err
 		}
 		defer func() { _ = tx.Rollback(ctx) }() // does nothing after Commit
-		if _, err := tx.Exec(ctx, commitDurably); err != nil {
+		statements := commitDurably
+		if OnCitus(conn.Conn().Config()) {
+			statements = onWorkersToo + statements + "; " + TwoPhase
+		}
+		if _, err := tx.Exec(ctx, statements); err != nil {
 			return err
 		}
 		if err := do(tx); err != nil {
@@ -49,6 +53,15 @@ func Durably(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) err
 
 // The commit waits, and a role or a database with client_min_messages = error hides no warning of it.
 const commitDurably = `SET LOCAL synchronous_commit = on; SET LOCAL client_min_messages = warning`
+
+// On Citus the transactions on the workers have these settings, too.
+const onWorkersToo = `SET LOCAL citus.propagate_set_commands = 'local'; `
+
+// TwoPhase is for the begin of a transaction on Citus that writes on a worker and in a table of the coordinator that
+// Citus does not know, such as dead letters. Citus commits on a worker that alone has written before the coordinator
+// does, and a crash between the two would leave one half. This counts as a write on the coordinator, so that both
+// are committed in two phases. It changes nothing and locks nothing.
+const TwoPhase = `UPDATE aggregator.two_phase SET id = id WHERE id = 0`
 
 // waitCancelledKey is where a connection keeps that the wait of a commit was canceled.
 const waitCancelledKey = "aggregator wait canceled"

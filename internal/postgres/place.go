@@ -12,15 +12,18 @@ import (
 	"aggregator/internal/appschema"
 )
 
-// resolve finds the schema of the application's tables, on a connection of its own with the search path that
-// the role, the database and the URL make.
-func resolve(ctx context.Context, cfg *pgxpool.Config, o Options) (appschema.Place, error) {
+// resolve finds the schema of the application's tables, and whether Citus has distributed them, on a connection
+// of its own with the search path that the role, the database and the URL make.
+func resolve(ctx context.Context, cfg *pgxpool.Config, o Options) (place appschema.Place, citus bool, err error) {
 	conn, err := connectTo(ctx, plain(cfg.ConnConfig))
 	if err != nil {
-		return appschema.Place{}, reachable(cfg.ConnConfig, err)
+		return place, false, reachable(cfg.ConnConfig, err)
 	}
 	defer conn.Close(ctx)
-	return resolveOn(ctx, conn, o)
+	if place, err = resolveOn(ctx, conn, o); err == nil {
+		citus, err = o.onCitus(ctx, conn, place.Schema)
+	}
+	return place, citus, err
 }
 
 func resolveOn(ctx context.Context, conn *pgx.Conn, o Options) (appschema.Place, error) {

@@ -44,7 +44,7 @@ func PlanUp(ctx context.Context, o Options) (Plan, error) {
 		return Plan{}, err
 	}
 	setParams(cfg, map[string]string{"application_name": "aggregator migrate", "timezone": "UTC", "datestyle": "ISO"})
-	place, err := resolve(ctx, cfg, o)
+	place, _, err := resolve(ctx, cfg, o)
 	if err != nil {
 		return Plan{}, err
 	}

@@ -46,6 +46,8 @@ type Options struct {
 	// server: a session is ours for one transaction only. Its settings are then those of
 	// the role (config/roles.sql), and statements are not kept prepared.
 	Pooled bool
+	// Kind says whether child profiles are spread over nodes of Citus; empty is Auto.
+	Kind Kind
 	// Log is told of certificates that have changed while the pool is open; may be nil.
 	Log *certs.Log
 }
@@ -86,14 +88,14 @@ var ErrPooler = errors.New("a transaction-mode pooler was detected")
 //
 // Errors: one with ErrUnreachable when the server does not let us in, one with ErrURL when
 // the URL makes no sense, one with ErrPooler when a pooler shows that it is there and
-// Pooled was not set, one with appschema.ErrChoice when the schema cannot be told. None
-// contains the password. The caller closes the pool.
+// Pooled was not set, one with ErrKind when the database is not what Kind says, one with
+// appschema.ErrChoice when the schema cannot be told. None contains the password. The caller closes the pool.
 func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 	cfg, err := parse(o.URL)
 	if err != nil {
 		return nil, err
 	}
-	place, err := resolve(ctx, cfg, o)
+	place, citus, err := resolve(ctx, cfg, o)
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +108,9 @@ func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 	} else {
 		params = maps.Clone(sessionParams)
 		pin(cfg, place.SearchPath())
+		if citus {
+			maps.Copy(params, citusParams)
+		}
 	}
 	if o.TimeZone != "" {
 		params["timezone"] = o.TimeZone // which a pooler knows as well

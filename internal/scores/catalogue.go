@@ -136,9 +136,10 @@ func (c *Catalogue) loadProfiles(ctx context.Context, ids []int64) (map[int64]st
 // Watch forgets what changes in the catalogue, as the triggers of our migration tell
 // (NOTIFY aggregator_catalogue), until the context ends. After every connect it forgets
 // all, for it may have missed a word. When it cannot connect it tries again; until then
-// entries expire by age alone. So they do behind a pooler, where no connection can listen.
+// entries expire by age alone. So they do behind a pooler, where no connection can listen, and on
+// Citus, where there are no such triggers.
 func (c *Catalogue) Watch(ctx context.Context) {
-	if postgres.Pooled(c.pool.Config().ConnConfig) {
+	if cfg := c.pool.Config().ConnConfig; postgres.Pooled(cfg) || postgres.OnCitus(cfg) {
 		<-ctx.Done()
 		return
 	}

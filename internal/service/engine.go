@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -9,6 +10,7 @@ import (
 	"aggregator/internal/aggregator"
 	"aggregator/internal/events"
 	"aggregator/internal/limits"
+	"aggregator/internal/postgres"
 	"aggregator/internal/runs"
 	"aggregator/internal/scores"
 )
@@ -58,6 +60,10 @@ func (i *Instance) newEngine(to *Servers, observe func(aggregator.Chunk)) (*Engi
 	sources, err := i.Sources(to.Redis)
 	if err != nil {
 		return nil, err
+	}
+	if n := i.config.Apply.ProfilesPerTransaction; n != 1 && postgres.OnCitus(to.Pool.Config().ConnConfig) {
+		return nil, fmt.Errorf("%w: apply.profiles_per_transaction is not 1, and this is Citus, where each profile has a "+
+			"transaction of its own on its worker: leave it out", postgres.ErrKind)
 	}
 	to = &Servers{to.Pool, to.Redis, sources}
 	return &Engine{i.newAggregator(to.Pool, sources, observe), to, i, &formerSources{}, i.config.Schedule.Drain != ""}, nil

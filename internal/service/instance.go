@@ -136,7 +136,7 @@ func (i *Instance) PostgresOptions(conns int) postgres.Options {
 	return postgres.Options{
 		URL: string(of.URL), Schema: of.Schema, Tables: of.Tables,
 		MaxConns: conns, ApplicationName: "aggregator",
-		TimeZone: of.TimeZone, Pooled: of.Pooler == "transaction", Log: i.certificates,
+		TimeZone: of.TimeZone, Pooled: of.Pooler == "transaction", Kind: postgres.Kind(of.Kind), Log: i.certificates,
 	}
 }
 
@@ -160,7 +160,7 @@ func (i *Instance) noteSchema(schema postgres.Schema) {
 // reachable: it went away at this very moment.
 func wentAway(ctx context.Context, err error) error {
 	if ctx.Err() != nil || errors.Is(err, postgres.ErrURL) || errors.Is(err, postgres.ErrSchema) ||
-		errors.Is(err, postgres.ErrPooler) ||
+		errors.Is(err, postgres.ErrPooler) || errors.Is(err, postgres.ErrKind) ||
 		errors.Is(err, appschema.ErrChoice) || verdict.Of(err) != verdict.Retry {
 		return err
 	}

@@ -90,7 +90,26 @@ func migrated(ctx context.Context, db *pgx.Conn, k tables.Kind) error {
 	return fmt.Errorf("%w (no table %s)", ErrNotMigrated, missing[0])
 }
 
+// ErrDistributed says that Citus has distributed the tables: it refuses the statements that fill them.
+var ErrDistributed = errors.New("the tables are distributed by Citus: seed them before aggregator migrate up --distribute")
+
+func checkPlain(ctx context.Context, tx pgx.Tx) error {
+	var installed, distributed bool
+	err := tx.QueryRow(ctx, "SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL").Scan(&installed)
+	if err == nil && installed {
+		err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_dist_partition
+    WHERE logicalrelid = to_regclass('child_profile'))`).Scan(&distributed)
+	}
+	if err == nil && distributed {
+		err = ErrDistributed
+	}
+	return err
+}
+
 func makeRoom(ctx context.Context, tx pgx.Tx, all []string, reset bool) error {
+	if err := checkPlain(ctx, tx); err != nil {
+		return err
+	}
 	for _, table := range all {
 		if reset {
 			break

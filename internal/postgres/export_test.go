@@ -1,0 +1,4 @@
+package postgres
+
+// ApplyOnCitus is for tests.
+var ApplyOnCitus = applyOnCitus
