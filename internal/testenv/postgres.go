@@ -132,6 +132,7 @@ func (s *PostgresServer) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.leaves = true
 	// What counts is our own server's word, not an answer on the port: that might come from another.
 	err = p.ready(ctx, func(context.Context) bool { return s.saysReady(p.cmd.Process.Pid) })
 	if err != nil {
