@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -31,12 +32,14 @@ func Durably(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) err
 			return err
 		}
 		defer func() { _ = tx.Rollback(ctx) }() // does nothing after Commit
-		statements := commitDurably
+		before := []string{commitDurably}
 		if OnCitus(conn.Conn().Config()) {
-			statements = onWorkersToo + statements + "; " + TwoPhase
+			before = durablyOnCitus
 		}
-		if _, err := tx.Exec(ctx, statements); err != nil {
-			return err
+		for _, statement := range before {
+			if _, err := tx.Exec(ctx, statement); err != nil {
+				return err
+			}
 		}
 		if err := do(tx); err != nil {
 			return err
@@ -54,8 +57,10 @@ func Durably(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) err
 // The commit waits, and a role or a database with client_min_messages = error hides no warning of it.
 const commitDurably = `SET LOCAL synchronous_commit = on; SET LOCAL client_min_messages = warning`
 
-// On Citus the transactions on the workers have these settings, too.
-const onWorkersToo = `SET LOCAL citus.propagate_set_commands = 'local'; `
+// On Citus the transactions on the workers have these settings, too. It passes on the whole text in which one stands, so
+// that each has its own. Then the transaction is committed in two phases if it writes on a worker.
+var durablyOnCitus = append(append([]string{`SET LOCAL citus.propagate_set_commands = 'local'`},
+	strings.Split(commitDurably, "; ")...), TwoPhase)
 
 // TwoPhase is for the begin of a transaction on Citus that writes on a worker and in a table of the coordinator that
 // Citus does not know, such as dead letters. Citus commits on a worker that alone has written before the coordinator
