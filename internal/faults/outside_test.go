@@ -4,7 +4,6 @@ package faults_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,30 +30,6 @@ func (w *world) load(rate int, d time.Duration, flags ...string) (wait func()) {
 		w.t.Helper()
 		require.NoError(w.t, cmd.Wait(), "%s", &said)
 	}
-}
-
-// connect opens a session of somebody else's, once PostgreSQL lets anybody in.
-func (w *world) connect() *pgx.Conn {
-	w.t.Helper()
-	var conn *pgx.Conn
-	w.until("PostgreSQL lets us in", func() (in bool) {
-		var err error
-		conn, err = pgx.Connect(w.t.Context(), w.database)
-		return err == nil
-	})
-	w.t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(w.t.Context())) })
-	return conn
-}
-
-// sql runs statements as the superuser, in a session of its own.
-func (w *world) sql(statements ...string) {
-	w.t.Helper()
-	conn := w.connect()
-	for _, statement := range statements {
-		_, err := conn.Exec(w.t.Context(), statement)
-		require.NoError(w.t, err, statement)
-	}
-	require.NoError(w.t, conn.Close(w.t.Context()))
 }
 
 // number asks for one number, and is -1 while there is no answer.

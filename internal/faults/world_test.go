@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
@@ -136,6 +137,30 @@ func (w *world) startRedis(s setup) {
 	w.redisMode, w.adminURL = "standalone", w.redis.URL()
 	w.client = dial(w.t, w.adminURL)
 	w.redisURL = testenv.RedisAs(w.t, w.adminURL, user, "")
+}
+
+// connect opens a session of somebody else's, once PostgreSQL lets anybody in.
+func (w *world) connect() *pgx.Conn {
+	w.t.Helper()
+	var conn *pgx.Conn
+	w.until("PostgreSQL lets us in", func() (in bool) {
+		var err error
+		conn, err = pgx.Connect(w.t.Context(), w.database)
+		return err == nil
+	})
+	w.t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(w.t.Context())) })
+	return conn
+}
+
+// sql runs statements as the superuser, in a session of its own.
+func (w *world) sql(statements ...string) {
+	w.t.Helper()
+	conn := w.connect()
+	for _, statement := range statements {
+		_, err := conn.Exec(w.t.Context(), statement)
+		require.NoError(w.t, err, statement)
+	}
+	require.NoError(w.t, conn.Close(w.t.Context()))
 }
 
 func dial(t *testing.T, url string) *redis.Client {
