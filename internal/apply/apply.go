@@ -330,8 +330,8 @@ func (c *Chunk) culprits(ctx context.Context, all []refused) (refusals []refused
 			continue
 		}
 		culprit := call.culprit(marks)
-		for i, r := range call.segments[:culprit] {
-			c.mark([]segment{r}, committed)
+		for i, seg := range call.segments[:culprit] {
+			c.mark([]segment{seg}, committed)
 			c.countCommitted(call.each[i])
 		}
 		if culprit == len(call.segments) {
@@ -395,14 +395,14 @@ func (c *Chunk) refold(ctx context.Context, moved []segment) ([]segment, error) 
 	}
 	c.applier.resolve(marks)
 	var again []segment
-	for _, r := range moved {
-		mark := marks[r.profileID]
-		if r.seen.After(mark) {
+	for _, seg := range moved {
+		mark := marks[seg.profileID]
+		if seg.seen.After(mark) {
 			return nil, fmt.Errorf("the mark of profile %d went back from %s to %s: PostgreSQL lost commits",
-				r.profileID, r.seen, mark)
+				seg.profileID, seg.seen, mark)
 		}
-		rest := r.after(mark)
-		c.counted += c.applier.left.before(r, mark)
+		rest := seg.after(mark)
+		c.counted += c.applier.left.before(seg, mark)
 		if c.replace(rest); len(rest.events) > 0 {
 			again = append(again, rest)
 		}

@@ -41,9 +41,9 @@ func (c *Chunk) Census() Census {
 	for _, r := range c.batch.Rejected {
 		n.AddDead(r.Reason, 1)
 	}
-	for _, r := range c.due {
-		_, known := c.known.profiles[r.profileID]
-		for _, e := range r.events {
+	for _, seg := range c.due {
+		_, known := c.known.profiles[seg.profileID]
+		for _, e := range seg.events {
 			switch _, listed := c.known.books[e.BookID]; {
 			case e.Action == nil:
 				n.AddDead(events.UnknownAction, 1)

@@ -53,8 +53,8 @@ func (a *Applier) LookUp(ctx context.Context, from ledger.Checkpoint, batch *eve
 	all := batch.Events
 	if marked > 0 {
 		all = nil
-		for _, r := range c.due {
-			all = append(all, r.events...)
+		for _, seg := range c.due {
+			all = append(all, seg.events...)
 		}
 	}
 	c.stages = make([]stage, len(c.due))
@@ -89,10 +89,10 @@ func (c *Chunk) dropMarked(ctx context.Context) (marked int, err error) {
 	}
 	c.applier.resolve(marks)
 	c.due = make([]segment, 0, len(c.segments))
-	for _, r := range c.segments {
-		rest := r.after(marks[r.profileID])
-		c.counted += c.applier.left.before(r, marks[r.profileID])
-		marked += len(r.events) - len(rest.events)
+	for _, seg := range c.segments {
+		rest := seg.after(marks[seg.profileID])
+		c.counted += c.applier.left.before(seg, marks[seg.profileID])
+		marked += len(seg.events) - len(rest.events)
 		if len(rest.events) > 0 {
 			c.due = append(c.due, rest)
 		}
@@ -126,9 +126,9 @@ func (c *Chunk) Advance() ledger.Advance {
 // how many they are, and their dead letters. It writes nothing.
 func (c *Chunk) Folded(before func(profileID int64) scores.Delta) iter.Seq2[scores.Delta, Folded] {
 	return func(yield func(scores.Delta, Folded) bool) {
-		for _, r := range c.due {
-			total, dead := c.known.foldOnto(before(r.profileID), r)
-			if !yield(total, Folded{len(r.events), dead}) {
+		for _, seg := range c.due {
+			total, dead := c.known.foldOnto(before(seg.profileID), seg)
+			if !yield(total, Folded{len(seg.events), dead}) {
 				return
 			}
 		}
@@ -143,8 +143,8 @@ type Folded struct {
 
 // mark notes how far segments have come. At any time each segment belongs to one goroutine.
 func (c *Chunk) mark(segments []segment, at stage) {
-	for _, r := range segments {
-		c.stages[r.place] = at
+	for _, seg := range segments {
+		c.stages[seg.place] = at
 	}
 }
 
@@ -157,4 +157,4 @@ func (c *Chunk) countCommitted(t Tally) {
 }
 
 // replace puts a segment that became shorter in the place of the one that it was.
-func (c *Chunk) replace(r segment) { c.due[r.place] = r }
+func (c *Chunk) replace(seg segment) { c.due[seg.place] = seg }

@@ -78,8 +78,8 @@ func BenchmarkReadToFold(b *testing.B) {
 		if known.books, err = remembered.Books(b.Context(), bookIDs(all)); err != nil {
 			b.Fatal(err)
 		}
-		for _, r := range segments {
-			if delta, _, dead := known.fold(r); delta.Events != len(r.events) || len(dead) > 0 {
+		for _, seg := range segments {
+			if delta, _, dead := known.fold(seg); delta.Events != len(seg.events) || len(dead) > 0 {
 				b.Fatal("not all was folded")
 			}
 		}

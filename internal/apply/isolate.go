@@ -32,10 +32,10 @@ func (c *Chunk) refuse(ctx context.Context, data []refused, expected *Census, ch
 	for _, r := range data {
 		of[r.segments[0].profileID] = r
 	}
-	for _, r := range c.due {
-		refusal, found := of[r.profileID]
+	for _, seg := range c.due {
+		refusal, found := of[seg.profileID]
 		if !found {
-			if c.known.changes(r) {
+			if c.known.changes(seg) {
 				a.streak.applied(1)
 			}
 			continue
@@ -57,8 +57,8 @@ func (c *Chunk) refuse(ctx context.Context, data []refused, expected *Census, ch
 	if err := a.streak.verdict(); err != nil {
 		return err
 	}
-	for _, r := range c.due {
-		refusal, found := of[r.profileID]
+	for _, seg := range c.due {
+		refusal, found := of[seg.profileID]
 		if !found {
 			continue
 		}
@@ -66,7 +66,7 @@ func (c *Chunk) refuse(ctx context.Context, data []refused, expected *Census, ch
 		if err != nil {
 			return err
 		}
-		c.mark([]segment{r}, committed)
+		c.mark([]segment{seg}, committed)
 		c.countCommitted(done.Tally)
 	}
 	return nil
@@ -82,8 +82,8 @@ type isolated struct {
 // that is refused alone becomes a dead letter. Each smaller segment leaves a history row. All of it is one
 // transaction, which is committed or, if it is only to find out, rolled back.
 func (c *Chunk) isolate(ctx context.Context, refusal refused, keep bool) (done isolated, err error) {
-	r := refusal.segments[0]
-	r.tried.careful = true // no smaller segment may be refused for a row that is not there
+	seg := refusal.segments[0]
+	seg.tried.careful = true // no smaller segment may be refused for a row that is not there
 	ctx, cancel := context.WithTimeout(ctx, c.applier.Options.Timeout)
 	defer cancel()
 	err = pgx.BeginFunc(ctx, c.applier.Pool, func(tx pgx.Tx) error {
@@ -96,7 +96,7 @@ func (c *Chunk) isolate(ctx context.Context, refusal refused, keep bool) (done i
 				return err
 			}
 		}
-		if err := split(ctx, tx, r, refusal.why, c.known, &done); err != nil {
+		if err := split(ctx, tx, seg, refusal.why, c.known, &done); err != nil {
 			return err
 		}
 		if !keep {
@@ -105,7 +105,7 @@ func (c *Chunk) isolate(ctx context.Context, refusal refused, keep bool) (done i
 		return nil
 	})
 	if err != nil && !errors.Is(err, errTrial) {
-		return done, fmt.Errorf("applying events of profile %d: %w", r.profileID, err)
+		return done, fmt.Errorf("applying events of profile %d: %w", seg.profileID, err)
 	}
 	c.applier.Committed(Tally{}) // it makes progress
 	return done, nil
@@ -115,16 +115,16 @@ func (c *Chunk) isolate(ctx context.Context, refusal refused, keep bool) (done i
 var errTrial = errors.New("only a trial")
 
 // split applies the halves of a segment that was refused, each after a savepoint of its own.
-func split(ctx context.Context, tx pgx.Tx, r segment, why *pgconn.PgError, known known, done *isolated) error {
-	if len(r.events) == 1 {
-		if err := send(ctx, tx, deadLetterAlone(known.from, r, why)); err != nil {
+func split(ctx context.Context, tx pgx.Tx, seg segment, why *pgconn.PgError, known known, done *isolated) error {
+	if len(seg.events) == 1 {
+		if err := send(ctx, tx, deadLetterAlone(known.from, seg, why)); err != nil {
 			return fmt.Errorf("writing a dead letter: %w", err)
 		}
 		done.Dead++
 		done.refused++
 		return nil
 	}
-	first, second := r.halves()
+	first, second := seg.halves()
 	for _, half := range []segment{first, second} {
 		u := known.units([]segment{half}, true)[0]
 		err := pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error { return send(ctx, savepoint, u.batch) })
@@ -132,7 +132,7 @@ func split(ctx context.Context, tx pgx.Tx, r segment, why *pgconn.PgError, known
 		switch {
 		case err == nil:
 			done.plus(u.Tally)
-		case errors.As(err, &refusal) && refusesData(refusal, r):
+		case errors.As(err, &refusal) && refusesData(refusal, seg):
 			if err := split(ctx, tx, half, refusal, known, done); err != nil {
 				return err
 			}
@@ -144,12 +144,12 @@ func split(ctx context.Context, tx pgx.Tx, r segment, why *pgconn.PgError, known
 }
 
 // refusesData says whether a transaction that was made with care was refused for its data.
-func refusesData(refusal *pgconn.PgError, r segment) bool {
+func refusesData(refusal *pgconn.PgError, seg segment) bool {
 	switch verdict.Of(refusal) {
 	case verdict.Data, verdict.Incomplete:
 		return true
 	case verdict.Gone:
-		return r.tried.found
+		return seg.tried.found
 	}
 	return false
 }

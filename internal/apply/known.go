@@ -23,11 +23,11 @@ type known struct {
 }
 
 // changes says whether a segment has something to add to the scores of its profile.
-func (k known) changes(r segment) bool {
-	if _, known := k.profiles[r.profileID]; !known {
+func (k known) changes(seg segment) bool {
+	if _, known := k.profiles[seg.profileID]; !known {
 		return false
 	}
-	return slices.ContainsFunc(r.events, func(e events.Event) bool {
+	return slices.ContainsFunc(seg.events, func(e events.Event) bool {
 		_, listed := k.books[e.BookID]
 		return listed && e.Action != nil
 	})
@@ -44,21 +44,21 @@ func (t *Tally) plus(other Tally) {
 }
 
 // tally counts what a transaction does that has only this segment.
-func (k known) tally(r segment) Tally {
-	_, _, t := k.change(r)
+func (k known) tally(seg segment) Tally {
+	_, _, t := k.change(seg)
 	return t
 }
 
 // change says what processes a segment: what to write for its profile, and its dead letters.
-func (k known) change(r segment) (change, []deadletter.Content, Tally) {
-	delta, counted, dead := k.fold(r)
-	t := Tally{Applied: len(r.events) - len(dead), Dead: len(dead)}
+func (k known) change(seg segment) (change, []deadletter.Content, Tally) {
+	delta, counted, dead := k.fold(seg)
+	t := Tally{Applied: len(seg.events) - len(dead), Dead: len(dead)}
 	if delta.Events > 0 {
 		t.Updated = 1
 	}
 	ch := change{
-		delta: delta, seen: r.seen, to: r.last(), applied: t.Applied,
-		careful: r.tried.careful, events: counted,
+		delta: delta, seen: seg.seen, to: seg.last(), applied: t.Applied,
+		careful: seg.tried.careful, events: counted,
 	}
 	return ch, dead, t
 }
@@ -80,15 +80,15 @@ func (k known) units(segments []segment, inOne bool) []unit {
 		changes = make([]change, 0, len(segments))
 		letters []deadletter.Content
 	)
-	for _, r := range segments {
-		ch, dead, t := k.change(r)
+	for _, seg := range segments {
+		ch, dead, t := k.change(seg)
 		if len(segments) > 1 && (inOne && ch.careful || !inOne && (len(dead) > 0 || !history.Fit(ch.events)) ||
 			!ch.delta.Finite()) {
-			alone = append(alone, k.transaction([]segment{r}, []change{ch}, dead, t))
+			alone = append(alone, k.transaction([]segment{seg}, []change{ch}, dead, t))
 			continue
 		}
 		changes, letters = append(changes, ch), append(letters, dead...)
-		shared.segments = append(shared.segments, r)
+		shared.segments = append(shared.segments, seg)
 		shared.each = append(shared.each, t)
 		shared.plus(t)
 	}
@@ -130,21 +130,21 @@ func (k known) revival(id deadletter.ID, e events.Event) (*pgx.Batch, string) {
 
 // fold adds up a segment, and returns the events that it has added up, if there is a journal; events that cannot
 // be added up are returned as dead letters.
-func (k known) fold(r segment) (scores.Delta, []events.Event, []deadletter.Content) {
-	counted, weightless := weighed(r.events)
+func (k known) fold(seg segment) (scores.Delta, []events.Event, []deadletter.Content) {
+	counted, weightless := weighed(seg.events)
 	var dead []deadletter.Content
 	for _, e := range weightless {
 		_, _, detail := (events.Decoder{}).Decode(e.Payload()) // which knows no actions
 		dead = append(dead, deadletter.Unapplied(e, events.UnknownAction, detail))
 	}
-	if _, known := k.profiles[r.profileID]; !known {
-		return scores.Delta{ProfileID: r.profileID}, nil,
+	if _, known := k.profiles[seg.profileID]; !known {
+		return scores.Delta{ProfileID: seg.profileID}, nil,
 			append(dead, unapplied(counted, events.UnknownProfile, profileUnknown)...)
 	}
 	if k.coalesce {
 		counted = events.Coalesce(slices.Clone(counted))
 	}
-	delta, unknown := scores.Fold(r.profileID, counted, k.books)
+	delta, unknown := scores.Fold(seg.profileID, counted, k.books)
 	dead = append(dead, unapplied(unknown, events.UnknownBook, bookUnknown)...)
 	switch {
 	case !k.rules.journal:
@@ -161,17 +161,17 @@ func (k known) fold(r segment) (scores.Delta, []events.Event, []deadletter.Conte
 // foldOnto adds a segment to the scores that there are. If the sum is not finite, PostgreSQL would refuse the
 // whole segment and then apply it event by event. foldOnto does the same: the events that PostgreSQL would
 // have refused become dead letters.
-func (k known) foldOnto(before scores.Delta, r segment) (scores.Delta, []deadletter.Content) {
-	delta, _, dead := k.fold(r)
-	if delta.Merge(before); delta.Finite() || len(r.events) == 0 {
+func (k known) foldOnto(before scores.Delta, seg segment) (scores.Delta, []deadletter.Content) {
+	delta, _, dead := k.fold(seg)
+	if delta.Merge(before); delta.Finite() || len(seg.events) == 0 {
 		return delta, dead
 	}
-	total := scores.Delta{ProfileID: r.profileID}
+	total := scores.Delta{ProfileID: seg.profileID}
 	total.Merge(before)
 	dead = nil
-	for i := range r.events {
-		one := r
-		one.events = r.events[i : i+1]
+	for i := range seg.events {
+		one := seg
+		one.events = seg.events[i : i+1]
 		next, _, letters := k.fold(one)
 		if next.Merge(total); !next.Finite() {
 			letters = unapplied(one.events, events.DataError, "a sum of events is not a finite number")
@@ -213,11 +213,11 @@ func unapplied(list []events.Event, reason events.Reason, detail string) []deadl
 }
 
 // deadLetterAlone makes a dead letter of a single event that PostgreSQL refuses.
-func deadLetterAlone(from ledger.Checkpoint, r segment, refusal *pgconn.PgError) *pgx.Batch {
-	letter := deadletter.Unapplied(r.events[0], events.DataError, refusal.Message)
+func deadLetterAlone(from ledger.Checkpoint, seg segment, refusal *pgconn.PgError) *pgx.Batch {
+	letter := deadletter.Unapplied(seg.events[0], events.DataError, refusal.Message)
 	letter.SQLState = &refusal.Code
 	batch := &pgx.Batch{}
-	queueOne(batch, from, rules{}, change{delta: scores.Delta{ProfileID: r.profileID}, seen: r.seen, to: r.last()})
+	queueOne(batch, from, rules{}, change{delta: scores.Delta{ProfileID: seg.profileID}, seen: seg.seen, to: seg.last()})
 	deadletter.Queue(batch, from.Source, []deadletter.Content{letter})
 	return batch
 }

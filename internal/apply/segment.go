@@ -46,12 +46,12 @@ func group(all []events.Event) []segment {
 	slices.SortFunc(segments, func(a, b segment) int { return cmp.Compare(a.profileID, b.profileID) })
 	next := int32(0)
 	for i := range segments {
-		r := &segments[i]
-		n := counts[r.place]
-		r.events = all[next : next+n : next+n]
-		counts[r.place] = next // from here on: where the next event of the profile goes
+		seg := &segments[i]
+		n := counts[seg.place]
+		seg.events = all[next : next+n : next+n]
+		counts[seg.place] = next // from here on: where the next event of the profile goes
 		next += n
-		r.place = 0
+		seg.place = 0
 	}
 	for i, met := range places {
 		places[i] = counts[met]
@@ -67,33 +67,33 @@ func group(all []events.Event) []segment {
 }
 
 // after drops the events that the mark has passed.
-func (r segment) after(mark events.Position) segment {
-	i, found := slices.BinarySearchFunc(r.events, mark, func(e events.Event, at events.Position) int {
+func (seg segment) after(mark events.Position) segment {
+	i, found := slices.BinarySearchFunc(seg.events, mark, func(e events.Event, at events.Position) int {
 		return e.Position.Compare(at)
 	})
 	if found {
 		i++
 	}
-	r.events, r.seen = r.events[i:], mark
-	return r
+	seg.events, seg.seen = seg.events[i:], mark
+	return seg
 }
 
 // last is the position of the segment's last event.
-func (r segment) last() events.Position { return r.events[len(r.events)-1].Position }
+func (seg segment) last() events.Position { return seg.events[len(seg.events)-1].Position }
 
 // halves cuts the segment in two; the second half begins where the first one leaves the mark.
-func (r segment) halves() (segment, segment) {
-	middle := len(r.events) / 2
-	first, second := r, r
-	first.events, second.events = r.events[:middle:middle], r.events[middle:]
+func (seg segment) halves() (segment, segment) {
+	middle := len(seg.events) / 2
+	first, second := seg, seg
+	first.events, second.events = seg.events[:middle:middle], seg.events[middle:]
 	second.seen = first.last()
 	return first, second
 }
 
 func profileIDs(segments []segment) []int64 {
 	ids := make([]int64, len(segments))
-	for i, r := range segments {
-		ids[i] = r.profileID
+	for i, seg := range segments {
+		ids[i] = seg.profileID
 	}
 	return ids
 }
@@ -110,8 +110,8 @@ func bookIDs(all []events.Event) []int64 {
 // places are where the marks of the segments' profiles must be once all are processed.
 func places(segments []segment) []ledger.Place {
 	places := make([]ledger.Place, len(segments))
-	for i, r := range segments {
-		places[i] = ledger.Place{ProfileID: r.profileID, At: r.last()}
+	for i, seg := range segments {
+		places[i] = ledger.Place{ProfileID: seg.profileID, At: seg.last()}
 	}
 	return places
 }

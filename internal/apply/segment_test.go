@@ -26,15 +26,15 @@ func TestGroup(t *testing.T) {
 
 		var joined []events.Event
 		last := int64(-4)
-		for _, r := range group(all) {
-			require.Greater(t, r.profileID, last)
-			last = r.profileID
-			require.NotEmpty(t, r.events)
-			require.Equal(t, len(r.events), cap(r.events), "to append to one must not write over the next")
-			for _, e := range r.events {
-				require.Equal(t, r.profileID, e.ProfileID)
+		for _, seg := range group(all) {
+			require.Greater(t, seg.profileID, last)
+			last = seg.profileID
+			require.NotEmpty(t, seg.events)
+			require.Equal(t, len(seg.events), cap(seg.events), "to append to one must not write over the next")
+			for _, e := range seg.events {
+				require.Equal(t, seg.profileID, e.ProfileID)
 			}
-			joined = append(joined, r.events...)
+			joined = append(joined, seg.events...)
 		}
 		require.Len(t, joined, len(sorted))
 		if len(sorted) > 0 {

@@ -42,10 +42,10 @@ func (c *Chunk) Failed(moved bool) {
 		}
 	}
 	sent := make(map[int64]bool)
-	for i, r := range c.due {
-		if c.stages[i] != unsent && len(r.events) > 0 {
-			u.moves = append(u.moves, uncertainMove{r.profileID, r.last(), c.known.tally(r)})
-			sent[r.profileID] = true
+	for i, seg := range c.due {
+		if c.stages[i] != unsent && len(seg.events) > 0 {
+			u.moves = append(u.moves, uncertainMove{seg.profileID, seg.last(), c.known.tally(seg)})
+			sent[seg.profileID] = true
 		}
 	}
 	if before != nil { // what was not sent again may still be committed
@@ -126,8 +126,8 @@ func (a *Applier) forget(at events.Position) {
 func (c *Chunk) Done() {
 	if u := c.applier.left; u != nil {
 		u.moves = slices.DeleteFunc(u.moves, func(m uncertainMove) bool {
-			_, done := slices.BinarySearchFunc(c.segments, m.profileID, func(r segment, id int64) int {
-				return cmp.Compare(r.profileID, id)
+			_, done := slices.BinarySearchFunc(c.segments, m.profileID, func(seg segment, id int64) int {
+				return cmp.Compare(seg.profileID, id)
 			})
 			return done
 		})
@@ -136,11 +136,11 @@ func (c *Chunk) Done() {
 }
 
 // before counts the events of a segment, with the mark at a position, that are in the report already.
-func (u *uncertain) before(r segment, mark events.Position) int {
+func (u *uncertain) before(seg segment, mark events.Position) int {
 	if u == nil {
 		return 0
 	}
-	to, found := u.counted[r.profileID]
+	to, found := u.counted[seg.profileID]
 	if !found {
 		return 0
 	}
@@ -148,7 +148,7 @@ func (u *uncertain) before(r segment, mark events.Position) int {
 		to = mark
 	}
 	n := 0
-	for _, e := range r.events {
+	for _, e := range seg.events {
 		if !e.Position.After(to) {
 			n++
 		}

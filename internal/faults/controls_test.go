@@ -85,8 +85,8 @@ var weakenings = []weakening{
 		name: "events that the marks have passed are not skipped",
 		changes: []change{{
 			"internal/apply/chunk.go",
-			"rest := r.after(marks[r.profileID])",
-			"rest := segment{profileID: r.profileID, events: r.events, seen: marks[r.profileID]}",
+			"rest := seg.after(marks[seg.profileID])",
+			"rest := segment{profileID: seg.profileID, events: seg.events, seen: marks[seg.profileID]}",
 		}},
 		reveal: func(t *testing.T, program string) report {
 			w := unrestricted(t, program)
