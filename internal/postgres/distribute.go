@@ -273,7 +273,8 @@ SELECT format('trigger %I on %s: Citus takes no table that has triggers', g.tgna
 FROM t JOIN pg_trigger g ON g.tgrelid = t.id
 WHERE NOT t.done AND NOT g.tgisinternal AND g.tgname <> 'aggregator_changed'
 UNION ALL
-SELECT format('index %s on %s is unique without %I, by which its rows are distributed', i.indexrelid::regclass, t.id, t.key)
+SELECT format('index %s on %s is unique without %I, by which its rows are distributed',
+    i.indexrelid::regclass, t.id, t.key)
 FROM t JOIN pg_index i ON i.indrelid = t.id JOIN pg_attribute a ON a.attrelid = t.id AND a.attname = t.key
 WHERE t.distributed AND NOT t.done AND i.indisunique AND a.attnum <> ALL (i.indkey::int2[])
 UNION ALL
@@ -295,8 +296,8 @@ FROM t JOIN pg_constraint c ON c.conrelid = t.id AND c.contype = 'f'
 WHERE NOT t.done AND c.confrelid NOT IN (SELECT id FROM t)
     AND NOT EXISTS (SELECT FROM pg_dist_partition p WHERE p.logicalrelid = c.confrelid)
 UNION ALL
-SELECT format('foreign key %I of %s refers to %s, which is to be distributed: drop it, or distribute that table with it '
-    'before', c.conname, c.conrelid::regclass, c.confrelid::regclass)
+SELECT format('foreign key %I of %s refers to %s, which is to be distributed: drop it, or distribute that table with '
+    'it before', c.conname, c.conrelid::regclass, c.confrelid::regclass)
 FROM t JOIN pg_constraint c ON c.confrelid = t.id AND c.contype = 'f'
 WHERE t.distributed AND NOT t.done AND c.conrelid NOT IN (SELECT id FROM t WHERE distributed)
     AND NOT EXISTS (SELECT FROM pg_dist_partition p WHERE p.logicalrelid = c.conrelid AND p.partmethod = 'h')
@@ -425,8 +426,8 @@ FROM (SELECT 1) one LEFT JOIN (
 }
 
 // onCitus are the places where aggregator.apply is another text on Citus, which asks all workers for the rows of an
-// INSERT ... SELECT with a default that is volatile: the profile is looked for before. The few favorites are inserted one
-// by one. On one server both would cost more.
+// INSERT ... SELECT with a default that is volatile: the profile is looked for before. The few favorites are inserted
+// one by one. On one server both would cost more.
 var onCitus = []struct{ is, becomes string }{
 	{
 		"    INSERT INTO child_personality_history (",
