@@ -51,7 +51,8 @@ func (r *report) citus(ctx context.Context, pool *pgxpool.Pool, names appschema.
 	}
 	for _, problem := range problems {
 		first, _, _ := strings.Cut(problem, "\n")
-		r.add("citus", Problem, "not as it has to be: "+first, "stop all instances, and run aggregator migrate up --distribute")
+		r.add("citus", Problem, "not as it has to be: "+first,
+			"stop all instances, and run aggregator migrate up --distribute")
 	}
 	if len(down)+len(doubtful)+len(problems) == 0 {
 		r.ok("citus", "%s", fmt.Sprintf("tables and functions are distributed over %d workers; "+

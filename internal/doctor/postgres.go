@@ -90,8 +90,8 @@ func (r *report) postgresServer(ctx context.Context, pool *pgxpool.Pool) {
 	}
 	r.ok("version", "%s", version)
 	if citus != nil && !postgres.OnCitus(pool.Config().ConnConfig) {
-		r.add("extensions", Warning, "citus "+*citus+" is in this database, and child_profile is not distributed: it refuses "+
-			"statements of the service on other tables that it distributes, and a drain then halts",
+		r.add("extensions", Warning, "citus "+*citus+" is in this database, and child_profile is not distributed: "+
+			"it refuses statements of the service on other tables that it distributes, and a drain then halts",
 			"aggregator migrate up --distribute, or leave all of the application's tables as they are")
 	}
 	switch {

@@ -128,7 +128,8 @@ const rememberWalk = `, walk AS (
 )`
 
 var (
-	thin        = strings.NewReplacer("{lock}", "FOR UPDATE OF h SKIP LOCKED", "{act}", remove+rememberWalk).Replace(walkOn)
+	thin = strings.NewReplacer(
+		"{lock}", "FOR UPDATE OF h SKIP LOCKED", "{act}", remove+rememberWalk).Replace(walkOn)
 	thinOnCitus = strings.NewReplacer("{lock}", "", "{act}",
 		strings.Replace(removeOnCitus, "{still}", "NOT h.is_deleted", 1)+rememberWalk).Replace(walkOn)
 	countThin = strings.NewReplacer("{lock}", "", "{act}", count).Replace(walkOn)

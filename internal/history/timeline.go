@@ -12,6 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"aggregator/internal/postgres"
 )
 
 // ErrNoProfile says that there is no child profile of the id asked for.
@@ -112,7 +114,11 @@ func Timeline(ctx context.Context, pool *pgxpool.Pool, profileID int64, s Select
 	if !known {
 		return nil, fmt.Errorf("profile %d: %w", profileID, ErrNoProfile)
 	}
-	rows, _ := pool.Query(ctx, timelineSQL, s.args(profileID)...) // its error is also that of the rows
+	statement, args := timelineSQL, s.args(profileID)
+	if postgres.OnCitus(pool.Config().ConnConfig) {
+		statement, args = timelineOnCitus, args[:len(args)-1]
+	}
+	rows, _ := pool.Query(ctx, statement, args...) // its error is also that of the rows
 	snapshots, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Snapshot, error) {
 		var s Snapshot
 		m := &s.Scores
@@ -191,7 +197,13 @@ WITH RECURSIVE search (lo, hi) AS (
 ), latest (id) AS (
     SELECT id FROM child_personality_history
     WHERE child_profile_id = $1::bigint AND id >= (SELECT min(hi) FROM search) ORDER BY id OFFSET $5 LIMIT 1
-)
+)` + snapshotsSQL + ` AND h.id <= coalesce((SELECT id FROM latest), 9223372036854775807)` + newestFirst
+
+// timelineOnCitus has no search, which Citus refuses: it also reads what is later than the moment. in: as timelineSQL,
+// without $5.
+const timelineOnCitus = snapshotsSQL + newestFirst
+
+const snapshotsSQL = `
 SELECT h.id, h.created_at::timestamptz,
        CASE WHEN h.is_deleted THEN coalesce(h.deleted_at::timestamptz, h.created_at::timestamptz) END,
        h.history_created_type::text, coalesce(upper(btrim(m.mbti::text)), ''),
@@ -207,7 +219,9 @@ SELECT h.id, h.created_at::timestamptz,
              WHERE f.child_profile_id = h.child_profile_id AND f.history_id = h.id ORDER BY name)
 FROM child_personality_history h
 LEFT JOIN mbti m ON m.id = h.mbti_id
-WHERE h.child_profile_id = $1::bigint AND h.id <= coalesce((SELECT id FROM latest), 9223372036854775807)
-  AND (NOT h.is_deleted OR $3) AND h.created_at::timestamptz < coalesce($4::timestamptz, 'infinity')
+WHERE h.child_profile_id = $1::bigint
+  AND (NOT h.is_deleted OR $3) AND h.created_at::timestamptz < coalesce($4::timestamptz, 'infinity')`
+
+const newestFirst = `
 ORDER BY h.id DESC
 LIMIT $2`

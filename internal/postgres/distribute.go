@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -272,7 +273,8 @@ SELECT format('trigger %I on %s: Citus takes no table that has triggers', g.tgna
 FROM t JOIN pg_trigger g ON g.tgrelid = t.id
 WHERE NOT t.done AND NOT g.tgisinternal AND g.tgname <> 'aggregator_changed'
 UNION ALL
-SELECT format('index %s on %s is unique without %I, by which its rows are distributed', i.indexrelid::regclass, t.id, t.key)
+SELECT format('index %s on %s is unique without %I, by which its rows are distributed',
+    i.indexrelid::regclass, t.id, t.key)
 FROM t JOIN pg_index i ON i.indrelid = t.id JOIN pg_attribute a ON a.attrelid = t.id AND a.attname = t.key
 WHERE t.distributed AND NOT t.done AND i.indisunique AND a.attnum <> ALL (i.indkey::int2[])
 UNION ALL
@@ -294,8 +296,8 @@ FROM t JOIN pg_constraint c ON c.conrelid = t.id AND c.contype = 'f'
 WHERE NOT t.done AND c.confrelid NOT IN (SELECT id FROM t)
     AND NOT EXISTS (SELECT FROM pg_dist_partition p WHERE p.logicalrelid = c.confrelid)
 UNION ALL
-SELECT format('foreign key %I of %s refers to %s, which is to be distributed: drop it, or distribute that table with it '
-    'before', c.conname, c.conrelid::regclass, c.confrelid::regclass)
+SELECT format('foreign key %I of %s refers to %s, which is to be distributed: drop it, or distribute that table with '
+    'it before', c.conname, c.conrelid::regclass, c.confrelid::regclass)
 FROM t JOIN pg_constraint c ON c.confrelid = t.id AND c.contype = 'f'
 WHERE t.distributed AND NOT t.done AND c.conrelid NOT IN (SELECT id FROM t WHERE distributed)
     AND NOT EXISTS (SELECT FROM pg_dist_partition p WHERE p.logicalrelid = c.conrelid AND p.partmethod = 'h')
@@ -324,7 +326,8 @@ FROM (SELECT to_regclass($1)) t (id) LEFT JOIN pg_dist_partition p ON p.logicalr
 			p.Statements = append(p.Statements, "DROP TRIGGER aggregator_changed ON "+name)
 		}
 		if !there && w.as == onCoordinator {
-			p.Statements = append(p.Statements, "CREATE TABLE "+name+" (id bigint PRIMARY KEY)")
+			p.Statements = append(p.Statements, "CREATE TABLE "+name+" (id bigint PRIMARY KEY)",
+				"GRANT SELECT, UPDATE ON "+name+" TO PUBLIC") // it stays empty
 		}
 		switch {
 		case as == nil:
@@ -387,7 +390,8 @@ func (p distributor) placeFunctions(ctx context.Context) error {
     WHERE o.classid = 'pg_proc'::regclass AND o.objid = f.id AND (NOT $2 OR o.distribution_argument_index = 0 AND
         o.force_delegation AND
         o.colocationid = (SELECT colocationid FROM pg_dist_partition WHERE logicalrelid = to_regclass($3)))),
-    coalesce($4 = ANY (string_to_array(replace(array_to_string(f.config, E'\n'), '"', ''), E'\n')), false),
+    coalesce(ARRAY[$4, 'plan_cache_mode=auto'] <@ string_to_array(replace(array_to_string(f.config, E'\n'), '"', ''),
+        E'\n'), false),
     coalesce(f.source, '')
 FROM (SELECT 1) one LEFT JOIN (
     SELECT oid, proconfig, prosrc FROM pg_proc WHERE pronamespace = to_regnamespace('aggregator') AND proname = $1
@@ -404,7 +408,9 @@ FROM (SELECT 1) one LEFT JOIN (
 				p.Statements, pathed = append(p.Statements, statement), false
 			}
 			if !pathed {
-				p.Statements = append(p.Statements, "ALTER FUNCTION aggregator.apply SET search_path = "+p.place.SearchPath())
+				// On workers the sessions are those of the role, whose plans are generic (config/roles.sql).
+				p.Statements = append(p.Statements, "ALTER FUNCTION aggregator.apply SET plan_cache_mode = auto SET search_path = "+
+					p.place.SearchPath())
 			}
 		}
 		switch {
@@ -420,8 +426,8 @@ FROM (SELECT 1) one LEFT JOIN (
 }
 
 // onCitus are the places where aggregator.apply is another text on Citus, which asks all workers for the rows of an
-// INSERT ... SELECT with a default that is volatile: the profile is looked for before. On one server that would be a
-// statement more for each profile.
+// INSERT ... SELECT with a default that is volatile: the profile is looked for before. The few favorites are inserted
+// one by one. On one server both would cost more.
 var onCitus = []struct{ is, becomes string }{
 	{
 		"    INSERT INTO child_personality_history (",
@@ -433,6 +439,14 @@ var onCitus = []struct{ is, becomes string }{
 		")\n    RETURNING id INTO history; END IF;",
 	},
 }
+
+var favoritesAtOnce = regexp.MustCompile(`(?s)INSERT INTO favorite_(\w+) \(child_profile_id, history_id, \w+\)` +
+	`\s+SELECT profile, history, g\.\w+(.*?WHERE g\.score >=? g\.enough);`)
+
+const favoritesOneByOne = `FOR updated IN SELECT g.${1}_id$2
+        LOOP
+            INSERT INTO favorite_$1 (child_profile_id, history_id, ${1}_id) VALUES (profile, history, updated);
+        END LOOP;`
 
 // applyOnCitus is the statement that makes the function of migration 11 as it has to be on Citus.
 func applyOnCitus() (string, error) {
@@ -452,7 +466,10 @@ func applyOnCitus() (string, error) {
 			}
 			statement = strings.Replace(statement, place.is, place.becomes, 1)
 		}
-		return statement, nil
+		if len(favoritesAtOnce.FindAllString(statement, -1)) != 4 {
+			return "", errors.New("migration 11 inserts favorites in another way")
+		}
+		return favoritesAtOnce.ReplaceAllString(statement, favoritesOneByOne), nil
 	}
 	return "", errors.New("migration 11 has no function aggregator.apply")
 }

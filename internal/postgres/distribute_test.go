@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -50,4 +51,5 @@ func TestApplyOnCitus(t *testing.T) {
 	require.NoError(t, conn.QueryRow(t.Context(), source).Scan(&after))
 	require.NotEqual(t, before, after)
 	require.NotContains(t, after, "FROM child_profile c")
+	require.Equal(t, 4, strings.Count(after, "VALUES (profile, history, updated)"))
 }

@@ -57,8 +57,8 @@ func Durably(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) err
 // The commit waits, and a role or a database with client_min_messages = error hides no warning of it.
 const commitDurably = `SET LOCAL synchronous_commit = on; SET LOCAL client_min_messages = warning`
 
-// On Citus the transactions on the workers have these settings, too. It passes on the whole text in which one stands, so
-// that each has its own. Then the transaction is committed in two phases if it writes on a worker.
+// On Citus the transactions on the workers have these settings, too. It passes on the whole text in which one stands,
+// so that each has its own. Then the transaction is committed in two phases if it writes on a worker.
 var durablyOnCitus = append(append([]string{`SET LOCAL citus.propagate_set_commands = 'local'`},
 	strings.Split(commitDurably, "; ")...), TwoPhase)
 

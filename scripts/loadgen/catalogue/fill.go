@@ -91,7 +91,8 @@ func migrated(ctx context.Context, db *pgx.Conn, k tables.Kind) error {
 }
 
 // ErrDistributed says that Citus has distributed the tables: it refuses the statements that fill them.
-var ErrDistributed = errors.New("the tables are distributed by Citus: seed them before aggregator migrate up --distribute")
+var ErrDistributed = errors.New(
+	"the tables are distributed by Citus: seed them before aggregator migrate up --distribute")
 
 func checkPlain(ctx context.Context, tx pgx.Tx) error {
 	var installed, distributed bool
