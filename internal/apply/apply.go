@@ -84,6 +84,9 @@ func (a *Applier) Begin() { a.streak = streak{} }
 // connections with transactions in flight are closed.
 func (c *Chunk) Apply(ctx context.Context, expected *Census, check func(Census) error) error {
 	segments, how := c.due, c.applier.grouping(len(c.due))
+	if postgres.OnCitus(c.applier.Pool.Config().ConnConfig) {
+		how = grouping{1, true} // a call of many profiles is for no one worker
+	}
 	var data []refused // for their data, one profile each
 	for len(segments) > 0 {
 		failed, err := c.pass(ctx, segments, how)
@@ -107,9 +110,6 @@ type grouping struct {
 }
 
 func (a *Applier) grouping(segments int) grouping {
-	if postgres.OnCitus(a.Pool.Config().ConnConfig) {
-		return grouping{1, true} // other calls are not for one worker
-	}
 	together := a.Options.ProfilesPerTransaction
 	if together == Auto && segments >= busyChunk {
 		together = min(longStatement, (segments+a.Options.Workers-1)/a.Options.Workers)
