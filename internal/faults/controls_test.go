@@ -31,7 +31,7 @@ var weakenings = []weakening{
 		name: "the checkpoint does not look at the marks",
 		changes: []change{{
 			"internal/ledger/checkpoint.go",
-			"AND cardinality($7::bigint[]) = (", "AND cardinality($7::bigint[]) >= (",
+			"AND cardinality($8::bigint[]) = (", "AND cardinality($8::bigint[]) >= (",
 		}},
 		reveal: func(t *testing.T, program string) report {
 			return crashAt(t, "before_checkpoint", 1500*time.Millisecond, program).compare()
