@@ -55,7 +55,7 @@ func (o Options) onCitus(ctx context.Context, conn *pgx.Conn, schema string) (bo
 // distributed says whether Citus is there, and has distributed child_profile.
 func distributed(ctx context.Context, conn *pgx.Conn, schema string) (is bool, err error) {
 	var installed bool
-	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')`).Scan(&installed)
+	err = conn.QueryRow(ctx, `SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL`).Scan(&installed)
 	if err != nil || !installed {
 		return false, err
 	}
