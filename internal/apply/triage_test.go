@@ -122,17 +122,18 @@ func TestTriageOfASharedTransaction(t *testing.T) {
 		"23514", verdict.MarkMoved, verdict.ProfileGone, verdict.RowMissing, "40001", "42501",
 	} {
 		t.Run(code, func(t *testing.T) {
-			chunk, told := looked(t, pool, from, liked(5, 1), liked(2, 2), liked(9, 3))
-			shared := refused{unit{segments: chunk.due[:2]}, &pgconn.PgError{Code: code}}
-			next, err := chunk.triage(t.Context(), append(alone("23514", chunk.due[2]), shared))
+			chunk, told := looked(t, pool, from, liked(5, 1), liked(2, 2), liked(9, 3), liked(1, 4))
+			shared := refused{unit{segments: chunk.due[1:3]}, &pgconn.PgError{Code: code}}
+			others := append(alone("23514", chunk.due[3]), alone(verdict.RowMissing, chunk.due[0])...)
+			next, err := chunk.triage(t.Context(), append([]refused{shared}, others...))
 			if code == "40001" || code == "42501" {
 				require.Error(t, err)
 				return
 			}
 			require.NoError(t, err)
-			require.Len(t, next.again, 2)
-			assert.Equal(t, []int64{2, 5}, profileIDs(next.again), "by rising profile")
-			for _, r := range next.again {
+			require.Len(t, next.again, 3)
+			assert.Equal(t, []int64{1, 2, 5}, profileIDs(next.again), "by rising profile")
+			for _, r := range next.again[1:] {
 				assert.Zero(t, r.tried, "nothing is known of it")
 			}
 			require.Len(t, next.data, 1)
