@@ -159,28 +159,22 @@ func (k known) fold(seg segment) (scores.Delta, []events.Event, []deadletter.Con
 }
 
 // foldOnto adds a segment to the scores that there are. If the sum is not finite, PostgreSQL would refuse the
-// whole segment and then apply it event by event. foldOnto does the same: the events that PostgreSQL would
-// have refused become dead letters.
+// whole segment, which is then applied in halves (see split). foldOnto does the same: the events that PostgreSQL
+// would have refused become dead letters.
 func (k known) foldOnto(before scores.Delta, seg segment) (scores.Delta, []deadletter.Content) {
 	delta, _, dead := k.fold(seg)
 	if delta.Merge(before); delta.Finite() || len(seg.events) == 0 {
 		return delta, dead
 	}
-	total := scores.Delta{ProfileID: seg.profileID}
-	total.Merge(before)
-	dead = nil
-	for i := range seg.events {
-		one := seg
-		one.events = seg.events[i : i+1]
-		next, _, letters := k.fold(one)
-		if next.Merge(total); !next.Finite() {
-			letters = unapplied(one.events, events.DataError, "a sum of events is not a finite number")
-		} else {
-			total = next
-		}
-		dead = append(dead, letters...)
+	if len(seg.events) == 1 {
+		total := scores.Delta{ProfileID: seg.profileID}
+		total.Merge(before)
+		return total, unapplied(seg.events, events.DataError, "a sum of events is not a finite number")
 	}
-	return total, dead
+	first, second := seg.halves()
+	total, dead := k.foldOnto(before, first)
+	total, more := k.foldOnto(total, second)
+	return total, append(dead, more...)
 }
 
 // weighed separates the events that have a weight from those that have none, which are few.

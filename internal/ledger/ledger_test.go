@@ -45,10 +45,19 @@ func settle(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, to events.
 	t.Helper()
 	return ledger.MoveCheckpoint(t.Context(), pool, ledger.Advance{
 		From: from, To: to, Entries: 10, Marks: marks,
-		Dead: []deadletter.Content{deadletter.Rejected(events.Rejection{
-			Position: to, Reason: events.Malformed, Payload: events.Payload{Form: events.FormEvent},
-		})},
+		Dead: junk(to),
 	})
+}
+
+// junk is an entry that is no event.
+func junk(at events.Position) []deadletter.Content {
+	return []deadletter.Content{deadletter.Rejected(events.Rejection{
+		Position: at, Reason: events.Malformed, Payload: payload("junk"),
+	})}
+}
+
+func payload(text string) events.Payload {
+	return events.Payload{Bytes: []byte(text), Form: events.FormEvent}
 }
 
 func letters(t *testing.T, pool *pgxpool.Pool) int {
@@ -107,6 +116,24 @@ func TestCheckpointRefuses(t *testing.T) {
 		{"the checkpoint is gone", func(t *testing.T, pool *pgxpool.Pool) {
 			_, err := pool.Exec(t.Context(), `DELETE FROM aggregator.checkpoint`)
 			require.NoError(t, err)
+		}, true},
+		{"a mark is behind, of a greater number in its millisecond", func(t *testing.T, pool *pgxpool.Pool) {
+			execute(t, pool, `UPDATE aggregator.mark SET position_ms = 4, position_seq = 9 WHERE child_profile_id = 2`)
+		}, true},
+		{"a mark is another source's", func(t *testing.T, pool *pgxpool.Pool) {
+			execute(t, pool, `UPDATE aggregator.mark SET source = 'other' WHERE child_profile_id = 2`)
+		}, true},
+		{"another profile has one instead", func(t *testing.T, pool *pgxpool.Pool) {
+			execute(t, pool, `UPDATE aggregator.mark SET child_profile_id = 3 WHERE child_profile_id = 2`)
+		}, true},
+		{"another profile has one, too", func(t *testing.T, pool *pgxpool.Pool) {
+			mark(t, pool, "s", at(9, 0), 3)
+		}, false},
+		{"the source was reset, and is where it was", func(t *testing.T, pool *pgxpool.Pool) {
+			execute(t, pool, `UPDATE aggregator.checkpoint SET epoch = epoch + 1`)
+		}, true},
+		{"the checkpoint was put back", func(t *testing.T, pool *pgxpool.Pool) {
+			execute(t, pool, `UPDATE aggregator.checkpoint SET position_ms = 0`)
 		}, true},
 		{"another instance was faster", func(t *testing.T, pool *pgxpool.Pool) {
 			_, err := pool.Exec(t.Context(), `UPDATE aggregator.checkpoint SET position_seq = 1`)

@@ -39,7 +39,8 @@ func TestOf(t *testing.T) {
 		Moved: {"LG001"},
 		Gone:  {"LG002"},
 
-		Settled: {"LG003"},
+		Settled:    {"LG003"},
+		Incomplete: {"LG004"},
 	}
 	for want, codes := range states {
 		for _, code := range codes {
@@ -84,6 +85,58 @@ func TestOf(t *testing.T) {
 		&net.OpError{Op: "remote error", Err: tls.AlertError(45)},
 	} {
 		t.Run(err.Error(), func(t *testing.T) { assert.Equal(t, Retry, Of(fmt.Errorf("doing: %w", err))) })
+	}
+}
+
+// Advice is for what a person can do something about: an error that says so itself needs none.
+func TestAdvice(t *testing.T) {
+	const doctor = "; aggregator doctor says what is missing: fix it and start again"
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{&Misconfiguration{What: "wrong"}, ""},
+		{postgres.ErrSchema, ""},
+		{postgres.ErrIndex, doctor},
+		{&pgconn.PgError{Code: "42501"}, doctor},
+		{ErrType, doctor},
+		{reply("NOAUTH Authentication required."), "; redis.url needs a user and a password"},
+		{reply("LOADING Redis is loading the dataset in memory"), doctor},
+	} {
+		assert.Equal(t, c.want, Advice(fmt.Errorf("doing: %w", c.err)), c.err.Error())
+	}
+}
+
+// What is known for certain comes first: a misconfiguration, whatever it wraps; PostgreSQL before Redis; and a time
+// that is over says nothing of the server.
+func TestOfSeveralErrors(t *testing.T) {
+	data, wrong := &pgconn.PgError{Code: "23514"}, &Misconfiguration{What: "wrong"}
+	halting := reply("NOAUTH Authentication required.")
+	for _, c := range []struct {
+		errs []error
+		want Verdict
+	}{
+		{[]error{data, wrong}, Halt},
+		{[]error{io.EOF, data}, Data},
+		{[]error{halting, data}, Data},
+		{[]error{&pgconn.PgError{Code: "40001"}, ErrType}, Retry},
+		{[]error{io.EOF, ErrType}, Halt},
+		{[]error{halting, io.EOF}, Halt},
+		{[]error{halting, context.DeadlineExceeded}, Retry},
+		{[]error{context.Canceled}, Retry},
+		{nil, Retry},
+	} {
+		assert.Equal(t, c.want, Of(errors.Join(c.errs...)), "%v", c.errs)
+	}
+}
+
+// Only the refusals of our own functions name a profile.
+func TestOurs(t *testing.T) {
+	for code, want := range map[string]bool{
+		MarkMoved: true, ProfileGone: true, RowMissing: true, "LG003": true,
+		"P0001": false, "23514": false, "L": false, "": false,
+	} {
+		assert.Equal(t, want, Ours(&pgconn.PgError{Code: code}), code)
 	}
 }
 
