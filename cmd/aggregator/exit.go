@@ -55,7 +55,8 @@ func exitCode(err error) int {
 	case errors.Is(err, errUsage):
 		return exitUsage
 	case errors.Is(err, config.ErrInvalid), errors.Is(err, postgres.ErrURL), errors.Is(err, postgres.ErrPooler),
-		errors.Is(err, postgres.ErrKind), errors.Is(err, postgres.ErrDistribute), errors.Is(err, appschema.ErrChoice), errors.Is(err, cluster.ErrNameTaken):
+		errors.Is(err, postgres.ErrKind), errors.Is(err, postgres.ErrDistribute), errors.Is(err, appschema.ErrChoice),
+		errors.Is(err, cluster.ErrNameTaken):
 		return exitConfig
 	case errors.Is(err, service.ErrRedisUnreachable), errors.Is(err, postgres.ErrUnreachable):
 		if service.Refused(err) {

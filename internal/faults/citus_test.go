@@ -75,7 +75,8 @@ func TestCitus(t *testing.T) {
 		defer conn.Close(t.Context())
 		var unknown, letters int64
 		require.NoError(t, conn.QueryRow(t.Context(), `SELECT child_profile_id, count(*) FROM aggregator.dead_letter
-WHERE reason = 'unknown_profile' AND book_id BETWEEN 1 AND $1 GROUP BY 1 ORDER BY 2 DESC LIMIT 1`, books).Scan(&unknown, &letters))
+WHERE reason = 'unknown_profile' AND book_id BETWEEN 1 AND $1 GROUP BY 1 ORDER BY 2 DESC LIMIT 1`, books).
+			Scan(&unknown, &letters))
 		w.sql(fmt.Sprintf(`INSERT INTO child_profile (id, name) VALUES (%d, 'late')`, unknown))
 		w.drain()
 		var left int64
@@ -85,14 +86,14 @@ WHERE child_profile_id = $1 AND book_id BETWEEN 1 AND $2 AND settled_at IS NULL`
 		w.admin(0, "verify")
 		w.admin(0, "verify", "--scores")
 	})
-	t.Run("purge", func(t *testing.T) {
+	t.Run("purge", func(*testing.T) {
 		w.sql(`UPDATE child_personality_history SET is_deleted = true, deleted_at = now() - interval '1 year'
 WHERE child_profile_id <= 20`)
 		w.admin(0, "purge", "--dry-run")
 		w.admin(0, "purge")
 		w.admin(0, "erase", "1", "--yes")
 	})
-	t.Run("reset", func(t *testing.T) {
+	t.Run("reset", func(*testing.T) {
 		w.admin(0, "checkpoint", "reset", "--yes")
 		w.admin(0, "checkpoint", "show")
 		w.drain()
