@@ -184,6 +184,7 @@ func TestScoresInMotion(t *testing.T) {
 	admin, daemon := scored(t, 2)
 	ctx, stop := context.WithCancel(t.Context())
 	written := make(chan error, 1)
+	exec(t, admin, `UPDATE cumulative_mbti_score SET t_score = t_score + 1 WHERE child_profile_id = 2`)
 	go func() {
 		var err error
 		for ctx.Err() == nil && err == nil {
