@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -76,10 +75,11 @@ something is in the way, each thing is named and nothing is begun. It may be rep
 		if err := a.direct(); err != nil {
 			return err
 		}
+		var distribution postgres.Distribution
 		if distribute {
-			plan, err := postgres.PlanDistribution(cmd.Context(), a.migrationOptions())
-			if err == nil {
-				err = plan.Check()
+			var err error
+			if distribution, err = postgres.PlanDistribution(cmd.Context(), a.migrationOptions()); err == nil {
+				err = distribution.Check()
 			}
 			if err != nil {
 				return err
@@ -96,7 +96,7 @@ something is in the way, each thing is named and nothing is begun. It may be rep
 			if err := plan.Print(a.stdout); err != nil || !distribute {
 				return err
 			}
-			return a.printDistribution(cmd.Context())
+			return a.printDistribution(distribution)
 		}
 		o := a.migrationOptions()
 		before, err := postgres.MigrationStatus(cmd.Context(), o)
@@ -136,16 +136,15 @@ func (a *app) migrationOptions() postgres.Options {
 }
 
 // printDistribution prints what Citus would be told.
-func (a *app) printDistribution(ctx context.Context) error {
-	plan, err := postgres.PlanDistribution(ctx, a.migrationOptions())
-	if err != nil {
+func (a *app) printDistribution(of postgres.Distribution) error {
+	if len(of.Statements) == 0 {
+		_, err := fmt.Fprintln(a.stdout, "Citus has distributed all of it")
 		return err
 	}
-	for _, statement := range plan.Statements {
-		fmt.Fprintln(a.stdout, statement+";")
-	}
-	if len(plan.Statements) == 0 {
-		fmt.Fprintln(a.stdout, "Citus has distributed all of it")
+	for _, statement := range of.Statements {
+		if _, err := fmt.Fprintln(a.stdout, statement+";"); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -55,7 +54,7 @@ func (r *report) citus(ctx context.Context, pool *pgxpool.Pool, names appschema.
 			"stop all instances, and run aggregator migrate up --distribute")
 	}
 	if len(down)+len(doubtful)+len(problems) == 0 {
-		r.ok("citus", "%s", fmt.Sprintf("tables and functions are distributed over %d workers; "+
-			"changes of books are noticed after cache.ttl", workers))
+		r.ok("citus", "tables and functions are distributed over %d workers; changes of books are noticed after cache.ttl",
+			workers)
 	}
 }
