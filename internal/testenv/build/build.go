@@ -11,10 +11,10 @@ import (
 	"strings"
 )
 
-// Program builds a program and returns its file, which is in the build cache: nobody may change it, or has to remove it.
-// folder is that of the module, seen from the working directory; what is the package, as in ./cmd/aggregator; flags are
-// those of go build. The error has what the compiler said. It is safe to repeat, and to call from several processes at
-// once. When ctx ends, so does the build.
+// Program builds a program and returns its file, which is in the build cache: nobody may change it, or has to remove
+// it. folder is that of the module, seen from the working directory; what is the package, as in ./cmd/aggregator; flags
+// are those of go build. The error has what the compiler said. It is safe to repeat, and to call from several processes
+// at once. When ctx ends, so does the build.
 func Program(ctx context.Context, folder, what string, flags ...string) (file string, err error) {
 	// Of the commands of go that build, "go run" is the one that keeps the program.
 	args := append(append([]string{"run", "-exec", "echo"}, flags...), what)
