@@ -59,16 +59,14 @@ func TestJournalHandler(t *testing.T) {
 // The service, told by systemd that its stderr is the journal, speaks to the journal.
 func TestServiceLogsToTheJournal(t *testing.T) {
 	s := newPair(t)
-	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: journalSocket, Net: "unixgram"})
+	dir := t.TempDir()
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, journalSocket), Net: "unixgram"})
 	require.NoError(t, err)
-	t.Cleanup(func() {
-		_ = socket.Close()
-		_ = os.Remove(journalSocket)
-	})
+	t.Cleanup(func() { _ = socket.Close() })
 
 	stream, told := journalStream(t)
 	cmd := exec.CommandContext(t.Context(), binary, "run", "--log-format=auto")
-	cmd.Dir, cmd.Stderr = t.TempDir(), stream
+	cmd.Dir, cmd.Stderr = dir, stream
 	cmd.Env = append(s.env, "HOME="+cmd.Dir, "AGGREGATOR_HTTP_ADDR=", told)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	require.NoError(t, cmd.Start())

@@ -3,11 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -16,29 +14,25 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/testenv"
+	"aggregator/internal/testenv/build"
 )
 
 // binary is the program. It is built without the race detector, which makes each of some thousand processes start
 // slowly; internal/service has the same code under it.
 var binary string
 
-// journalSocket is where the program looks for the journal, in place of that of this machine.
-var journalSocket string
+// journalSocket is where the program looks for the journal, in its working directory, in place of that of this machine.
+const journalSocket = "journal"
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "aggregator-program-")
-	if err == nil {
-		err = os.Chmod(dir, 0o755) // other users run it, too
-	}
-	binary, journalSocket = filepath.Join(dir, "aggregator"), filepath.Join(dir, "journal")
-	build := exec.CommandContext(context.Background(), "go", "build", "-o", binary,
-		"-ldflags", "-s -w -X github.com/coreos/go-systemd/v22/journal.journalSocket="+journalSocket, ".")
-	build.Stderr = os.Stderr
-	if err = errors.Join(err, build.Run()); err != nil {
-		fmt.Fprintln(os.Stderr, "building the program:", err)
+	var err error
+	binary, err = build.Program(context.Background(), "../..", "./cmd/aggregator",
+		"-ldflags", "-X github.com/coreos/go-systemd/v22/journal.journalSocket="+journalSocket)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	testenv.Main(m, func() { _ = os.RemoveAll(dir) })
+	testenv.Main(m)
 }
 
 type result struct {

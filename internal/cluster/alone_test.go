@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"testing"
 	"time"
 
@@ -14,7 +15,12 @@ import (
 	"aggregator/internal/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+// Most tests wait for a lease to run out, all of them at the same time.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	_ = flag.Set("test.parallel", "16") // which is there
+	testenv.Main(m)
+}
 
 func connect(t *testing.T) *pgxpool.Pool {
 	t.Helper()

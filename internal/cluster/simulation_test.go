@@ -16,12 +16,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var simulate = flag.String("simulate", "50,500,30", "instances, sources, and how often one joins, leaves or fails")
+var simulate = flag.String("simulate", "20,200,30", "instances, sources, and how often one joins, leaves or fails")
 
 // memory is the table in memory, with a clock of its own. It does what the statements of server do.
 type memory struct {
 	sources int
 	ahead   time.Duration // of its clock
+	slow    time.Duration // that an answer may take
 
 	mu      sync.Mutex
 	members map[string]Member
@@ -70,8 +71,11 @@ func (e *ear) say(word string) {
 
 func (e *ear) turn(ctx context.Context, t turn) (view, error) {
 	time.Sleep(time.Duration(1+rand.IntN(4)) * time.Millisecond) // the way there and back
+	var slow time.Duration
+	defer func() { time.Sleep(rand.N(slow + 1)) }()
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	slow = e.slow
 	if e.cut {
 		e.mu.Unlock()
 		<-ctx.Done()
@@ -239,6 +243,7 @@ func percentile(sorted []time.Duration, p int) time.Duration {
 //
 //	go test -run TestSimulation -v -count=1 -timeout 2h ./internal/cluster -simulate 1000,10000,6
 func TestSimulation(t *testing.T) {
+	t.Parallel()
 	const ttl = 5 * time.Second
 	var instances, sources, events int
 	_, err := fmt.Sscanf(*simulate, "%d,%d,%d", &instances, &sources, &events)
@@ -306,6 +311,7 @@ func TestSimulation(t *testing.T) {
 
 // What the clock of a machine says does not matter, nor that PostgreSQL's is set while all run.
 func TestClocks(t *testing.T) {
+	t.Parallel()
 	for _, ahead := range []time.Duration{-24 * time.Hour, 24 * time.Hour, 100 * 365 * 24 * time.Hour} {
 		for _, step := range []time.Duration{-time.Second, time.Second, time.Hour, 24 * time.Hour} {
 			synctest.Test(t, func(t *testing.T) {
@@ -334,8 +340,41 @@ func TestClocks(t *testing.T) {
 
 const ttl = 5 * time.Second
 
+// While answers take long nothing moves.
+func TestSlowAnswers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(12)
+		var running sync.WaitGroup
+		var all []*actor
+		for i := range 3 {
+			all = append(all, m.start(fmt.Sprint(i), ttl, &running))
+		}
+		time.Sleep(2 * ttl)
+		least, most, held := m.spread()
+		require.Equal(t, []int{4, 4, 12}, []int{least, most, held})
+		moved := func() (by []map[string]int64) {
+			for _, a := range all {
+				by = append(by, a.Figures().Moves)
+			}
+			return by
+		}
+		before := moved()
+		m.mu.Lock()
+		m.slow = ttl * 4 / 10
+		m.mu.Unlock()
+		time.Sleep(100 * ttl)
+		require.Equal(t, before, moved())
+		for _, a := range all {
+			a.stop()
+		}
+		running.Wait()
+	})
+}
+
 // One statement for each instance and third of the time, whatever the number of sources.
 func TestLoadOfCoordination(t *testing.T) {
+	t.Parallel()
 	for _, sources := range []int{12, 64, 1000} {
 		synctest.Test(t, func(t *testing.T) {
 			m := newMemory(sources)
@@ -346,10 +385,10 @@ func TestLoadOfCoordination(t *testing.T) {
 			}
 			time.Sleep(2 * ttl)
 			m.took()
-			time.Sleep(100 * ttl)
+			time.Sleep(20 * ttl)
 			_, turns, _ := m.took()
-			require.LessOrEqual(t, turns, 5*100*3)
-			require.Greater(t, turns, 5*100*3-20)
+			require.LessOrEqual(t, turns, 5*20*3)
+			require.Greater(t, turns, 5*20*3-20)
 			for _, a := range all {
 				a.stop()
 			}

@@ -192,12 +192,7 @@ func TestControls(t *testing.T) {
 // build compiles the daemon from the weakened source.
 func (weak weakening) build(t *testing.T) (program string) {
 	t.Helper()
-	return weak.buildIn(t, t.TempDir())
-}
-
-// buildIn is build in a folder that there is already.
-func (weak weakening) buildIn(t *testing.T, dir string) (program string) {
-	t.Helper()
+	dir := t.TempDir()
 	root, err := filepath.Abs(module)
 	require.NoError(t, err)
 	changed := map[string]string{}
@@ -218,8 +213,8 @@ func (weak weakening) buildIn(t *testing.T, dir string) (program string) {
 	require.NoError(t, err)
 	file := filepath.Join(dir, "overlay.json")
 	require.NoError(t, os.WriteFile(file, overlay, 0o600))
-	program = filepath.Join(dir, "aggregator")
-	require.NoError(t, build(program, "./cmd/aggregator", "-tags", "faults", "-overlay", file))
+	program, err = buildDaemon(t.Context(), "-overlay", file)
+	require.NoError(t, err)
 	return program
 }
 

@@ -18,17 +18,16 @@ func TestKillAtEveryPoint(t *testing.T) {
 	for _, from := range []source{stream, listLeft, listRight, partitioned} {
 		t.Run(from.String(), func(t *testing.T) {
 			t.Parallel()
+			w := newWorld(t, setup{source: from})
 			for _, point := range points {
-				t.Run(point, func(t *testing.T) {
-					w := newWorld(t, setup{source: from})
-					w.push(2000)
+				t.Log(point)
+				w.push(2000)
 
-					// Killed in the first chunk, then in the third one of what was left.
-					w.start("drain", "CRASH_AT="+point).crashed()
-					w.start("drain", "CRASH_AT="+point+":3").crashed()
+				// Killed in the first chunk, then in the third one of what was left.
+				w.start("drain", "CRASH_AT="+point).crashed()
+				w.start("drain", "CRASH_AT="+point+":3").crashed()
 
-					w.finish()
-				})
+				w.finish()
 			}
 		})
 	}

@@ -5,31 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 
 	"aggregator/internal/testenv"
+	"aggregator/internal/testenv/build"
 )
 
 // module is the folder of go.mod, seen from this package.
 const module = "../.."
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "aggregator-faults-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "faults:", err)
-		os.Exit(1)
-	}
-	programs.dir = dir
 	code := m.Run()
 	if shared.postgres != nil {
-		err = shared.postgres.Close()
-	}
-	if err = errors.Join(err, os.RemoveAll(dir)); err != nil {
-		fmt.Fprintln(os.Stderr, "faults:", err)
-		code = max(code, 1)
+		if err := shared.postgres.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, "faults:", err)
+			code = max(code, 1)
+		}
 	}
 	os.Exit(code)
 }
@@ -37,7 +29,6 @@ func TestMain(m *testing.M) {
 // programs are what is tested and what tests it, built once.
 var programs struct {
 	once       sync.Once
-	dir        string
 	aggregator string // with the points at which it can be made to crash
 	loadgen    string
 	err        error
@@ -46,29 +37,24 @@ var programs struct {
 func buildPrograms(t *testing.T) {
 	t.Helper()
 	programs.once.Do(func() {
-		programs.aggregator = filepath.Join(programs.dir, "aggregator")
-		programs.loadgen = filepath.Join(programs.dir, "loadgen")
-		flags := []string{"-tags", "faults"}
+		var flags []string
 		if os.Getenv("FAULTS_RACE") != "" {
-			flags = append(flags, "-race")
+			flags = []string{"-race"}
 		}
-		programs.err = errors.Join(
-			build(programs.aggregator, "./cmd/aggregator", flags...),
-			build(programs.loadgen, "./scripts/loadgen"))
+		ctx := context.WithoutCancel(t.Context()) // other tests have them, too
+		var err error
+		programs.aggregator, programs.err = buildDaemon(ctx, flags...)
+		programs.loadgen, err = build.Program(ctx, module, "./scripts/loadgen")
+		programs.err = errors.Join(programs.err, err)
 	})
 	if programs.err != nil {
 		t.Fatal(programs.err)
 	}
 }
 
-func build(output, what string, flags ...string) error {
-	args := append([]string{"build", "-o", output}, flags...)
-	cmd := exec.CommandContext(context.Background(), "go", append(args, what)...)
-	cmd.Dir = module
-	if said, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("building %s: %w\n%s", what, err, said)
-	}
-	return nil
+// buildDaemon builds the daemon with the points at which it can be made to crash.
+func buildDaemon(ctx context.Context, flags ...string) (file string, err error) {
+	return build.Program(ctx, module, "./cmd/aggregator", append(flags, "-tags", "faults")...)
 }
 
 // shared is the PostgreSQL of the tests that do not harm it. It flushes to disk as in

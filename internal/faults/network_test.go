@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -161,8 +160,8 @@ func TestReplacedByAnotherBuild(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, setup{source: sharedSource, env: []string{"AGGREGATOR_LEASE_TTL=5s"}})
 	w.unordered = true
-	another := filepath.Join(t.TempDir(), "aggregator")
-	require.NoError(t, build(another, "./cmd/aggregator", "-tags", "faults", "-ldflags", "-X main.version=99.0.0-other"))
+	another, err := buildDaemon(t.Context(), "-ldflags", "-X main.version=99.0.0-other")
+	require.NoError(t, err)
 	all := []*daemon{w.start("run"), w.start("run"), w.start("run")}
 	w.sharedEvenly(len(all))
 	pushed := w.load(300, 15*time.Second)

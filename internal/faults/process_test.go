@@ -15,6 +15,9 @@ import (
 	"aggregator/config"
 )
 
+// backlog is how many events TestShapes drains at last: ten chunks.
+const backlog = 100_000
+
 func TestKillAtRandom(t *testing.T) {
 	t.Parallel()
 	for _, from := range []source{stream, listLeft, listRight, partitioned} {

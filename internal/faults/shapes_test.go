@@ -100,8 +100,8 @@ func TestShapes(t *testing.T) {
 			w.drain()
 			w.push(3000)
 			w.drain("AGGREGATOR_APPLY_PROFILES_PER_TRANSACTION=50")
-			w.push(100_000)
-			w.drain("AGGREGATOR_CHUNK_MAX_EVENTS=10000", "AGGREGATOR_APPLY_PROFILES_PER_TRANSACTION=auto")
+			w.push(backlog)
+			w.drain(fmt.Sprintf("AGGREGATOR_CHUNK_MAX_EVENTS=%d", backlog/10), "AGGREGATOR_APPLY_PROFILES_PER_TRANSACTION=auto")
 			require.Greater(t, stop(), 20)
 			w.exact()
 			for _, command := range [][]string{

@@ -9,11 +9,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -31,19 +28,11 @@ var impatience = change{
 
 const impatientSession = "&lock_timeout=500ms&statement_timeout=2s"
 
-// impatient is the daemon with impatience, built once.
+// impatient is the daemon with impatience.
 func impatient(t *testing.T) string {
 	t.Helper()
-	buildPrograms(t)
-	dir := filepath.Join(programs.dir, "impatient")
-	impatientDaemon.Do(func() {
-		require.NoError(t, os.Mkdir(dir, 0o755))
-		weakening{changes: []change{impatience}}.buildIn(t, dir)
-	})
-	return filepath.Join(dir, "aggregator")
+	return weakening{changes: []change{impatience}}.build(t)
 }
-
-var impatientDaemon sync.Once
 
 // followed is a world whose PostgreSQL has standbys. The daemons know the addresses of all.
 type followed struct {

@@ -180,7 +180,7 @@ func (p *Page) answer(w http.ResponseWriter, r *http.Request, show func(*view) e
 		v.Refresh = status == http.StatusServiceUnavailable
 	}
 	var text bytes.Buffer
-	if err := templates[v.template].ExecuteTemplate(&text, "layout", v); err != nil {
+	if err := templates()[v.template].ExecuteTemplate(&text, "layout", v); err != nil {
 		p.Log.Error("a page cannot be made", "page", r.URL.Path, "error", err)
 		http.Error(w, "The page cannot be made; the log says why.", http.StatusInternalServerError)
 		return
@@ -290,17 +290,18 @@ func here(u *url.URL) string {
 	return to
 }
 
-var templates = parse("overview", "source", "instances", "dead", "letter", "confirm", "runs", "run", "doctor",
-	"profile", "explain", "problem")
-
-func parse(names ...string) map[string]*template.Template {
-	all := make(map[string]*template.Template, len(names))
+// templates are parsed for the first page: most commands show none, and would start later.
+var templates = sync.OnceValue(func() map[string]*template.Template {
+	all := make(map[string]*template.Template)
 	base := template.Must(template.New("").Funcs(functions).ParseFS(files, "templates/layout.html"))
-	for _, name := range names {
+	for _, name := range []string{
+		"overview", "source", "instances", "dead", "letter", "confirm", "runs", "run", "doctor", "profile", "explain",
+		"problem",
+	} {
 		all[name] = template.Must(template.Must(base.Clone()).ParseFS(files, "templates/"+name+".html"))
 	}
 	return all
-}
+})
 
 // login is where a browser is asked for a login; it has given one when this is called, and goes back.
 func login(v *view) error { return goBack(v.r.Form) }

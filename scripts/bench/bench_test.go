@@ -4,13 +4,13 @@ import (
 	"io"
 	"math"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"aggregator/internal/testenv/build"
 	"aggregator/scripts/bench/report"
 	"aggregator/scripts/bench/rig"
 )
@@ -20,14 +20,12 @@ import (
 func TestPartsMeasureTheRealDaemon(t *testing.T) {
 	dir := t.TempDir()
 	b := &bench{
-		plan:   plan{runs: 1, events: 400, old: 50, chunks: []int{100, 400}, offer: 200 * time.Millisecond},
-		binary: filepath.Join(dir, "aggregator"), kept: filepath.Join(dir, "results.json"),
-		out: io.Discard, progress: t.Output(),
+		plan: plan{runs: 1, events: 400, old: 50, chunks: []int{100, 400}, offer: 200 * time.Millisecond},
+		kept: filepath.Join(dir, "results.json"), out: io.Discard, progress: t.Output(),
 	}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", b.binary, "./cmd/aggregator")
-	build.Dir = "../.."
-	said, err := build.CombinedOutput()
-	require.NoError(t, err, string(said))
+	var err error
+	b.binary, err = build.Program(t.Context(), "../..", "./cmd/aggregator")
+	require.NoError(t, err)
 	chosen, err := choose("A,old,chunk,service")
 	require.NoError(t, err)
 	require.NoError(t, b.measure(t.Context(), chosen))
