@@ -184,11 +184,20 @@ func TestReadyzFollowsTheServers(t *testing.T) {
 	_, answer := b.ready(t)
 	assert.Equal(t, map[string]check{"redis": ok, "postgres": ok, "schema": ok, "incidents": ok}, answer.Checks)
 
-	_, err := b.database.Exec(
+	_, err := b.database.Exec(t.Context(), `ALTER TABLE aggregator.incident RENAME TO other`)
+	require.NoError(t, err)
+	code, answer := b.ready(t)
+	assert.Equal(t, 503, code, "whether an incident is open is not known")
+	assert.Contains(t, answer.Checks["incidents"].Reason, `unknown: `)
+	assert.Contains(t, answer.Checks["incidents"].Reason, `relation "aggregator.incident" does not exist`)
+	_, err = b.database.Exec(t.Context(), `ALTER TABLE aggregator.other RENAME TO incident`)
+	require.NoError(t, err)
+
+	_, err = b.database.Exec(
 		t.Context(), `INSERT INTO aggregator.schema_migrations (version_id, is_applied) VALUES (1000, true);
 		INSERT INTO aggregator.schema_compatibility VALUES (1000, 1)`)
 	require.NoError(t, err)
-	code, answer := b.ready(t)
+	code, answer = b.ready(t)
 	assert.Equal(t, 200, code)
 	assert.True(t, answer.Checks["schema"].OK)
 	assert.Contains(t, answer.Checks["schema"].Reason, "version 1000, this program was built for ")

@@ -69,8 +69,11 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	if schema := survey.Schema; schema.Err == nil && schema.Newer() {
 		answer.Checks["schema"] = check{OK: true, Reason: schema.String()}
 	}
-	if survey.Incidents != nil {
+	switch {
+	case survey.Incidents != nil:
 		answer.Checks["incidents"] = accounted(survey.OpenOf())
+	case survey.Postgres.Err == nil && survey.Schema.Err == nil:
+		answer.Checks["incidents"] = check{Reason: fmt.Sprintf("unknown: %v", survey.Err)}
 	}
 	for _, c := range answer.Checks {
 		answer.Ready = answer.Ready && c.OK

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +26,21 @@ var touched = []string{
 	"cumulative_mbti_score",
 	"child_personality_history", "favorite_genre", "favorite_topic", "aggregator.mark", "aggregator.checkpoint",
 	"aggregator.dead_letter", "aggregator.lease", "aggregator.member", "aggregator.run",
+}
+
+// value is a constant in a statement, also one that is cut off, or a parameter.
+var value = regexp.MustCompile(`(?s)\$\d+|\$\w*\$.*?(?:\$\w*\$|$)|'(?:[^'\\]|\\.|'')*(?:'|\\?$)|\b\d+(?:\.\d+)?\b`)
+
+// withoutValues is a statement in one line, with ? for each constant: those of another program may be of persons, and
+// findings are read by others than those who may read its tables.
+func withoutValues(statement string) string {
+	statement = value.ReplaceAllStringFunc(statement, func(found string) string {
+		if len(found) > 1 && found[0] == '$' && '0' <= found[1] && found[1] <= '9' {
+			return found
+		}
+		return "?"
+	})
+	return strings.Join(strings.Fields(statement), " ")
 }
 
 // locks names each session and prepared transaction that holds a lock for which the service waits, or would wait.
@@ -55,7 +71,7 @@ func (r *report) locks(ctx context.Context, pool *pgxpool.Pool, d appschema.Desc
 		} else {
 			text += fmt.Sprintf("; it is %s, its transaction began %s ago, its latest query: %s", state,
 				age.Round(time.Second),
-				strings.Join(strings.Fields(query), " "))
+				withoutValues(query))
 		}
 		r.add("locks", Warning, text, advice)
 		return nil

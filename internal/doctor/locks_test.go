@@ -73,7 +73,7 @@ func TestLocks(t *testing.T) {
 			pid := hold(t, u, begin, tc.held, rest)
 			time.Sleep(200 * time.Millisecond) // beyond what tests have for a minute
 			requireLock(t, open(t, u, false), pid, tc.want, "it is idle in transaction, its transaction began ",
-				"its latest query: "+rest)
+				"its latest query: SELECT pg_sleep(?)")
 		})
 	}
 	t.Run("seen by a role that sees little", func(t *testing.T) {
@@ -170,4 +170,16 @@ func TestSynchronousStandby(t *testing.T) {
 	requireFinding(t, open(t, testenv.As(t, u, "aggregator_daemon"), false),
 		"problem synchronous standby: checkpoints wait for 2 of synchronous_standby_names (ANY 2 (a, b)), and 0 are "+
 			"connected")
+}
+
+func TestWithoutValues(t *testing.T) {
+	for statement, want := range map[string]string{
+		"UPDATE book\n\tSET title = '해와 달' WHERE id = 7": "UPDATE book SET title = ? WHERE id = ?",
+		`SELECT 'it''s', E'it\'s', 'cut of`:              `SELECT ?, E?, ?`,
+		`SELECT $1, $body$ Anna $body$, $$b`:             `SELECT $1, ?, ?`,
+		`SELECT 1.5, c3 FROM "t 4" WHERE x = -2`:         `SELECT ?, c3 FROM "t ?" WHERE x = -?`,
+		`SELECT 'cut\`:                                   `SELECT ?`,
+	} {
+		require.Equal(t, want, doctor.WithoutValues(statement))
+	}
 }

@@ -214,6 +214,7 @@ func matches(n int64, counted bool) string {
 
 type letterBody struct {
 	deadletter.Letter
+	Ours    bool // the settings name its source
 	Pushed  time.Time
 	Payload string // for operators
 	Size    int
@@ -242,7 +243,10 @@ func (p *Page) letter(v *view) error {
 	if err != nil {
 		return err
 	}
-	b := letterBody{Letter: l, Pushed: l.Position.Time(), Size: len(l.Payload.Bytes)}
+	b := letterBody{
+		Letter: l, Ours: slices.Contains(events.Names(p.Sources), l.Source), Pushed: l.Position.Time(),
+		Size: len(l.Payload.Bytes),
+	}
 	if v.Operator() {
 		const most = 8192
 		text := l.Payload.Bytes

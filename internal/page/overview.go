@@ -193,9 +193,7 @@ func (p *Page) troubles(v *view, survey admin.Survey) (all []trouble) {
 	for _, l := range lines {
 		working := l.State == string(aggregator.Working) || l.State == string(aggregator.Resting) || l.Bad
 		if survey.Schema.Err == nil && l.Holder == "" && !working {
-			all = append(all, trouble{
-				false, fmt.Sprintf("Source %s: no instance works on it", l.Name), link("source", "name", l.Name),
-			})
+			serious(link("source", "name", l.Name), "Source %s: no instance works on it", l.Name)
 		}
 	}
 	for _, l := range lines {

@@ -571,6 +571,9 @@ func TestPayload(t *testing.T) {
 			assert.Contains(t, text, "This is its beginning")
 		})
 	}
+	// Its source is one of former settings, of which there is no page.
+	assert.Contains(t, operator.get("letter?source=s&position=1-1", 200), "Source s, which the settings do not name")
+	assert.Empty(t, links(t, operator, "letter?source=s&position=1-1", "source?"))
 }
 
 // Snapshots are paged through, each shown once, also those of one moment; the scale stays.
