@@ -28,8 +28,8 @@
 // puts its data on a disk of the package disk, with PostgresIn or RedisIn, and uses CutOff.
 //
 // What initdb makes is kept in one file of 40 MB, aggregator-testenv/postgres-*.tar in the user's cache folder
-// (os.UserCacheDir): a test unpacks it, which takes a tenth of initdb's 0.8 s of processor time. A PostgreSQL of another
-// version replaces it. It may be deleted at any time; servers outside of tests neither make nor use it.
+// (os.UserCacheDir): a test unpacks it, which takes a tenth of initdb's 0.8 s of processor time. A PostgreSQL of
+// another version replaces it. It may be deleted at any time; servers outside of tests neither make nor use it.
 //
 // Else nothing outlives the process that asked for it. Close removes server and folder; should
 // the process be killed first, the kernel ends the servers, and the next process to use
