@@ -98,8 +98,8 @@ func TestDemo(t *testing.T) {
 	require.NoError(t, os.Chmod(folder, 0o755)) // the servers' user must be able to enter
 	require.NoError(t, os.Mkdir(filepath.Join(folder, "bin"), 0o755))
 	require.NoError(t, os.Mkdir(filepath.Join(folder, "scripts"), 0o755))
-	command(t, "..", "go", "build", "-o", filepath.Join(folder, "bin")+"/", "./cmd/aggregator", "./scripts/loadgen",
-		"./scripts/services")
+	command(t, "..", "go", "build", "-ldflags", "-s -w", "-o", filepath.Join(folder, "bin")+"/", "./cmd/aggregator",
+		"./scripts/loadgen", "./scripts/services")
 	script, err := os.ReadFile("demo")
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "scripts", "demo"), script, 0o755))

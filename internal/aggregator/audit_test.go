@@ -92,25 +92,28 @@ func TestAuditUnderLoad(t *testing.T) {
 			f.drain() // so that there are checkpoints
 			f.requireEven()
 
-			const load = 10_000
+			const load = 4000
 			service := f.start("first", 0)
 			second := f.start("second", 0)
-			var pushed atomic.Bool
+			var enough, pushed atomic.Bool // enough has been pushed when a chunk was seen in flight
+			var sent atomic.Int64
 			go func() {
 				defer pushed.Store(true)
-				for range load / 500 {
+				for n := 0; n < load || !enough.Load() && n < 50*load; n += 500 {
 					f.push(random(r, 500)...)
+					sent.Add(500)
 				}
 			}()
 			taken, inFlight := 0, 0
 			audit := f.auditor()
 			for done := false; !done; {
-				done = pushed.Load() && service.Stats().Read+second.Stats().Read >= load
+				done = pushed.Load() && service.Stats().Read+second.Stats().Read >= sent.Load()
 				for _, b := range audit() {
 					require.True(t, b.Even(), "%s; %+v", b.Complaint(), b)
 					require.Empty(t, b.Unrecorded())
 					if taken++; b.InFlight > 0 {
 						inFlight++
+						enough.Store(true)
 					}
 				}
 				if taken%10 == 0 {

@@ -77,24 +77,12 @@ func written(t *testing.T) (*pgxpool.Pool, ledger.Checkpoint) {
 	pool, err := postgres.Open(t.Context(), postgres.Options{URL: testenv.Database(t), MaxConns: 4})
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
-	do(t, pool, `INSERT INTO genre (id, name) SELECT i, 'g' || i FROM generate_series(1, 5) i`)
-	do(t, pool, `INSERT INTO topic (id, name) SELECT i, 't' || i FROM generate_series(1, 5) i`)
-	do(t, pool, `INSERT INTO child_profile (id, name) SELECT i, 'c' FROM generate_series(1, 2500) i`)
+	testenv.Execute(t, pool, `INSERT INTO genre (id, name) SELECT i, 'g' || i FROM generate_series(1, 5) i`)
+	testenv.Execute(t, pool, `INSERT INTO topic (id, name) SELECT i, 't' || i FROM generate_series(1, 5) i`)
+	testenv.Execute(t, pool, `INSERT INTO child_profile (id, name) SELECT i, 'c' FROM generate_series(1, 2500) i`)
 	from, err := ledger.Create(t.Context(), pool, "s", events.Position{}, 0)
 	require.NoError(t, err)
 	return pool, from
-}
-
-func do(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {
-	t.Helper()
-	_, err := pool.Exec(t.Context(), sql, args...)
-	require.NoError(t, err, sql)
-}
-
-func query[T any](t *testing.T, pool *pgxpool.Pool, sql string, args ...any) (value T) {
-	t.Helper()
-	require.NoError(t, pool.QueryRow(t.Context(), sql, args...).Scan(&value), sql)
-	return value
 }
 
 func rejected(t *testing.T, err error) *pgconn.PgError {
@@ -129,7 +117,7 @@ func TestAllWritersAgree(t *testing.T) {
 					if rng.IntN(2) == 0 {
 						value := float64(rng.IntN(9)-4) / 2
 						for _, at := range first {
-							do(t, pool, `INSERT INTO `+table+` VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, at+i, id+1, value)
+							testenv.Execute(t, pool, `INSERT INTO `+table+` VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, at+i, id+1, value)
 						}
 					}
 					if rng.IntN(2) == 0 {
@@ -226,8 +214,8 @@ func TestMarksMoveByCompareAndSet(t *testing.T) {
 			if name != "together" {
 				moves++
 			}
-			assert.Equal(t, float64(moves), query[float64](t, pool, `SELECT sum(score) FROM genre_score`))
-			assert.Equal(t, moves, query[int](t, pool, `SELECT count(*) FROM child_personality_history`))
+			assert.Equal(t, float64(moves), testenv.Query[float64](t, pool, `SELECT sum(score) FROM genre_score`))
+			assert.Equal(t, moves, testenv.Query[int](t, pool, `SELECT count(*) FROM child_personality_history`))
 		})
 	}
 }
@@ -241,7 +229,7 @@ func TestSizes(t *testing.T) {
 			pool, from := written(t)
 			const many = 600
 			for _, n := range []int{1, 2, 3, many} {
-				do(t, pool, `TRUNCATE genre_score, topic_score, cumulative_mbti_score, aggregator.mark`)
+				testenv.Execute(t, pool, `TRUNCATE genre_score, topic_score, cumulative_mbti_score, aggregator.mark`)
 				seen := events.Position{}
 				for round := range int64(2) {
 					var all []change
@@ -262,10 +250,12 @@ func TestSizes(t *testing.T) {
 					require.NoError(t, write(t, pool, from, all...))
 					seen = to
 				}
-				assert.Zero(t, query[int](t, pool, `SELECT count(*) FROM genre_score WHERE score <> 2 * (child_profile_id - 1)`))
-				assert.Equal(t, (n+2)/3, query[int](t, pool, `SELECT count(*) FROM cumulative_mbti_score WHERE p_score = 2`))
+				assert.Zero(t, testenv.Query[int](t, pool,
+					`SELECT count(*) FROM genre_score WHERE score <> 2 * (child_profile_id - 1)`))
+				assert.Equal(t, (n+2)/3, testenv.Query[int](t, pool,
+					`SELECT count(*) FROM cumulative_mbti_score WHERE p_score = 2`))
 				if n > 1 {
-					assert.Equal(t, many, query[int](t, pool, `SELECT count(*) FROM topic_score WHERE score = 2 * topic_id`))
+					assert.Equal(t, many, testenv.Query[int](t, pool, `SELECT count(*) FROM topic_score WHERE score = 2 * topic_id`))
 				}
 			}
 		})
@@ -280,7 +270,8 @@ func TestIDsOutOfOrder(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pool, from := written(t)
-			do(t, pool, `INSERT INTO genre_score SELECT p, i, 10 FROM generate_series(1, 2) p, generate_series(1, 5) i;
+			testenv.Execute(t, pool,
+				`INSERT INTO genre_score SELECT p, i, 10 FROM generate_series(1, 2) p, generate_series(1, 5) i;
 				INSERT INTO topic_score SELECT * FROM genre_score`)
 			for _, order := range [][]int64{{5, 4, 3, 2, 1}, {2, 1, 3, 5, 4}, {4, 5, 1, 2, 3}, {1, 3, 2, 4, 5}} {
 				var sums []scores.Sum
@@ -288,8 +279,8 @@ func TestIDsOutOfOrder(t *testing.T) {
 					sums = append(sums, sum(id, float64(id)))
 				}
 				for which, d := range map[string]scores.Delta{"genre": delta(1, sums, nil), "topic": delta(1, nil, sums)} {
-					before := query[float64](t, pool, `SELECT sum(score) FROM `+which+`_score`)
-					to := position(query[int64](t, pool, `SELECT coalesce(max(position_ms), 0) + 1 FROM aggregator.mark`), 0)
+					before := testenv.Query[float64](t, pool, `SELECT sum(score) FROM `+which+`_score`)
+					to := position(testenv.Query[int64](t, pool, `SELECT coalesce(max(position_ms), 0) + 1 FROM aggregator.mark`), 0)
 					marks, err := ledger.Marks(t.Context(), pool, from, []int64{1})
 					require.NoError(t, err)
 					added := 15.0
@@ -297,8 +288,8 @@ func TestIDsOutOfOrder(t *testing.T) {
 						assert.Equal(t, verdict.RowMissing, rejected(t, err).Code)
 						added = 0
 					}
-					assert.Equal(t, before+added, query[float64](t, pool, `SELECT sum(score) FROM `+which+`_score`))
-					assert.Zero(t, query[int](t, pool,
+					assert.Equal(t, before+added, testenv.Query[float64](t, pool, `SELECT sum(score) FROM `+which+`_score`))
+					assert.Zero(t, testenv.Query[int](t, pool,
 						`SELECT count(*) FROM `+which+`_score WHERE (score - 10)::bigint % `+which+`_id <> 0`), order)
 				}
 			}
@@ -314,7 +305,7 @@ func TestIDsOutOfOrder(t *testing.T) {
 			} else {
 				require.NoError(t, err)
 			}
-			assert.Zero(t, query[int](t, pool,
+			assert.Zero(t, testenv.Query[int](t, pool,
 				`SELECT count(*) FROM cumulative_mbti_score WHERE i_score <> child_profile_id`))
 		})
 	}
@@ -335,7 +326,7 @@ func TestApplicationInsertsMeanwhile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pool, from := written(t)
-			do(t, pool, `INSERT INTO genre_score VALUES (1, 1, 5), (1, 2, 5)`)
+			testenv.Execute(t, pool, `INSERT INTO genre_score VALUES (1, 1, 5), (1, 2, 5)`)
 			other, err := pool.Begin(t.Context())
 			require.NoError(t, err)
 			for _, sql := range []string{
@@ -348,7 +339,7 @@ func TestApplicationInsertsMeanwhile(t *testing.T) {
 			done := make(chan error, 1)
 			go func() { done <- write(t, pool, from, ch) }()
 			require.Eventually(t, func() bool {
-				return query[int](t, pool,
+				return testenv.Query[int](t, pool,
 					`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 1
 			}, 10*time.Second, time.Millisecond)
 			require.NoError(t, other.Commit(t.Context()))
@@ -359,8 +350,8 @@ func TestApplicationInsertsMeanwhile(t *testing.T) {
 				require.NoError(t, err)
 			}
 			assert.Equal(t, "7 2 102",
-				query[string](t, pool, `SELECT string_agg(score::text, ' ' ORDER BY genre_id) FROM genre_score`))
-			assert.Equal(t, []int64{3}, query[[]int64](t, pool, `SELECT array_agg(genre_id) FROM favorite_genre`))
+				testenv.Query[string](t, pool, `SELECT string_agg(score::text, ' ' ORDER BY genre_id) FROM genre_score`))
+			assert.Equal(t, []int64{3}, testenv.Query[[]int64](t, pool, `SELECT array_agg(genre_id) FROM favorite_genre`))
 		})
 	}
 }
@@ -373,10 +364,10 @@ func TestTriggersInTheWay(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pool, from := written(t)
-			do(t, pool, `INSERT INTO genre_score VALUES (1, 1, 5), (1, 2, 5); INSERT INTO cumulative_mbti_score `+
+			testenv.Execute(t, pool, `INSERT INTO genre_score VALUES (1, 1, 5), (1, 2, 5); INSERT INTO cumulative_mbti_score `+
 				`(child_profile_id) VALUES (1)`)
 			for _, table := range []string{"genre_score", "topic_score", "cumulative_mbti_score"} {
-				do(t, pool, `CREATE TRIGGER z BEFORE UPDATE ON `+table+
+				testenv.Execute(t, pool, `CREATE TRIGGER z BEFORE UPDATE ON `+table+
 					` FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()`)
 			}
 			ch := change{
@@ -389,10 +380,10 @@ func TestTriggersInTheWay(t *testing.T) {
 			} else {
 				require.NoError(t, err)
 			}
-			assert.Equal(t, "5 8 0", query[string](
+			assert.Equal(t, "5 8 0", testenv.Query[string](
 				t, pool, `SELECT string_agg(score::text, ' ' ORDER BY genre_id) FROM genre_score`))
 
-			do(t, pool, `CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+			testenv.Execute(t, pool, `CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
 				CREATE TRIGGER a BEFORE INSERT OR UPDATE ON topic_score FOR EACH ROW EXECUTE FUNCTION keep_out()`)
 			ch.seen, ch.to = ch.to, position(2, 0)
 			assert.Equal(t, verdict.RowMissing, rejected(t, write(t, pool, from, ch)).Code)
@@ -417,7 +408,7 @@ func TestRowsAreInTheOrderOfTheirStates(t *testing.T) {
 	queueTogether(&batch, from, rulesOf(t, pool, scores.MeanOfPositive), []change{ch})
 	require.NoError(t, early.SendBatch(t.Context(), &batch).Close())
 	require.NoError(t, early.Commit(t.Context()))
-	assert.True(t, query[bool](t, pool,
+	assert.True(t, testenv.Query[bool](t, pool,
 		`SELECT (array_agg(created_at ORDER BY id))[1] < (array_agg(created_at ORDER BY id))[2] FROM `+
 			`child_personality_history`))
 }
@@ -451,7 +442,7 @@ func TestType(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/%s/%v", name, c.name, typed), func(t *testing.T) {
 					profile++
 					if c.scores != nil {
-						do(t, pool, `INSERT INTO cumulative_mbti_score VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+						testenv.Execute(t, pool, `INSERT INTO cumulative_mbti_score VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 							append([]any{profile}, c.scores...)...)
 					}
 					ch := change{delta: delta(profile, nil, nil), to: position(1, 0)}
@@ -468,7 +459,7 @@ func TestPreferred(t *testing.T) {
 	t.Parallel()
 	pool, from := written(t)
 	for _, column := range []string{"genre_score", "topic_score"} {
-		do(t, pool, `ALTER TABLE `+column+` ALTER score DROP NOT NULL`)
+		testenv.Execute(t, pool, `ALTER TABLE `+column+` ALTER score DROP NOT NULL`)
 	}
 	null, infinite, nan := math.SmallestNonzeroFloat64, math.Inf(1), math.NaN()
 	cases := []struct {
@@ -505,8 +496,10 @@ func TestPreferred(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/%s/%s", rule, name, c.name), func(t *testing.T) {
 					profile++
 					for id, score := range c.scores {
-						do(t, pool, `INSERT INTO genre_score VALUES ($1, $2, nullif($3::float8, $4))`, profile, id+1, score, null)
-						do(t, pool, `INSERT INTO topic_score VALUES ($1, $2, nullif($3::float8, $4))`, profile, id+1, score, null)
+						testenv.Execute(t, pool,
+							`INSERT INTO genre_score VALUES ($1, $2, nullif($3::float8, $4))`, profile, id+1, score, null)
+						testenv.Execute(t, pool,
+							`INSERT INTO topic_score VALUES ($1, $2, nullif($3::float8, $4))`, profile, id+1, score, null)
 					}
 					require.NoError(t, write(t, pool, from, change{delta: delta(profile, nil, nil), to: position(1, 0)}))
 					want := c.want
@@ -537,10 +530,10 @@ func TestProfileGone(t *testing.T) {
 				change{delta: delta(3, nil, nil), to: position(1, 0)}, change{delta: delta(9977, nil, nil), to: position(1, 0)}))
 			assert.Equal(t, verdict.ProfileGone, refused.Code)
 			if name == "together" {
-				assert.Zero(t, query[int](t, pool, `SELECT count(*) FROM aggregator.mark`))
+				assert.Zero(t, testenv.Query[int](t, pool, `SELECT count(*) FROM aggregator.mark`))
 			} else {
 				assert.Equal(t, "9977", refused.Detail)
-				assert.Equal(t, int64(3), query[int64](t, pool, `SELECT child_profile_id FROM aggregator.mark`))
+				assert.Equal(t, int64(3), testenv.Query[int64](t, pool, `SELECT child_profile_id FROM aggregator.mark`))
 			}
 		})
 	}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"aggregator/internal/testenv"
+
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -29,8 +31,9 @@ func retype(t *testing.T, pool *pgxpool.Pool, table, of string) {
 		}
 	}
 	for _, column := range columns {
-		do(t, pool, fmt.Sprintf(`ALTER TABLE %s ALTER %s TYPE %s, ALTER %[2]s DROP NOT NULL, ALTER %[2]s DROP DEFAULT`, table,
-			column, of))
+		testenv.Execute(t, pool,
+			fmt.Sprintf(`ALTER TABLE %s ALTER %s TYPE %s, ALTER %[2]s DROP NOT NULL, ALTER %[2]s DROP DEFAULT`, table,
+				column, of))
 	}
 }
 
@@ -63,9 +66,9 @@ func TestColumnsOfOtherTypes(t *testing.T) {
 			for name, write := range writers {
 				t.Run(name, func(t *testing.T) {
 					profile += 2
-					do(t, pool, `INSERT INTO genre_score VALUES ($1, 1, NULL), ($1, 2, 3)`, profile)
-					do(t, pool, `INSERT INTO topic_score VALUES ($1, 1, NULL), ($1, 2, 3)`, profile)
-					do(t, pool, `INSERT INTO cumulative_mbti_score VALUES ($1, NULL, 3, NULL, 0, 3, 0, 0, 0)`, profile)
+					testenv.Execute(t, pool, `INSERT INTO genre_score VALUES ($1, 1, NULL), ($1, 2, 3)`, profile)
+					testenv.Execute(t, pool, `INSERT INTO topic_score VALUES ($1, 1, NULL), ($1, 2, 3)`, profile)
+					testenv.Execute(t, pool, `INSERT INTO cumulative_mbti_score VALUES ($1, NULL, 3, NULL, 0, 3, 0, 0, 0)`, profile)
 					sums := []scores.Sum{sum(1, 1.25), sum(2, 1), sum(3, 1.25)}
 					ch := change{delta: delta(profile, sums, sums), to: position(1, 0), applied: 1}
 					ch.delta.Typed, ch.delta.MBTI = true, [8]float64{1.25, 1, 0, 1.25, 1, 0, 0, 0}
@@ -75,11 +78,11 @@ func TestColumnsOfOtherTypes(t *testing.T) {
 					number := func(table string) string { return typesOfColumns[types[table]] }
 					for _, table := range []string{"genre_score", "topic_score"} {
 						id := strings.TrimSuffix(table, "_score") + "_id"
-						got := query[string](t, pool,
+						got := testenv.Query[string](t, pool,
 							`SELECT string_agg(score::float8::text, ' ' ORDER BY `+id+`) FROM `+table+` WHERE child_profile_id = $1`,
 							profile)
 						assert.Equal(t, number(table)+" 4 "+number(table), got, table)
-						got = query[string](t, pool,
+						got = testenv.Query[string](t, pool,
 							`SELECT string_agg(score::float8::text, ' ' ORDER BY `+id+`) FROM `+table+` WHERE child_profile_id = $1`,
 							profile+1)
 						assert.Equal(t, number(table)+" 1 "+number(table), got, table)
@@ -88,25 +91,26 @@ func TestColumnsOfOtherTypes(t *testing.T) {
 						`t_score::float8) FROM `
 					mbti := number("cumulative_mbti_score")
 					assert.Equal(t, mbti+" 4 0 "+mbti+" 4",
-						query[string](t, pool, all+`cumulative_mbti_score WHERE child_profile_id = $1`, profile))
+						testenv.Query[string](t, pool, all+`cumulative_mbti_score WHERE child_profile_id = $1`, profile))
 					assert.Equal(t, mbti+" 1 0 "+mbti+" 1",
-						query[string](t, pool, all+`cumulative_mbti_score WHERE child_profile_id = $1`, profile+1))
-					held := query[string](t, pool, `SELECT $1::float8::`+types["child_personality_history"]+`::float8::text`, mbti)
+						testenv.Query[string](t, pool, all+`cumulative_mbti_score WHERE child_profile_id = $1`, profile+1))
+					held := testenv.Query[string](t, pool,
+						`SELECT $1::float8::`+types["child_personality_history"]+`::float8::text`, mbti)
 					assert.Equal(t, held+" 4 0 "+held+" 4",
-						query[string](t, pool, all+`child_personality_history WHERE child_profile_id = $1`, profile))
+						testenv.Query[string](t, pool, all+`child_personality_history WHERE child_profile_id = $1`, profile))
 					assert.Equal(t, []string{"g2"}, latest(t, pool, profile).Genres)
 
 					// Without events of books with a type the row has what stood before.
 					ch.seen, ch.to, ch.delta.Typed, ch.delta.MBTI = ch.to, position(2, 0), false, [8]float64{}
 					require.NoError(t, write(t, pool, from, ch))
-					assert.Equal(t, latest(t, pool, profile).Scores.I, query[float64](t, pool, `SELECT $1::float8`, held))
+					assert.Equal(t, latest(t, pool, profile).Scores.I, testenv.Query[float64](t, pool, `SELECT $1::float8`, held))
 				})
 			}
 			report, err := audit.Scores(t.Context(), pool, scores.MeanOfPositive, nil)
 			require.NoError(t, err)
 			assert.Equal(t, profile, report.Compared)
 			assert.Zero(t, report.Different, report.First)
-			do(t, pool, `UPDATE cumulative_mbti_score SET i_score = i_score + 1 WHERE child_profile_id = 2`)
+			testenv.Execute(t, pool, `UPDATE cumulative_mbti_score SET i_score = i_score + 1 WHERE child_profile_id = 2`)
 			report, err = audit.Scores(t.Context(), pool, scores.MeanOfPositive, nil)
 			require.NoError(t, err)
 			assert.EqualValues(t, 1, report.Different, report.First)
@@ -126,16 +130,17 @@ func TestTriggersAndTypesInTheWay(t *testing.T) {
 			pool, from := written(t)
 			for _, table := range []string{"genre_score", "topic_score", "cumulative_mbti_score"} {
 				retype(t, pool, table, of)
-				do(t, pool, `CREATE TRIGGER z BEFORE UPDATE ON `+table+
+				testenv.Execute(t, pool, `CREATE TRIGGER z BEFORE UPDATE ON `+table+
 					` FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()`)
 			}
-			do(t, pool, `INSERT INTO genre_score VALUES (1, 1, `+start+`); INSERT INTO topic_score VALUES (1, 1, `+start+`);
+			testenv.Execute(t, pool,
+				`INSERT INTO genre_score VALUES (1, 1, `+start+`); INSERT INTO topic_score VALUES (1, 1, `+start+`);
 				INSERT INTO cumulative_mbti_score VALUES (1, `+strings.Repeat(start+", ", 7)+start+`)`)
 			ch := change{delta: delta(1, []scores.Sum{sum(1, 0.02)}, []scores.Sum{sum(1, 0.02)}), to: position(1, 0)}
 			ch.delta.Typed, ch.delta.MBTI = true, [8]float64{0.02}
 			require.NoError(t, writers["with care"](t, pool, from, ch))
 
-			do(t, pool, `CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+			testenv.Execute(t, pool, `CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
 				CREATE TRIGGER a BEFORE UPDATE ON genre_score FOR EACH ROW EXECUTE FUNCTION keep_out()`)
 			ch.seen, ch.to = ch.to, position(2, 0)
 			ch.delta.Genres = []scores.Sum{sum(1, 100)}
@@ -159,7 +164,7 @@ func TestScoresThatAreNotFinite(t *testing.T) {
 				for _, typed := range []bool{false, true} {
 					t.Run(fmt.Sprintf("%s/%s/%s/%v", name, what, value, typed), func(t *testing.T) {
 						profile++
-						do(t, pool, statement, profile, value)
+						testenv.Execute(t, pool, statement, profile, value)
 						ch := change{delta: delta(profile, []scores.Sum{sum(1, 2)}, []scores.Sum{sum(1, 2)}), to: position(1, 0)}
 						ch.delta.Typed, ch.delta.MBTI = typed, [8]float64{2}
 						refused := rejected(t, write(t, pool, from, ch))
@@ -169,7 +174,7 @@ func TestScoresThatAreNotFinite(t *testing.T) {
 						} else { // and is sent again
 							assert.Contains(t, []verdict.Verdict{verdict.Incomplete, verdict.Gone}, verdict.Of(refused))
 						}
-						assert.Zero(t, query[int](
+						assert.Zero(t, testenv.Query[int](
 							t, pool, `SELECT count(*) FROM child_personality_history WHERE child_profile_id = $1`, profile))
 					})
 				}

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"aggregator/internal/testenv"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/stretchr/testify/assert"
@@ -17,7 +19,7 @@ import (
 func TestEncode(t *testing.T) {
 	t.Parallel()
 	pool, _ := written(t)
-	do(t, pool, `CREATE TYPE mood AS ENUM ('sad', 'happy'); CREATE TABLE held (mood mood, note text, n bigint,
+	testenv.Execute(t, pool, `CREATE TYPE mood AS ENUM ('sad', 'happy'); CREATE TABLE held (mood mood, note text, n bigint,
 		score float8, ids bigint[], sums float8[], flags bool[], raw bytea)`)
 	const insert = `INSERT INTO held VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
 	conn, err := pool.Acquire(t.Context())
@@ -49,7 +51,7 @@ func TestEncode(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			do(t, pool, `DELETE FROM held`)
+			testenv.Execute(t, pool, `DELETE FROM held`)
 			pipe := newPipeline(t.Context(), conn.Conn(), time.Minute)
 			defer pipe.close()
 			batch := &pgx.Batch{}
@@ -62,7 +64,7 @@ func TestEncode(t *testing.T) {
 			refusal, err := pipe.receive()
 			require.NoError(t, err)
 			require.Nil(t, refusal)
-			assert.Equal(t, c.want, query[string](t, pool, `SELECT held::text FROM held`))
+			assert.Equal(t, c.want, testenv.Query[string](t, pool, `SELECT held::text FROM held`))
 		})
 	}
 }
@@ -107,7 +109,7 @@ func TestEncodeRefuses(t *testing.T) {
 func TestPipelineRefusesOne(t *testing.T) {
 	t.Parallel()
 	pool, _ := written(t)
-	do(t, pool, `CREATE TABLE held (n int CHECK (n <> 2))`)
+	testenv.Execute(t, pool, `CREATE TABLE held (n int CHECK (n <> 2))`)
 	conn, err := pool.Acquire(t.Context())
 	require.NoError(t, err)
 	defer conn.Release()
@@ -135,5 +137,5 @@ func TestPipelineRefusesOne(t *testing.T) {
 		}
 	}
 	assert.Equal(t, "0 1 3 10 11 13",
-		query[string](t, pool, `SELECT string_agg(n::text, ' ' ORDER BY n) FROM held`))
+		testenv.Query[string](t, pool, `SELECT string_agg(n::text, ' ' ORDER BY n) FROM held`))
 }

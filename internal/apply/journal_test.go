@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"aggregator/internal/testenv"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
@@ -75,9 +77,9 @@ func applied(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, o Options
 func catalogued(t *testing.T) (*pgxpool.Pool, ledger.Checkpoint) {
 	t.Helper()
 	pool, from := written(t)
-	do(t, pool, `INSERT INTO book (id, title, genre_id) SELECT i, 'b', i FROM generate_series(1, 4) i`)
-	do(t, pool, `INSERT INTO book_topic SELECT i, i FROM generate_series(1, 4) i`)
-	do(t, pool, `INSERT INTO book_mbti SELECT i, i FROM generate_series(1, 4) i`)
+	testenv.Execute(t, pool, `INSERT INTO book (id, title, genre_id) SELECT i, 'b', i FROM generate_series(1, 4) i`)
+	testenv.Execute(t, pool, `INSERT INTO book_topic SELECT i, i FROM generate_series(1, 4) i`)
+	testenv.Execute(t, pool, `INSERT INTO book_mbti SELECT i, i FROM generate_series(1, 4) i`)
 	return pool, from
 }
 
@@ -122,8 +124,8 @@ func TestJournal(t *testing.T) {
 		t.Parallel()
 		pool, from := catalogued(t)
 		require.NoError(t, applied(t, pool, from, Options{ProfilesPerTransaction: 1}, texts...))
-		assert.Equal(t, len(want), query[int](t, pool, `SELECT count(*) FROM child_personality_history`))
-		assert.Zero(t, query[int](t, pool, `SELECT count(*) FROM aggregator.journal`))
+		assert.Equal(t, len(want), testenv.Query[int](t, pool, `SELECT count(*) FROM child_personality_history`))
+		assert.Zero(t, testenv.Query[int](t, pool, `SELECT count(*) FROM aggregator.journal`))
 	})
 }
 
@@ -135,13 +137,14 @@ func TestJournalAfterARefusal(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pool, from := catalogued(t)
-			do(t, pool, `ALTER TABLE genre_score ADD CONSTRAINT no_third CHECK (genre_id <> 3)`)
+			testenv.Execute(t, pool, `ALTER TABLE genre_score ADD CONSTRAINT no_third CHECK (genre_id <> 3)`)
 			o := Options{ProfilesPerTransaction: together, Journal: true}
 			require.NoError(t, applied(t, pool, from, o,
 				"1:1:LIKE", "1:2:LIKE", "1:3:LIKE", "1:4:LIKE", "2:1:LIKE", "2:88:LIKE"))
 			assert.Equal(t, map[int64]string{1: "1-0:1:2 2-0:2:2 ;4-0:4:2 ;", 2: "5-0:1:2 ;"}, journalOf(t, pool))
 
-			do(t, pool, `ALTER TABLE genre_score DROP CONSTRAINT no_third; INSERT INTO book (id, title) VALUES (88, 'b')`)
+			testenv.Execute(t, pool,
+				`ALTER TABLE genre_score DROP CONSTRAINT no_third; INSERT INTO book (id, title) VALUES (88, 'b')`)
 			var letters []deadletter.Letter
 			for page, err := range deadletter.Pages(t.Context(), pool, deadletter.Filter{ByPosition: true}, 10) {
 				require.NoError(t, err)
@@ -157,7 +160,8 @@ func TestJournalAfterARefusal(t *testing.T) {
 			require.Equal(t, 2, done.Applied)
 			assert.Equal(t, map[int64]string{1: "1-0:1:2 2-0:2:2 ;4-0:4:2 ;3-0:3:2 ;", 2: "5-0:1:2 ;6-0:88:2 ;"},
 				journalOf(t, pool))
-			assert.Equal(t, "s", query[string](t, pool, `SELECT string_agg(DISTINCT source, ' ') FROM aggregator.journal`))
+			assert.Equal(t, "s", testenv.Query[string](t, pool,
+				`SELECT string_agg(DISTINCT source, ' ') FROM aggregator.journal`))
 		})
 	}
 }
@@ -174,7 +178,7 @@ func TestProbeOfTheJournal(t *testing.T) {
 			t.Parallel()
 			pool, _ := catalogued(t)
 			require.NoError(t, Probe(t.Context(), pool, "s", true))
-			do(t, pool, tc.fault)
+			testenv.Execute(t, pool, tc.fault)
 			require.NoError(t, Probe(t.Context(), pool, "s", false))
 			err := Probe(t.Context(), pool, "s", true)
 			require.ErrorContains(t, err, tc.want)

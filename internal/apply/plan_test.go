@@ -32,8 +32,11 @@ func TestPlansDoNotDependOnSize(t *testing.T) {
 		// What ANALYZE leaves when it comes while all rows there are of transactions in progress.
 		empty = `UPDATE pg_class SET reltuples = 0, relpages = 1000 WHERE oid IN ('aggregator.mark'::regclass,
 			'child_profile'::regclass, 'book'::regclass, 'book_topic'::regclass, 'book_mbti'::regclass)`
+		// As many pages as there are, each with more rows than fit: to read a table from end to end is cheaper than it is.
+		million = analyzed + `; UPDATE pg_class SET reltuples = 20 * reltuples WHERE relnamespace IN
+			('public'::regnamespace, 'aggregator'::regnamespace) AND reltuples >= 50000`
 	)
-	want := plans(t, 1_000_000, analyzed)
+	want := plans(t, 50_000, million)
 	for name, plan := range want {
 		assert.NotContains(t, plan, "Seq Scan", name)
 	}
@@ -81,8 +84,10 @@ func plans(t *testing.T, profiles int, before string) map[string]string {
 		_, err := pool.Exec(ctx, statement, args...)
 		require.NoError(t, err)
 	}
-	_, err = pool.Exec(ctx, before)
-	require.NoError(t, err)
+	for statement := range strings.SplitSeq(before, ";") { // VACUUM is not one of several
+		_, err = pool.Exec(ctx, statement)
+		require.NoError(t, err)
+	}
 	for _, statement := range []string{
 		`LOAD 'auto_explain'`, `SET auto_explain.log_min_duration = 0`, `SET auto_explain.log_level = notice`,
 		`SET auto_explain.log_nested_statements = on`,

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"aggregator/internal/testenv"
+
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
@@ -168,7 +170,7 @@ func TestTriageOfMovedMarks(t *testing.T) {
 			pool, from := catalogued(t)
 			chunk, told := looked(t, pool, from, liked(5, 1, 2, 3))
 			if c.mark != "" {
-				do(t, pool, `INSERT INTO aggregator.mark VALUES (5, 's', `+c.mark+`, 1)`)
+				testenv.Execute(t, pool, `INSERT INTO aggregator.mark VALUES (5, 's', `+c.mark+`, 1)`)
 			}
 			seg := chunk.due[0].after(c.seen)
 			next, err := chunk.triage(t.Context(), alone(verdict.MarkMoved, seg))
@@ -197,7 +199,7 @@ func TestTriageAfterAReset(t *testing.T) {
 	t.Parallel()
 	pool, from := catalogued(t)
 	chunk, _ := looked(t, pool, from, liked(5, 1))
-	do(t, pool, `UPDATE aggregator.checkpoint SET epoch = epoch + 1`)
+	testenv.Execute(t, pool, `UPDATE aggregator.checkpoint SET epoch = epoch + 1`)
 	_, err := chunk.triage(t.Context(), alone(verdict.MarkMoved, chunk.due...))
 	require.ErrorIs(t, err, ledger.ErrReset)
 }
@@ -207,7 +209,7 @@ func TestTriageOfAProfileThatIsGone(t *testing.T) {
 	t.Parallel()
 	pool, from := catalogued(t)
 	chunk, _ := looked(t, pool, from, liked(5, 1), liked(6, 2))
-	do(t, pool, `DELETE FROM child_profile WHERE id = 5`)
+	testenv.Execute(t, pool, `DELETE FROM child_profile WHERE id = 5`)
 	next, err := chunk.triage(t.Context(), alone(verdict.ProfileGone, chunk.due...))
 	require.NoError(t, err)
 	require.Len(t, next.again, 2)
@@ -221,7 +223,7 @@ func TestTriageOfACall(t *testing.T) {
 	t.Parallel()
 	pool, from := catalogued(t)
 	chunk, told := looked(t, pool, from, liked(1, 1, 2), liked(2, 3), liked(3, 4), liked(4, 5))
-	do(t, pool, `INSERT INTO aggregator.mark VALUES (1, 's', 2, 0, 2)`)
+	testenv.Execute(t, pool, `INSERT INTO aggregator.mark VALUES (1, 's', 2, 0, 2)`)
 	chunk.mark(chunk.due, sentOff)
 	call := chunk.known.units(chunk.due, false)
 	require.Len(t, call, 1)
@@ -235,7 +237,7 @@ func TestTriageOfACall(t *testing.T) {
 	assert.Equal(t, []int64{3, 4}, profileIDs(next.again))
 
 	// What went wrong came after all of it.
-	do(t, pool, `INSERT INTO aggregator.mark VALUES (2, 's', 3, 0, 1), (3, 's', 4, 0, 1), (4, 's', 5, 0, 1)`)
+	testenv.Execute(t, pool, `INSERT INTO aggregator.mark VALUES (2, 's', 3, 0, 1), (3, 's', 4, 0, 1), (4, 's', 5, 0, 1)`)
 	next, err = chunk.triage(t.Context(), []refused{{call[0], &pgconn.PgError{Code: "23514"}}})
 	require.NoError(t, err)
 	assert.Empty(t, next.again)
@@ -284,7 +286,7 @@ func TestIsolate(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			pool, from := catalogued(t)
-			do(t, pool, `ALTER TABLE genre_score ADD CONSTRAINT no_third CHECK (genre_id <> 3)`)
+			testenv.Execute(t, pool, `ALTER TABLE genre_score ADD CONSTRAINT no_third CHECK (genre_id <> 3)`)
 			var ms []int64
 			for i := range c.books {
 				ms = append(ms, int64(i+1))
@@ -301,18 +303,18 @@ func TestIsolate(t *testing.T) {
 			trial, err := chunk.isolate(t.Context(), refusal, false)
 			require.NoError(t, err)
 			assert.Equal(t, Tally{Applied: likes, Dead: len(c.dead), Updated: c.rows}, trial.Tally)
-			assert.Zero(t, query[int](t, pool, `SELECT (SELECT count(*) FROM aggregator.mark)
+			assert.Zero(t, testenv.Query[int](t, pool, `SELECT (SELECT count(*) FROM aggregator.mark)
 				+ (SELECT count(*) FROM aggregator.dead_letter) + (SELECT count(*) FROM genre_score)`), "it was a trial")
 
 			done, err := chunk.isolate(t.Context(), refusal, true)
 			require.NoError(t, err)
 			assert.Equal(t, trial, done)
-			assert.Equal(t, c.dead, query[[]int64](t, pool,
+			assert.Equal(t, c.dead, testenv.Query[[]int64](t, pool,
 				`SELECT array_agg(position_ms ORDER BY position_ms) FROM aggregator.dead_letter`))
-			assert.Equal(t, float64(2*likes), query[float64](t, pool, `SELECT coalesce(sum(score), 0) FROM genre_score`))
-			assert.Equal(t, c.rows, query[int](t, pool, `SELECT count(*) FROM child_personality_history`))
-			assert.Equal(t, likes, query[int](t, pool, `SELECT applied FROM aggregator.mark`))
-			assert.Equal(t, ms[len(ms)-1], query[int64](t, pool, `SELECT position_ms FROM aggregator.mark`))
+			assert.Equal(t, float64(2*likes), testenv.Query[float64](t, pool, `SELECT coalesce(sum(score), 0) FROM genre_score`))
+			assert.Equal(t, c.rows, testenv.Query[int](t, pool, `SELECT count(*) FROM child_personality_history`))
+			assert.Equal(t, likes, testenv.Query[int](t, pool, `SELECT applied FROM aggregator.mark`))
+			assert.Equal(t, ms[len(ms)-1], testenv.Query[int64](t, pool, `SELECT position_ms FROM aggregator.mark`))
 			assert.Zero(t, told.committed, "who calls it counts")
 
 			_, err = chunk.isolate(t.Context(), refusal, true)
@@ -325,7 +327,7 @@ func TestIsolate(t *testing.T) {
 func TestIsolateKeepsTheRefusals(t *testing.T) {
 	t.Parallel()
 	pool, from := catalogued(t)
-	do(t, pool, `ALTER TABLE genre_score ADD CONSTRAINT no_third CHECK (genre_id <> 3);
+	testenv.Execute(t, pool, `ALTER TABLE genre_score ADD CONSTRAINT no_third CHECK (genre_id <> 3);
 		CREATE TABLE allowed (id bigint PRIMARY KEY); INSERT INTO allowed SELECT generate_series(1, 3);
 		ALTER TABLE topic_score ADD CONSTRAINT is_allowed FOREIGN KEY (topic_id) REFERENCES allowed
 			DEFERRABLE INITIALLY DEFERRED`)
@@ -334,7 +336,8 @@ func TestIsolateKeepsTheRefusals(t *testing.T) {
 	chunk, _ := looked(t, pool, from, seg)
 	_, err := chunk.isolate(t.Context(), refused{unit{segments: chunk.due}, &pgconn.PgError{Code: "23514"}}, true)
 	require.NoError(t, err)
-	assert.Equal(t, "2 23514 data_error, 3 23503 data_error", query[string](t, pool, `SELECT string_agg(concat_ws(' ',
+	assert.Equal(t, "2 23514 data_error, 3 23503 data_error", testenv.Query[string](t, pool,
+		`SELECT string_agg(concat_ws(' ',
 		position_ms, sqlstate, reason), ', ' ORDER BY position_ms) FROM aggregator.dead_letter`))
 }
 
@@ -342,7 +345,7 @@ func TestIsolateKeepsTheRefusals(t *testing.T) {
 func TestIsolateEnds(t *testing.T) {
 	t.Parallel()
 	pool, from := catalogued(t)
-	do(t, pool, `CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+	testenv.Execute(t, pool, `CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
 		$$BEGIN IF new.genre_id = 3 THEN RAISE SQLSTATE '53100'; END IF; RETURN new; END$$;
 		CREATE TRIGGER fail BEFORE INSERT ON genre_score FOR EACH ROW EXECUTE FUNCTION fail()`)
 	seg := liked(5, 1, 2)
@@ -351,7 +354,7 @@ func TestIsolateEnds(t *testing.T) {
 	_, err := chunk.isolate(t.Context(), refused{unit{segments: chunk.due}, &pgconn.PgError{Code: "23514"}}, true)
 	require.ErrorContains(t, err, "profile 5")
 	assert.Equal(t, verdict.Retry, verdict.Of(err))
-	assert.Zero(t, query[int](t, pool, `SELECT count(*) FROM aggregator.mark`))
+	assert.Zero(t, testenv.Query[int](t, pool, `SELECT count(*) FROM aggregator.mark`))
 }
 
 // Events whose sum is not finite are applied as far as the sum is, and the others become dead letters, in PostgreSQL as
@@ -388,8 +391,8 @@ func TestSumsThatAreNotFinite(t *testing.T) {
 			}
 			census := chunk.Census()
 			require.NoError(t, chunk.Apply(t.Context(), &census, func(Census) error { return nil }))
-			assert.Equal(t, c.dead, query[[]int64](t, pool, `SELECT array_agg(position_ms) FROM aggregator.dead_letter`))
-			assert.Equal(t, c.score, query[float64](t, pool, `SELECT score FROM genre_score WHERE child_profile_id = 5`))
+			assert.Equal(t, c.dead, testenv.Query[[]int64](t, pool, `SELECT array_agg(position_ms) FROM aggregator.dead_letter`))
+			assert.Equal(t, c.score, testenv.Query[float64](t, pool, `SELECT score FROM genre_score WHERE child_profile_id = 5`))
 			assert.Equal(t, len(c.weights)-len(c.dead)+2, told.committed.Applied)
 			assert.Equal(t, len(c.dead), told.committed.Dead)
 		})
@@ -400,7 +403,7 @@ func TestSumsThatAreNotFinite(t *testing.T) {
 func TestTooManyRefusals(t *testing.T) {
 	t.Parallel()
 	pool, from := catalogued(t)
-	do(t, pool, `ALTER TABLE genre_score ADD CONSTRAINT no_third CHECK (genre_id <> 3)`)
+	testenv.Execute(t, pool, `ALTER TABLE genre_score ADD CONSTRAINT no_third CHECK (genre_id <> 3)`)
 	seg := liked(5, 1, 2, 3)
 	seg.events[1].BookID, seg.events[2].BookID = 3, 3
 	chunk, _ := looked(t, pool, from, seg, liked(6, 4))
@@ -411,6 +414,6 @@ func TestTooManyRefusals(t *testing.T) {
 		return tooMany
 	})
 	require.ErrorIs(t, err, tooMany)
-	assert.Zero(t, query[int](t, pool, `SELECT count(*) FROM aggregator.dead_letter`))
-	assert.Equal(t, []int64{6}, query[[]int64](t, pool, `SELECT array_agg(child_profile_id) FROM aggregator.mark`))
+	assert.Zero(t, testenv.Query[int](t, pool, `SELECT count(*) FROM aggregator.dead_letter`))
+	assert.Equal(t, []int64{6}, testenv.Query[[]int64](t, pool, `SELECT array_agg(child_profile_id) FROM aggregator.mark`))
 }

@@ -3,6 +3,8 @@ package apply
 import (
 	"testing"
 
+	"aggregator/internal/testenv"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -140,7 +142,7 @@ func TestDone(t *testing.T) {
 func TestResolve(t *testing.T) {
 	t.Parallel()
 	pool, from := written(t)
-	do(t, pool, `INSERT INTO aggregator.mark VALUES (1, 's', 3, 0, 2), (2, 'other', 9, 0, 1)`)
+	testenv.Execute(t, pool, `INSERT INTO aggregator.mark VALUES (1, 's', 3, 0, 2), (2, 'other', 9, 0, 1)`)
 	for _, c := range []struct {
 		name  string
 		moved bool

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"aggregator/internal/testenv"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
@@ -14,28 +16,17 @@ import (
 	"aggregator/internal/events"
 )
 
-func execute(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {
-	t.Helper()
-	_, err := pool.Exec(t.Context(), sql, args...)
-	require.NoError(t, err, sql)
-}
-
-func query[T any](t *testing.T, pool *pgxpool.Pool, sql string, args ...any) (value T) {
-	t.Helper()
-	require.NoError(t, pool.QueryRow(t.Context(), sql, args...).Scan(&value), sql)
-	return value
-}
-
 // there are the dead letters, as source and milliseconds.
 func there(t *testing.T, pool *pgxpool.Pool) string {
 	t.Helper()
-	return query[string](t, pool, `SELECT coalesce(string_agg(source || position_ms, ' ' ORDER BY source, position_ms), '')
+	return testenv.Query[string](t, pool,
+		`SELECT coalesce(string_agg(source || position_ms, ' ' ORDER BY source, position_ms), '')
 		FROM aggregator.dead_letter`)
 }
 
 func removedOf(t *testing.T, pool *pgxpool.Pool) string {
 	t.Helper()
-	return query[string](t, pool, `SELECT coalesce(string_agg(source || ' ' || removed, ', ' ORDER BY source), '')
+	return testenv.Query[string](t, pool, `SELECT coalesce(string_agg(source || ' ' || removed, ', ' ORDER BY source), '')
 		FROM aggregator.dead_letter_removed`)
 }
 
@@ -46,7 +37,7 @@ func settledLetters(t *testing.T) *pgxpool.Pool {
 	add(t, pool, "a", time.Hour, rejected(events.Malformed, 1), rejected(events.Malformed, 2),
 		rejected(events.Malformed, 3), rejected(events.Malformed, 4), rejected(events.Malformed, 5))
 	add(t, pool, "b", time.Hour, rejected(events.Malformed, 1), rejected(events.Malformed, 2))
-	execute(t, pool, `UPDATE aggregator.dead_letter SET settled_as = 'dropped', settled_at =
+	testenv.Execute(t, pool, `UPDATE aggregator.dead_letter SET settled_as = 'dropped', settled_at =
 		CASE WHEN (source, position_ms) = ('a', 4) THEN '2026-03-01' ELSE '2026-01-01' END::timestamptz
 		WHERE (source, position_ms) <> ('a', 3)`)
 	return pool
@@ -148,7 +139,8 @@ func TestErase(t *testing.T) {
 		assert.Nil(t, got.BookID)
 		assert.Nil(t, got.LastError)
 	}
-	assert.Equal(t, "3 5 6 7 8", query[string](t, pool, `SELECT string_agg(position_ms::text, ' ' ORDER BY position_ms)
+	assert.Equal(t, "3 5 6 7 8", testenv.Query[string](t, pool,
+		`SELECT string_agg(position_ms::text, ' ' ORDER BY position_ms)
 		FROM aggregator.dead_letter WHERE settled_at IS NULL AND detail <> 'erased' AND payload <> ''`))
 }
 
@@ -181,7 +173,7 @@ func TestApplyingAnArchivedOne(t *testing.T) {
 		add(t, pool, c.source, 0, unknown(events.UnknownBook, 1, 1, 4))
 		id := deadletter.ID{Source: c.source, Position: at(1, 0)}
 		require.Empty(t, apply(t, pool, id, 1))
-		assert.Equal(t, c.mark, query[string](t, pool, `DELETE FROM aggregator.mark RETURNING source`))
+		assert.Equal(t, c.mark, testenv.Query[string](t, pool, `DELETE FROM aggregator.mark RETURNING source`))
 		got, err := deadletter.Find(t.Context(), pool, id)
 		require.NoError(t, err)
 		assert.Equal(t, "applied", got.SettledAs)

@@ -31,9 +31,11 @@ func kept(all []row, r history.Retention, now time.Time) (ids []int64) {
 	monthly := time.Date(back.Year(), back.Month(), 1, 0, 0, 0, 0, time.UTC)
 	for _, x := range all {
 		later := slices.ContainsFunc(all, func(y row) bool {
+			if y.Profile != x.Profile || y.ID <= x.ID || y.Deleted {
+				return false
+			}
 			a, b := x.Created.UTC(), y.Created.UTC()
-			same := a.Year() == b.Year() && a.Month() == b.Month() && (a.Day() == b.Day() || a.Before(monthly))
-			return y.Profile == x.Profile && y.ID > x.ID && !y.Deleted && same
+			return a.Year() == b.Year() && a.Month() == b.Month() && (a.Day() == b.Day() || a.Before(monthly))
 		})
 		if x.Deleted || x.Cause == "DIAGNOSIS" || !x.Created.Before(daily) || !later {
 			ids = append(ids, x.ID)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"testing"
 
+	"aggregator/internal/testenv"
+
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -23,14 +25,14 @@ func TestAccounts(t *testing.T) {
 	mark(t, pool, "s", at(5, 3), 4)
 	mark(t, pool, "s", at(6, 0), 5)
 	mark(t, pool, "s", at(0, 0), 6)
-	execute(t, pool, `UPDATE aggregator.mark SET applied = 0 WHERE child_profile_id = 6`)
+	testenv.Execute(t, pool, `UPDATE aggregator.mark SET applied = 0 WHERE child_profile_id = 6`)
 	mark(t, pool, "other", at(9, 0), 1, 7)
 	dead(t, pool, "s", at(2, 0))
 	dead(t, pool, "other", at(2, 0))
 	dead(t, pool, "s@1", at(2, 0)) // of the epoch before
 	_, err = deadletter.Drop(t.Context(), pool, []deadletter.ID{{Source: "s", Position: at(2, 0)}})
 	require.NoError(t, err)
-	execute(t, pool, `INSERT INTO aggregator.dead_letter_removed VALUES ('s', 2), ('other', 1000)`)
+	testenv.Execute(t, pool, `INSERT INTO aggregator.dead_letter_removed VALUES ('s', 2), ('other', 1000)`)
 	_, err = settle(t, pool, start, at(5, 2))
 	require.NoError(t, err)
 	removed := ledger.Incident{Source: "s", Kind: ledger.EntriesRemoved, Entries: 7}

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"testing"
 
+	"aggregator/internal/testenv"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -23,12 +25,12 @@ func TestConfirm(t *testing.T) {
 	require.NoError(t, err)
 
 	const version = `SELECT xmin::text FROM aggregator.checkpoint WHERE source = $1`
-	written, other := query[string](t, pool, version, "s"), query[string](t, pool, version, "other")
+	written, other := testenv.Query[string](t, pool, version, "s"), testenv.Query[string](t, pool, version, "other")
 	confirmed, err := ledger.Confirm(t.Context(), pool, "s")
 	require.NoError(t, err)
 	assert.Equal(t, start, confirmed)
-	assert.NotEqual(t, written, query[string](t, pool, version, "s"), "not written")
-	assert.Equal(t, other, query[string](t, pool, version, "other"), "the checkpoint of another source")
+	assert.NotEqual(t, written, testenv.Query[string](t, pool, version, "s"), "not written")
+	assert.Equal(t, other, testenv.Query[string](t, pool, version, "other"), "the checkpoint of another source")
 }
 
 // An instance that comes second takes over the checkpoint as it is, however far it has come.
@@ -40,7 +42,7 @@ func TestCreateKeepsWhatIsThere(t *testing.T) {
 		[4]int64{start.Base, start.Entries, start.Epoch, start.Position.Ms}, "all that was there before is passed")
 	moved, err := settle(t, pool, start, at(5, 0))
 	require.NoError(t, err)
-	execute(t, pool, `UPDATE aggregator.checkpoint SET epoch = 3`)
+	testenv.Execute(t, pool, `UPDATE aggregator.checkpoint SET epoch = 3`)
 	moved.Epoch = 3
 
 	again, err := ledger.Create(t.Context(), pool, "s", at(2, 0), 200)
@@ -96,7 +98,7 @@ func TestOneInstanceMovesTheCheckpoint(t *testing.T) {
 	assert.Equal(t, at(5, winner), now.Position)
 	assert.EqualValues(t, 10, now.Entries)
 	require.Equal(t, 1, letters(t, pool))
-	assert.Equal(t, winner, query[int64](t, pool, `SELECT position_seq FROM aggregator.dead_letter`))
+	assert.Equal(t, winner, testenv.Query[int64](t, pool, `SELECT position_seq FROM aggregator.dead_letter`))
 }
 
 // What passes an entry and its dead letter are one transaction, also one that the caller ends.

@@ -118,22 +118,22 @@ func TestCheckpointRefuses(t *testing.T) {
 			require.NoError(t, err)
 		}, true},
 		{"a mark is behind, of a greater number in its millisecond", func(t *testing.T, pool *pgxpool.Pool) {
-			execute(t, pool, `UPDATE aggregator.mark SET position_ms = 4, position_seq = 9 WHERE child_profile_id = 2`)
+			testenv.Execute(t, pool, `UPDATE aggregator.mark SET position_ms = 4, position_seq = 9 WHERE child_profile_id = 2`)
 		}, true},
 		{"a mark is another source's", func(t *testing.T, pool *pgxpool.Pool) {
-			execute(t, pool, `UPDATE aggregator.mark SET source = 'other' WHERE child_profile_id = 2`)
+			testenv.Execute(t, pool, `UPDATE aggregator.mark SET source = 'other' WHERE child_profile_id = 2`)
 		}, true},
 		{"another profile has one instead", func(t *testing.T, pool *pgxpool.Pool) {
-			execute(t, pool, `UPDATE aggregator.mark SET child_profile_id = 3 WHERE child_profile_id = 2`)
+			testenv.Execute(t, pool, `UPDATE aggregator.mark SET child_profile_id = 3 WHERE child_profile_id = 2`)
 		}, true},
 		{"another profile has one, too", func(t *testing.T, pool *pgxpool.Pool) {
 			mark(t, pool, "s", at(9, 0), 3)
 		}, false},
 		{"the source was reset, and is where it was", func(t *testing.T, pool *pgxpool.Pool) {
-			execute(t, pool, `UPDATE aggregator.checkpoint SET epoch = epoch + 1`)
+			testenv.Execute(t, pool, `UPDATE aggregator.checkpoint SET epoch = epoch + 1`)
 		}, true},
 		{"the checkpoint was put back", func(t *testing.T, pool *pgxpool.Pool) {
-			execute(t, pool, `UPDATE aggregator.checkpoint SET position_ms = 0`)
+			testenv.Execute(t, pool, `UPDATE aggregator.checkpoint SET position_ms = 0`)
 		}, true},
 		{"another instance was faster", func(t *testing.T, pool *pgxpool.Pool) {
 			_, err := pool.Exec(t.Context(), `UPDATE aggregator.checkpoint SET position_seq = 1`)

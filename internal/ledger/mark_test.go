@@ -3,7 +3,8 @@ package ledger_test
 import (
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgxpool"
+	"aggregator/internal/testenv"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -56,7 +57,7 @@ func TestMarksOfAnotherEpoch(t *testing.T) {
 			_, err = ledger.Create(t.Context(), pool, "other", at(1, 0), 0)
 			require.NoError(t, err)
 			mark(t, pool, "s", at(5, 1), 1)
-			execute(t, pool, disturb)
+			testenv.Execute(t, pool, disturb)
 			for _, ask := range [][]int64{nil, {1}, {2}} {
 				got, err := ledger.Marks(t.Context(), pool, from, ask)
 				require.ErrorIs(t, err, ledger.ErrReset)
@@ -84,16 +85,4 @@ func TestMarksPast(t *testing.T) {
 	past, err := ledger.MarksPast(t.Context(), pool, from)
 	require.NoError(t, err)
 	assert.Equal(t, marks{4: at(5, 4), 5: at(6, 0)}, past)
-}
-
-func execute(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {
-	t.Helper()
-	_, err := pool.Exec(t.Context(), sql, args...)
-	require.NoError(t, err, sql)
-}
-
-func query[T any](t *testing.T, pool *pgxpool.Pool, sql string, args ...any) (value T) {
-	t.Helper()
-	require.NoError(t, pool.QueryRow(t.Context(), sql, args...).Scan(&value), sql)
-	return value
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"aggregator/internal/testenv"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -56,7 +58,7 @@ func TestReset(t *testing.T) {
 	read, err := ledger.Marks(t.Context(), pool, now, []int64{1, 2})
 	require.NoError(t, err)
 	assert.Equal(t, marks{1: {}, 2: {}}, read, "rows that a retry of a dead letter can lock")
-	assert.Zero(t, query[int](t, pool, `SELECT sum(applied) FROM aggregator.mark WHERE source = 's'`))
+	assert.Zero(t, testenv.Query[int](t, pool, `SELECT sum(applied) FROM aggregator.mark WHERE source = 's'`))
 
 	still, err := ledger.Load(t.Context(), pool, "other")
 	require.NoError(t, err)
@@ -97,9 +99,9 @@ func TestResetArchivesDeadLetters(t *testing.T) {
 		dead(t, pool, "s", at(ms, 1))
 	}
 	dead(t, pool, "other", at(5, 1))
-	execute(t, pool, `UPDATE aggregator.dead_letter SET settled_at = '2026-01-01', settled_as = 'applied'
+	testenv.Execute(t, pool, `UPDATE aggregator.dead_letter SET settled_at = '2026-01-01', settled_as = 'applied'
 		WHERE source = 's' AND position_ms = 3`)
-	execute(t, pool, `INSERT INTO aggregator.dead_letter_removed VALUES ('s', 11), ('other', 22)`)
+	testenv.Execute(t, pool, `INSERT INTO aggregator.dead_letter_removed VALUES ('s', 11), ('other', 22)`)
 
 	all, err := ledger.Reset(t.Context(), pool, []string{"s"}, rewound(0,
 		events.Entry{Position: at(3, 1), Payload: payload("junk")}, // is settled
@@ -113,13 +115,13 @@ func TestResetArchivesDeadLetters(t *testing.T) {
 	assert.EqualValues(t, 4, all[0].Archived)
 	assert.EqualValues(t, 1, all[0].Dropped)
 	state := func() string {
-		return query[string](t, pool, `SELECT string_agg(source || ' ' || position_ms || ' ' ||
+		return testenv.Query[string](t, pool, `SELECT string_agg(source || ' ' || position_ms || ' ' ||
 			coalesce(settled_as, 'open'), ', ' ORDER BY source, position_ms) FROM aggregator.dead_letter`)
 	}
 	assert.Equal(t, "other 5 open, s@1 3 applied, s@1 5 dropped, s@1 7 open, s@1 9 open", state())
-	assert.Equal(t, "other 22, s@1 11", query[string](t, pool,
+	assert.Equal(t, "other 22, s@1 11", testenv.Query[string](t, pool,
 		`SELECT string_agg(source || ' ' || removed, ', ' ORDER BY source) FROM aggregator.dead_letter_removed`))
-	assert.Equal(t, 2026, query[time.Time](t, pool,
+	assert.Equal(t, 2026, testenv.Query[time.Time](t, pool,
 		`SELECT settled_at FROM aggregator.dead_letter WHERE settled_as = 'applied'`).Year(), "when it was settled")
 
 	dead(t, pool, "s", at(5, 1)) // the position is given again
@@ -182,7 +184,7 @@ func TestResetIsOneTransaction(t *testing.T) {
 	const state = `SELECT (SELECT string_agg(c::text, ';' ORDER BY source) FROM aggregator.checkpoint c) ||
 		(SELECT string_agg(m::text, ';' ORDER BY source) FROM aggregator.mark m) ||
 		(SELECT string_agg(d::text, ';' ORDER BY source) FROM aggregator.dead_letter d)`
-	before := query[string](t, pool, state)
+	before := testenv.Query[string](t, pool, state)
 	stop := errors.New("stop")
 	var asked []string
 	rewind := func(fail string) ledger.Rewind {
@@ -199,7 +201,7 @@ func TestResetIsOneTransaction(t *testing.T) {
 	_, err := ledger.Reset(t.Context(), pool, []string{"a", "b"}, rewind("b"))
 	require.ErrorIs(t, err, stop)
 	assert.Equal(t, []string{"a", "b"}, asked)
-	assert.Equal(t, before, query[string](t, pool, state))
+	assert.Equal(t, before, testenv.Query[string](t, pool, state))
 
 	all, err := ledger.Reset(t.Context(), pool, []string{"a", "b"}, rewind(""))
 	require.NoError(t, err)
@@ -228,7 +230,7 @@ func TestResetWaitsForMarksInFlight(t *testing.T) {
 		done <- err
 	}()
 	require.Eventually(t, func() bool {
-		return len(done) > 0 || query[bool](t, pool, `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted
+		return len(done) > 0 || testenv.Query[bool](t, pool, `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted
 			AND relation = 'aggregator.mark'::regclass)`)
 	}, time.Minute, time.Millisecond)
 	require.Empty(t, done, "it did not wait")

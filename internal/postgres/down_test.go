@@ -86,7 +86,7 @@ func TestMigrateDown(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	writing := make(chan error)
 	go func() { writing <- asTheApplication(ctx, t, pool) }()
-	for range 3 {
+	for range 2 {
 		for at := known; at > floor; at-- {
 			plan, err := postgres.PlanDown(t.Context(), postgres.Options{URL: u}, -1)
 			require.NoError(t, err)
@@ -115,9 +115,12 @@ func TestMigrateDown(t *testing.T) {
 	require.NoError(t, <-writing)
 }
 
-// asTheApplication writes to the application's tables until ctx ends.
+// asTheApplication writes to the application's tables until ctx ends, with pauses that leave the processor to others.
 func asTheApplication(ctx context.Context, t *testing.T, pool *pgxpool.Pool) error {
+	pause := time.NewTicker(5 * time.Millisecond)
+	defer pause.Stop()
 	for n := 2; ctx.Err() == nil; n++ {
+		<-pause.C
 		_, err := pool.Exec(t.Context(), fmt.Sprintf(`
 			INSERT INTO child_profile (id, name) VALUES (%d, 'n'); INSERT INTO book (id, title) VALUES (%[1]d, 'b');
 			INSERT INTO child_personality_history (child_profile_id) VALUES (%[1]d);

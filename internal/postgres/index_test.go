@@ -48,10 +48,8 @@ func TestIndexIsBuiltBesideTheApplication(t *testing.T) {
 			require.NoError(t, err)
 			migrated := make(chan error)
 			go func() { migrated <- postgres.Migrate(t.Context(), postgres.Options{URL: u}) }()
-			for waits := false; !waits; {
-				require.NoError(t, pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
-					WHERE datname = current_database() AND query LIKE 'CREATE INDEX%' AND wait_event_type = 'Lock')`).Scan(&waits))
-			}
+			until(t, pool, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+				AND query LIKE 'CREATE INDEX%' AND wait_event_type = 'Lock')`)
 			mustExec(t, pool, `SET lock_timeout = '5s'; `+insert)
 			require.NoError(t, open.Commit(t.Context()))
 			require.NoError(t, <-migrated)

@@ -14,7 +14,7 @@ import (
 // The searches that docs/design.md shows find by the index, in sessions as an application has
 // them, and find what is there.
 func TestFind(t *testing.T) {
-	l := newLibrary(t, 20_000)
+	l := newLibrary(t, 5000)
 	l.exec(`UPDATE book SET title = 'Book ' || md5(id::text), author = chr(44032 + id::int % 1999) || chr(45000 + ` +
 		`id::int % 2003) || chr(46000 + id::int % 2011) || ' 이야기'`)
 	l.refresh(searchtext.Options{})

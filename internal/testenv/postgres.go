@@ -1,7 +1,6 @@
 package testenv
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -180,7 +179,11 @@ func (s *PostgresServer) CreateDatabase(ctx context.Context, name, template stri
 
 // DropDatabase removes a database with all sessions that are connected to it.
 func (s *PostgresServer) DropDatabase(ctx context.Context, name string) error {
-	return s.execute(ctx, "DROP DATABASE IF EXISTS "+pgx.Identifier{name}.Sanitize()+" WITH (FORCE)")
+	return s.execute(ctx, dropDatabase(name))
+}
+
+func dropDatabase(name string) string {
+	return "DROP DATABASE IF EXISTS " + pgx.Identifier{name}.Sanitize() + " WITH (FORCE)"
 }
 
 func (s *PostgresServer) execute(ctx context.Context, statement string) error {
@@ -202,23 +205,6 @@ func (s *PostgresServer) end(sig syscall.Signal) error {
 }
 
 func (s *PostgresServer) data() string { return filepath.Join(cmp.Or(s.place, s.folder.path), "data") }
-
-func (s *PostgresServer) createCluster(ctx context.Context) error {
-	var err error
-	for _, locale := range []string{"C.UTF-8", "C"} { // not every system knows the first
-		var output []byte
-		initdb := s.folder.command(ctx, filepath.Join(s.bin, "initdb"), "--no-sync", "-D", s.data(),
-			"-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale="+locale)
-		if output, err = initdb.CombinedOutput(); err == nil {
-			return nil
-		}
-		err = fmt.Errorf("initdb: %w\n%s", err, bytes.TrimSpace(output))
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return err
-}
 
 // saysReady reads what the postmaster tells pg_ctl: its process in the first line of
 // postmaster.pid, its state in the eighth.
