@@ -21,17 +21,10 @@ build: ## build bin/aggregator and bin/loadgen
 # Tests wait for servers more than they compute.
 PARALLEL := $(shell echo $$((2 * $$(nproc))))
 
-# The race detector costs a third of a test's processor time. It watches the packages that start goroutines or have data
-# that these share. The others have neither; what of them such a goroutine calls is watched in the tests of its package.
-RACED = $(sort $(dir $(shell grep -rlE '^\s*go |\.Go\b|"sync["/]|/errgroup"' --include='*.go' --exclude='*_test.go' \
-	--exclude-dir=bench --exclude-dir=browser --exclude-dir=manifests cmd config internal scripts)))
-OTHERS = $(filter-out $(RACED:%=./%),$(shell go list ./... | sed "s|^$$(go list -m)/|./|; s|$$|/|"))
-
 .PHONY: test
 test: ## run all tests against private servers, installing these first if need be; make lint vets them
 	scripts/provision
-	go test -race -vet=off -parallel $(PARALLEL) -timeout 30m $(RACED:%=./%)
-	go test -vet=off -parallel $(PARALLEL) -timeout 30m $(OTHERS)
+	go test -race -vet=off -parallel $(PARALLEL) -timeout 30m ./...
 	cd scripts/bench && go test -race -timeout 30m ./...
 	cd scripts/manifests && go test -timeout 30m ./...
 	cd scripts/browser && go test -timeout 30m ./...

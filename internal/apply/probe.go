@@ -153,6 +153,8 @@ func try(ctx context.Context, pool *pgxpool.Pool, source string, trial int, prof
 		// A lock of another session must not hold the trial up, nor the trial the other session.
 		batch.Queue(`SELECT set_config('lock_timeout', '500ms', true), set_config('statement_timeout', '10s', true)`)
 		batch.Queue(`SET CONSTRAINTS ALL IMMEDIATE`)
+		// Nothing is found. It locks the marks before the checkpoints, which is the order of all: see ledger.Reset.
+		batch.Queue(`UPDATE aggregator.mark SET applied = applied WHERE source = $1 AND child_profile_id = $2`, name, profile)
 		batch.Queue(`INSERT INTO aggregator.checkpoint (source, position_ms, position_seq, base, entries)
 VALUES ($1, 0, 0, 0, 0)`, name)
 		from := ledger.Checkpoint{Source: name}
