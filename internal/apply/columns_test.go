@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"aggregator/internal/testenv"
-
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -14,6 +12,7 @@ import (
 	"aggregator/internal/audit"
 	"aggregator/internal/ledger"
 	"aggregator/internal/scores"
+	"aggregator/internal/testenv"
 	"aggregator/internal/verdict"
 )
 

@@ -5,13 +5,12 @@ import (
 	"testing"
 	"time"
 
-	"aggregator/internal/testenv"
-
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"aggregator/internal/testenv"
 	"aggregator/internal/verdict"
 )
 

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"aggregator/internal/testenv"
-
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
@@ -19,6 +17,7 @@ import (
 	"aggregator/internal/history"
 	"aggregator/internal/ledger"
 	"aggregator/internal/scores"
+	"aggregator/internal/testenv"
 	"aggregator/internal/verdict"
 )
 

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"aggregator/internal/testenv"
-
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
@@ -17,6 +15,7 @@ import (
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 	"aggregator/internal/scores"
+	"aggregator/internal/testenv"
 	"aggregator/internal/verdict"
 )
 

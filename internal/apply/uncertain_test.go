@@ -3,14 +3,13 @@ package apply
 import (
 	"testing"
 
-	"aggregator/internal/testenv"
-
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
 	"aggregator/internal/scores"
+	"aggregator/internal/testenv"
 )
 
 // attempt is a chunk of an applier that has come so far with each segment.

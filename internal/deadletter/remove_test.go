@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"aggregator/internal/testenv"
-
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
@@ -14,6 +12,7 @@ import (
 
 	"aggregator/internal/deadletter"
 	"aggregator/internal/events"
+	"aggregator/internal/testenv"
 )
 
 // there are the dead letters, as source and milliseconds.

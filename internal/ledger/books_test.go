@@ -5,14 +5,13 @@ import (
 	"errors"
 	"testing"
 
-	"aggregator/internal/testenv"
-
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/deadletter"
 	"aggregator/internal/ledger"
+	"aggregator/internal/testenv"
 )
 
 // What the checkpoint has passed is applied or a dead letter, of which some may be settled or removed.

@@ -5,13 +5,12 @@ import (
 	"sync"
 	"testing"
 
-	"aggregator/internal/testenv"
-
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/ledger"
+	"aggregator/internal/testenv"
 )
 
 // To confirm writes the row again, because only what is written is flushed, and changes nothing of it.

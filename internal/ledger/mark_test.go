@@ -3,13 +3,12 @@ package ledger_test
 import (
 	"testing"
 
-	"aggregator/internal/testenv"
-
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
+	"aggregator/internal/testenv"
 )
 
 type marks = map[int64]events.Position

@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"aggregator/internal/testenv"
-
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -17,6 +15,7 @@ import (
 	"aggregator/internal/deadletter"
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
+	"aggregator/internal/testenv"
 )
 
 // rewound is a stream from which so many entries are gone, and whose others are these.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
@@ -48,8 +49,10 @@ func TestIndexIsBuiltBesideTheApplication(t *testing.T) {
 			require.NoError(t, err)
 			migrated := make(chan error)
 			go func() { migrated <- postgres.Migrate(t.Context(), postgres.Options{URL: u}) }()
-			until(t, pool, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
-				AND query LIKE 'CREATE INDEX%' AND wait_event_type = 'Lock')`)
+			require.Eventually(t, func() bool {
+				return testenv.Query[bool](t, pool, `SELECT EXISTS (SELECT FROM pg_stat_activity
+					WHERE datname = current_database() AND query LIKE 'CREATE INDEX%' AND wait_event_type = 'Lock')`)
+			}, time.Minute, 10*time.Millisecond)
 			mustExec(t, pool, `SET lock_timeout = '5s'; `+insert)
 			require.NoError(t, open.Commit(t.Context()))
 			require.NoError(t, <-migrated)

@@ -3,7 +3,6 @@ package postgres_test
 import (
 	"os"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -275,20 +274,6 @@ func mustExec(t *testing.T, pool *pgxpool.Pool, sql string) {
 	defer conn.Release()
 	_, err = conn.Conn().PgConn().Exec(t.Context(), sql).ReadAll()
 	require.NoError(t, err, sql)
-}
-
-// until waits for up to two minutes until a query of a boolean finds true.
-func until(t *testing.T, pool *pgxpool.Pool, query string) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond) // without a pause both sides take a processor
-	defer tick.Stop()
-	for range 12_000 {
-		if testenv.Query[bool](t, pool, query) {
-			return
-		}
-		<-tick.C
-	}
-	t.Fatalf("it is still not so: %s", query)
 }
 
 func newDatabase(t *testing.T, server *testenv.PostgresServer, name string) string {
