@@ -1,17 +1,19 @@
 package aggregator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"golang.org/x/sync/errgroup"
 
 	"aggregator/internal/apply"
 	"aggregator/internal/crash"
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
+	"aggregator/internal/postgres"
 )
 
 // attempt reads and processes chunks from the checkpoint on, until ctx ends, the mode says so, or something
@@ -284,13 +286,14 @@ func (p *partition) lookUp(ctx context.Context, from ledger.Checkpoint, batch *e
 ) {
 	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
 	defer cancel()
-	both, ctx := errgroup.WithContext(ctx)
-	both.Go(func() error { return p.fits(ctx) })
-	both.Go(func() (err error) {
-		chunk, err = p.applier.LookUp(ctx, from, batch)
-		return err
-	})
-	return chunk, both.Wait()
+	var questions pgx.Batch
+	same := postgres.QueueCheck(&questions)
+	chunk, err = p.applier.LookUp(ctx, from, batch, &questions)
+	var refusal *pgconn.PgError
+	if !*same && (err == nil || errors.As(err, &refusal)) { // which may be because of it
+		err = cmp.Or(p.fits(ctx), err)
+	}
+	return chunk, err
 }
 
 // resolveLast counts what the last attempt has done; it does not wait for a server that does not answer.

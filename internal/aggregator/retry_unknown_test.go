@@ -142,9 +142,11 @@ func TestRunRetriesThroughAnOutage(t *testing.T) {
 	f.push("31:1:LIKE")
 	f.drain()
 	log := &logbook{}
-	f.exec(`ALTER TABLE aggregator.dead_letter RENAME TO away`)
 	a := f.newWith(slog.New(slog.NewTextHandler(log, nil)))
 	stop := f.run(a)
+	f.push("1:1:LIKE")
+	f.eventually(func() bool { return a.Stats().Applied == 1 }) // the trial of the attempt is over
+	f.exec(`ALTER TABLE aggregator.dead_letter RENAME TO away`)
 	f.eventually(func() bool {
 		return strings.Contains(log.String(), "could not retry all dead letters of unknown profiles and books")
 	})

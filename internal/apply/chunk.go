@@ -5,6 +5,7 @@ import (
 	"iter"
 	"sync/atomic"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"aggregator/internal/deadletter"
@@ -38,20 +39,28 @@ const (
 
 // LookUp groups the events of a batch by profile, reads the marks of these profiles, drops the events that
 // the marks have passed, and looks up what is needed to apply the others. from is the checkpoint that the
-// batch follows. LookUp sorts the events of the batch, and writes nothing.
-func (a *Applier) LookUp(ctx context.Context, from ledger.Checkpoint, batch *events.Batch) (*Chunk, error) {
+// batch follows. What the caller has put onto questions is asked in the same round trip. LookUp sorts the events of the
+// batch, and writes nothing.
+func (a *Applier) LookUp(ctx context.Context, from ledger.Checkpoint, batch *events.Batch, questions *pgx.Batch) (
+	*Chunk, error,
+) {
 	c := &Chunk{
 		applier: a, batch: batch, segments: group(batch.Events),
 		known: known{from: from, coalesce: a.Options.Coalesce, rules: rules{
 			preferred: a.Options.Preferred, journal: a.Options.Journal,
 		}},
 	}
-	marked, err := c.dropMarked(ctx)
-	if err != nil {
+	types := history.QueueTypes(questions)
+	var marks map[int64]events.Position
+	if !from.Updated.IsZero() { // else it is a preview of what has no checkpoint yet, hence no marks
+		marks = ledger.QueueMarks(questions, a.Pool.Config().ConnConfig, from, profileIDs(c.segments))
+	}
+	if err := a.Pool.SendBatch(ctx, questions).Close(); err != nil {
 		return nil, err
 	}
+	c.known.rules.types = *types
 	all := batch.Events
-	if marked > 0 {
+	if c.dropMarked(marks) > 0 {
 		all = nil
 		for _, seg := range c.due {
 			all = append(all, seg.events...)
@@ -70,23 +79,11 @@ func (a *Applier) LookUp(ctx context.Context, from ledger.Checkpoint, batch *eve
 		c.known.books, err = a.Catalogue.Books(ctx, bookIDs(all))
 		return err
 	})
-	lookups.Go(func() (err error) {
-		c.known.rules.types, err = history.ReadTypes(ctx, a.Pool)
-		return err
-	})
 	return c, lookups.Wait()
 }
 
 // dropMarked finds out what is due, and returns how many events are not.
-func (c *Chunk) dropMarked(ctx context.Context) (marked int, err error) {
-	if c.known.from.Updated.IsZero() {
-		c.due = c.segments
-		return 0, nil // a preview of what has no checkpoint yet, hence no marks
-	}
-	marks, err := ledger.Marks(ctx, c.applier.Pool, c.known.from, profileIDs(c.segments))
-	if err != nil {
-		return 0, err
-	}
+func (c *Chunk) dropMarked(marks map[int64]events.Position) (marked int) {
 	c.applier.resolve(marks)
 	c.due = make([]segment, 0, len(c.segments))
 	for _, seg := range c.segments {
@@ -97,7 +94,7 @@ func (c *Chunk) dropMarked(ctx context.Context) (marked int, err error) {
 			c.due = append(c.due, rest)
 		}
 	}
-	return marked, nil
+	return marked
 }
 
 // Profiles is how many child profiles have events in the chunk.

@@ -67,7 +67,7 @@ func applied(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, o Options
 		batch.Events = append(batch.Events, e)
 		batch.Last = e.Position
 	}
-	c, err := a.LookUp(t.Context(), from, batch)
+	c, err := a.LookUp(t.Context(), from, batch, &pgx.Batch{})
 	require.NoError(t, err)
 	census := c.Census()
 	return c.Apply(t.Context(), &census, func(Census) error { return nil })

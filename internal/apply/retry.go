@@ -172,12 +172,7 @@ func (r *Retrier) send(ctx context.Context, batch *pgx.Batch) error {
 		return postgres.Durably(ctx, r.Pool, func(tx pgx.Tx) error { return send(ctx, tx, batch) })
 	}
 	if r.Durable {
-		postgres.QueueDurable(batch)
+		return postgres.SendDurably(ctx, r.Pool, batch)
 	}
-	return r.Pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
-		if err := conn.SendBatch(ctx, batch).Close(); err != nil || !r.Durable {
-			return err
-		}
-		return postgres.CheckDurable(conn.Conn())
-	})
+	return r.Pool.SendBatch(ctx, batch).Close()
 }

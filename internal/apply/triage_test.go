@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
@@ -50,7 +51,7 @@ func looked(t *testing.T, pool *pgxpool.Pool, from ledger.Checkpoint, segments .
 			batch.Entries = len(batch.Events)
 		}
 	}
-	c, err := a.LookUp(t.Context(), from, batch)
+	c, err := a.LookUp(t.Context(), from, batch, &pgx.Batch{})
 	require.NoError(t, err)
 	require.Len(t, c.due, len(segments))
 	return c, told

@@ -195,9 +195,8 @@ func apply(t *testing.T, pool *pgxpool.Pool, id deadletter.ID, profile int64) st
 	t.Helper()
 	var batch pgx.Batch
 	deadletter.QueueApplied(&batch, id, events.Event{ProfileID: profile, BookID: 4})
-	postgres.QueueDurable(&batch)
 	batch.Queue(`INSERT INTO child_profile (name) VALUES ('what the transaction does')`)
-	err := pool.SendBatch(t.Context(), &batch).Close()
+	err := postgres.SendDurably(t.Context(), pool, &batch)
 	if err == nil {
 		return ""
 	}

@@ -39,10 +39,10 @@ var weakenings = []weakening{
 	},
 	{
 		name: "the checkpoint is not flushed",
-		changes: []change{{
-			"internal/postgres/durable.go",
-			"SET LOCAL synchronous_commit = on", "SET LOCAL synchronous_commit = off",
-		}},
+		changes: []change{
+			{"internal/postgres/durable.go", "SET LOCAL synchronous_commit = on", "SET LOCAL synchronous_commit = off"},
+			{"internal/postgres/durable.go", "set_config('synchronous_commit', 'on'", "set_config('synchronous_commit', 'off'"},
+		},
 		reveal: func(t *testing.T, program string) report { return crashAt(t, "after_trim", 0, program).compare() },
 	},
 	{

@@ -116,8 +116,7 @@ func (w *world) outlast(d *daemon) *daemon {
 func TestLostRepliesOfPostgres(t *testing.T) {
 	t.Parallel()
 	messages := []string{
-		"startup", "query begin", "query set", "query commit", "parse", "bind", "describe", "execute",
-		"sync",
+		"startup", "query begin", "query commit", "parse", "bind", "describe", "execute", "sync",
 	}
 	for _, message := range messages {
 		t.Run("cut at "+message, func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -90,6 +91,7 @@ type world struct {
 	dir         string
 	journal     string // of what was acknowledged
 	pushes      int
+	malformed   string // which share of the entries is no events: the checkpoint of a chunk with none moves at once
 	unordered   bool   // several clients push at the same time
 	tables      string // of which kind, as the load generator has it; empty: ours
 }
@@ -105,6 +107,8 @@ func newWorld(t *testing.T, s setup) *world {
 		w.program = s.program
 	}
 	w.journal = filepath.Join(w.dir, "acked")
+	w.malformed = []string{"0.01", "0"}[rand.IntN(2)]
+	t.Log("malformed:", w.malformed)
 	w.startRedis(s)
 	if len(s.postgres) == 0 {
 		w.postgres, w.database = sharedDatabase(t)
@@ -246,7 +250,7 @@ func (w *world) pushing(ctx context.Context, events int, flags ...string) *exec.
 		"push", "--redis-url", w.adminURL, "--redis-mode", w.redisMode, "--kind", w.source.kind, "--push-side", w.source.side,
 		"--partitions", strconv.Itoa(w.source.partitions), "--profiles", strconv.Itoa(profiles), "--books",
 		strconv.Itoa(books),
-		"--profile-dist", "zipf", "--malformed", "0.01", "--unknown", "0.02", "--duplicates", "0.02", "--quiet",
+		"--profile-dist", "zipf", "--malformed", w.malformed, "--unknown", "0.02", "--duplicates", "0.02", "--quiet",
 		"--seed", strconv.Itoa(w.pushes), "--acked-file", w.journal, "--clients", "1",
 	}
 	if events > 0 {

@@ -28,18 +28,29 @@ func (t Types) Missing() (names []string) {
 }
 
 // ReadTypes returns the ids. It reads only.
-func ReadTypes(ctx context.Context, pool *pgxpool.Pool) (types Types, err error) {
-	rows, _ := pool.Query(ctx, typesSQL) // its error is also that of the rows
-	var id int64
-	var place int
-	_, err = pgx.ForEachRow(rows, []any{&id, &place}, func() error {
-		types[place] = new(id)
+func ReadTypes(ctx context.Context, pool *pgxpool.Pool) (Types, error) {
+	var batch pgx.Batch
+	types := QueueTypes(&batch)
+	err := pool.SendBatch(ctx, &batch).Close()
+	return *types, err
+}
+
+// QueueTypes is ReadTypes as a part of a batch. The ids are there when the batch has ended without an error.
+func QueueTypes(batch *pgx.Batch) *Types {
+	types := &Types{}
+	batch.Queue(typesSQL).Query(func(rows pgx.Rows) error {
+		var id int64
+		var place int
+		_, err := pgx.ForEachRow(rows, []any{&id, &place}, func() error {
+			types[place] = new(id)
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("reading the MBTI types: %w", err)
+		}
 		return nil
 	})
-	if err != nil {
-		return types, fmt.Errorf("reading the MBTI types: %w", err)
-	}
-	return types, nil
+	return types
 }
 
 const typesSQL = `

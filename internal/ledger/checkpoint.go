@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"aggregator/internal/deadletter"
@@ -129,7 +130,14 @@ type Place struct {
 // checkpoint is not where the chunk begins, or if a mark is not in place, or if the source
 // was reset. After any error start again from the checkpoint (Load).
 func MoveCheckpoint(ctx context.Context, pool *pgxpool.Pool, s Advance) (Checkpoint, error) {
-	err := postgres.Durably(ctx, pool, func(tx pgx.Tx) error { return TryMoveCheckpoint(ctx, tx, s) })
+	var err error
+	if len(s.Dead) > 0 || postgres.OnCitus(pool.Config().ConnConfig) {
+		err = postgres.Durably(ctx, pool, func(tx pgx.Tx) error { return TryMoveCheckpoint(ctx, tx, s) })
+	} else {
+		var batch pgx.Batch
+		queueMove(&batch, s) // if it is refused there is nothing to undo
+		err = postgres.SendDurably(ctx, pool, &batch)
+	}
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("moving the checkpoint of %s to %s: %w", s.From.Source, s.To, err)
 	}
@@ -141,39 +149,58 @@ func MoveCheckpoint(ctx context.Context, pool *pgxpool.Pool, s Advance) (Checkpo
 
 // TryMoveCheckpoint is MoveCheckpoint in a transaction of the caller, which ends it.
 func TryMoveCheckpoint(ctx context.Context, tx pgx.Tx, s Advance) error {
+	var batch pgx.Batch
+	deadletter.Queue(&batch, s.From.Source, s.Dead)
+	if postgres.OnCitus(tx.Conn().Config()) {
+		queueMoveOnCitus(&batch, s)
+	} else {
+		queueMove(&batch, s)
+	}
+	return tx.SendBatch(ctx, &batch).Close()
+}
+
+func queueMove(batch *pgx.Batch, s Advance) {
+	batch.Queue(moveCheckpoint, append(s.moves(), s.marks()...)...).Exec(one)
+}
+
+// queueMoveOnCitus has two statements, because one cannot do both there. No mark goes back but by a reset, which then
+// is in the way of the update.
+func queueMoveOnCitus(batch *pgx.Batch, s Advance) {
+	batch.Queue(countMarksOnCitus, append([]any{s.From.Source, s.From.Epoch}, s.marks()...)...).QueryRow(
+		func(row pgx.Row) error {
+			var there int
+			err := row.Scan(&there)
+			if err == nil && there != len(s.Marks) {
+				err = ErrRefused
+			}
+			return err
+		})
+	batch.Queue(advanceCheckpoint, s.moves()...).Exec(one)
+}
+
+// one refuses what has not changed one row.
+func one(tag pgconn.CommandTag) error {
+	if tag.RowsAffected() != 1 {
+		return ErrRefused
+	}
+	return nil
+}
+
+// moves are the arguments of advanceCheckpoint.
+func (s Advance) moves() []any {
+	return []any{
+		s.From.Source, s.To.Ms, s.To.Seq, s.From.Entries + int64(s.Entries), s.From.Position.Ms, s.From.Position.Seq,
+		s.From.Epoch,
+	}
+}
+
+// marks are arguments: the profiles, and both numbers of their positions.
+func (s Advance) marks() []any {
 	profiles, ms, seq := make([]int64, len(s.Marks)), make([]int64, len(s.Marks)), make([]int64, len(s.Marks))
 	for i, m := range s.Marks {
 		profiles[i], ms[i], seq[i] = m.ProfileID, m.At.Ms, m.At.Seq
 	}
-	var batch pgx.Batch
-	deadletter.Queue(&batch, s.From.Source, s.Dead)
-	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
-		return err
-	}
-	if postgres.OnCitus(tx.Conn().Config()) {
-		// One statement cannot do both. No mark goes back but by a reset, which then is in the way of the update.
-		var there int
-		err := tx.QueryRow(ctx, countMarksOnCitus, s.From.Source, s.From.Epoch, profiles, ms, seq).Scan(&there)
-		if err == nil && there != len(profiles) {
-			err = ErrRefused
-		}
-		if err != nil {
-			return err
-		}
-	}
-	args := []any{
-		s.From.Source, s.To.Ms, s.To.Seq, s.From.Entries + int64(s.Entries), s.From.Position.Ms, s.From.Position.Seq,
-		s.From.Epoch,
-	}
-	statement := advanceCheckpoint
-	if !postgres.OnCitus(tx.Conn().Config()) {
-		statement, args = moveCheckpoint, append(args, profiles, ms, seq)
-	}
-	tag, err := tx.Exec(ctx, statement, args...)
-	if err == nil && tag.RowsAffected() != 1 {
-		err = ErrRefused
-	}
-	return err
+	return []any{profiles, ms, seq}
 }
 
 // The update must change a row, or else nothing is flushed and nothing is known. OFFSET 0 keeps the planner

@@ -2,10 +2,10 @@ package ledger
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"aggregator/internal/events"
@@ -17,26 +17,50 @@ import (
 func Marks(ctx context.Context, pool *pgxpool.Pool, from Checkpoint, profileIDs []int64) (
 	map[int64]events.Position, error,
 ) {
-	if postgres.OnCitus(pool.Config().ConnConfig) {
-		return marksOnCitus(ctx, pool, from, profileIDs)
+	var batch pgx.Batch
+	marks := QueueMarks(&batch, pool.Config().ConnConfig, from, profileIDs)
+	if err := pool.SendBatch(ctx, &batch).Close(); err != nil {
+		return nil, err
+	}
+	return marks, nil
+}
+
+// QueueMarks is Marks as a part of a batch for a connection with this configuration. They are there when the batch has
+// ended without an error, which is that of Marks.
+func QueueMarks(batch *pgx.Batch, cfg *pgx.ConnConfig, from Checkpoint, profileIDs []int64) map[int64]events.Position {
+	statement, alone := readMarks, true
+	if postgres.OnCitus(cfg) {
+		statement, alone = readMarksOnCitus, false
 	}
 	marks := make(map[int64]events.Position, len(profileIDs))
-	rows, _ := pool.Query(ctx, readMarks, from.Source, from.Epoch, profileIDs) // its error is also that of the rows
-	var id *int64
-	var ms, seq *int64
-	tag, err := pgx.ForEachRow(rows, []any{&id, &ms, &seq}, func() error {
-		if id != nil {
-			marks[*id] = events.Position{Ms: *ms, Seq: *seq}
+	fail := func(err error) error { return fmt.Errorf("reading marks of %s: %w", from.Source, err) }
+	batch.Queue(statement, from.Source, from.Epoch, profileIDs).Query(func(rows pgx.Rows) error {
+		var id, ms, seq *int64
+		tag, err := pgx.ForEachRow(rows, []any{&id, &ms, &seq}, func() error {
+			if id != nil {
+				marks[*id] = events.Position{Ms: *ms, Seq: *seq}
+			}
+			return nil
+		})
+		if err == nil && alone && tag.RowsAffected() == 0 {
+			err = ErrReset
+		}
+		if err != nil {
+			return fail(err)
 		}
 		return nil
 	})
-	if err == nil && tag.RowsAffected() == 0 {
-		err = ErrReset
+	if alone {
+		return marks
 	}
-	if err != nil {
-		return nil, fmt.Errorf("reading marks of %s: %w", from.Source, err)
-	}
-	return marks, nil
+	batch.Queue(selectCheckpoints+` WHERE source = $1 AND epoch = $2`, from.Source, from.Epoch).Exec(
+		func(tag pgconn.CommandTag) error {
+			if tag.RowsAffected() == 0 {
+				return fail(ErrReset)
+			}
+			return nil
+		})
+	return marks
 }
 
 // It returns at least one row, unless there is no such checkpoint. OFFSET 0 as in moveCheckpoint.
@@ -47,30 +71,8 @@ LEFT JOIN LATERAL (
     OFFSET 0) m ON true
 WHERE c.source = $1 AND c.epoch = $2`
 
-// marksOnCitus is Marks where each worker has its part of the marks, and a copy of the checkpoints. A worker that does
-// not know yet of a reset still has marks of the epoch before: they do not count. The coordinator knows of it first.
-func marksOnCitus(ctx context.Context, pool *pgxpool.Pool, from Checkpoint, profileIDs []int64) (
-	map[int64]events.Position, error,
-) {
-	marks := make(map[int64]events.Position, len(profileIDs))
-	rows, _ := pool.Query(ctx, `SELECT m.child_profile_id, m.position_ms, m.position_seq
+// Each worker has its part of the marks, and a copy of the checkpoints. A worker that does not know yet of a reset still
+// has marks of the epoch before, which do not count. The coordinator knows of it first, and is asked afterwards.
+const readMarksOnCitus = `SELECT m.child_profile_id, m.position_ms, m.position_seq
 FROM aggregator.mark m JOIN aggregator.checkpoint c ON c.source = m.source
-WHERE m.source = $1 AND c.epoch = $2 AND m.child_profile_id = ANY ($3::bigint[])`,
-		from.Source, from.Epoch, profileIDs) // its error is also that of the rows
-	var id int64
-	var at events.Position
-	_, err := pgx.ForEachRow(rows, []any{&id, &at.Ms, &at.Seq}, func() error {
-		marks[id] = at
-		return nil
-	})
-	if err == nil {
-		var now Checkpoint
-		if now, err = Load(ctx, pool, from.Source); errors.Is(err, ErrNoCheckpoint) || err == nil && now.Epoch != from.Epoch {
-			err = ErrReset
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading marks of %s: %w", from.Source, err)
-	}
-	return marks, nil
-}
+WHERE m.source = $1 AND c.epoch = $2 AND m.child_profile_id = ANY ($3::bigint[])`

@@ -27,16 +27,16 @@ var ErrNotDurable = errors.New("the commit is visible, but its wait for the sync
 func Durably(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error {
 	return pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
 		forgetNotices(conn.Conn())
-		tx, err := conn.Begin(ctx)
+		begin, then := "BEGIN; "+commitDurably, []string(nil)
+		if OnCitus(conn.Conn().Config()) {
+			begin, then = "BEGIN", durablyOnCitus
+		}
+		tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: begin})
 		if err != nil {
 			return err
 		}
 		defer func() { _ = tx.Rollback(ctx) }() // does nothing after Commit
-		before := []string{commitDurably}
-		if OnCitus(conn.Conn().Config()) {
-			before = durablyOnCitus
-		}
-		for _, statement := range before {
+		for _, statement := range then {
 			if _, err := tx.Exec(ctx, statement); err != nil {
 				return err
 			}
@@ -45,13 +45,31 @@ func Durably(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) err
 			return err
 		}
 		if err := tx.Commit(ctx); err != nil {
-			if ctx.Err() != nil {
-				err = fmt.Errorf("%w (it may be waiting for a synchronous standby)", err)
-			}
-			return fmt.Errorf("waiting for PostgreSQL to make a commit durable: %w", err)
+			return fmt.Errorf("waiting for PostgreSQL to make a commit durable: %w", mayWait(ctx, err))
 		}
-		return CheckDurable(conn.Conn())
+		return checkDurable(conn.Conn())
 	})
+}
+
+// SendDurably is Durably for a batch, which it adds a statement to: the batch is one transaction and one round trip. A
+// statement that fails undoes all of it. It is not for Citus, which has to be told where a transaction begins and ends.
+func SendDurably(ctx context.Context, pool *pgxpool.Pool, batch *pgx.Batch) error {
+	batch.Queue(`SELECT set_config('synchronous_commit', 'on', true), set_config('client_min_messages', 'warning', true)`)
+	return pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+		forgetNotices(conn.Conn())
+		if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+			return mayWait(ctx, err)
+		}
+		return checkDurable(conn.Conn())
+	})
+}
+
+// mayWait says what it may mean that ctx has ended during a commit.
+func mayWait(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		err = fmt.Errorf("%w (it may be waiting for a synchronous standby)", err)
+	}
+	return err
 }
 
 // The commit waits, and a role or a database with client_min_messages = error hides no warning of it.
@@ -71,16 +89,10 @@ const TwoPhase = `UPDATE aggregator.two_phase SET id = id WHERE id = 0`
 // waitCancelledKey is where a connection keeps that the wait of a commit was canceled.
 const waitCancelledKey = "aggregator wait canceled"
 
-// QueueDurable puts a statement onto the batch of one transaction that makes its commit wait for
-// the disk, as Durably does. CheckDurable says afterwards whether it did.
-func QueueDurable(batch *pgx.Batch) {
-	batch.Queue(`SELECT set_config('synchronous_commit', 'on', true), set_config('client_min_messages', 'warning', true)`)
-}
-
-// CheckDurable returns ErrNotDurable if the wait for a synchronous standby was canceled since
+// checkDurable returns ErrNotDurable if the wait for a synchronous standby was canceled since
 // the last call of it on the connection. The server answers such a commit as a success, with a
 // warning.
-func CheckDurable(conn *pgx.Conn) error {
+func checkDurable(conn *pgx.Conn) error {
 	custom := conn.PgConn().CustomData()
 	_, cancelled := custom[waitCancelledKey]
 	delete(custom, waitCancelledKey)
@@ -90,7 +102,7 @@ func CheckDurable(conn *pgx.Conn) error {
 	return nil
 }
 
-func forgetNotices(conn *pgx.Conn) { _ = CheckDurable(conn) }
+func forgetNotices(conn *pgx.Conn) { _ = checkDurable(conn) }
 
 // noteWarning remembers the warning with which the server answers a commit whose wait for a
 // standby was canceled. Its text is in the server's language; its routine has one name.

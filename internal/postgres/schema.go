@@ -71,6 +71,15 @@ func CheckSchema(ctx context.Context, pool *pgxpool.Pool) (Schema, error) {
 	return schema, reachable(cfg, err)
 }
 
+// QueueCheck asks, as a part of a batch, whether the schema is the very one that this program was built for. The answer
+// is there when the batch has ended without an error. If it is false, CheckSchema says more.
+func QueueCheck(batch *pgx.Batch) (same *bool) {
+	same = new(bool)
+	batch.Queue(`SELECT coalesce(max(version_id), 0) = $1 FROM `+versionTable+` WHERE is_applied`, known()).QueryRow(
+		func(row pgx.Row) error { return row.Scan(same) })
+	return same
+}
+
 // checkSchema is for a database that is described by where.
 func checkSchema(ctx context.Context, db querier, where string) (Schema, error) {
 	s := Schema{Known: known()}
