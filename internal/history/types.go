@@ -3,6 +3,7 @@ package history
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -14,18 +15,25 @@ type Types [16]*int64
 
 // Missing names the types that have no id.
 func (t Types) Missing() (names []string) {
-	for i, id := range t {
-		if id != nil {
-			continue
+	for place, id := range t {
+		if id == nil {
+			names = append(names, typeNames[place])
 		}
+	}
+	return names
+}
+
+// typeNames are the types in the order of Types.
+var typeNames = func() (names []string) {
+	for place := range len(Types{}) {
 		name := make([]byte, 4)
 		for pair, letters := range []string{"IE", "NS", "TF", "JP"} {
-			name[pair] = letters[i>>(3-pair)&1]
+			name[pair] = letters[place>>(3-pair)&1]
 		}
 		names = append(names, string(name))
 	}
 	return names
-}
+}()
 
 // ReadTypes returns the ids. It reads only.
 func ReadTypes(ctx context.Context, pool *pgxpool.Pool) (Types, error) {
@@ -40,9 +48,12 @@ func QueueTypes(batch *pgx.Batch) *Types {
 	types := &Types{}
 	batch.Queue(typesSQL).Query(func(rows pgx.Rows) error {
 		var id int64
-		var place int
-		_, err := pgx.ForEachRow(rows, []any{&id, &place}, func() error {
-			types[place] = new(id)
+		var name string
+		_, err := pgx.ForEachRow(rows, []any{&id, &name}, func() error {
+			place := slices.Index(typeNames, name)
+			if place >= 0 && (types[place] == nil || id < *types[place]) {
+				types[place] = new(id)
+			}
 			return nil
 		})
 		if err != nil {
@@ -53,9 +64,4 @@ func QueueTypes(batch *pgx.Batch) *Types {
 	return types
 }
 
-const typesSQL = `
-SELECT min(m.id), 8 * e + 4 * s + 2 * f + p
-FROM mbti m, generate_series(0, 1) e, generate_series(0, 1) s, generate_series(0, 1) f, generate_series(0, 1) p
-WHERE upper(btrim(m.mbti::text)) = substr('IE', e + 1, 1) || substr('NS', s + 1, 1) || substr('TF', f + 1,
-	1) || substr('JP', p + 1, 1)
-GROUP BY 2`
+const typesSQL = `SELECT id::bigint, upper(btrim(mbti::text)) FROM mbti WHERE id IS NOT NULL AND mbti IS NOT NULL`
