@@ -38,7 +38,7 @@ type batchPolicy struct {
 	entries, bytes int
 	full           bool // it can take no more
 	complete       bool // it is to take no more: nothing is left, or no budget
-	drained        bool // the last read found less than it asked for
+	drained        bool // the last read, maybe of the chunk before, found less than it asked for
 
 	// The applier.
 	busy     bool
@@ -122,7 +122,7 @@ func (p *batchPolicy) spent() { p.complete = true }
 // handed says that the applier has taken the chunk; another one begins.
 func (p *batchPolicy) handed(now time.Time) {
 	p.busy, p.handedAt, p.inFlight = true, now, p.bytes
-	p.entries, p.bytes, p.full, p.complete, p.drained = 0, 0, false, false, false
+	p.entries, p.bytes, p.full, p.complete = 0, 0, false, false
 }
 
 // freed says that the applier is done with its chunk since then, and how many entries the next

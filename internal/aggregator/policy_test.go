@@ -41,6 +41,8 @@ func TestBatchPolicy(t *testing.T) {
 		{"a whole page came", service, []step{came(100, 100)}, 0, readOn, 0},
 		{"nothing came", service, []step{came(100, 0)}, 0, idle, 0},
 		{"the first event goes at once", service, []step{came(100, 1)}, 0, handOver, 0},
+		{"nothing was left behind it", service, []step{came(100, 1), handed(0)}, 0, idle, 0},
+		{"more may be behind a whole page", service, []step{came(1000, 1000), handed(0)}, 0, readOn, 0},
 		{"there is no budget", service, []step{spent}, 0, end, 0},
 		{"the budget ends within a chunk", service, []step{came(100, 100), spent}, 0, handOver, 0},
 		{
@@ -225,7 +227,7 @@ func TestBatchPolicyKeepsItsPromises(t *testing.T) {
 					require.True(t, !now.Before(freed.Add(p.maxWait)) || !now.Before(handed.Add(apartFactor*p.maxWait)))
 				}
 				p.handed(now)
-				busy, handed, entries, drained = true, now, 0, false
+				busy, handed, entries, drained = true, now, 0, drained && !p.once
 				continue
 			}
 			if p.room() > 0 { // time has passed: something may have come

@@ -83,13 +83,15 @@ func (r *reader) read(ctx context.Context, after events.Position, to exchange) (
 // gather fills one batch and hands it over. If it does not, there is nothing more to do.
 func (r *reader) gather(ctx context.Context, batch *events.Batch, to exchange) (handed bool, err error) {
 	ahead := chunkPrefetch{prefetcher: r.ahead}
-	for ctx.Err() == nil {
+	for waited := false; ctx.Err() == nil; waited = true {
 		r.tracker.turned()
 		r.await(ctx, to, 0)
-		if err := r.page(ctx, batch); err != nil {
-			return false, err
+		if waited || !r.policy.drained { // else nothing more was there a moment ago
+			if err := r.page(ctx, batch); err != nil {
+				return false, err
+			}
+			ahead.look(ctx, batch.Events)
 		}
-		ahead.look(ctx, batch.Events)
 		switch what, d := r.policy.next(time.Now()); what {
 		case end:
 			return false, nil
