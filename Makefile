@@ -24,7 +24,17 @@ PARALLEL := $(shell echo $$((2 * $$(nproc))))
 .PHONY: test
 test: ## run all tests against private servers, installing these first if need be; make lint vets them
 	scripts/provision
+	@$(MAKE) --no-print-directory -j 2 test-product test-scripts
+
+# A program with the race detector waits a second before it ends, unless told otherwise.
+export GORACE := atexit_sleep_ms=0
+
+.PHONY: test-product
+test-product: # all of the module
 	go test -race -vet=off -parallel $(PARALLEL) -timeout 30m ./...
+
+.PHONY: test-scripts
+test-scripts: # the modules beside it
 	cd scripts/bench && go test -race -timeout 30m ./...
 	cd scripts/manifests && go test -timeout 30m ./...
 	cd scripts/browser && go test -timeout 30m ./...

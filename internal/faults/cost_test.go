@@ -19,6 +19,7 @@ func TestCostOfMore(t *testing.T) {
 	require.NoError(t, err, "COST_OF_MORE")
 	for _, instances := range []int{1, 2, 4, 8} {
 		w := newWorld(t, setup{source: sharedSource, env: []string{"AGGREGATOR_LEASE_TTL=5s", "AGGREGATOR_LOG_LEVEL=info"}})
+		w.malformed = "0.01"
 		var all []*daemon
 		for range instances {
 			all = append(all, w.start("run"))

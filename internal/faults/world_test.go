@@ -91,7 +91,7 @@ type world struct {
 	dir         string
 	journal     string // of what was acknowledged
 	pushes      int
-	malformed   string // which share of the entries is no events: the checkpoint of a chunk with none moves at once
+	malformed   string // the share of entries that are no events, by chance: without, a checkpoint is moved otherwise
 	unordered   bool   // several clients push at the same time
 	tables      string // of which kind, as the load generator has it; empty: ours
 }
@@ -107,8 +107,6 @@ func newWorld(t *testing.T, s setup) *world {
 		w.program = s.program
 	}
 	w.journal = filepath.Join(w.dir, "acked")
-	w.malformed = []string{"0.01", "0"}[rand.IntN(2)]
-	t.Log("malformed:", w.malformed)
 	w.startRedis(s)
 	if len(s.postgres) == 0 {
 		w.postgres, w.database = sharedDatabase(t)
@@ -246,6 +244,10 @@ func (w *world) push(events int, flags ...string) {
 
 func (w *world) pushing(ctx context.Context, events int, flags ...string) *exec.Cmd {
 	w.pushes++
+	if w.malformed == "" {
+		w.malformed = []string{"0.01", "0"}[rand.IntN(2)]
+		w.t.Log("malformed:", w.malformed)
+	}
 	args := []string{
 		"push", "--redis-url", w.adminURL, "--redis-mode", w.redisMode, "--kind", w.source.kind, "--push-side", w.source.side,
 		"--partitions", strconv.Itoa(w.source.partitions), "--profiles", strconv.Itoa(profiles), "--books",
