@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -28,38 +29,42 @@ func Marks(ctx context.Context, pool *pgxpool.Pool, from Checkpoint, profileIDs 
 // QueueMarks is Marks as a part of a batch for a connection with this configuration. They are there when the batch has
 // ended without an error, which is that of Marks.
 func QueueMarks(batch *pgx.Batch, cfg *pgx.ConnConfig, from Checkpoint, profileIDs []int64) map[int64]events.Position {
-	statement, alone := readMarks, true
-	if postgres.OnCitus(cfg) {
-		statement, alone = readMarksOnCitus, false
-	}
 	marks := make(map[int64]events.Position, len(profileIDs))
-	fail := func(err error) error { return fmt.Errorf("reading marks of %s: %w", from.Source, err) }
-	batch.Queue(statement, from.Source, from.Epoch, profileIDs).Query(func(rows pgx.Rows) error {
+	failed := func(err error) error {
+		if err != nil {
+			err = fmt.Errorf("reading marks of %s: %w", from.Source, err)
+		}
+		return err
+	}
+	known := func(tag pgconn.CommandTag) error {
+		if tag.RowsAffected() == 0 {
+			return ErrReset
+		}
+		return nil
+	}
+	read := func(rows pgx.Rows) (pgconn.CommandTag, error) {
 		var id, ms, seq *int64
-		tag, err := pgx.ForEachRow(rows, []any{&id, &ms, &seq}, func() error {
+		return pgx.ForEachRow(rows, []any{&id, &ms, &seq}, func() error {
 			if id != nil {
 				marks[*id] = events.Position{Ms: *ms, Seq: *seq}
 			}
 			return nil
 		})
-		if err == nil && alone && tag.RowsAffected() == 0 {
-			err = ErrReset
-		}
-		if err != nil {
-			return fail(err)
-		}
-		return nil
-	})
-	if alone {
+	}
+	if postgres.OnCitus(cfg) {
+		batch.Queue(readMarksOnCitus, from.Source, from.Epoch, profileIDs).Query(func(rows pgx.Rows) error {
+			_, err := read(rows)
+			return failed(err)
+		})
+		batch.Queue(readEpoch, from.Source, from.Epoch).Exec(func(tag pgconn.CommandTag) error {
+			return failed(known(tag))
+		})
 		return marks
 	}
-	batch.Queue(selectCheckpoints+` WHERE source = $1 AND epoch = $2`, from.Source, from.Epoch).Exec(
-		func(tag pgconn.CommandTag) error {
-			if tag.RowsAffected() == 0 {
-				return fail(ErrReset)
-			}
-			return nil
-		})
+	batch.Queue(readMarks, from.Source, from.Epoch, profileIDs).Query(func(rows pgx.Rows) error {
+		tag, err := read(rows)
+		return failed(cmp.Or(err, known(tag)))
+	})
 	return marks
 }
 
@@ -71,8 +76,10 @@ LEFT JOIN LATERAL (
     OFFSET 0) m ON true
 WHERE c.source = $1 AND c.epoch = $2`
 
-// Each worker has its part of the marks, and a copy of the checkpoints. A worker that does not know yet of a reset still
-// has marks of the epoch before, which do not count. The coordinator knows of it first, and is asked afterwards.
+// Each worker has its part of the marks, and a copy of the checkpoints. A worker that does not know yet of a reset
+// still has marks of the epoch before, which do not count. The coordinator knows of it first, and is asked afterwards.
 const readMarksOnCitus = `SELECT m.child_profile_id, m.position_ms, m.position_seq
 FROM aggregator.mark m JOIN aggregator.checkpoint c ON c.source = m.source
 WHERE m.source = $1 AND c.epoch = $2 AND m.child_profile_id = ANY ($3::bigint[])`
+
+const readEpoch = `SELECT FROM aggregator.checkpoint WHERE source = $1 AND epoch = $2`
