@@ -135,6 +135,9 @@ func TestLostRepliesOfPostgres(t *testing.T) {
 
 func losePostgresReply(t *testing.T, message string, times int, stall bool) {
 	w := newWorld(t, setup{})
+	if strings.HasPrefix(message, "query") { // a checkpoint without dead letters is moved without them
+		w.malformed = "0.01"
+	}
 	p, address := newProxy(t, w.postgresURL, postgresMessages)
 	w.postgresURL = address
 	w.push(1200)
