@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"aggregator/internal/deadletter"
 	"aggregator/internal/ledger"
 	"aggregator/internal/testenv"
 )
@@ -144,4 +145,56 @@ func TestSourcesMoveApart(t *testing.T) {
 	assert.Equal(t, other, still)
 	_, err = settle(t, pool, start, at(4, 0))
 	require.ErrorIs(t, err, ledger.ErrRefused, "from where it was")
+}
+
+// With dead letters of its own a checkpoint is moved in another way than without: both keep the rules.
+func TestBothWaysToMoveTheCheckpoint(t *testing.T) {
+	for name, dead := range map[string][]deadletter.Content{"dead letters": junk(at(2, 0)), "none": nil} {
+		t.Run(name, func(t *testing.T) {
+			pool := connect(t)
+			start, err := ledger.Create(t.Context(), pool, "s", at(1, 0), 100)
+			require.NoError(t, err)
+			// What the commit waits for is seen by a trigger that runs at its end.
+			testenv.Execute(t, pool, `CREATE TABLE commits (waits text)`)
+			testenv.Execute(t, pool, `CREATE FUNCTION commits() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+				INSERT INTO public.commits SELECT current_setting('synchronous_commit'); RETURN NULL; END $$`)
+			testenv.Execute(t, pool, `CREATE CONSTRAINT TRIGGER commits AFTER UPDATE ON aggregator.checkpoint
+				DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION commits()`)
+			mark(t, pool, "s", at(2, 0), 1)
+			mark(t, pool, "s", at(1, 9), 2)
+
+			elsewhere, before := start, start
+			elsewhere.Position, before.Epoch = at(1, 1), 1
+			for name, s := range map[string]ledger.Advance{
+				"a mark is behind":      {From: start, Marks: []ledger.Place{{1, at(2, 0)}, {2, at(2, 0)}}},
+				"a mark is missing":     {From: start, Marks: []ledger.Place{{1, at(2, 0)}, {3, at(1, 1)}}},
+				"it is elsewhere":       {From: elsewhere},
+				"the source was reset":  {From: before},
+				"there is no such row":  {From: ledger.Checkpoint{Source: "other", Position: at(1, 0)}},
+				"the marks of no other": {From: ledger.Checkpoint{Source: "other"}, Marks: []ledger.Place{{1, at(2, 0)}}},
+			} {
+				s.To, s.Entries, s.Dead = at(2, 0), 10, dead
+				_, err := ledger.MoveCheckpoint(t.Context(), pool, s)
+				require.ErrorIs(t, err, ledger.ErrRefused, name)
+			}
+			now, err := ledger.Load(t.Context(), pool, "s")
+			require.NoError(t, err)
+			require.Equal(t, start, now)
+			require.Zero(t, letters(t, pool))
+			require.Zero(t, testenv.Query[int](t, pool, `SELECT count(*) FROM commits`))
+
+			moved, err := ledger.MoveCheckpoint(t.Context(), pool, ledger.Advance{
+				From: start, To: at(2, 0), Entries: 10, Dead: dead, Marks: []ledger.Place{{1, at(2, 0)}, {2, at(1, 9)}},
+			})
+			require.NoError(t, err)
+			now, err = ledger.Load(t.Context(), pool, "s")
+			require.NoError(t, err)
+			moved.Updated = now.Updated // by the clock of the server
+			assert.Equal(t, moved, now)
+			assert.EqualValues(t, 110, now.Entries)
+			assert.Equal(t, len(dead), letters(t, pool))
+			assert.Equal(t, "on", testenv.Query[string](t, pool, `SELECT string_agg(waits, ' ') FROM commits`))
+			assert.Equal(t, "off", testenv.Query[string](t, pool, `SHOW synchronous_commit`), "it outlasts the transaction")
+		})
+	}
 }
