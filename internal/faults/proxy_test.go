@@ -272,7 +272,7 @@ func postgresMessages(data []byte, first bool) (string, int) {
 	switch data[0] {
 	case 'Q':
 		word, _, _ := strings.Cut(strings.ToLower(strings.Trim(string(data[5:length]), "\x00 ")), " ")
-		return "query " + word, length
+		return "query " + strings.TrimSuffix(word, ";"), length
 	case 'P':
 		return "parse", length
 	case 'B':
