@@ -7,7 +7,8 @@ import (
 )
 
 // fits asks whether this program works with the schema, and reports what it finds. An attempt asks when it
-// begins, and each chunk before anything is applied: a newer program may migrate at any time.
+// begins, and a chunk that finds another schema than ours, before anything is applied: a newer program may migrate at
+// any time.
 func (p *partition) fits(ctx context.Context) error {
 	schema, err := postgres.CheckSchema(ctx, p.pool)
 	if err != nil {
