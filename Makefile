@@ -143,7 +143,7 @@ bin/bench: build
 	cd scripts/bench && go build -o ../../$@ .
 
 .PHONY: bench
-bench: bin/bench ## measure the speed on an idle machine (three rounds took 21 minutes), write docs/benchmarks.md; REPLAY=file.csv.gz
+bench: bin/bench ## measure the speed on an idle machine (40 minutes), write docs/benchmarks.md; REPLAY=file.csv.gz
 	$(BENCH) -results docs/benchmarks/results.json
 	bin/bench -render -results docs/benchmarks/results.json
 

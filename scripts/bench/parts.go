@@ -33,7 +33,7 @@ type plan struct {
 	few, lots                 int64         // profiles: instructions are those of lots less those of few
 }
 
-// full took 21 minutes with three runs on an idle machine of two cores.
+// full took 40 minutes on an idle machine of two cores.
 var full = plan{
 	runs: 5, events: 100_000, many: 1_000_000, old: 2_000,
 	backlogs: []int64{10_000, 100_000, 1_000_000, 2_000_000, 4_000_000},
