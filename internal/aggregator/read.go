@@ -86,7 +86,9 @@ func (r *reader) gather(ctx context.Context, batch *events.Batch, to exchange) (
 	for waited := false; ctx.Err() == nil; waited = true {
 		r.tracker.turned()
 		r.await(ctx, to, 0)
-		if waited || !r.policy.drained { // else nothing more was there a moment ago
+		// Else nothing more was there a moment ago. What another instance moves from a list into the stream meanwhile
+		// is found when the wait is over.
+		if waited || !r.policy.drained {
 			if err := r.page(ctx, batch); err != nil {
 				return false, err
 			}

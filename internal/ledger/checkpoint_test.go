@@ -166,12 +166,12 @@ func TestBothWaysToMoveTheCheckpoint(t *testing.T) {
 			elsewhere, before := start, start
 			elsewhere.Position, before.Epoch = at(1, 1), 1
 			for name, s := range map[string]ledger.Advance{
-				"a mark is behind":      {From: start, Marks: []ledger.Place{{1, at(2, 0)}, {2, at(2, 0)}}},
-				"a mark is missing":     {From: start, Marks: []ledger.Place{{1, at(2, 0)}, {3, at(1, 1)}}},
-				"it is elsewhere":       {From: elsewhere},
-				"the source was reset":  {From: before},
-				"there is no such row":  {From: ledger.Checkpoint{Source: "other", Position: at(1, 0)}},
-				"the marks of no other": {From: ledger.Checkpoint{Source: "other"}, Marks: []ledger.Place{{1, at(2, 0)}}},
+				"a mark is behind":     {From: start, Marks: []ledger.Place{{1, at(2, 0)}, {2, at(2, 0)}}},
+				"a mark is missing":    {From: start, Marks: []ledger.Place{{1, at(2, 0)}, {3, at(1, 1)}}},
+				"it is elsewhere":      {From: elsewhere},
+				"the source was reset": {From: before},
+				"no such checkpoint":   {From: ledger.Checkpoint{Source: "other", Position: at(1, 0)}},
+				"marks of another":     {From: ledger.Checkpoint{Source: "other"}, Marks: []ledger.Place{{1, at(2, 0)}}},
 			} {
 				s.To, s.Entries, s.Dead = at(2, 0), 10, dead
 				_, err := ledger.MoveCheckpoint(t.Context(), pool, s)

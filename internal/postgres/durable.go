@@ -52,7 +52,8 @@ func Durably(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) err
 }
 
 // SendDurably is Durably for a batch, which it adds a statement to: the batch is one transaction and one round trip. A
-// statement that fails undoes all of it. It is not for Citus, which has to be told where a transaction begins and ends.
+// statement that fails undoes all of it; what a callback of the batch returns undoes nothing. Other errors, and what
+// they leave open, are those of Durably. It is not for Citus, which has to be told where a transaction begins and ends.
 func SendDurably(ctx context.Context, pool *pgxpool.Pool, batch *pgx.Batch) error {
 	batch.Queue(`SELECT set_config('synchronous_commit', 'on', true), set_config('client_min_messages', 'warning', true)`)
 	return pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
