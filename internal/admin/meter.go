@@ -57,7 +57,9 @@ func (m *Meter) Observe(c aggregator.Chunk) {
 	m.entries.Observe(float64(c.Entries))
 	m.profiles.Observe(float64(c.Profiles))
 	for _, stage := range stagesOf(c.Took) {
-		m.stages.WithLabelValues(stage.name).Observe(stage.took.Seconds())
+		if stage.took > 0 { // else there was no such stage
+			m.stages.WithLabelValues(stage.name).Observe(stage.took.Seconds())
+		}
 	}
 	for _, s := range c.Samples {
 		m.delay.observe(max(0, c.At.Sub(s.Pushed).Seconds()), uint64(s.Events))

@@ -271,8 +271,9 @@ type partition struct {
 	applier  *apply.Applier
 	inFlight atomic.Int64 // events of the chunk in flight whose transactions are committed
 
-	seen  events.Seen  // of the stream, in this attempt
-	limit atomic.Int64 // entries that a chunk may have after a time-out; 0: as many as the options say
+	seen      events.Seen // of the stream, in this attempt
+	untrimmed untrimmed
+	limit     atomic.Int64 // entries that a chunk may have after a time-out; 0: as many as the options say
 }
 
 func (a *Aggregator) partition(i int) *partition {

@@ -38,6 +38,7 @@ func (p *partition) attempt(ctx, work context.Context, m mode) error {
 		failed <- err
 	}()
 
+	p.untrimmed = untrimmed{since: time.Now()}
 	processed, processErr := p.processAll(work, checkpoint, to)
 	stopReading()
 	for range to.chunks { // until the reader has ended
@@ -47,19 +48,39 @@ func (p *partition) attempt(ctx, work context.Context, m mode) error {
 	switch {
 	case processErr != nil:
 		return processErr // the reader was stopped for it
-	case ctx.Err() != nil:
-		return nil // the reader was told to stop; what it says then is of no interest
-	default:
+	case ctx.Err() == nil && readErr != nil: // what it says when it was told to stop is of no interest
 		return readErr
+	case p.untrimmed.entries > 0:
+		return p.trim(work, p.untrimmed.to)
 	}
+	return nil
 }
 
-// processAll processes chunks as they come, until there are no more, and returns how many entries they had.
-// Now and then it trims what may be trimmed since: retained entries grow old, and other groups move on.
+// untrimmed is what was processed since the last trim of an attempt. Small chunks share a trim, which costs two
+// round trips to Redis (decision 17).
+type untrimmed struct {
+	to      ledger.Checkpoint
+	entries int
+	since   time.Time // of the last trim
+}
+
+const (
+	mostUntrimmed = 100                    // entries
+	untrimmedFor  = 500 * time.Millisecond // at most
+)
+
+// due says whether it is time to trim.
+func (u untrimmed) due() bool {
+	return u.entries >= mostUntrimmed || time.Since(u.since) >= untrimmedFor
+}
+
+// processAll processes chunks as they come, until there are no more, and returns how many entries they had. The
+// last of them may be untrimmed then. While nothing comes it trims what may be trimmed since: retained entries
+// grow old, and other groups move on.
 func (p *partition) processAll(ctx context.Context, checkpoint ledger.Checkpoint, from exchange) (
 	processed int, err error,
 ) {
-	again := time.NewTicker(p.options.TrimEvery)
+	again := time.NewTimer(p.options.TrimEvery)
 	defer again.Stop()
 	for {
 		select {
@@ -74,13 +95,16 @@ func (p *partition) processAll(ctx context.Context, checkpoint ledger.Checkpoint
 			processed += batch.Entries
 			p.chunkDone()
 			from.free <- time.Now()
+			if p.untrimmed.entries > 0 {
+				again.Reset(untrimmedFor - time.Since(p.untrimmed.since))
+			}
 		case <-again.C:
-			if checkpoint.Position.IsZero() {
-				continue // there may be no stream yet
+			if !checkpoint.Position.IsZero() { // else there may be no stream yet
+				if err := p.trim(ctx, checkpoint); err != nil {
+					return processed, err
+				}
 			}
-			if err := p.trim(ctx, checkpoint); err != nil {
-				return processed, err
-			}
+			again.Reset(p.options.TrimEvery)
 		}
 	}
 }
@@ -183,10 +207,11 @@ func (p *partition) trim(ctx context.Context, checkpoint ledger.Checkpoint) erro
 	}
 	p.seen.Bookmark = checkpoint.Position
 	p.count.trimmed.Add(trimmed.Entries)
+	p.untrimmed = untrimmed{since: time.Now()}
 	return nil
 }
 
-// process applies one chunk, moves the checkpoint over it, and trims.
+// process applies one chunk, moves the checkpoint over it, and trims if a trim is due.
 func (p *partition) process(ctx context.Context, from ledger.Checkpoint, batch *events.Batch) (
 	ledger.Checkpoint, error,
 ) {
@@ -243,6 +268,10 @@ func (p *partition) process(ctx context.Context, from ledger.Checkpoint, batch *
 		"dead", done.Dead,
 		"skipped", skipped, "checkpoint", checkpoint.Position, "took", time.Since(began).Round(time.Millisecond))
 
+	p.untrimmed.to, p.untrimmed.entries = checkpoint, p.untrimmed.entries+batch.Entries
+	if !p.untrimmed.due() {
+		return checkpoint, nil
+	}
 	crash.At("before_trim")
 	if err := p.trim(bounded, checkpoint); err != nil {
 		return checkpoint, err

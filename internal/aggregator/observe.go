@@ -17,11 +17,11 @@ type Chunk struct {
 
 // Stages are how long each part of a chunk's way took.
 type Stages struct {
-	Read       time.Duration // from Redis, and decoding, without waiting for events to come
+	Read       time.Duration // from Redis, and decoding; 0 if events were waited for
 	LookUp     time.Duration // marks, profiles and books
 	Apply      time.Duration // the transactions of all profiles
 	Checkpoint time.Duration // until all of it is durable
-	Trim       time.Duration // 0 if it failed
+	Trim       time.Duration // 0 if it failed, or is left to a later chunk
 }
 
 // Sample is an event that stands for some others.

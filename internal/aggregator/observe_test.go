@@ -63,3 +63,22 @@ func TestObserve(t *testing.T) {
 		assert.Equal(t, 1000, cache.Capacity)
 	}
 }
+
+// Small chunks share a trim. What is processed is trimmed soon all the same, and before a loop ends.
+func TestSmallChunksShareTrims(t *testing.T) {
+	f := newFixture(t, stream)
+	f.options.TrimEvery = time.Hour
+	s := f.start("me", 0)
+	for i := range 3 {
+		f.push("1:1:LIKE")
+		eventually(t, func() bool { return s.Stats().Applied == int64(2*i+1) })
+		f.push("2:2:LIKE")
+		eventually(t, func() bool { return s.Stats().Trimmed == int64(2*i+2) })
+	}
+	f.push("3:3:LIKE")
+	eventually(t, func() bool { return s.Stats().Applied == 7 })
+	s.stop()
+	require.NoError(t, <-s.ended)
+	f.verify()
+	assert.EqualValues(t, 7, s.Stats().Trimmed)
+}

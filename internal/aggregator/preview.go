@@ -53,7 +53,7 @@ func (p *partition) preview(ctx context.Context, m mode, total *Preview, deltas 
 	for {
 		batch := &events.Batch{Last: after}
 		for r.policy.room() > 0 {
-			if err := r.page(ctx, batch); err != nil {
+			if err := r.page(ctx, batch, 0); err != nil {
 				return err
 			}
 		}
@@ -76,7 +76,7 @@ type peeked struct {
 	peeker *events.Peeker
 }
 
-func (s peeked) Read(ctx context.Context, batch *events.Batch, limit int) (int, error) {
+func (s peeked) Read(ctx context.Context, batch *events.Batch, limit int, _ time.Duration) (int, error) {
 	return s.peeker.Read(ctx, batch, limit)
 }
 

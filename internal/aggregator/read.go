@@ -21,8 +21,7 @@ const (
 
 // stream is the reading half of a source; see events.Source.
 type stream interface {
-	Read(ctx context.Context, batch *events.Batch, limit int) (int, error)
-	Wait(ctx context.Context, after events.Position, d time.Duration) (bool, error)
+	Read(ctx context.Context, batch *events.Batch, limit int, patience time.Duration) (int, error)
 	Inspect(ctx context.Context) (events.State, error)
 }
 
@@ -83,27 +82,29 @@ func (r *reader) read(ctx context.Context, after events.Position, to exchange) (
 // gather fills one batch and hands it over. If it does not, there is nothing more to do.
 func (r *reader) gather(ctx context.Context, batch *events.Batch, to exchange) (handed bool, err error) {
 	ahead := chunkPrefetch{prefetcher: r.ahead}
-	for waited := false; ctx.Err() == nil; waited = true {
+	// Of a source that was drained it is known that there is nothing to read at once.
+	for read, patience := !r.policy.drained, time.Duration(0); ctx.Err() == nil; {
 		r.tracker.turned()
-		r.await(ctx, to, 0)
-		// Else nothing more was there a moment ago. What another instance moves from a list into the stream meanwhile
-		// is found when the wait is over.
-		if waited || !r.policy.drained {
-			if err := r.page(ctx, batch); err != nil {
+		if read {
+			if err := r.page(ctx, batch, patience); err != nil {
 				return false, err
+			}
+			if ctx.Err() != nil { // what came during a wait is for whoever comes next
+				break
 			}
 			ahead.look(ctx, batch.Events)
 		}
+		read, patience = true, 0
+		r.await(ctx, to, 0)
 		switch what, d := r.policy.next(time.Now()); what {
 		case end:
 			return false, nil
 		case idle:
 			r.tracker.idle()
-			if _, err := r.source.Wait(ctx, batch.Last, idleWait); err != nil {
-				return false, err
-			}
+			patience = idleWait
 		case wait:
 			r.await(ctx, to, d)
+			read = !r.policy.due().After(time.Now()) // else it waits on, and reads then
 		case handOver:
 			select {
 			case to.chunks <- batch:
@@ -138,8 +139,8 @@ func (r *reader) await(ctx context.Context, to exchange, d time.Duration) {
 	}
 }
 
-// page reads what comes next into the batch, if it may.
-func (r *reader) page(ctx context.Context, batch *events.Batch) error {
+// page reads what comes next into the batch, if it may. If nothing is there it waits for so long.
+func (r *reader) page(ctx context.Context, batch *events.Batch, patience time.Duration) error {
 	want := min(r.policy.room(), pageEntries, max(1, pageBytes/(r.size+1)))
 	if want == 0 {
 		return nil
@@ -148,21 +149,23 @@ func (r *reader) page(ctx context.Context, batch *events.Batch) error {
 		r.policy.spent()
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	ctx, cancel := context.WithTimeout(ctx, r.timeout+patience)
 	defer cancel()
 	if err := r.makeRoom(ctx, batch, want); err != nil {
 		r.budget.giveBack(want)
 		return err
 	}
 	replies, held, watch := batch.Replies, batch.Held, stopwatch{r.tracker.spans, time.Now()}
-	n, err := r.source.Read(ctx, batch, want)
+	n, err := r.source.Read(ctx, batch, want, patience)
 	r.budget.giveBack(want - n)
 	r.taken += n
 	if err != nil {
 		return r.smaller(want, err)
 	}
 	if n > 0 {
-		batch.Took += watch.lap(PhaseRead)
+		if patience == 0 { // else it was a wait most of the time
+			batch.Took += watch.lap(PhaseRead)
+		}
 		r.size = (batch.Replies - replies) / n
 	}
 	r.policy.add(want, n, batch.Held-held)

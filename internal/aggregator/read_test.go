@@ -39,9 +39,16 @@ func (p *pushes) there() int {
 	return n
 }
 
-func (p *pushes) Read(_ context.Context, batch *events.Batch, limit int) (int, error) {
+func (p *pushes) Read(ctx context.Context, batch *events.Batch, limit int, patience time.Duration) (int, error) {
 	p.reads++
-	time.Sleep(readTakes)
+	if next := int(batch.Last.Ms); next < len(p.at) {
+		patience = min(patience, time.Until(p.at[next]))
+	}
+	select {
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-time.After(patience + readTakes):
+	}
 	if p.fails != nil {
 		return 0, p.fails
 	}
@@ -59,18 +66,6 @@ func (p *pushes) Read(_ context.Context, batch *events.Batch, limit int) (int, e
 	batch.Entries += n
 	batch.Held += 56 * n
 	return n, nil
-}
-
-func (p *pushes) Wait(ctx context.Context, after events.Position, d time.Duration) (bool, error) {
-	if next := int(after.Ms); next < len(p.at) {
-		d = min(d, time.Until(p.at[next]))
-	}
-	select {
-	case <-ctx.Done():
-		return false, ctx.Err()
-	case <-time.After(d):
-		return p.there() > int(after.Ms), nil
-	}
 }
 
 func (p *pushes) Inspect(context.Context) (events.State, error) {
@@ -164,7 +159,7 @@ func TestReadQuietSource(t *testing.T) {
 		for _, c := range chunks {
 			assert.Equal(t, 6*time.Millisecond+readTakes, c.longest, "an event goes at once")
 		}
-		assert.Less(t, pushes.reads, 55, "a chunk takes one")
+		assert.Less(t, pushes.reads, 55, "a chunk takes one, and each wait that brings nothing")
 	})
 }
 
@@ -246,7 +241,8 @@ func TestReadEnds(t *testing.T) {
 			r := &reader{
 				tracker: newTracker(&worked, slog.New(slog.DiscardHandler)), source: every(0, n),
 				limit: func() int { return 0 }, timeout: time.Minute, ahead: &prefetcher{},
-				policy: batchPolicy{maxEvents: 100, maxBytes: chunkBytes},
+				smaller: func(_ int, err error) error { return err },
+				policy:  batchPolicy{maxEvents: 100, maxBytes: chunkBytes},
 			}
 			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 			to := newExchange()
@@ -298,7 +294,7 @@ func TestReadSteadyLoad(t *testing.T) {
 	for _, load := range []float64{0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95} {
 		t.Run(fmt.Sprint(load), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				chunks, _, err := replay(t, atRandom(load*capacity, 20*time.Second), costs(perChunk, perProfile), nil)
+				chunks, _, err := replay(t, atRandom(load*capacity, 60*time.Second), costs(perChunk, perProfile), nil)
 				require.NoError(t, err)
 				chunks = chunks[len(chunks)/5 : len(chunks)-1]
 				var n, longest, variance, covariance float64

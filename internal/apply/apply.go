@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
@@ -70,8 +71,17 @@ type Applier struct {
 	// Resolved is called with what an attempt has done that failed before it knew of that.
 	Resolved func(Tally)
 
-	streak streak     // of refusals, in this attempt
-	left   *uncertain // of the attempts before this one
+	streak streak          // of refusals, in this attempt
+	left   *uncertain      // of the attempts before this one
+	config *pgx.ConnConfig // of the pool, which makes a copy each time; see connConfig
+}
+
+// connConfig is that of the pool's connections.
+func (a *Applier) connConfig() *pgx.ConnConfig {
+	if a.config == nil {
+		a.config = a.Pool.Config().ConnConfig
+	}
+	return a.config
 }
 
 // Begin begins an attempt: what was refused before says nothing about it.
@@ -84,7 +94,7 @@ func (a *Applier) Begin() { a.streak = streak{} }
 // connections with transactions in flight are closed.
 func (c *Chunk) Apply(ctx context.Context, expected *Census, check func(Census) error) error {
 	segments, how := c.due, c.applier.grouping(len(c.due))
-	if postgres.OnCitus(c.applier.Pool.Config().ConnConfig) {
+	if postgres.OnCitus(c.applier.connConfig()) {
 		how = grouping{1, true} // a call of many profiles is for no one worker
 	}
 	var data []refused // for their data, one profile each
@@ -154,9 +164,14 @@ func (c *Chunk) pass(ctx context.Context, segments []segment, how grouping) ([]r
 		defer mu.Unlock()
 		failed = append(failed, r)
 	}
+	workers := min(c.applier.Options.Workers, (len(segments)+how.size-1)/how.size)
+	if workers == 1 {
+		err := c.work(ctx, how, take, refuse)
+		return failed, err
+	}
 	all, ctx := errgroup.WithContext(ctx)
 	all.Go(func() error { return c.work(ctx, how, take, refuse) })
-	for range min(c.applier.Options.Workers, (len(segments)+how.size-1)/how.size) - 1 {
+	for range workers - 1 {
 		all.Go(func() error {
 			select {
 			case c.applier.More <- struct{}{}:
@@ -180,7 +195,7 @@ func (c *Chunk) work(ctx context.Context, how grouping, take func() []segment, r
 		return fmt.Errorf("connecting to PostgreSQL: %w", err)
 	}
 	defer conn.Release()
-	pipe := newPipeline(ctx, conn.Conn(), c.applier.Options.Timeout)
+	pipe := newPipeline(ctx, conn.Conn(), c.applier.config, c.applier.Options.Timeout)
 	defer pipe.close()
 
 	var (

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
 
 	"aggregator/internal/deadletter"
 	"aggregator/internal/events"
@@ -53,7 +52,7 @@ func (a *Applier) LookUp(ctx context.Context, from ledger.Checkpoint, batch *eve
 	types := history.QueueTypes(questions)
 	var marks map[int64]events.Position
 	if !from.Updated.IsZero() { // else it is a preview of what has no checkpoint yet, hence no marks
-		marks = ledger.QueueMarks(questions, a.Pool.Config().ConnConfig, from, profileIDs(c.segments))
+		marks = ledger.QueueMarks(questions, a.connConfig(), from, profileIDs(c.segments))
 	}
 	if err := a.Pool.SendBatch(ctx, questions).Close(); err != nil {
 		return nil, err
@@ -70,16 +69,12 @@ func (a *Applier) LookUp(ctx context.Context, from ledger.Checkpoint, batch *eve
 	for i := range c.due {
 		c.due[i].place = i
 	}
-	lookups, ctx := errgroup.WithContext(ctx)
-	lookups.Go(func() (err error) {
-		c.known.profiles, err = a.Catalogue.Profiles(ctx, profileIDs(c.due))
-		return err
-	})
-	lookups.Go(func() (err error) {
-		c.known.books, err = a.Catalogue.Books(ctx, bookIDs(all))
-		return err
-	})
-	return c, lookups.Wait()
+	var err error
+	if c.known.profiles, err = a.Catalogue.Profiles(ctx, profileIDs(c.due)); err != nil {
+		return nil, err
+	}
+	c.known.books, err = a.Catalogue.Books(ctx, bookIDs(all))
+	return c, err
 }
 
 // dropMarked finds out what is due, and returns how many events are not.

@@ -51,7 +51,7 @@ func TestEncode(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			testenv.Execute(t, pool, `DELETE FROM held`)
-			pipe := newPipeline(t.Context(), conn.Conn(), time.Minute)
+			pipe := newPipeline(t.Context(), conn.Conn(), conn.Conn().Config(), time.Minute)
 			defer pipe.close()
 			batch := &pgx.Batch{}
 			batch.Queue(insert, c.args...)
@@ -87,13 +87,13 @@ func TestEncodeRefuses(t *testing.T) {
 		"out of range": {[]uint32{pgtype.Int2OID}, []any{int64(1 << 40)}, "parameter 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			pipe := newPipeline(t.Context(), conn.Conn(), time.Minute)
+			pipe := newPipeline(t.Context(), conn.Conn(), conn.Conn().Config(), time.Minute)
 			defer pipe.close()
 			require.ErrorContains(t, pipe.encode(c.oids, c.args), c.want)
 		})
 	}
 	// As a table that was changed would have it.
-	pipe := newPipeline(t.Context(), conn.Conn(), time.Minute)
+	pipe := newPipeline(t.Context(), conn.Conn(), conn.Conn().Config(), time.Minute)
 	defer pipe.close()
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT $1::bool`, 1.5)
@@ -112,7 +112,7 @@ func TestPipelineRefusesOne(t *testing.T) {
 	conn, err := pool.Acquire(t.Context())
 	require.NoError(t, err)
 	defer conn.Release()
-	pipe := newPipeline(t.Context(), conn.Conn(), time.Minute)
+	pipe := newPipeline(t.Context(), conn.Conn(), conn.Conn().Config(), time.Minute)
 	defer pipe.close()
 	for n := range 4 {
 		batch := &pgx.Batch{}

@@ -65,7 +65,7 @@ func BenchmarkReadToFold(b *testing.B) {
 	chunk := func() {
 		var batch events.Batch
 		for batch.Entries < entries {
-			if n, err := sources[0].Read(b.Context(), &batch, 100); n == 0 || err != nil {
+			if n, err := sources[0].Read(b.Context(), &batch, 100, 0); n == 0 || err != nil {
 				b.Fatal(n, err)
 			}
 		}

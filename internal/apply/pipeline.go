@@ -38,11 +38,11 @@ type pipeline struct {
 // ErrStalled is why a pipeline ends when the server has not answered for the timeout.
 var ErrStalled = errors.New("PostgreSQL does not answer")
 
-// newPipeline takes the connection until close. Canceling the context closes the connection; what is then
-// unanswered may have been committed or not.
-func newPipeline(ctx context.Context, conn *pgx.Conn, timeout time.Duration) *pipeline {
-	p := &pipeline{conn: conn, timeout: timeout, window: window, citus: postgres.OnCitus(conn.Config())}
-	if postgres.Pooled(conn.Config()) {
+// newPipeline takes the connection, which has this configuration, until close. Canceling the context closes the
+// connection; what is then unanswered may have been committed or not.
+func newPipeline(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, timeout time.Duration) *pipeline {
+	p := &pipeline{conn: conn, timeout: timeout, window: window, citus: postgres.OnCitus(config)}
+	if postgres.Pooled(config) {
 		// PgBouncer gives the server connection to another client when the server has answered all complete
 		// requests, even if PgBouncer has passed on half of another transaction since (its issue 759). The
 		// halves would end up in two sessions, and in the transactions of other clients.

@@ -60,8 +60,6 @@ func pushOne(t *testing.T, client *redis.Client, key, kind string) {
 func useAll(t *testing.T, source *events.Source) {
 	t.Helper()
 	ctx := t.Context()
-	_, err := source.Wait(ctx, events.Position{}, time.Millisecond)
-	require.NoError(t, err)
 	waiting, err := source.Waiting(ctx, events.Position{}, 0)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, waiting)
@@ -71,7 +69,7 @@ func useAll(t *testing.T, source *events.Source) {
 	_, err = source.Rewrite(ctx)
 	require.NoError(t, err)
 	var batch events.Batch
-	n, err = source.Read(ctx, &batch, 10)
+	n, err = source.Read(ctx, &batch, 10, time.Second)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 

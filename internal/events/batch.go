@@ -48,6 +48,16 @@ func (b *Batch) decode(reply []byte, decoder Decoder) (int, error) {
 	return n, nil
 }
 
+// decodeWaited is decode for a reply to XREAD on one stream, which may be that there is nothing.
+func (b *Batch) decodeWaited(reply []byte, decoder Decoder) (int, error) {
+	r := resp{rest: reply}
+	some, err := r.ofOneStream()
+	if err != nil || !some {
+		return 0, err
+	}
+	return b.decode(r.rest, decoder)
+}
+
 // addText appends what an entry with the one field `event` would be.
 func (b *Batch) addText(at Position, text []byte, decoder Decoder) {
 	b.add(at, decoder.payload(Payload{text, FormEvent}), len(text))

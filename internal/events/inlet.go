@@ -30,8 +30,9 @@ func (in *inlet) move(ctx context.Context) (int64, error) {
 	return n, nil
 }
 
-// wait polls: Redis has no command that waits for a list without taking from it.
-func (in *inlet) wait(ctx context.Context, d time.Duration) (bool, error) {
+// wait waits until something is in the list, but no longer than d. It polls: Redis has no command that waits
+// for a list without taking from it.
+func (in *inlet) wait(ctx context.Context, d time.Duration) error {
 	const interval = 25 * time.Millisecond
 	deadline := time.NewTimer(d)
 	defer deadline.Stop()
@@ -40,16 +41,16 @@ func (in *inlet) wait(ctx context.Context, d time.Duration) (bool, error) {
 	for {
 		n, err := in.client.LLen(ctx, in.list).Result()
 		if err != nil {
-			return false, ofRedis(fmt.Errorf("waiting for list %s: %w", in.list, err))
+			return ofRedis(fmt.Errorf("waiting for list %s: %w", in.list, err))
 		}
 		if n > 0 {
-			return true, nil
+			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return false, ctx.Err()
+			return ctx.Err()
 		case <-deadline.C:
-			return false, nil
+			return nil
 		case <-tick.C:
 		}
 	}

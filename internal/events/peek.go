@@ -14,7 +14,7 @@ func (s *Source) Peek() *Peeker { return &Peeker{source: s} }
 
 // Read is Source.Read.
 func (p *Peeker) Read(ctx context.Context, batch *Batch, limit int) (int, error) {
-	n, err := p.source.readStream(ctx, batch, limit)
+	n, err := p.source.readStream(ctx, batch, limit, 0)
 	if n > 0 || err != nil || p.source.inlet == nil {
 		return n, err
 	}

@@ -50,7 +50,7 @@ func BenchmarkRead(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				var batch events.Batch
-				if n, err := sources[0].Read(b.Context(), &batch, entries); n != entries || err != nil {
+				if n, err := sources[0].Read(b.Context(), &batch, entries, 0); n != entries || err != nil {
 					b.Fatal(n, err)
 				}
 			}

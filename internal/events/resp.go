@@ -2,12 +2,13 @@ package events
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
 )
 
-// resp reads the few kinds of reply that XRANGE gives. go-redis decodes each entry into a map, which costs
+// resp reads the few kinds of reply that XRANGE and XREAD give. go-redis decodes each entry into a map, which costs
 // eight allocations for each event and loses fields that come twice; resp reads them in place.
 type resp struct{ rest []byte }
 
@@ -83,6 +84,25 @@ func (r *resp) pair() (name, value []byte, err error) {
 		value, err = r.bulk()
 	}
 	return name, value, err
+}
+
+// ofOneStream takes what comes before the entries in a reply to XREAD on one stream, and says whether there
+// are any.
+func (r *resp) ofOneStream() (bool, error) {
+	switch {
+	case bytes.HasPrefix(r.rest, []byte("*-1\r\n")), bytes.HasPrefix(r.rest, []byte("_\r\n")): // RESP2, RESP3
+		return false, nil
+	case bytes.HasPrefix(r.rest, []byte("%1\r\n")): // RESP3: name and entries
+		r.rest = r.rest[len("%1\r\n"):]
+	default: // RESP2: an array of pairs of these
+		for _, want := range []int{1, 2} {
+			if n, err := r.array(); err != nil || n != want {
+				return false, cmp.Or(err, fmt.Errorf("%w: %d parts where %d are due", errProtocol, n, want))
+			}
+		}
+	}
+	_, err := r.bulk() // its name
+	return err == nil, err
 }
 
 // entry takes one entry of a stream: its position, and its fields unread.

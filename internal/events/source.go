@@ -254,13 +254,22 @@ type Raised struct {
 	Kept string
 }
 
-// Read appends to the batch the entries that follow its last one, at most limit of
-// them, and returns how many there were. None means that nothing was left at that
-// moment, in the stream and in the list. It does not wait.
-func (s *Source) Read(ctx context.Context, batch *Batch, limit int) (int, error) {
+// Read appends to the batch the entries that follow its last one, at most limit of them, and returns how many
+// there were. If there is none it waits for the first one, but no longer than patience, and not for as long as
+// the client waits for a reply; 0 is not to wait. None means that nothing was left at the end, in the stream and
+// in the list. To cancel ctx does not end the wait for a stream.
+func (s *Source) Read(ctx context.Context, batch *Batch, limit int, patience time.Duration) (int, error) {
+	if s.inlet == nil {
+		return s.readStream(ctx, batch, limit, patience)
+	}
+	if patience > 0 {
+		if err := s.inlet.wait(ctx, patience); err != nil {
+			return 0, err
+		}
+	}
 	for {
-		n, err := s.readStream(ctx, batch, limit)
-		if n > 0 || err != nil || s.inlet == nil {
+		n, err := s.readStream(ctx, batch, limit, 0)
+		if n > 0 || err != nil {
 			return n, err
 		}
 		if moved, err := s.inlet.move(ctx); moved == 0 || err != nil {
@@ -270,29 +279,34 @@ func (s *Source) Read(ctx context.Context, batch *Batch, limit int) (int, error)
 }
 
 // readStream is Read for what is in the stream.
-func (s *Source) readStream(ctx context.Context, batch *Batch, limit int) (int, error) {
-	cmd := redis.NewRawCmd(ctx, "XRANGE", s.stream, "("+batch.Last.String(), "+", "COUNT", limit)
+func (s *Source) readStream(ctx context.Context, batch *Batch, limit int, patience time.Duration) (int, error) {
+	cmd, decode := redis.NewRawCmd(ctx, "XRANGE", s.stream, "("+batch.Last.String(), "+", "COUNT", limit), batch.decode
+	if patience > 0 {
+		cmd = redis.NewRawCmd(ctx, "XREAD", "COUNT", limit, "BLOCK", s.block(patience).Milliseconds(),
+			"STREAMS", s.stream, batch.Last.String())
+		cmd.SetFirstKeyPos(6)
+		decode = batch.decodeWaited
+	}
 	if err := s.client.Process(ctx, cmd); err != nil {
 		return 0, s.failed("reading", err)
 	}
-	n, err := batch.decode(cmd.Val(), s.decoder)
+	n, err := decode(cmd.Val(), s.decoder)
 	return n, s.failed("reading", err)
 }
 
-// Wait waits until there may be an entry after the position, but no longer than d. It says whether there is one.
-func (s *Source) Wait(ctx context.Context, after Position, d time.Duration) (bool, error) {
-	if s.inlet != nil {
-		return s.inlet.wait(ctx, d)
+// block is how long Redis is told to wait: not so long that the client takes it for dead.
+func (s *Source) block(patience time.Duration) time.Duration {
+	var timeout time.Duration
+	switch client := s.client.(type) {
+	case *redis.Client:
+		timeout = client.Options().ReadTimeout
+	case *redis.ClusterClient:
+		timeout = client.Options().ReadTimeout
 	}
-	err := s.client.XRead(ctx, &redis.XReadArgs{
-		Streams: []string{s.stream, after.String()},
-		Count:   1,
-		Block:   max(d, time.Millisecond), // 0 would wait without end
-	}).Err()
-	if errors.Is(err, redis.Nil) {
-		return false, nil
+	if timeout > 0 {
+		patience = min(patience, timeout/2)
 	}
-	return err == nil, s.failed("waiting", err)
+	return max(patience, time.Millisecond) // 0 would be without end
 }
 
 // Trimmed is what a trim did.
@@ -344,7 +358,7 @@ func (s *Source) Waiting(ctx context.Context, after Position, entries int64) (in
 	if err != nil {
 		return 0, err
 	}
-	n, err := s.readStream(ctx, &Batch{Last: after}, 1)
+	n, err := s.readStream(ctx, &Batch{Last: after}, 1, 0)
 	if n == 0 || err != nil {
 		return listed, err
 	}

@@ -88,7 +88,7 @@ func TestReadInOrder(t *testing.T) {
 
 			var batch events.Batch
 			for {
-				got, err := source.Read(t.Context(), &batch, 700)
+				got, err := source.Read(t.Context(), &batch, 700, 0)
 				require.NoError(t, err)
 				if got == 0 {
 					break
@@ -145,7 +145,7 @@ func TestEntriesThatAreNoEvents(t *testing.T) {
 		require.NoError(t, client.XAdd(t.Context(), &redis.XAddArgs{Stream: "s", Values: e.values}).Err())
 	}
 	var batch events.Batch
-	_, err := source.Read(t.Context(), &batch, 100)
+	_, err := source.Read(t.Context(), &batch, 100, 0)
 	require.NoError(t, err)
 	assert.Empty(t, batch.Events)
 	rejected := len(batch.Rejected) // not Len, which would print a megabyte
@@ -173,7 +173,7 @@ func TestUnknownActionIsOfItsProfile(t *testing.T) {
 		require.NoError(t, client.XAdd(t.Context(), &redis.XAddArgs{Stream: "s", Values: values}).Err())
 	}
 	var batch events.Batch
-	_, err := source.Read(t.Context(), &batch, 100)
+	_, err := source.Read(t.Context(), &batch, 100, 0)
 	require.NoError(t, err)
 	require.Empty(t, batch.Rejected)
 	require.Len(t, batch.Events, 2)
@@ -220,30 +220,38 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-func TestWait(t *testing.T) {
+// A read waits for the first entry, whichever protocol is spoken, and for no longer than the client does.
+func TestReadWaits(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{events.KindStream, events.KindList} {
-		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			client := connect(t, testenv.Redis(t))
-			source := open(t, client, events.Options{Kind: kind, Key: "k", PushSide: events.PushRight})[0]
-			found, err := source.Wait(t.Context(), events.Position{}, 10*time.Millisecond)
-			require.NoError(t, err)
-			assert.False(t, found)
+		for _, protocol := range []string{"2", "3"} {
+			t.Run(kind+" by RESP"+protocol, func(t *testing.T) {
+				t.Parallel()
+				client := connect(t, testenv.Redis(t)+"?read_timeout=1s&protocol="+protocol)
+				source := open(t, client, events.Options{Kind: kind, Key: "k", PushSide: events.PushRight})[0]
+				var batch events.Batch
+				n, err := source.Read(t.Context(), &batch, 10, 2*time.Second)
+				require.NoError(t, err)
+				assert.Zero(t, n)
 
-			pushed := make(chan error, 1)
-			go func() {
+				push := []any{"XADD", "k", "*", "event", "1:2:LIKE"}
 				if kind == events.KindList {
-					pushed <- client.RPush(context.Background(), "k", "1:2:LIKE").Err()
-					return
+					push = []any{"RPUSH", "k", "1:2:LIKE"}
 				}
-				pushed <- client.XAdd(context.Background(), &redis.XAddArgs{Stream: "k", Values: []any{"event", "1:2:LIKE"}}).Err()
-			}()
-			found, err = source.Wait(t.Context(), events.Position{}, 10*time.Second)
-			require.NoError(t, err)
-			assert.True(t, found)
-			require.NoError(t, <-pushed)
-		})
+				for range 2 {
+					pushed := make(chan error, 1)
+					go func() { pushed <- client.Do(context.Background(), push...).Err() }()
+					for batch.Entries = 0; batch.Entries == 0; { // it may wait for less than it may
+						_, err = source.Read(t.Context(), &batch, 10, 10*time.Second)
+						require.NoError(t, err)
+					}
+					require.NoError(t, <-pushed)
+				}
+				require.Len(t, batch.Events, 2)
+				assert.True(t, batch.Events[1].Position.After(batch.Events[0].Position))
+				assert.EqualValues(t, 2, batch.Events[1].BookID)
+			})
+		}
 	}
 }
 
@@ -261,7 +269,7 @@ func TestWrongTypes(t *testing.T) {
 		{Kind: events.KindList, Key: "l", PushSide: events.PushRight},
 	} {
 		source := open(t, client, o)[0]
-		_, err := source.Read(ctx, &events.Batch{}, 10)
+		_, err := source.Read(ctx, &events.Batch{}, 10, 0)
 		require.ErrorContains(t, err, "WRONGTYPE")
 	}
 	n, err := client.LLen(ctx, "l").Result()

@@ -273,7 +273,7 @@ func (c *consumer) pushAs(id string) {
 // move moves what is in the list, and no more.
 func (c *consumer) move() {
 	c.t.Helper()
-	_, err := c.source.Read(c.t.Context(), &events.Batch{Last: c.at}, 1)
+	_, err := c.source.Read(c.t.Context(), &events.Batch{Last: c.at}, 1, 0)
 	require.NoError(c.t, err)
 }
 
@@ -309,7 +309,7 @@ func (c *consumer) read() {
 	c.t.Helper()
 	for {
 		batch := events.Batch{Last: c.at}
-		n, err := c.source.Read(c.t.Context(), &batch, 100)
+		n, err := c.source.Read(c.t.Context(), &batch, 100, 0)
 		require.NoError(c.t, err)
 		if n == 0 {
 			return
@@ -344,7 +344,7 @@ func (c *consumer) drain() error {
 	require.NoError(c.t, err)
 	for _, key := range kept {
 		var batch events.Batch
-		_, err := open(c.t, c.client, events.Options{Kind: events.KindStream, Key: key})[0].Read(ctx, &batch, 100)
+		_, err := open(c.t, c.client, events.Options{Kind: events.KindStream, Key: key})[0].Read(ctx, &batch, 100, 0)
 		require.NoError(c.t, err)
 		for _, e := range batch.Events {
 			all = append(all, e.ProfileID)

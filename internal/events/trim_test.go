@@ -99,7 +99,7 @@ func TestTrimRetainsForAWhile(t *testing.T) {
 	source := open(t, client, events.Options{Kind: events.KindStream, Key: "s"})[0]
 	add(t, client, "s", "1-1", "*")
 	var batch events.Batch
-	_, err := source.Read(t.Context(), &batch, 10)
+	_, err := source.Read(t.Context(), &batch, 10, 0)
 	require.NoError(t, err)
 	trimmed, err := source.Trim(t.Context(), batch.Last, 2, time.Hour, events.Seen{})
 	require.NoError(t, err)
@@ -191,7 +191,7 @@ func TestTrimFreesAFullRedis(t *testing.T) {
 	require.NoError(t, client.ConfigSet(ctx, "maxmemory", "1").Err())
 	require.ErrorContains(t, client.LPush(ctx, "l", "1:2:LIKE").Err(), "OOM")
 	var batch events.Batch
-	n, err := list.Read(ctx, &batch, 10)
+	n, err := list.Read(ctx, &batch, 10, 0)
 	require.NoError(t, err)
 	require.Equal(t, 3, n)
 	trimmed, err := list.Trim(ctx, batch.Last, 3, 0, events.Seen{})
@@ -274,7 +274,7 @@ func TestRaise(t *testing.T) {
 	add(t, client, "s", "*")
 	var batch events.Batch
 	batch.Last = far
-	n, err := source.Read(ctx, &batch, 10)
+	n, err := source.Read(ctx, &batch, 10, 0)
 	require.NoError(t, err)
 	assert.Equal(t, 1, n)
 

@@ -27,7 +27,7 @@ func TestCostOfMore(t *testing.T) {
 		w.until("the sources are shared", func() bool {
 			return w.number(`SELECT count(DISTINCT holder) FROM aggregator.lease WHERE expires_at > now()`) == int64(instances)
 		})
-		w.load(200, time.Second)() // connections, plans and caches
+		w.load(20_000, time.Second)() // each instance gets to know the profiles and books
 		w.emptied()
 		used := func() (instances, servers time.Duration) {
 			for _, d := range all {
