@@ -33,8 +33,8 @@ func NewMeter() *Meter {
 		}),
 		stages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "aggregator_stage_duration_seconds",
-			Help: "Time that a processed chunk took: to read it from Redis, to look up marks, profiles and books, to apply " +
-				"it, to move the checkpoint durably, to trim it.",
+			Help: "Time that a processed chunk took: to read it from Redis (unless the read waited for events), to look up " +
+				"marks, profiles and books, to apply it, to move the checkpoint durably, to trim it (small chunks share a trim).",
 			// From a single event to the largest chunk on a slow disk.
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
 		}, []string{"stage"}),

@@ -21,7 +21,7 @@ func TestPageThatTakesTooLong(t *testing.T) {
 	f := newFixture(t, stream)
 	options := *f.daemon.redis.Options()
 	options.Addr = slowLink(t, options.Addr, most)
-	options.ReadTimeout = 2 * time.Second
+	options.ReadTimeout = 500 * time.Millisecond
 	f.daemon.redis = redis.NewClient(&options)
 	t.Cleanup(func() { _ = f.daemon.redis.Close() })
 	for range entries {
