@@ -135,8 +135,8 @@ var weakenings = []weakening{
 var (
 	useSharedCursor = change{
 		"internal/events/source.go",
-		"		n, err := s.readStream(ctx, batch, limit)\n		if n > 0 || err != nil || s.inlet == nil {",
-		"		n, err := s.readShared(ctx, batch, limit)\n		if n > 0 || err != nil || s.inlet == nil {",
+		"		return s.readStream(ctx, batch, limit, patience)\n",
+		"		time.Sleep(min(patience, 20*time.Millisecond))\n		return s.readShared(ctx, batch, limit)\n",
 	}
 	sharedCursor = change{
 		"internal/events/source.go", "// readStream is Read for what is in the stream.\n",
