@@ -198,6 +198,7 @@ func (p *partition) begin(ctx context.Context) (ledger.Checkpoint, error) {
 func (p *partition) trim(ctx context.Context, checkpoint ledger.Checkpoint) error {
 	ctx, cancel := context.WithTimeout(ctx, p.options.Timeout)
 	defer cancel()
+	began := time.Now()
 	trimmed, err := p.source.Trim(ctx, checkpoint.Position, checkpoint.Entries, p.options.Retain, p.seen)
 	if err != nil {
 		return err
@@ -207,7 +208,11 @@ func (p *partition) trim(ctx context.Context, checkpoint ledger.Checkpoint) erro
 	}
 	p.seen.Bookmark = checkpoint.Position
 	p.count.trimmed.Add(trimmed.Entries)
-	p.untrimmed = untrimmed{since: time.Now()}
+	now := time.Now()
+	if p.untrimmed.entries > 0 { // else it was only to look whether more may be trimmed
+		p.spans.spent(PhaseTrim, now.Sub(began), now)
+	}
+	p.untrimmed = untrimmed{since: now}
 	return nil
 }
 
@@ -276,7 +281,7 @@ func (p *partition) process(ctx context.Context, from ledger.Checkpoint, batch *
 	if err := p.trim(bounded, checkpoint); err != nil {
 		return checkpoint, err
 	}
-	report.Took.Trim = watch.lap(PhaseTrim)
+	report.Took.Trim = time.Since(watch.since)
 	crash.At("after_trim")
 	return checkpoint, nil
 }

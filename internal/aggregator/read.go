@@ -89,7 +89,7 @@ func (r *reader) gather(ctx context.Context, batch *events.Batch, to exchange) (
 			if err := r.page(ctx, batch, patience); err != nil {
 				return false, err
 			}
-			if ctx.Err() != nil { // what came during a wait is for whoever comes next
+			if ctx.Err() != nil { // what came during the wait is read again by the next attempt
 				break
 			}
 			ahead.look(ctx, batch.Events)
