@@ -50,10 +50,13 @@ func (p *partition) attempt(ctx, work context.Context, m mode) error {
 		return processErr // the reader was stopped for it
 	case ctx.Err() == nil && readErr != nil: // what it says when it was told to stop is of no interest
 		return readErr
-	case p.untrimmed.entries > 0:
-		return p.trim(work, p.untrimmed.to)
+	case p.untrimmed.entries == 0:
+		return nil
 	}
-	return nil
+	if err := p.trim(work, p.untrimmed.to); ctx.Err() == nil {
+		return err
+	}
+	return nil // all is processed; the next attempt trims
 }
 
 // untrimmed is what was processed since the last trim of an attempt. Small chunks share a trim, which costs two

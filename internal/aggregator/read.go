@@ -103,8 +103,9 @@ func (r *reader) gather(ctx context.Context, batch *events.Batch, to exchange) (
 			r.tracker.idle()
 			patience = idleWait
 		case wait:
-			r.await(ctx, to, d)
-			read = !r.policy.due().After(time.Now()) // else it waits on, and reads then
+			if r.await(ctx, to, d) {
+				read = !r.policy.due().After(time.Now()) // else it waits on, and reads then
+			}
 		case handOver:
 			select {
 			case to.chunks <- batch:
@@ -118,25 +119,27 @@ func (r *reader) gather(ctx context.Context, batch *events.Batch, to exchange) (
 	return false, nil
 }
 
-// await waits until the applier is free, but no longer than d.
-func (r *reader) await(ctx context.Context, to exchange, d time.Duration) {
+// await waits until the applier is free, but no longer than d, and says whether it has become free.
+func (r *reader) await(ctx context.Context, to exchange, d time.Duration) bool {
 	select {
 	case at := <-to.free:
 		r.policy.freed(at, r.limit())
-		return
+		return true
 	default:
 	}
 	if d == 0 {
-		return
+		return false
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case at := <-to.free:
 		r.policy.freed(at, r.limit())
+		return true
 	case <-ctx.Done():
 	case <-timer.C:
 	}
+	return false
 }
 
 // page reads what comes next into the batch, if it may. If nothing is there it waits for so long.

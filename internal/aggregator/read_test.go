@@ -174,6 +174,22 @@ func TestReadBurst(t *testing.T) {
 	})
 }
 
+// A chunk that is full does not wait, however long it might.
+func TestReadFullBeforeItIsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		chunks, _, err := replay(t, every(time.Millisecond, 2500), costs(6*time.Millisecond, 0), func(r *reader) {
+			r.policy.maxWait, r.policy.maxEvents = time.Minute, 1000
+		})
+		require.NoError(t, err)
+		require.Len(t, chunks, 4)
+		assert.Equal(t, []int{1000, 1000}, sizes(chunks)[1:3])
+		assert.Less(t, chunks[1].handed.Sub(began), 3*time.Second)
+		assert.Less(t, chunks[2].handed.Sub(began), 4*time.Second)
+		assert.InDelta(t, time.Minute, chunks[3].handed.Sub(chunks[2].handed), float64(time.Second))
+	})
+}
+
 func TestReadBacklog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		chunks, _, err := replay(t, every(0, 2500), costs(time.Second, 0), func(r *reader) {
