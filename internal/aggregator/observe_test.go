@@ -3,6 +3,7 @@ package aggregator_test
 import (
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,6 +69,12 @@ func TestObserve(t *testing.T) {
 func TestSmallChunksShareTrims(t *testing.T) {
 	f := newFixture(t, stream)
 	f.options.TrimEvery = time.Hour
+	var leftToOthers atomic.Int64 // chunks whose trim was
+	f.options.Observe = func(c aggregator.Chunk) {
+		if c.Took.Trim == 0 {
+			leftToOthers.Add(1)
+		}
+	}
 	s := f.start("me", 0)
 	for i := range 3 {
 		f.push("1:1:LIKE")
@@ -81,4 +88,5 @@ func TestSmallChunksShareTrims(t *testing.T) {
 	require.NoError(t, <-s.ended)
 	f.verify()
 	assert.EqualValues(t, 7, s.Stats().Trimmed)
+	assert.Positive(t, leftToOthers.Load())
 }
