@@ -18,7 +18,7 @@ type Balance struct {
 	InFlight  int64 // events that a mark has passed and the checkpoint not yet
 
 	// What Redis says, and what PostgreSQL makes of it.
-	Added       int64 // of them, those after the checkpoint that are there
+	Added       int64 // entries that were ever added
 	Unprocessed int64 // of them, those after the checkpoint that are there
 	Read        int64 // of them, those that the checkpoint has passed, with those before we began
 
