@@ -19,22 +19,19 @@ build: ## build bin/aggregator and bin/loadgen
 	go build -o bin/loadgen ./scripts/loadgen
 
 # Tests wait for servers more than they compute.
-PARALLEL := $(shell echo $$((2 * $$(nproc))))
+PARALLEL := -p $(shell echo $$(($$(nproc) + 1))) -parallel $(shell echo $$((2 * $$(nproc))))
 
 .PHONY: test
-test: ## run all tests against private servers, installing these first if need be; make lint vets them
+test: ## test the program on private servers, installing these first if need be; RACE=1 for the race detector
 	scripts/provision
-	@$(MAKE) --no-print-directory -j 2 test-product test-scripts
+	go test $(if $(RACE),-race) -vet=off $(PARALLEL) -timeout 30m ./...
 
 # A program with the race detector waits a second before it ends, unless told otherwise.
 export GORACE := atexit_sleep_ms=0
 
-.PHONY: test-product
-test-product: # all of the module
-	go test -race -vet=off -parallel $(PARALLEL) -timeout 30m ./...
-
 .PHONY: test-scripts
-test-scripts: # the modules beside it
+test-scripts: ## test what is beside it: the benchmark, the manifests for Kubernetes, the operator page in Chromium
+	scripts/provision --browser
 	cd scripts/bench && go test -race -timeout 30m ./...
 	cd scripts/manifests && go test -timeout 30m ./...
 	cd scripts/browser && go test -timeout 30m ./...
@@ -104,7 +101,7 @@ $(NFPM): Makefile
 
 .PHONY: screenshots
 screenshots: ## take the pictures of the operator page for docs/
-	scripts/provision
+	scripts/provision --browser
 	cd scripts/browser && SCREENSHOTS=$(CURDIR)/docs/page go test -count=1 -run '^TestScreenshots$$' .
 
 .PHONY: fuzz
