@@ -16,7 +16,7 @@ const mib = 1 << 20
 const (
 	// usualGoal is how much memory the collector tries to keep us below where there is no limit and
 	// chunks are as large as they can be. It works harder then, and is not noticed otherwise.
-	usualGoal = 110 * mib
+	usualGoal = 102 * mib
 	// outside is what we need beside what the collector counts, at least: the parts of the program
 	// that are in memory, and what the kernel holds for connections.
 	outside = 16 * mib
@@ -24,9 +24,11 @@ const (
 	idle = 12 * mib
 
 	// usualChunk is what the chunks of a source may hold where memory is not short: some 48 bytes an
-	// event. If each event is of another profile, it costs eight times as much while it is applied:
-	// its run, its mark, what was looked up. Of what is shared out, chunks get so little for that.
-	usualChunk   = 64 * mib
+	// event, so a million events. With a third more, a chunk of a long backlog would be read into
+	// new memory while as much, of the chunk before the last, waits for the collector. If each event
+	// is of another profile, it costs eight times as much while it is applied: its run, its mark,
+	// what was looked up. Of what is shared out, chunks get so little for that.
+	usualChunk   = 48 * mib
 	leastChunk   = mib / 4
 	chunkPercent = 7
 
