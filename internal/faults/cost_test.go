@@ -39,7 +39,7 @@ func TestCostOfMore(t *testing.T) {
 			name    string
 			rate    int // events a second
 			lasting time.Duration
-		}{{"few events", 600, lasting}, {"a backlog", 20_000, lasting / 5}} {
+		}{{"600 events/s", 600, lasting}, {"1,500 events/s", 1500, lasting}, {"a backlog", 20_000, lasting / 5}} {
 			instancesBefore, serversBefore := used()
 			done := w.applied()
 			w.load(load.rate, load.lasting)()

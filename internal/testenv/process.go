@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -119,7 +120,7 @@ func (p *process) signalAll(sig syscall.Signal) error {
 func (p *process) cutOff(signalled func()) error {
 	pid := p.cmd.Process.Pid
 	_ = p.cmd.Process.Signal(syscall.SIGSTOP)
-	for state, _ := stat(pid); state == "R" || state == "S"; state, _ = stat(pid) {
+	for s := stat(pid).state; s == "R" || s == "S"; s = stat(pid).state {
 		time.Sleep(time.Millisecond)
 	}
 	children := childrenOf(pid)
@@ -160,38 +161,55 @@ var spawner = sync.OnceValue(func() chan<- func() {
 
 // childrenOf lists the direct children of a process: those of a server that is killed
 // outright need a moment more than it does.
-func childrenOf(pid int) []int {
-	folders, _ := filepath.Glob("/proc/[0-9]*")
-	var children []int
-	for _, folder := range folders {
-		child, err := strconv.Atoi(filepath.Base(folder))
-		if _, parent := stat(child); err == nil && parent == pid {
+func childrenOf(pid int) (children []int) {
+	for child := range processes() {
+		if stat(child).parent == pid {
 			children = append(children, child)
 		}
 	}
 	return children
 }
 
-// stat is the state of a process, as in ps, and its parent; nothing if it has ended.
-func stat(pid int) (state string, parent int) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return "", 0
+// processes are the ids of all that there are.
+func processes() iter.Seq[int] {
+	return func(yield func(int) bool) {
+		folders, _ := filepath.Glob("/proc/[0-9]*")
+		for _, folder := range folders {
+			if pid, err := strconv.Atoi(filepath.Base(folder)); err == nil && !yield(pid) {
+				return
+			}
+		}
 	}
-	// pid (name) state ppid ..., where the name may hold anything.
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 2 {
-		return "", 0
-	}
-	parent, _ = strconv.Atoi(string(fields[1]))
-	return string(fields[0]), parent
 }
 
-// awaitGone waits for processes that are not ours to reap; a negative one is a group.
+// status is what the kernel says of a process; the zero value if it was waited for.
+type status struct {
+	state         string // as in ps
+	parent, group int
+}
+
+func stat(pid int) (s status) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return s
+	}
+	// pid (name) state ppid pgrp ..., where the name may hold anything.
+	if fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]); len(fields) > 2 {
+		s.state = string(fields[0])
+		s.parent, _ = strconv.Atoi(string(fields[1]))
+		s.group, _ = strconv.Atoi(string(fields[2]))
+	}
+	return s
+}
+
+// ended says whether the process has, which init may be slow to wait for.
+func (s status) ended() bool { return s.state == "" || s.state == "Z" }
+
+// awaitGone waits until processes have ended that are not ours to wait for; a negative one is a group.
 func awaitGone(pids []int) error {
 	deadline := time.Now().Add(stopTimeout)
 	for _, pid := range pids {
-		for syscall.Kill(pid, 0) != syscall.ESRCH {
+		for !gone(pid) {
 			if time.Now().After(deadline) {
 				return fmt.Errorf("process %d does not end", pid)
 			}
@@ -199,4 +217,19 @@ func awaitGone(pids []int) error {
 		}
 	}
 	return nil
+}
+
+func gone(pid int) bool {
+	switch {
+	case syscall.Kill(pid, 0) == syscall.ESRCH:
+		return true
+	case pid > 0:
+		return stat(pid).ended()
+	}
+	for member := range processes() {
+		if s := stat(member); s.group == -pid && !s.ended() {
+			return false
+		}
+	}
+	return true
 }
