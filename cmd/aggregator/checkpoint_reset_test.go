@@ -54,6 +54,7 @@ const scoreOfBori = `SELECT coalesce(sum(score), 0)::bigint FROM genre_score WHE
 // The stream is deleted and made anew with ids of before, and somebody says so before the
 // service starts: all entries are counted, and dead letters of before are there as ever.
 func TestResetOfAStreamMadeAnew(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	s.exec(`INSERT INTO genre (id, name) VALUES (1, 'g')`)
 	s.exec(`UPDATE book SET genre_id = 1`)
@@ -111,6 +112,7 @@ func TestResetOfAStreamMadeAnew(t *testing.T) {
 
 // Nobody says so: what was there is kept as a source of its own, which counts if it is drained.
 func TestStreamMadeAnew(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	s.exec(`INSERT INTO genre (id, name) VALUES (1, 'g')`)
 	s.exec(`UPDATE book SET genre_id = 1`)
@@ -134,6 +136,7 @@ func TestStreamMadeAnew(t *testing.T) {
 // Scores were put back by hand, and what is retained in Redis is read again. A dead letter
 // whose entry is still there must not be applied from its row as well.
 func TestResetOfWhatIsRetained(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	s.exec(`INSERT INTO genre (id, name) VALUES (1, 'g')`)
 	s.exec(`UPDATE book SET genre_id = 1`)
@@ -207,6 +210,7 @@ func TestResetOfPartitions(t *testing.T) {
 
 // A service holds the lease, and a drain is in the list of runs.
 func TestResetIsRefused(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	s.push("1:1:LIKE")
 	require.Zero(t, s.program("drain").code)
@@ -240,6 +244,7 @@ func TestResetIsRefused(t *testing.T) {
 
 // A real service is in its way until it is stopped.
 func TestResetBesideAService(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	s.push("1:1:LIKE")
 	p := s.start()

@@ -146,6 +146,7 @@ func TestDeadShow(t *testing.T) {
 }
 
 func TestDeadRetry(t *testing.T) {
+	testenv.Long(t)
 	w := newDeadWorld(t, "2:1:LIKE", "3:1:LIKE", "1:1:EAT", "2:1:LIKE")
 	w.program("dead retry book-like-events 1-0").requireFailure(
 		t, 1, "book-like-events 1-0 still cannot be applied: there is no such child profile")
@@ -186,6 +187,7 @@ func TestDeadRetry(t *testing.T) {
 }
 
 func TestDeadDrop(t *testing.T) {
+	testenv.Long(t)
 	w := newDeadWorld(t, "2:1:LIKE", "3:1:LIKE", "1:1:EAT", "junk")
 	require.Equal(t, "dropped 1 dead letter\n", w.run("dead drop book-like-events 1-0"))
 	w.program("dead drop book-like-events 1-0").requireFailure(
@@ -218,6 +220,7 @@ func TestDrainRetries(t *testing.T) {
 
 // Most of what is there cannot be applied: run and drain end with 1 and one line.
 func TestTooManyDead(t *testing.T) {
+	testenv.Long(t)
 	w := newDeadWorld(t)
 	o, err := redis.ParseURL(strings.TrimPrefix(w.env[1], "REDIS_URL="))
 	require.NoError(t, err)

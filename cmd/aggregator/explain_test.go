@@ -114,6 +114,7 @@ func TestExplain(t *testing.T) {
 
 // After each event: what the letters have scored, also on a terminal; and what genres and topics score now.
 func TestExplainShowsScores(t *testing.T) {
+	testenv.Long(t)
 	s := newExplained(t)
 	e := s.explain("1")
 	require.Equal(t, history.Scores{I: 2, N: 2, T: 2, J: 2, E: 2, S: 2, F: 2, P: 2}, e.Events[0].After)
@@ -187,6 +188,7 @@ func TestExplainReadsNoMoreThanItNeeds(t *testing.T) {
 
 // What is not there, or not any more, is said.
 func TestExplainOfWhatIsGone(t *testing.T) {
+	testenv.Long(t)
 	s := newExplained(t)
 	ids := s.historyIDs()
 	for args, want := range map[string]string{
@@ -240,6 +242,7 @@ func TestJournalIsOffByDefault(t *testing.T) {
 
 // Erasing asks, and is recorded.
 func TestErase(t *testing.T) {
+	testenv.Long(t)
 	s := newExplained(t)
 	s.push("1:77:LIKE")
 	require.Zero(t, s.program("drain").code)

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/testenv"
 )
 
 // mute is a server that takes connections, and says nothing. taken is told of each.
@@ -143,6 +145,7 @@ func TestRunOutlivesItsLog(t *testing.T) {
 
 // Behind head a command ends quietly, and a drain says by its code what it always says.
 func TestReaderOfTheOutputHasGone(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	s.push("1:1:LIKE", "junk", "junk")
 	for _, tc := range []struct {

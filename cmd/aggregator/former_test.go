@@ -41,6 +41,7 @@ func (s *pair) listTo(key string, n int) {
 
 // Entries that wait in former sources of the same key are drained, by a drain and by the service.
 func TestFormerSourcesAreDrained(t *testing.T) {
+	testenv.Long(t)
 	for name, tc := range map[string]struct {
 		before, after []string
 		push          func(s *pair)
@@ -137,6 +138,7 @@ func TestFormerSourcesWithinLimits(t *testing.T) {
 // The key of a source holds the other kind: nothing can be drained, and it is said what waits and
 // what to set.
 func TestKindChangedOnTheSameKey(t *testing.T) {
+	testenv.Long(t)
 	for name, tc := range map[string]struct {
 		kind string
 		push func(s *pair, key string, n int)
@@ -175,6 +177,7 @@ func TestKindChangedOnTheSameKey(t *testing.T) {
 
 // A typo in the key: entries wait at the one that was drained so far, and nothing ever was at this.
 func TestWrongKey(t *testing.T) {
+	testenv.Long(t)
 	s := scored(t)
 	s.asAdmin()
 	s.pushMany(3, "1:1:LIKE")
@@ -204,6 +207,7 @@ func TestWrongKey(t *testing.T) {
 // Entries that a raise kept are listed until they are drained or deleted. A user of Redis who may not look
 // at a key gets to know that.
 func TestKeptEntriesAreListed(t *testing.T) {
+	testenv.Long(t)
 	s := scored(t)
 	s.pushMany(3, "1:1:LIKE")
 	s.drained(exitDone)
@@ -236,6 +240,7 @@ func scoredInACluster(t *testing.T, options ...testenv.RedisOption) (*pair, *red
 
 // In a cluster each key is asked of its own node.
 func TestFormerSourcesInACluster(t *testing.T) {
+	testenv.Long(t)
 	s, client := scoredInACluster(t)
 	s.set("AGGREGATOR_SOURCE_PARTITIONS=2")
 	ctx := context.WithoutCancel(t.Context())
@@ -252,6 +257,7 @@ func TestFormerSourcesInACluster(t *testing.T) {
 
 // Of a cluster, each node that holds a source is asked to write its append-only file anew.
 func TestRewriteInACluster(t *testing.T) {
+	testenv.Long(t)
 	s, client := scoredInACluster(t, testenv.AppendOnly())
 	s.set("AGGREGATOR_SOURCE_PARTITIONS=4")
 	drain := s.program("drain")

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/testenv"
 )
 
 // With run.on_halt: stay a service that has halted answers and says why, also to systemd, until a reload
@@ -51,6 +53,7 @@ func TestServiceStaysHalted(t *testing.T) {
 
 // The watchdog is fed meanwhile, and the reason is in the log and in the status.
 func TestServiceStaysHaltedUnderSystemd(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	sup := s.serve("AGGREGATOR_RUN_ON_HALT=stay")
 	sup.await(`^READY=1$`)

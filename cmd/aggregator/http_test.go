@@ -57,6 +57,7 @@ func (s *served) ask(a *testenv.Authority, path, user, password string) (int, ht
 
 // Everything at http.addr is over TLS then, also what status asks; its files may be replaced.
 func TestServiceOverTLS(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	dir := t.TempDir()
 	r := &served{

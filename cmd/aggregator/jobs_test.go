@@ -58,6 +58,7 @@ func TestServiceBySchedule(t *testing.T) {
 // Jobs of different kinds run side by side, beside a drain that goes on all the time. What
 // the role may not do is an error of the job, and of no other.
 func TestServiceDoesOtherJobs(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	s.exec(`INSERT INTO child_personality_history (child_profile_id, is_deleted, deleted_at) VALUES (1, true, now() - ` +
 		`interval '1 year')`)

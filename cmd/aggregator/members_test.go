@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"aggregator/internal/cluster"
+	"aggregator/internal/testenv"
 
 	"github.com/stretchr/testify/require"
 )
@@ -22,6 +23,7 @@ func (s *pair) members() (lines []cluster.Instance) {
 
 // Instances that share the sources, one that is gone, an older program, and one with another source.
 func TestMembers(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	require.Equal(t, "no instance shares the sources\n", s.program("members").stdout)
 	s.env = append(s.env, "AGGREGATOR_SOURCE_PARTITIONS=4", "AGGREGATOR_LEASE_TTL=1m")

@@ -156,6 +156,7 @@ func (r result) requireCode(t *testing.T, code int) {
 
 // This program works with the schema after its own if that one is marked compatible, and says so.
 func TestNewerSchema(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	s.push("1:1:LIKE", "1:1:LIKE")
 	s.program("drain", "--max-events", "1").requireCode(t, exitEventsLeft)

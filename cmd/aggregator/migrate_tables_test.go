@@ -106,6 +106,7 @@ func TestMigrateStatusOfAnApplication(t *testing.T) {
 
 // Through a pooler in transaction mode a drain finds the views by the search path of its role.
 func TestDrainIntoAnApplicationThroughAPooler(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	database := testenv.EmptyDatabase(t)
 	text, err := os.ReadFile("../../scripts/loadgen/tables/origin.sql")

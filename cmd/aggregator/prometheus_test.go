@@ -121,6 +121,7 @@ func (w *watcher) eventuallyFire(alerts ...string) {
 }
 
 func TestPrometheus(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	textfile := filepath.Join(t.TempDir(), "aggregator.prom")
 	s.push("1:1:LIKE")
@@ -170,6 +171,7 @@ func TestPrometheus(t *testing.T) {
 
 // The panel says in words what is wrong, and nothing else.
 func TestDashboardSaysWhatIsWrong(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	service := s.start("--run-on-halt", "stay")
 	w := watch(t, service, filepath.Join(t.TempDir(), "none"))

@@ -121,6 +121,7 @@ func TestPurgeCommandRefuses(t *testing.T) {
 // Told to stop, or killed, in the middle of its work: nothing is half done, and the next one
 // goes on.
 func TestPurgeCommandInterrupted(t *testing.T) {
+	testenv.Long(t)
 	for name, signal := range map[string]syscall.Signal{"told to stop": syscall.SIGTERM, "killed": syscall.SIGKILL} {
 		t.Run(name, func(t *testing.T) {
 			const rows = 20_000

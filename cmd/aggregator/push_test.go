@@ -11,6 +11,7 @@ import (
 
 // What push adds counts, whatever the source is.
 func TestPush(t *testing.T) {
+	testenv.Long(t)
 	for name, tc := range map[string]struct {
 		settings []string
 		said     string

@@ -14,6 +14,7 @@ import (
 // What only reads needs only the rights of the readers, on both servers; what writes is
 // refused at once, and waits for nothing.
 func TestReadersMayRead(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	database, redisURL := testenv.Database(t), testenv.Redis(t)
 	admin, err := pgx.Connect(t.Context(), database)

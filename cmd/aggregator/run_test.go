@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/testenv"
 )
 
 // process is a run that goes on until it is stopped.
@@ -67,6 +69,7 @@ func (p *process) eventually(path, want string) {
 }
 
 func TestRunShowsItself(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	p := s.start()
 	p.eventually("/readyz", `"ready": true`)

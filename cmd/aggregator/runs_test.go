@@ -11,6 +11,7 @@ import (
 
 	"aggregator/internal/postgres"
 	"aggregator/internal/runs"
+	"aggregator/internal/testenv"
 )
 
 func (s *pair) runs(args ...string) []runLine {
@@ -89,6 +90,7 @@ func TestRuns(t *testing.T) {
 
 // A service that is killed is shown as interrupted, and the next one is not held up by it.
 func TestRunsOfTheService(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	s.env = append(s.env, "AGGREGATOR_LEASE_TTL=0s")
 	p := s.start()

@@ -57,6 +57,7 @@ func commandLines(t *testing.T) [][]string {
 
 // Whatever a command does, and however it fails, it tells nobody a password.
 func TestNoCommandTellsPasswords(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	s := newSecured(t, valid)
 	ca := s.authority.File()
@@ -130,6 +131,7 @@ func TestNoCommandTellsPasswords(t *testing.T) {
 // Nor does the daemon while it runs, nor do its arguments, nor what the servers know of it,
 // nor the log when it is turned away in the middle of its work.
 func TestDaemonTellsNoPasswords(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	s := newSecured(t, valid)
 	ca := s.authority.File()

@@ -110,6 +110,7 @@ func TestReloadShows(t *testing.T) {
 
 // A process that hangs is killed, one that dies is started again, and nothing is lost.
 func TestServiceIsStartedAgain(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	rest, store := secretsOf(s.env)
 	sup := supervise(t, append(rest, "AGGREGATOR_HTTP_ADDR=", "AGGREGATOR_LEASE_TTL=0s"), store)
@@ -135,6 +136,7 @@ func TestServiceIsStartedAgain(t *testing.T) {
 
 // What needs a person is said in one line, and not tried again.
 func TestServiceIsLeftAlone(t *testing.T) {
+	testenv.Long(t)
 	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = taken.Close() })

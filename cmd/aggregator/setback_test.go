@@ -131,6 +131,7 @@ func (s *pair) doctorFinds(verdict doctor.Verdict, want string) {
 
 // PostgreSQL is restored from a backup, and everything says so until it is accepted.
 func TestPostgresSetBack(t *testing.T) {
+	testenv.Long(t)
 	for name, tc := range map[string]struct {
 		retain         string
 		retained, lost int64
@@ -205,6 +206,7 @@ func TestPostgresSetBack(t *testing.T) {
 
 // It is accepted before anything was drained since.
 func TestAcceptBeforeTheDrain(t *testing.T) {
+	testenv.Long(t)
 	s := scored(t)
 	s.pushMany(3, "1:1:LIKE")
 	s.drained(exitDone)
@@ -228,6 +230,7 @@ func TestAcceptBeforeTheDrain(t *testing.T) {
 // A base backup that was made while a chunk was in flight has marks after its checkpoint, whose entries were
 // trimmed since: these are applied, and nothing is counted twice.
 func TestOlderBaseBackup(t *testing.T) {
+	testenv.Long(t)
 	s := scored(t)
 	s.pushMany(10, "1:1:LIKE")
 	s.drained(exitDone)
@@ -258,6 +261,7 @@ func TestOlderBaseBackup(t *testing.T) {
 
 // The database is one that has never drained from this stream, which another one did.
 func TestDatabaseWithoutCheckpoint(t *testing.T) {
+	testenv.Long(t)
 	s := scored(t)
 	restore := s.backup()
 	s.pushMany(7, "1:1:LIKE")
@@ -272,6 +276,7 @@ func TestDatabaseWithoutCheckpoint(t *testing.T) {
 
 // The Redis is another one, or was emptied.
 func TestSourceMissing(t *testing.T) {
+	testenv.Long(t)
 	for name, lose := range map[string]func(s *pair){
 		"FLUSHALL": func(s *pair) { require.NoError(s.t, s.redis.FlushAll(s.t.Context()).Err()) },
 		"DEL":      func(s *pair) { require.NoError(s.t, s.redis.Del(s.t.Context(), "book-like-events").Err()) },
@@ -314,6 +319,7 @@ func TestSourceMissing(t *testing.T) {
 // Redis was rolled back: its stream ends before the checkpoint; or it has been given more since, so that
 // only the counts tell.
 func TestRedisSetBack(t *testing.T) {
+	testenv.Long(t)
 	for name, since := range map[string]int{"no entries since": 0, "entries since": 2} {
 		t.Run(name, func(t *testing.T) {
 			s := scored(t)
@@ -340,6 +346,7 @@ func TestRedisSetBack(t *testing.T) {
 
 // A producer trims what it adds to; the shipped user for producers may do that.
 func TestEntriesRemoved(t *testing.T) {
+	testenv.Long(t)
 	for name, tc := range map[string]struct {
 		retain string
 		remove func(s *pair)
@@ -379,6 +386,7 @@ func TestEntriesRemoved(t *testing.T) {
 
 // Two databases are drained into from one stream, in turn: each misses what the other one trimmed.
 func TestTwoDatabases(t *testing.T) {
+	testenv.Long(t)
 	s, other := scored(t), &pair{}
 	*other = *s
 	other.env = append([]string(nil), s.env...)
@@ -410,6 +418,7 @@ func TestTwoDatabases(t *testing.T) {
 
 // However many find it at once, it is one incident.
 func TestOneIncidentOfMany(t *testing.T) {
+	testenv.Long(t)
 	s := scored(t)
 	s.pushMany(3, "1:1:LIKE")
 	s.drained(exitDone)

@@ -16,6 +16,7 @@ import (
 	"aggregator/internal/aggregator"
 	"aggregator/internal/runs"
 	"aggregator/internal/service"
+	"aggregator/internal/testenv"
 )
 
 func (s *pair) status(env ...string) (result, statusReport) {
@@ -27,6 +28,7 @@ func (s *pair) status(env ...string) (result, statusReport) {
 }
 
 func TestStatus(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	s.push("1:1:LIKE", "2:1:LIKE", "junk")
 	r, report := s.status()
@@ -118,6 +120,7 @@ func TestStatusWithoutSchema(t *testing.T) {
 
 // What the service does it says itself, if it runs here.
 func TestStatusOfTheService(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	p := s.start()
 	s.push("1:1:LIKE")
@@ -181,6 +184,7 @@ func TestStatusWatch(t *testing.T) {
 
 // The service that runs comes before a later one that has ended, with the reason if it failed.
 func TestStatusShowsTheRunningServiceFirst(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	s.exec(
 		`INSERT INTO aggregator.run (key, kind, host, version, started_at, seen_at, finished_at, outcome, error, read,

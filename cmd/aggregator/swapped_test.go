@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"aggregator/internal/testenv"
 )
 
 // Where the URLs are swapped, each command ends as with any other wrong setting.
 func TestSwappedURLs(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	swapped := []string{
 		"AGGREGATOR_POSTGRES_URL=postgres://u:hunter2@" + s.redis.Options().Addr + "/app?connect_timeout=1",

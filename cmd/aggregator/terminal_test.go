@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"aggregator/internal/terminal"
+	"aggregator/internal/testenv"
 )
 
 // onTerminal is the program on a terminal of its own: what it has written, and a keyboard.
@@ -119,6 +120,7 @@ const longRuns = `INSERT INTO aggregator.run (key, kind, host, version, started_
 		'done', NULL, NULL, 1, 1, 0, 0, 0)`
 
 func TestTablesFitTheTerminal(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	s.exec(longRuns)
 	s.push("1:1:LIKE", "junk which is long enough to be cut somewhere, wherever 별주부전 that may be", "2:1:LIKE")
@@ -184,6 +186,7 @@ func TestColors(t *testing.T) {
 
 // A picture takes the place of the one before, has all that fits, and obeys keys.
 func TestWatchOnTerminal(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	s.push("1:1:LIKE", "1:1:LIKE")
 	for _, columns := range []int{60, 80, 100, 120} {

@@ -101,6 +101,7 @@ func (r *renewal) applies() {
 // Certificates and authorities are read again for each new connection; while a file is broken those from
 // before are used, and that is said once.
 func TestCertificatesAreReadAgain(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	dir := t.TempDir()
 	r := &renewal{

@@ -86,6 +86,7 @@ func expired(a *testenv.Authority) testenv.Certificate {
 }
 
 func TestDrainOverTLS(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	s := newSecured(t, valid)
 	ca := s.authority.File()
@@ -188,6 +189,7 @@ func requireRefusal(t *testing.T, env []string, want string) result {
 }
 
 func TestExpiredCertificates(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	s := newSecured(t, expired)
 	ca := s.authority.File()
@@ -222,6 +224,7 @@ func push(t *testing.T, s *secured, events ...string) {
 // What the URL leaves out, or no URL at all, is as with every program of PostgreSQL's:
 // variables, a service file, a password file, certificates.
 func TestLibpqVariables(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	s := newSecured(t, valid)
 	at, err := url.Parse(s.database)

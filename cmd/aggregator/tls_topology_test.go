@@ -88,6 +88,7 @@ func (s *inTLS) refuses(where string) {
 
 // Sentinels, master and replica speak TLS, also after the replica has taken over.
 func TestSentinelOverTLS(t *testing.T) {
+	testenv.Long(t)
 	var servers *testenv.Sentinel
 	s := newInTLS(t, "sentinel", func(opts ...testenv.RedisOption) (admin, daemon string) {
 		servers = testenv.NewSentinel(t, opts...)
@@ -113,6 +114,7 @@ func TestSentinelOverTLS(t *testing.T) {
 // The nodes of a cluster speak TLS, among themselves, too; the partitions are on different
 // ones.
 func TestClusterOverTLS(t *testing.T) {
+	testenv.Long(t)
 	s := newInTLS(t, "cluster", func(opts ...testenv.RedisOption) (admin, daemon string) {
 		admin = testenv.NewCluster(t, opts...).URL()
 		return admin, strings.Replace(admin, "://", "://aggregator_stream:"+testenv.RedisPassword+"@", 1)

@@ -113,6 +113,7 @@ func TestVerifyUnreachable(t *testing.T) {
 }
 
 func TestVerifyScores(t *testing.T) {
+	testenv.Long(t)
 	s := newPair(t)
 	s.exec(`INSERT INTO child_profile (id, name) SELECT p, 'child' FROM generate_series(2, 40) p`)
 	s.exec(`INSERT INTO genre (id, name) SELECT g, 'genre' FROM generate_series(0, 6) g`)

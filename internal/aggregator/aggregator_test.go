@@ -14,6 +14,7 @@ import (
 	"aggregator/internal/aggregator"
 	"aggregator/internal/apply"
 	"aggregator/internal/events"
+	"aggregator/internal/testenv"
 )
 
 var (
@@ -29,6 +30,7 @@ func partitioned(o events.Options, n int) events.Options {
 
 // Whatever the source, the chunk and the grouping, the tables hold what was pushed.
 func TestDrainEqualsOracle(t *testing.T) {
+	testenv.Long(t)
 	cases := []struct {
 		name     string
 		source   events.Options
@@ -168,6 +170,7 @@ func TestTimelines(t *testing.T) {
 
 // Several instances on one source, in small chunks, so that they meet often.
 func TestInstancesAtOnce(t *testing.T) {
+	testenv.Long(t)
 	for _, c := range []struct {
 		name     string
 		source   events.Options

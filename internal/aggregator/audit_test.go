@@ -17,6 +17,7 @@ import (
 	"aggregator/internal/audit"
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
+	"aggregator/internal/testenv"
 )
 
 // auditor draws up the balance of every source, with the daemon's rights and connections
@@ -67,6 +68,7 @@ func (f *fixture) requireNoIncident() {
 // The books balance at every moment of a load, whatever the source and whatever stays
 // behind in Redis.
 func TestAuditUnderLoad(t *testing.T) {
+	testenv.Long(t)
 	for _, c := range []struct {
 		name   string
 		source events.Options
@@ -140,6 +142,7 @@ func TestAuditUnderLoad(t *testing.T) {
 
 // What was done by hand shows, and for how many events.
 func TestAuditFindsWhatDoesNotFit(t *testing.T) {
+	testenv.Long(t)
 	type outcome struct{ difference, vanished int64 }
 	for name, tc := range map[string]struct {
 		damage func(f *fixture)

@@ -10,11 +10,13 @@ import (
 	"aggregator/internal/aggregator"
 	"aggregator/internal/deadletter"
 	"aggregator/internal/events"
+	"aggregator/internal/testenv"
 )
 
 // Most entries cannot be applied: the source halts, nothing of the chunk is written, and
 // once the deployment is right all of it counts once.
 func TestTooManyDeadLettersHalt(t *testing.T) {
+	testenv.Long(t)
 	for _, c := range []struct {
 		name, bad, hint string
 		mend            func(*fixture)

@@ -141,6 +141,7 @@ var misconfigurations = []struct {
 
 // What every event meets is the deployment's fault: the source halts, and keeps all events.
 func TestMisconfigurationIsNotData(t *testing.T) {
+	testenv.Long(t)
 	for _, c := range misconfigurations {
 		for _, running := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, running %t", c.name, running), func(t *testing.T) {
@@ -270,6 +271,7 @@ func TestRefusedEventsAmongOthers(t *testing.T) {
 
 // Content that cannot be written or read as it is has a way out.
 func TestPoison(t *testing.T) {
+	testenv.Long(t)
 	t.Run("a book with a topic that is NULL, and one twice", func(t *testing.T) {
 		f := newFixture(t, stream)
 		f.exec(`ALTER TABLE book_topic DROP CONSTRAINT book_topic_pkey`)
@@ -335,6 +337,7 @@ func TestPoison(t *testing.T) {
 
 // A run of events on books with very many topics is applied, in time.
 func TestManyTopics(t *testing.T) {
+	testenv.Long(t)
 	f := newFixture(t, stream)
 	const many = 20_000
 	f.exec(`INSERT INTO topic (id, name) SELECT t, 't' FROM generate_series(100, 99 + $1) t`, many)

@@ -18,6 +18,7 @@ import (
 // An event that was applied is in the report of the drain that applied it, also if its
 // attempt failed afterwards.
 func TestReportOfAFailedAttempt(t *testing.T) {
+	testenv.Long(t)
 	for name, chunk := range map[string]int{"in one chunk": 1000, "in several": 200} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, stream)
@@ -44,6 +45,7 @@ func TestReportOfAFailedAttempt(t *testing.T) {
 // PostgreSQL goes on with a transaction whose connection was given up. What it commits after the next attempt has
 // begun is in the report as well.
 func TestReportOfALateCommit(t *testing.T) {
+	testenv.Long(t)
 	for name, together := range map[string]int{"a transaction each": 1, "in one": 100} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, stream)
@@ -83,6 +85,7 @@ func TestReportOfALateCommit(t *testing.T) {
 // What an attempt had sent, and a later one applied itself, is counted once, also if another attempt fails
 // before the entries of the first are behind the checkpoint.
 func TestReportOfSmallerChunksAfterATimeout(t *testing.T) {
+	testenv.Long(t)
 	f := newFixture(t, stream)
 	f.options.ProfilesPerTransaction = 100
 	f.options.Timeout = time.Second
@@ -162,6 +165,7 @@ func TestReportOfAHalt(t *testing.T) {
 
 // However drains get in each other's way, the sum over them is what the marks say.
 func TestReportsOfDrainsAtOnceAddUp(t *testing.T) {
+	testenv.Long(t)
 	for name, source := range map[string]int{"one source": 1, "partitions": 3} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, partitioned(stream, source))

@@ -15,6 +15,7 @@ import (
 	"aggregator/internal/deadletter"
 	"aggregator/internal/events"
 	"aggregator/internal/ledger"
+	"aggregator/internal/testenv"
 )
 
 // reset resets all partitions.
@@ -30,6 +31,7 @@ func (f *fixture) reset() []ledger.ResetSource {
 // Drains, without a lease or an end, while somebody resets again and again: whatever is
 // in hand when it happens, in the end each entry has counted once since the last reset.
 func TestResetBesideDrains(t *testing.T) {
+	testenv.Long(t)
 	for name, source := range map[string]events.Options{
 		"stream": stream, "list": left, "partitions": partitioned(stream, 3),
 	} {
@@ -112,6 +114,7 @@ func TestResetEndsASession(t *testing.T) {
 // While a reset is at work in Redis nobody can read a checkpoint, and if it fails there,
 // nothing has happened.
 func TestResetFailsInRedis(t *testing.T) {
+	testenv.Long(t)
 	f := newFixture(t, stream)
 	f.push("1:1:LIKE", "junk\xff")
 	f.drain()

@@ -183,6 +183,7 @@ func TestRetryBeforeTheFirstMark(t *testing.T) {
 // Retries at once, of the same letters, beside daemons that work on the same profiles:
 // each letter counts once, and the latest history says what stands in the end.
 func TestRetriesAtOnce(t *testing.T) {
+	testenv.Long(t)
 	f := newFixture(t, stream)
 	f.options.ChunkMaxEvents, f.options.Workers = 25, 2
 	r := rand.New(rand.NewPCG(7, 7))
@@ -279,6 +280,7 @@ func TestRetryThroughLostConnections(t *testing.T) {
 
 // PostgreSQL loses the latest retries in a crash: scores and settlement together.
 func TestRetryThroughACrash(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	server := testenv.NewPostgres(t, testenv.Setting("wal_writer_delay", "10s"))
 	url, err := server.CreateDatabase(t.Context(), "app", "")

@@ -13,6 +13,7 @@ import (
 
 	"aggregator/internal/aggregator"
 	"aggregator/internal/deadletter"
+	"aggregator/internal/testenv"
 )
 
 // run starts the service, and returns what stops it.
@@ -114,6 +115,7 @@ func TestDrainRetriesWhatWasUnknown(t *testing.T) {
 
 // What still cannot be applied is said once a round, with counts, and does not stop the rest.
 func TestRunRetriesAndFails(t *testing.T) {
+	testenv.Long(t)
 	f := newFixture(t, stream)
 	f.options.RetryUnknownFor, f.options.RetryEvery = time.Hour, 3*time.Millisecond
 	for range 250 { // more than a page

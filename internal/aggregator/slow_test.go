@@ -13,10 +13,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"aggregator/internal/aggregator"
+	"aggregator/internal/testenv"
 )
 
 // Entries of which a page does not arrive in time are read a few at a time.
 func TestPageThatTakesTooLong(t *testing.T) {
+	testenv.Long(t)
 	const entries, size, most = 12, 1 << 20, 8 << 20
 	f := newFixture(t, stream)
 	options := *f.daemon.redis.Options()

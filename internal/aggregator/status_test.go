@@ -9,11 +9,13 @@ import (
 
 	"aggregator/internal/aggregator"
 	"aggregator/internal/cluster"
+	"aggregator/internal/testenv"
 )
 
 func (s *service) state() aggregator.State { return s.Status()[0].State }
 
 func TestStatusOfALife(t *testing.T) {
+	testenv.Long(t)
 	f := newFixture(t, stream)
 	_, err := cluster.Acquire(f.ctx, f.pool, f.source.Key, "another", time.Hour)
 	require.NoError(t, err)

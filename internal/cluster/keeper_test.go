@@ -337,6 +337,7 @@ func (c *crew) moved(was map[*instance][]string, most int) (moved int) {
 // An instance that is cut off stops by itself, and others take what it had. When it comes back it
 // gets its share of what there is.
 func TestCutOff(t *testing.T) {
+	testenv.Long(t)
 	for _, sources := range []int{12, 64} {
 		t.Run(fmt.Sprint(sources), func(t *testing.T) {
 			c := newCrew(t, sources)
@@ -357,6 +358,7 @@ func TestCutOff(t *testing.T) {
 // A named instance that was killed and is started again takes its own sources back; the others'
 // stay. A second one of the name is refused.
 func TestNamed(t *testing.T) {
+	testenv.Long(t)
 	c := newCrew(t, 12)
 	c.ttl = 20 * time.Second
 	a, b := c.start("a"), c.start("b")
@@ -385,6 +387,7 @@ func TestNamed(t *testing.T) {
 // What an instance has that cannot work goes to those that can, and comes back. If none can, all
 // stays where it is.
 func TestUnable(t *testing.T) {
+	testenv.Long(t)
 	c := newCrew(t, 12)
 	c.ttl = 3 * time.Second
 	a, b, d := c.start("a"), c.start("b"), c.start("d")
@@ -448,6 +451,7 @@ func TestBesideAnotherGroup(t *testing.T) {
 
 // It does not matter how a row gets lost, or that a holder was ahead of its time.
 func TestRowsAreLost(t *testing.T) {
+	testenv.Long(t)
 	c := newCrew(t, 12)
 	a, b := c.start("a"), c.start("b")
 	c.balanced(a, b)

@@ -298,6 +298,7 @@ func migrated(t *testing.T, server *testenv.PostgresServer) string {
 }
 
 func TestPostgresFaults(t *testing.T) {
+	testenv.Long(t)
 	for name, tc := range map[string]struct{ fault, want string }{
 		"no fsync": {``, "problem durability: fsync is off"},
 		"tables that a crash empties": {

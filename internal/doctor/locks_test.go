@@ -47,6 +47,7 @@ func requireLock(t *testing.T, findings []doctor.Finding, pid uint32, texts ...s
 }
 
 func TestLocks(t *testing.T) {
+	testenv.Long(t)
 	const begin, rest = `BEGIN`, `SELECT pg_sleep(1.1)`
 	for name, tc := range map[string]struct {
 		held string

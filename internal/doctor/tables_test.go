@@ -10,6 +10,7 @@ import (
 )
 
 func TestTables(t *testing.T) {
+	testenv.Long(t)
 	const partitioned = `CREATE TABLE history (LIKE child_personality_history INCLUDING ALL EXCLUDING CONSTRAINTS EXCLUDING
 		INDEXES)
 		PARTITION BY RANGE (created_at);

@@ -25,6 +25,7 @@ func findingsOf(t *testing.T, faults ...string) []doctor.Finding {
 
 // What makes every source halt is found before a drain.
 func TestTrial(t *testing.T) {
+	testenv.Long(t)
 	t.Run("in order", func(t *testing.T) {
 		t.Parallel()
 		for _, f := range findingsOf(t) {

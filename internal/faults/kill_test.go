@@ -5,6 +5,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"aggregator/internal/testenv"
 )
 
 // points are where the loop can be made to stop for good.
@@ -34,6 +36,7 @@ func TestKillAtEveryPoint(t *testing.T) {
 }
 
 func TestOverlappingInstances(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	for _, from := range []source{stream, listLeft} {
 		t.Run(from.String(), func(t *testing.T) {
@@ -58,6 +61,7 @@ func TestOverlappingInstances(t *testing.T) {
 // after it, it has; repeated, it comes to its end. The scores are put back to what they were
 // at first, as one would by hand, so that what is counted again counts once.
 func TestResetKilled(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	for _, from := range []source{stream, listLeft, partitioned} {
 		t.Run(from.String(), func(t *testing.T) {

@@ -87,6 +87,7 @@ func (w *world) sqlOn(database, statement string) {
 // Drains into the tables of each shape, at once and through kills at each point, are exact, while the application
 // writes to its tables, in its own way.
 func TestShapes(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	for _, shape := range append(slices.Clone(testenv.Shapes), origin) {
 		t.Run(shape, func(t *testing.T) {

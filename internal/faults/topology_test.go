@@ -67,6 +67,7 @@ var (
 )
 
 func TestSentinel(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	for _, from := range []source{stream, listLeft} {
 		t.Run(from.String(), func(t *testing.T) {
@@ -77,6 +78,7 @@ func TestSentinel(t *testing.T) {
 }
 
 func TestCluster(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	for _, from := range []source{listRight, spread, spreadList} {
 		t.Run(from.String(), func(t *testing.T) {
@@ -87,6 +89,7 @@ func TestCluster(t *testing.T) {
 }
 
 func TestPgBouncer(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	for _, from := range []source{stream, partitioned} {
 		t.Run(from.String(), func(t *testing.T) {

@@ -32,6 +32,7 @@ func createShape(t *testing.T, url, shape string) {
 // A migration makes each shape fit for a drain, changes nothing that was there, and is then done. A plan says before
 // what it does, and its script does the same.
 func TestMigrateShapes(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	for _, shape := range append(slices.Clone(testenv.Shapes), "origin") {
 		t.Run(shape, func(t *testing.T) {
@@ -110,6 +111,7 @@ WHERE c.relnamespace = to_regnamespace('aggregator_views') AND c.relkind = 'v' O
 // What the owner alone may do is printed for the owner; once that is done, the rest goes on, with the rights of
 // config/roles.sql.
 func TestMigrateShapesAsAnotherRole(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	for _, shape := range append(slices.Clone(testenv.Shapes), "origin") {
 		t.Run(shape, func(t *testing.T) {
@@ -166,6 +168,7 @@ func requireSequences(t *testing.T, pool *pgxpool.Pool, shape string) {
 
 // What stands in the way of an adaptation is told with table, column and rows, and nothing is written.
 func TestMigrateShapesRefused(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		shape, fault string

@@ -72,6 +72,7 @@ func ledgerOf(t *testing.T, pool *pgxpool.Pool) (text string) {
 
 // Down and up again is as before, with the ledger in place and the application at work.
 func TestMigrateDown(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	u := testenv.Database(t)
 	pool := openPool(t, u)

@@ -17,6 +17,7 @@ import (
 // A statement that is given up goes on in the server: no cancel request is sent, for it could end a
 // commit's wait for a standby.
 func TestGivingUpCancelsNothing(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	base := testenv.EmptyDatabase(t)
 	for _, tls := range []string{"disable", "prefer"} {

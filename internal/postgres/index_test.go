@@ -120,6 +120,7 @@ CREATE TABLE "History 2025" PARTITION OF child_personality_history FOR VALUES
 }
 
 func TestIndexOnPartitions(t *testing.T) {
+	testenv.Long(t)
 	url, pool := partitioned(t)
 	for _, part := range []string{
 		`CREATE TABLE parts.first_half PARTITION OF "History 2025" FOR VALUES FROM ('2025-01-01') TO ('2025-07-01')`,

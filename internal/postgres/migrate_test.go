@@ -14,6 +14,7 @@ import (
 )
 
 func TestMigrateRacing(t *testing.T) {
+	testenv.Long(t)
 	u := testenv.EmptyDatabase(t)
 	results := make(chan error)
 	const racers = 4

@@ -13,6 +13,7 @@ import (
 
 // A URL that leads to the other server is told apart from an outage, which passes.
 func TestAnotherServerAnswers(t *testing.T) {
+	testenv.Long(t)
 	_, redis, _ := strings.Cut(testenv.Redis(t), "//")
 	redis, _, _ = strings.Cut(redis, "/")
 	for _, mode := range []string{"disable", "prefer", "require"} {

@@ -67,6 +67,7 @@ func psql(t *testing.T, url, script string) {
 
 // A plan writes nothing, and its script makes what a migration makes, from whatever was there.
 func TestPlanUp(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	for name, prepare := range map[string]string{
 		"nothing":    ``,
@@ -164,6 +165,7 @@ func TestPlanLocks(t *testing.T) {
 
 // Tables that no event can be applied to are refused, by a plan and by a migration, and nothing is written.
 func TestMigrateRefusesTables(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	server := testenv.NewPostgres(t)
 	admin := openPool(t, server.URL("postgres"))
@@ -214,6 +216,7 @@ func TestMigrateRefusesTables(t *testing.T) {
 
 // A migration that waits for a table lets go of its place in the queue, so that others pass, and gets it in the end.
 func TestMigrateGivesWay(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	u := testenv.EmptyDatabase(t)
 	pool := openPool(t, u)

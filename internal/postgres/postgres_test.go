@@ -249,6 +249,7 @@ func TestOpenPinsTheSchema(t *testing.T) {
 
 // A role that is called as our schema makes nothing of the application's in it.
 func TestMigrateAsTheRoleAggregator(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	server := testenv.NewPostgres(t)
 	u := newDatabase(t, server, "app")

@@ -155,6 +155,7 @@ func TestRoleOfADaemonThatPurges(t *testing.T) {
 // The roles may come first: what the migration makes is the owner's, and covered, whether
 // or not the file is run again.
 func TestRolesBeforeMigration(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	server := testenv.NewPostgres(t)
 	u := newDatabase(t, server, "app")

@@ -40,6 +40,7 @@ func applied(t *testing.T, pool *pgxpool.Pool, version, worksWith int64) {
 
 // A program works with a newer schema if every migration that it does not know says so.
 func TestCheckSchemaNewer(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	u := testenv.Database(t)
 	admin := openPool(t, u)

@@ -44,6 +44,14 @@ func Main(m *testing.M, after ...func()) {
 	os.Exit(code)
 }
 
+// Long leaves a test out of go test -short: it is one of those that take the most time of a package.
+func Long(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
+}
+
 // Database returns the URL of a new, migrated database for this test alone, as its
 // superuser; see As for the roles of config/roles.sql. It is dropped after the test, with
 // all sessions that are still connected.
