@@ -18,7 +18,7 @@ build: ## build bin/aggregator and bin/loadgen
 	go build -ldflags '$(LDFLAGS)' -o bin/aggregator ./cmd/aggregator
 	go build -o bin/loadgen ./scripts/loadgen
 
-# Tests wait for servers more than they compute.
+# Tests wait for servers more than they compute: so many packages at a time, so many tests of each.
 PARALLEL := -p $(shell echo $$(($$(nproc) + 1))) -parallel $(shell echo $$((2 * $$(nproc))))
 
 .PHONY: test

@@ -188,6 +188,7 @@ type status struct {
 	parent, group int
 }
 
+// stat reads the status of a process, which need not be ours.
 func stat(pid int) (s status) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -219,6 +220,7 @@ func awaitGone(pids []int) error {
 	return nil
 }
 
+// gone says whether a process has ended, or each of a group.
 func gone(pid int) bool {
 	switch {
 	case syscall.Kill(pid, 0) == syscall.ESRCH:
