@@ -3,8 +3,6 @@ package testenv
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -75,14 +73,10 @@ func NewCluster(t testing.TB, opts ...RedisOption) *Cluster {
 	return c
 }
 
-// clusterNode makes a server a node. Its second port is one of ours too: by default it
-// would be in the range that the kernel hands out.
+// clusterNode makes a server a node.
 func clusterNode(s *RedisServer) {
-	for s.bus = 0; s.bus == 0 || !free(context.Background(), s.bus); {
-		s.bus = firstPort + rand.IntN(lastPort-firstPort+1)
-	}
-	s.args = append(s.args, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port",
-		strconv.Itoa(s.bus))
+	s.cluster = true
+	s.args = append(s.args, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
 }
 
 // URL leads to the cluster, with redis.mode = "cluster".

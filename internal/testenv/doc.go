@@ -21,8 +21,8 @@
 // another of the roles and users in config/roles.sql and config/redis.acl, gets those of As
 // and RedisAs. RedisTLS and PostgresTLS make servers that speak TLS only.
 //
-// Servers listen on 127.0.0.1, on a port from a range that the kernel does not hand out, so
-// that a stopped server finds its port still free when it is started again. What is
+// Servers listen on 127.0.0.1, on a port from a range that the kernel does not hand out, and that
+// is theirs until they are closed: a stopped server finds it free when it is started again. What is
 // committed survives Crash only on a server started with Durable, and what a Redis has
 // acknowledged survives Kill only with AppendOnly. A test that takes the power from a server
 // puts its data on a disk of the package disk, with PostgresIn or RedisIn, and uses CutOff.

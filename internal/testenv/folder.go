@@ -3,6 +3,7 @@ package testenv
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -27,6 +28,8 @@ type folder struct {
 	path string
 	lock *os.File
 	cred *syscall.Credential // of the servers; nil means ours
+
+	ports []net.Listener // hold the ports of the servers, see reservePort
 }
 
 func newFolder() (folder, error) { return newFolderIn(os.TempDir()) }
@@ -94,6 +97,9 @@ func (f folder) give(path string) error {
 
 func (f folder) remove() error {
 	err := os.RemoveAll(f.path)
+	for _, port := range f.ports {
+		_ = port.Close()
+	}
 	if f.lock != nil {
 		_ = f.lock.Close()
 	}

@@ -64,10 +64,9 @@ func startPgBouncer(ctx context.Context, serverURL string, settings []string) (*
 	if b.folder, err = newFolder(); err != nil {
 		return nil, err
 	}
-	err = onFreePort(ctx, func(port int) error {
-		b.port = port
-		return b.start(ctx, bin, server, settings)
-	})
+	if b.port, err = b.folder.reservePort(ctx); err == nil {
+		err = b.start(ctx, bin, server, settings)
+	}
 	if err != nil {
 		return nil, errors.Join(err, b.close())
 	}

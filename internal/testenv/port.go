@@ -14,28 +14,27 @@ import (
 const (
 	firstPort = 21000
 	lastPort  = 25999
-	portTries = 20
+	portTries = 100
 )
 
-// onFreePort calls start with free ports until it succeeds. Between our look and the
-// server's bind another process may take the port, which only a second try can mend.
-func onFreePort(ctx context.Context, start func(port int) error) error {
-	var failures error
+// reservePort returns a port that nobody listens on. No other process with this package gets it
+// before the folder is removed: neither before its server listens, nor while that is down.
+func (f *folder) reservePort(ctx context.Context) (int, error) {
+	var config net.ListenConfig
 	for range portTries {
 		port := firstPort + rand.IntN(lastPort-firstPort+1)
-		if !free(ctx, port) {
+		// An abstract name: one socket of the machine has it, until it is closed or its process ends.
+		reserved, err := config.Listen(ctx, "unix", fmt.Sprintf("@aggregator-testenv-port-%d", port))
+		if err != nil {
 			continue
 		}
-		err := start(port)
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
 		if free(ctx, port) {
-			return err // the port was not what it failed for
+			f.ports = append(f.ports, reserved)
+			return port, nil
 		}
-		failures = errors.Join(failures, err)
+		_ = reserved.Close()
 	}
-	return fmt.Errorf("no free port after %d tries: %w", portTries, failures)
+	return 0, errors.New("no free port from " + strconv.Itoa(firstPort) + " to " + strconv.Itoa(lastPort))
 }
 
 func free(ctx context.Context, port int) bool {

@@ -87,10 +87,10 @@ func StartPostgres(ctx context.Context, opts ...PostgresOption) (*PostgresServer
 		err = s.writeCertificates()
 	}
 	if err == nil {
-		err = onFreePort(ctx, func(port int) error {
-			s.port = port
-			return s.Start(ctx)
-		})
+		s.port, err = s.folder.reservePort(ctx)
+	}
+	if err == nil {
+		err = s.Start(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())

@@ -103,10 +103,10 @@ func startPrometheus(ctx context.Context, config string, files map[string]string
 		}
 	}
 	if err == nil {
-		err = onFreePort(ctx, func(port int) error {
-			p.port = port
-			return p.start(ctx, bin, file)
-		})
+		p.port, err = p.folder.reservePort(ctx)
+	}
+	if err == nil {
+		err = p.start(ctx, bin, file)
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.close())

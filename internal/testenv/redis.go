@@ -20,6 +20,7 @@ type RedisServer struct {
 	folder  folder
 	bin     string
 	port    int
+	cluster bool   // it is a node of one
 	bus     int    // where the nodes of a cluster talk to each other; zero: none
 	file    string // of settings that the server itself changes; empty: none
 	args    []string
@@ -62,13 +63,17 @@ func StartRedis(ctx context.Context, opts ...RedisOption) (*RedisServer, error) 
 	if err = s.folder.give(s.place); err == nil {
 		err = s.writeCertificates()
 	}
-	if err != nil {
-		return nil, errors.Join(err, s.Close())
+	if err == nil {
+		s.port, err = s.folder.reservePort(ctx)
 	}
-	err = onFreePort(ctx, func(port int) error {
-		s.port = port
-		return s.Start(ctx)
-	})
+	if err == nil && s.cluster {
+		// By default the second port would be in the range that the kernel hands out.
+		s.bus, err = s.folder.reservePort(ctx)
+		s.args = append(s.args, "--cluster-port", strconv.Itoa(s.bus))
+	}
+	if err == nil {
+		err = s.Start(ctx)
+	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -114,7 +119,7 @@ func (s *RedisServer) Start(ctx context.Context) error {
 }
 
 // answers tells whether the process serves commands on our port. The one that does might
-// be another's, which took the port before ours could. Spoken by hand: a client would
+// be another program's, which took the port before ours could. Spoken by hand: a client would
 // retry, and complain of every attempt that comes too early.
 func (s *RedisServer) answers(ctx context.Context, pid int) bool {
 	dialer := net.Dialer{Timeout: time.Second}

@@ -53,10 +53,10 @@ func (s *PostgresServer) Standby(ctx context.Context, name string, opts ...Postg
 		opt(standby)
 	}
 	if err = s.backUp(ctx, standby, name); err == nil {
-		err = onFreePort(ctx, func(port int) error {
-			standby.port = port
-			return standby.Start(ctx)
-		})
+		standby.port, err = standby.folder.reservePort(ctx)
+	}
+	if err == nil {
+		err = standby.Start(ctx)
 	}
 	if err == nil {
 		err = s.CaughtUp(ctx, name)
