@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"regexp"
 	"slices"
@@ -274,7 +273,7 @@ func TestOpenFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := w.cfg
-			cfg.HTTP.Addr = freeAddress(t)
+			cfg.HTTP.Addr = testenv.FreeAddress(t)
 			tc.change(&cfg)
 			instance := New(cfg, testLog(t), "v")
 			_, err := Open(t.Context(), instance, Options{})
@@ -284,15 +283,6 @@ func TestOpenFails(t *testing.T) {
 			require.NoError(t, listener.Close())
 		})
 	}
-}
-
-// freeAddress is one that nobody listens at.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // It answers health checks from Open until Close, which also shows that a reload failed.

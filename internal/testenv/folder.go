@@ -95,6 +95,15 @@ func (f folder) give(path string) error {
 	return os.Chown(path, int(f.cred.Uid), int(f.cred.Gid))
 }
 
+// reservePort returns a port for a server, which is its own until the folder is removed.
+func (f *folder) reservePort(ctx context.Context) (int, error) {
+	port, reserved, err := reservePort(ctx)
+	if err == nil {
+		f.ports = append(f.ports, reserved)
+	}
+	return port, err
+}
+
 func (f folder) remove() error {
 	err := os.RemoveAll(f.path)
 	for _, port := range f.ports {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"testing"
 )
 
 // Ports below the range that the kernel hands to outgoing connections and to listeners on
@@ -17,24 +18,35 @@ const (
 	portTries = 100
 )
 
+// FreeAddress is a loopback address that nobody listens on, and that no other process with this package gets before
+// the test has ended.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	port, reserved, err := reservePort(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = reserved.Close() })
+	return address(port)
+}
+
 // reservePort returns a port that nobody listens on. No other process with this package gets it
-// before the folder is removed: neither before its server listens, nor while that is down.
-func (f *folder) reservePort(ctx context.Context) (int, error) {
+// before what reserves it is closed: neither before its server listens, nor while that is down.
+func reservePort(ctx context.Context) (port int, reserved net.Listener, err error) {
 	var config net.ListenConfig
 	for range portTries {
-		port := firstPort + rand.IntN(lastPort-firstPort+1)
+		port = firstPort + rand.IntN(lastPort-firstPort+1)
 		// An abstract name: one socket of the machine has it, until it is closed or its process ends.
-		reserved, err := config.Listen(ctx, "unix", fmt.Sprintf("@aggregator-testenv-port-%d", port))
+		reserved, err = config.Listen(ctx, "unix", fmt.Sprintf("@aggregator-testenv-port-%d", port))
 		if err != nil {
 			continue
 		}
 		if free(ctx, port) {
-			f.ports = append(f.ports, reserved)
-			return port, nil
+			return port, reserved, nil
 		}
 		_ = reserved.Close()
 	}
-	return 0, errors.New("no free port from " + strconv.Itoa(firstPort) + " to " + strconv.Itoa(lastPort))
+	return 0, nil, errors.New("no free port from " + strconv.Itoa(firstPort) + " to " + strconv.Itoa(lastPort))
 }
 
 func free(ctx context.Context, port int) bool {
