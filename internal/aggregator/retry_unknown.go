@@ -40,7 +40,7 @@ func (a *Aggregator) retryUnknown(ctx context.Context) {
 	defer stall.Stop()
 	retrier := apply.Retrier{
 		Pool: a.pool, Catalogue: a.catalogue, Decoder: a.sources[0].Decoder(), Preferred: a.options.Preferred,
-		Journal: a.options.Journal,
+		Journal: a.options.Journal, Timeout: a.options.Timeout,
 	}
 	known := deadletter.Filter{NewerThan: a.options.RetryUnknownFor, Known: true}
 	for _, source := range a.sources {

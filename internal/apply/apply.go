@@ -84,6 +84,18 @@ func (a *Applier) connConfig() *pgx.ConnConfig {
 	return a.config
 }
 
+// bounded is a context for a round trip to PostgreSQL outside of a pipeline, which has a time-out of its own.
+func (a *Applier) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, a.Options.Timeout)
+}
+
+// marks reads where the marks of segments are now.
+func (c *Chunk) marks(ctx context.Context, of []segment) (map[int64]events.Position, error) {
+	ctx, cancel := c.applier.bounded(ctx)
+	defer cancel()
+	return ledger.Marks(ctx, c.applier.Pool, c.known.from, profileIDs(of))
+}
+
 // Begin begins an attempt: what was refused before says nothing about it.
 func (a *Applier) Begin() { a.streak = streak{} }
 
@@ -335,7 +347,7 @@ func (c *Chunk) culprits(ctx context.Context, all []refused) (refusals []refused
 	if len(doubtful) == 0 {
 		return all, nil, nil
 	}
-	marks, err := ledger.Marks(ctx, c.applier.Pool, c.known.from, profileIDs(doubtful))
+	marks, err := c.marks(ctx, doubtful)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -388,6 +400,8 @@ func keptOut(why *pgconn.PgError) *pgconn.PgError {
 
 // lookAgain looks for a profile that a transaction did not find, and says whether it is there now.
 func (c *Chunk) lookAgain(ctx context.Context, profileID int64) (bool, error) {
+	ctx, cancel := c.applier.bounded(ctx)
+	defer cancel()
 	c.applier.Catalogue.Forget(profileID)
 	found, err := c.applier.Catalogue.Profiles(ctx, []int64{profileID})
 	if err != nil {
@@ -404,7 +418,7 @@ func (c *Chunk) lookAgain(ctx context.Context, profileID int64) (bool, error) {
 // marks have not passed.
 func (c *Chunk) refold(ctx context.Context, moved []segment) ([]segment, error) {
 	c.applier.Conflicts(len(moved))
-	marks, err := ledger.Marks(ctx, c.applier.Pool, c.known.from, profileIDs(moved))
+	marks, err := c.marks(ctx, moved)
 	if err != nil {
 		return nil, err
 	}

@@ -24,8 +24,7 @@ func (c *Chunk) refuse(ctx context.Context, data []refused, expected *Census, ch
 		a.streak.applied(int(c.updated.Load()))
 		return nil
 	}
-	// The schema may have changed since the attempt began.
-	if err := Probe(ctx, a.Pool, a.Source, a.Options.Journal); err != nil {
+	if err := a.probe(ctx); err != nil { // the schema may have changed since the attempt began
 		return err
 	}
 	of := make(map[int64]refused, len(data))
@@ -72,6 +71,12 @@ func (c *Chunk) refuse(ctx context.Context, data []refused, expected *Census, ch
 	return nil
 }
 
+func (a *Applier) probe(ctx context.Context) error {
+	ctx, cancel := a.bounded(ctx)
+	defer cancel()
+	return Probe(ctx, a.Pool, a.Source, a.Options.Journal)
+}
+
 // isolated is what becomes of a segment that PostgreSQL has refused as a whole.
 type isolated struct {
 	Tally
@@ -84,7 +89,7 @@ type isolated struct {
 func (c *Chunk) isolate(ctx context.Context, refusal refused, keep bool) (done isolated, err error) {
 	seg := refusal.segments[0]
 	seg.tried.careful = true // no smaller segment may be refused for a row that is not there
-	ctx, cancel := context.WithTimeout(ctx, c.applier.Options.Timeout)
+	ctx, cancel := c.applier.bounded(ctx)
 	defer cancel()
 	err = pgx.BeginFunc(ctx, c.applier.Pool, func(tx pgx.Tx) error {
 		// A deferred constraint would be checked only at the commit, when it is too late to isolate.

@@ -150,7 +150,7 @@ func TestJournalAfterARefusal(t *testing.T) {
 				letters = append(letters, page...)
 			}
 			retrier := &Retrier{
-				Pool: pool, Decoder: events.NewDecoder(map[string]float64{"LIKE": 2}), Journal: true,
+				Pool: pool, Timeout: time.Minute, Decoder: events.NewDecoder(map[string]float64{"LIKE": 2}), Journal: true,
 				Catalogue: scores.NewCatalogue(pool, slog.New(slog.DiscardHandler),
 					scores.CatalogueOptions{Books: 100, Profiles: 100, TTL: time.Minute}),
 			}

@@ -292,6 +292,8 @@ func (a *Applier) ofSchema(ctx context.Context, why *pgconn.PgError) (wrong, err
 	if why.Code != "23505" { // unique violation
 		return nil, nil
 	}
+	ctx, cancel := a.bounded(ctx)
+	defer cancel()
 	var column string
 	err = a.Pool.QueryRow(ctx, sequenced, why.SchemaName, why.TableName, why.ConstraintName).Scan(&column)
 	if errors.Is(err, pgx.ErrNoRows) {

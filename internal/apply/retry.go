@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -29,8 +30,9 @@ type Retrier struct {
 	Catalogue *scores.Catalogue
 	Decoder   events.Decoder
 	Preferred scores.Preference
-	Journal   bool // the event of a row of history is kept with it
-	Durable   bool // a dead letter is reported as applied when it is on disk, not before
+	Journal   bool          // the event of a row of history is kept with it
+	Durable   bool          // a dead letter is reported as applied when it is on disk, not before
+	Timeout   time.Duration // for each dead letter, after which a server that does not answer is given up
 }
 
 // RetryPage is how many dead letters are best retried with one call: their profiles and books are
@@ -103,10 +105,7 @@ func (r *Retrier) Retry(ctx context.Context, letters []deadletter.Letter) (Retri
 		return done, err
 	}
 	for i, letter := range letters {
-		why, err := reasons[i], error(nil)
-		if why == "" {
-			why, err = r.apply(ctx, letter.ID(), decoded[i], known)
-		}
+		why, err := r.one(ctx, letter.ID(), decoded[i], reasons[i], known)
 		switch {
 		case errors.Is(err, deadletter.ErrSettled):
 			done.Before++
@@ -115,16 +114,30 @@ func (r *Retrier) Retry(ctx context.Context, letters []deadletter.Letter) (Retri
 		case why == "":
 			done.Applied++
 		default:
-			if err := deadletter.Attempted(ctx, r.Pool, letter.ID(), why); err != nil {
-				return done, err
-			}
 			done.fail(why)
 		}
 	}
 	return done, nil
 }
 
+// one retries a dead letter, whose reason is why it is no event, and says and records why it still cannot be applied.
+func (r *Retrier) one(ctx context.Context, id deadletter.ID, e events.Event, reason string, known known) (
+	why string, err error,
+) {
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	if why = reason; why == "" {
+		why, err = r.apply(ctx, id, e, known)
+	}
+	if err == nil && why != "" {
+		err = deadletter.Attempted(ctx, r.Pool, id, why)
+	}
+	return why, err
+}
+
 func (r *Retrier) lookUp(ctx context.Context, profiles, books []int64) (known known, err error) {
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
 	if known.profiles, err = r.Catalogue.Profiles(ctx, profiles); err != nil {
 		return known, err
 	}

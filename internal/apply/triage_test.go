@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"sync"
@@ -63,6 +64,25 @@ func alone(code string, segments ...segment) (all []refused) {
 		all = append(all, refused{unit{segments: []segment{seg}}, &pgconn.PgError{Code: code, Message: "refused"}})
 	}
 	return all
+}
+
+// What PostgreSQL is asked after a refusal is given up after the time-out, too.
+func TestTriageIsBounded(t *testing.T) {
+	t.Parallel()
+	pool, from := catalogued(t)
+	for code, table := range map[string]string{
+		verdict.MarkMoved: "aggregator.mark", verdict.ProfileGone: "child_profile",
+	} {
+		chunk, _ := looked(t, pool, from, liked(5, 1, 2))
+		chunk.applier.Options.Timeout = 200 * time.Millisecond
+		other, err := pool.Begin(t.Context())
+		require.NoError(t, err)
+		testenv.Execute(t, other, "LOCK TABLE "+table)
+		_, err = chunk.triage(t.Context(), alone(code, chunk.due[0]))
+		require.ErrorIs(t, err, context.DeadlineExceeded, table)
+		require.Equal(t, verdict.Retry, verdict.Of(err), table)
+		require.NoError(t, other.Rollback(t.Context()))
+	}
 }
 
 // A transaction of one profile is judged by what PostgreSQL says of it, and by what was tried before.

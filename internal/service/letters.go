@@ -46,6 +46,7 @@ func (i *Instance) RetryLetters(
 		Preferred: i.config.History.Preferred,
 		Journal:   i.config.Journal.Keep > 0,
 		Durable:   true,
+		Timeout:   serverTimeout,
 	}
 	var now latest[apply.Retried]
 	var cut error
