@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
@@ -328,16 +327,16 @@ func (p *partition) loop(ctx context.Context, m mode) (err error) {
 	}()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(p.options.Grace, cancel) })()
 
-	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, 30*time.Second
+	pauses := newPauses()
 	for {
 		p.turned()
-		chunks := p.count.chunks.Load()
+		chunks, began := p.count.chunks.Load(), time.Now()
 		err := p.turn(ctx, work, m)
 		if err == nil {
 			if m.once || ctx.Err() != nil {
 				return nil
 			}
+			pauses.forget()
 			continue // the lease has ended
 		}
 		if ctx.Err() != nil {
@@ -349,10 +348,10 @@ func (p *partition) loop(ctx context.Context, m mode) (err error) {
 			return fmt.Errorf("source %s halted: %w%s", p.source.Name(), err, verdict.Advice(err))
 		}
 		if p.count.chunks.Load() > chunks {
-			wait.Reset()
+			pauses.forget()
 		}
 		p.fail(err)
-		pause := wait.NextBackOff()
+		pause := pauses.next(time.Since(began))
 		p.log.Warn(headline(err)+"retrying from the checkpoint", "error", err, "retry_in", pause.Round(time.Millisecond))
 		p.pool.Reset() // its connections may be to a server that is no more
 		select {

@@ -143,6 +143,7 @@ func openRedis(t *testing.T, url string) *redis.Client {
 	o, err := redis.ParseURL(url)
 	require.NoError(t, err)
 	o.MaxRetries = -1
+	o.ReadTimeout, o.WriteTimeout = time.Minute, time.Minute // on a busy machine
 	o.ContextTimeoutEnabled = true
 	o.DisableIdentity = true
 	client := redis.NewClient(o)
