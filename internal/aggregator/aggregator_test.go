@@ -2,12 +2,15 @@ package aggregator_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -292,6 +295,44 @@ func TestLimits(t *testing.T) {
 	require.NoError(t, err)
 	assert.Zero(t, left)
 	f.verify()
+}
+
+// A chunk whose trim fails is processed, and counts as such.
+func TestLimitWhileTrimsFail(t *testing.T) {
+	f := newFixture(t, stream)
+	f.options.ChunkMaxEvents = 100 // each is trimmed
+	f.push(random(rand.New(rand.NewPCG(3, 3)), 1000)...)
+	f.daemon.redis.AddHook(&failingScripts{})
+	a := f.new()
+	left, err := a.Drain(f.ctx, aggregator.Limits{MaxEvents: 300})
+	require.NoError(t, err)
+	assert.EqualValues(t, 700, left)
+	assert.EqualValues(t, 300, a.Stats().Read)
+	assert.Positive(t, a.Stats().Restarts)
+}
+
+// failingScripts makes the first scripts fail that are to trim after a chunk.
+type failingScripts struct {
+	redis.Hook
+	failed atomic.Int64
+}
+
+func (h *failingScripts) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *failingScripts) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h *failingScripts) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		args := cmd.Args() // evalsha SHA 1 STREAM GROUP POSITION ...
+		if cmd.Name() == "evalsha" && len(args) > 5 && args[5] != "0-0" && h.failed.Add(1) <= 3 {
+			err := errors.New("made to fail")
+			cmd.SetErr(err)
+			return err
+		}
+		return next(ctx, cmd)
+	}
 }
 
 // The service applies what comes, and when it is told to stop it finishes what it has.

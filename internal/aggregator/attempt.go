@@ -92,10 +92,14 @@ func (p *partition) processAll(ctx context.Context, checkpoint ledger.Checkpoint
 				return processed, nil
 			}
 			crash.At("after_read")
-			if checkpoint, err = p.process(ctx, checkpoint, batch); err != nil {
+			before := checkpoint.Position
+			checkpoint, err = p.process(ctx, checkpoint, batch)
+			if checkpoint.Position != before { // also if the trim after it failed
+				processed += batch.Entries
+			}
+			if err != nil {
 				return processed, err
 			}
-			processed += batch.Entries
 			p.chunkDone()
 			from.free <- time.Now()
 			if p.untrimmed.entries > 0 {
@@ -281,7 +285,7 @@ func (p *partition) process(ctx context.Context, from ledger.Checkpoint, batch *
 		return checkpoint, nil
 	}
 	crash.At("before_trim")
-	if err := p.trim(bounded, checkpoint); err != nil {
+	if err := p.trim(ctx, checkpoint); err != nil {
 		return checkpoint, err
 	}
 	report.Took.Trim = time.Since(watch.since)
