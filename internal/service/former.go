@@ -20,24 +20,32 @@ const formerEvery = time.Minute
 // formerSources are those that an engine drains besides its own. They are of the same key, from another
 // number of partitions or of the other kind, and are drained one after the other.
 type formerSources struct {
-	mu    sync.Mutex
-	begun []*aggregator.Aggregator // which count what they did
-	said  map[string]string        // what was last logged about a source
+	mu   sync.Mutex
+	now  *aggregator.Aggregator // at work; nil: none
+	done aggregator.Stats       // of those before it
+	said map[string]string      // what was last logged about a source
 }
 
 func (f *formerSources) begin(a *aggregator.Aggregator) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.begun = append(f.begun, a)
+	f.now = a
 }
 
-func (f *formerSources) stats() (all []aggregator.Stats) {
+// end keeps the counts of what was begun, and nothing else of it.
+func (f *formerSources) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, a := range f.begun {
-		all = append(all, a.Stats())
+	f.done, f.now = f.done.Plus(f.now.Stats()), nil
+}
+
+func (f *formerSources) stats() aggregator.Stats {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.now == nil {
+		return f.done
 	}
-	return all
+	return f.done.Plus(f.now.Stats())
 }
 
 // news says whether a text about a source differs from the last one.
@@ -54,11 +62,7 @@ func (f *formerSources) news(source, text string) bool {
 
 // Stats are those of the engine's own sources and of former ones.
 func (e *Engine) Stats() aggregator.Stats {
-	sum := e.Aggregator.Stats()
-	for _, s := range e.former.stats() {
-		sum = sum.Plus(s)
-	}
-	return sum
+	return e.Aggregator.Stats().Plus(e.former.stats())
 }
 
 // Run is Aggregator.Run; beside it, it drains former sources now and then.
@@ -139,22 +143,28 @@ func (e *Engine) elsewhere(ctx context.Context) ([]events.Elsewhere, error) {
 	return found, err
 }
 
-// drainFormer drains the former sources among those that were found, and returns how many entries it left.
+// drainFormer drains the former sources among those that were found, one after the other, and returns how many
+// entries it left. The limits are for all of them.
 func (e *Engine) drainFormer(
 	ctx context.Context, found []events.Elsewhere, limits aggregator.Limits,
 ) (left int64, err error) {
-	spent := false
+	spent, until := false, time.Now().Add(limits.MaxDuration)
 	for _, one := range found {
 		if !drainable(one) {
 			continue
 		}
-		if spent {
+		timed, remaining := limits.MaxDuration > 0, time.Until(until)
+		if spent || timed && remaining <= 0 {
 			left += one.Waiting
 			continue
+		}
+		if timed {
+			limits.MaxDuration = remaining
 		}
 		former := e.instance.newAggregator(e.Pool, []*events.Source{one.Source}, nil)
 		e.former.begin(former)
 		rest, err := former.Drain(ctx, limits)
+		e.former.end()
 		if err != nil {
 			return left, err
 		}

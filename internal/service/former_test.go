@@ -87,6 +87,25 @@ func TestLimitsOfFormerSources(t *testing.T) {
 	require.EqualValues(t, 6, w.score(1))
 }
 
+// So does one of time: what the first one uses is not given to the next.
+func TestTimeForFormerSources(t *testing.T) {
+	w := newWorld(t)
+	w.cfg.Source.Partitions = 2
+	w.like("book-like-events", 1)
+	w.like("book-like-events:{2}", 4)
+	w.exec(`CREATE FUNCTION stuck() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'stuck' USING ERRCODE = 'serialization_failure';
+END $$`)
+	w.exec(`CREATE TRIGGER stuck BEFORE UPDATE ON aggregator.checkpoint FOR EACH ROW EXECUTE FUNCTION stuck()`)
+	engine, log := w.engine()
+	left, err := engine.Drain(t.Context(), aggregator.Limits{MaxDuration: 500 * time.Millisecond})
+	require.NoError(t, err)
+	require.EqualValues(t, 2, left)
+	require.Equal(t, 1, log.times(`msg="drained a former source"`))
+	require.Nil(t, engine.former.now, "nothing is kept of it but its counts")
+}
+
 // A service drains them beside its own, unless another instance does.
 func TestServiceDrainsFormerSources(t *testing.T) {
 	w := newWorld(t)
