@@ -62,6 +62,8 @@ func TestInvalidValues(t *testing.T) {
 			"RETENTION_ALL_DAYS", "366",
 			`retention.daily_days = "365": want at least retention.all_days, 366`,
 		},
+		"short lease": {"LEASE_TTL", "1ms", "want a duration such as 20ms, 5s or 1h30m, 0s, or 1s to 1h"},
+		"long lease":  {"LEASE_TTL", "2h", "0s, or 1s to 1h"},
 		"cache ttl":   {"CACHE_TTL", "0s", "1s or more"},
 		"cache books": {"CACHE_BOOKS", "-1", "want a whole number, 1 to 1000000000"},
 		"listen nowhere": {

@@ -228,7 +228,9 @@ var settings = []setting{
 		Doc: "How long the lease of a source lasts unless run renews it. Instances share the sources, and take over " +
 			"those of an instance that is gone. 0s disables leases: the instance drains all sources, also beside others, " +
 			"which is exact but double work.",
-		value: func(c *Config) value { return duration{&c.Lease.TTL, 0, cluster.Longest} },
+		value: func(c *Config) value {
+			return durationOrNone{duration{&c.Lease.TTL, cluster.Shortest, cluster.Longest}}
+		},
 	}, {
 		Key: "lease.name", Example: "aggregator-0", Emptiable: true,
 		Doc: "The name of this instance among those that share the sources. One that is started again within lease.ttl " +

@@ -154,16 +154,31 @@ func (v duration) Allowed() string {
 	return shortDuration(v.min) + " to " + shortDuration(v.max)
 }
 
-func (v duration) Set(text string) error {
+func (v duration) Set(text string) error { return v.parse(text, v.Allowed()) }
+
+func (v duration) parse(text, allowed string) error {
 	if _, err := strconv.ParseFloat(text, 64); err == nil && text != "0" {
 		return fmt.Errorf("has no unit: write %ss for seconds, or ms, m, h", text)
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d < v.min || d > v.max {
-		return fmt.Errorf("want a duration such as 20ms, 5s or 1h30m, %s", v.Allowed())
+		return fmt.Errorf("want a duration such as 20ms, 5s or 1h30m, %s", allowed)
 	}
 	*v.p = d
 	return nil
+}
+
+// durationOrNone is a duration within limits, or 0s for what it stands for.
+type durationOrNone struct{ duration }
+
+func (v durationOrNone) Allowed() string { return "0s, or " + v.duration.Allowed() }
+
+func (v durationOrNone) Set(text string) error {
+	if d, err := time.ParseDuration(text); err == nil && d == 0 {
+		*v.p = 0
+		return nil
+	}
+	return v.parse(text, v.Allowed())
 }
 
 // shortDuration writes 10m where Go writes 10m0s.

@@ -19,8 +19,13 @@ type Lease struct {
 	Expires  time.Time
 }
 
-// Longest is the longest time for which a lease can be taken.
-const Longest = time.Hour
+// Longest is the longest time for which a lease can be taken, and Shortest the shortest that a setting should ask for.
+// Each instance has a turn within every third of it, or tries to: with a millisecond a single one kept PostgreSQL so
+// busy with connections that others were not answered in time.
+const (
+	Longest  = time.Hour
+	Shortest = time.Second
+)
 
 // latest is how far from now a lease can end. A lease that ends later was taken when the clock was ahead: it
 // is not known whether its time is over.
