@@ -28,8 +28,8 @@ the same key.
 
 An instance is gone when it was not seen for as long as a lease lasts (lease.ttl); it is listed
 for a day. An older program is no member, but may hold leases: of it only these are known.
-Instances with another source (source.kind, source.key, source.partitions) share nothing with
-those of the settings in force; they are listed, without a target, and named below.`,
+Instances with another source (source.kind, source.key, source.partitions) than the settings
+in force do not count in the shares; they are listed, without a target, and named below.`,
 		Example: `  aggregator members
   aggregator members -o json`,
 	}
