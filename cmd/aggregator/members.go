@@ -77,11 +77,13 @@ func inOrder(lines []cluster.Instance) []cluster.Instance {
 	return lines
 }
 
-// partition splits the name of a source into key and partition; -1: it has none.
-func partition(source string) (key string, part int) {
-	if key, rest, found := strings.Cut(source, ":{"); found {
-		if part, err := strconv.Atoi(strings.TrimSuffix(rest, "}")); err == nil {
-			return key, part
+// partition splits the name of a source, as k:{2} or k:{2}:stream, into its partition and the rest; -1: it has none.
+func partition(source string) (rest string, part int) {
+	if at := strings.LastIndex(source, ":{"); at >= 0 {
+		if number, after, found := strings.Cut(source[at+2:], "}"); found {
+			if part, err := strconv.Atoi(number); err == nil {
+				return source[:at] + after, part
+			}
 		}
 	}
 	return source, -1
@@ -145,7 +147,7 @@ func memberTable(lines []cluster.Instance, wide bool) *terminal.Table {
 		{Name: "SEEN", Right: true, Drop: 3},
 		{Name: "HAS", Right: true},
 		{Name: "TARGET", Right: true},
-		{Name: "SOURCES", Least: min(longest, 28), Flow: true},
+		{Name: "SOURCES", Least: min(longest, 28), Flow: short},
 	}}
 	for i, l := range lines {
 		started, seen, target := "-", "-", "-"

@@ -134,6 +134,10 @@ func TestTextOfSources(t *testing.T) {
 	lines = lines[:1]
 	require.Contains(t, write(false), " {2} {10}\n")
 	require.Contains(t, write(true), "k:{2}, k:{10}\n")
+	list := []cluster.Instance{{Sources: []string{"{k}:{10}:stream", "{k}:{2}:stream"}}}
+	require.Equal(t, []string{"{k}:{2}:stream", "{k}:{10}:stream"}, inOrder(list)[0].Sources)
+	require.True(t, oneKey(list))
+	require.Equal(t, "{2} {10}", sourcesText(list[0].Sources, true, false))
 	for n := range 60 {
 		lines[0].Sources = append(lines[0].Sources, fmt.Sprintf("k:{%d}", n+11))
 	}
