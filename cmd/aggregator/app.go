@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/redis/go-redis/v9"
@@ -50,5 +51,9 @@ func (a *app) located(err error) error {
 	if !errors.As(err, &said) || errors.Is(err, postgres.ErrUnreachable) || errors.Is(err, postgres.ErrPooler) {
 		return err
 	}
-	return fmt.Errorf("%w (PostgreSQL at %s)", err, postgres.Describe(string(a.cfg.Postgres.URL)))
+	where := fmt.Sprintf("(PostgreSQL at %s)", postgres.Describe(string(a.cfg.Postgres.URL)))
+	if strings.Contains(err.Error(), where) {
+		return err
+	}
+	return fmt.Errorf("%w %s", err, where)
 }

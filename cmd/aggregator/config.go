@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"aggregator/config"
 	"aggregator/internal/admin"
 	"aggregator/internal/postgres"
 	"aggregator/internal/terminal"
@@ -30,9 +31,10 @@ func newConfigCheck(a *app) *cobra.Command {
 		Short: "Check whether the settings are valid",
 		Long: `Prints ok, or a line for each error in the settings, and then exits with 78. It reads the files
 of http.users_file, http.tokens_file and http.tls_cert_file too, so run it as the user of the
-service. It connects to nothing, unless --servers is given: then it also connects to both servers as the service would,
-and prints a line for each. A server that is not reachable is exit code 69; one that refuses, or
-is another one than the settings say, is 78. It changes nothing. aggregator doctor checks more.`,
+service. It connects to nothing, unless --servers is given: then it also connects to both
+servers as the service would, and prints a line for each. A server that is not reachable is
+exit code 69. One that refuses, or is another one than the settings say, is 78, and so is a
+PostgreSQL that takes no writes. It changes nothing. aggregator doctor checks more.`,
 		Example: `  aggregator config check
   aggregator config check --servers`,
 	}
@@ -105,9 +107,20 @@ func (a *app) checkPostgres(ctx context.Context) (string, error) {
 	}
 	defer pool.Close()
 	var version string
-	const sql = `SELECT split_part(current_setting('server_version'), ' ', 1)`
-	if err := pool.QueryRow(ctx, sql).Scan(&version); err != nil {
+	var standby, readOnly bool
+	const sql = `SELECT split_part(current_setting('server_version'), ' ', 1), pg_is_in_recovery(),
+		current_setting('default_transaction_read_only')::bool`
+	if err := pool.QueryRow(ctx, sql).Scan(&version, &standby, &readOnly); err != nil {
 		return "", err
+	}
+	where := postgres.Describe(string(a.cfg.Postgres.URL))
+	switch {
+	case standby:
+		return "", tag(config.ErrInvalid, fmt.Errorf("PostgreSQL at %s is a standby: point postgres.url at the primary, "+
+			"or add target_session_attrs=read-write to it", where))
+	case readOnly:
+		return "", tag(config.ErrInvalid, fmt.Errorf("PostgreSQL at %s: its transactions are read-only: "+
+			"set default_transaction_read_only to off for the database and the role, and in postgres.url", where))
 	}
 	schema, err := postgres.CheckSchema(ctx, pool)
 	if err != nil {
@@ -116,7 +129,7 @@ func (a *app) checkPostgres(ctx context.Context) (string, error) {
 	if err := a.CheckTables(ctx, pool); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s at %s; schema: %s", version, postgres.Describe(string(a.cfg.Postgres.URL)), schema), nil
+	return fmt.Sprintf("%s at %s; schema: %s", version, where, schema), nil
 }
 
 func newConfigPrint(a *app) *cobra.Command {

@@ -12,6 +12,7 @@ import (
 
 	"aggregator/config"
 	"aggregator/internal/postgres"
+	"aggregator/internal/testenv"
 )
 
 func TestConfigCheck(t *testing.T) {
@@ -124,4 +125,29 @@ func TestConfigPrint(t *testing.T) {
 	require.Contains(t, document.Settings,
 		config.Shown{Key: "redis.url", Value: "redis://u:xxxxx@h:1", Origin: file + ":2"})
 	require.Contains(t, document.Settings, config.Shown{Key: "source.kind", Value: "stream", Origin: "default"})
+}
+
+// A PostgreSQL that takes no writes is none that the service can work with.
+func TestConfigCheckReadOnly(t *testing.T) {
+	s := newPair(t)
+	where := postgres.Describe(s.db.Config().ConnString())
+	s.env[0] += "&options=-c%20default_transaction_read_only%3Don"
+	r := s.program("config", "check", "--servers")
+	require.Equal(t, exitConfig, r.code)
+	require.NotContains(t, r.stdout, "PostgreSQL")
+	require.Equal(t, "aggregator: PostgreSQL at "+where+": its transactions are read-only: set "+
+		"default_transaction_read_only to off for the database and the role, and in postgres.url\n", r.stderr)
+}
+
+func TestConfigCheckStandby(t *testing.T) {
+	testenv.Long(t)
+	s := newPair(t)
+	primary := testenv.NewPostgres(t)
+	program(t, []string{"AGGREGATOR_POSTGRES_URL=" + primary.URL("postgres")}, "migrate", "up").requireDone(t)
+	standby := testenv.NewStandby(t, primary, "s1")
+	s.env[0] = "AGGREGATOR_POSTGRES_URL=" + standby.URL("postgres")
+	r := s.program("config", "check", "--servers")
+	require.Equal(t, exitConfig, r.code)
+	require.Equal(t, "aggregator: PostgreSQL at "+postgres.Describe(standby.URL("postgres"))+" is a standby: point "+
+		"postgres.url at the primary, or add target_session_attrs=read-write to it\n", r.stderr)
 }

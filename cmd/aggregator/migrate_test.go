@@ -2,10 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"aggregator/internal/postgres"
 	"aggregator/internal/testenv"
 )
 
@@ -52,6 +54,17 @@ func TestMigrateUnreachable(t *testing.T) {
 		program(t, env, "migrate", command).
 			requireFailure(t, 69, "PostgreSQL at 127.0.0.1:1/app is not reachable: connection refused")
 	}
+}
+
+// An error of PostgreSQL's says once which database it is.
+func TestMigrateReadOnly(t *testing.T) {
+	t.Parallel()
+	u := testenv.EmptyDatabase(t)
+	where := " (PostgreSQL at " + postgres.Describe(u) + ")"
+	u += map[bool]string{true: "&", false: "?"}[strings.Contains(u, "?")] + "default_transaction_read_only=on"
+	r := program(t, []string{"AGGREGATOR_POSTGRES_URL=" + u}, "migrate", "up")
+	r.requireFailure(t, exitFailed, "SQLSTATE 25006")
+	require.Equal(t, 1, strings.Count(r.stderr, where), r.stderr)
 }
 
 func TestMigrateThroughAPooler(t *testing.T) {

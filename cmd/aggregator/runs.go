@@ -162,9 +162,20 @@ func runTable(lines []runLine, wide bool) *terminal.Table {
 		table.Add(fmt.Sprint(l.ID), l.Kind, l.Started.Format(time.RFC3339), l.took(), string(l.Outcome), grouped(l.Read),
 			grouped(l.Applied),
 			grouped(l.Dead), grouped(l.Profiles), grouped(l.Chunks), grouped(int64(l.Rate+0.5))+"/s", l.Host, l.Version,
-			orDash(strings.Join(strings.Fields(l.Error+" "+l.Note), " ")))
+			orDash(l.errorOrNote()))
 	}
 	return table
+}
+
+// errorOrNote is the error and then the note, in one line.
+func (l runLine) errorOrNote() string {
+	var parts []string
+	for _, part := range []string{l.Error, l.Note} {
+		if words := strings.Fields(part); len(words) > 0 {
+			parts = append(parts, strings.Join(words, " "))
+		}
+	}
+	return strings.Join(parts, "; ")
 }
 
 func outcomeColor(outcome string) terminal.Color {

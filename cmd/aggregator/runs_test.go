@@ -88,6 +88,13 @@ func TestRuns(t *testing.T) {
 	s.program("runs", "--last", "0").requireFailure(t, exitUsage, "--last = 0: want at least 1")
 }
 
+func TestErrorOrNote(t *testing.T) {
+	both := runLine{Error: "an error\nof two lines\n", Note: "a note"}
+	require.Equal(t, "an error of two lines; a note", both.errorOrNote())
+	require.Equal(t, "a note", runLine{Note: " a note"}.errorOrNote())
+	require.Empty(t, runLine{}.errorOrNote())
+}
+
 // A service that is killed is shown as interrupted, and the next one is not held up by it.
 func TestRunsOfTheService(t *testing.T) {
 	testenv.Long(t)

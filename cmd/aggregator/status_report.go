@@ -30,7 +30,8 @@ type statusReport struct {
 	Incidents []incidentLine  `json:"incidents"` // that are not accepted, of all sources in the database
 	Elsewhere []elsewhereLine `json:"elsewhere"` // sources that the settings do not name
 
-	at time.Time // when it was made, by this machine's clock
+	group cluster.Group // that of the settings
+	at    time.Time     // when it was made, by this machine's clock
 }
 
 type serverStatus struct {
@@ -81,7 +82,7 @@ func newStatusReport(s, before admin.Survey, service map[string]admin.SourceStat
 			OK: s.Schema.Err == nil, Version: s.Schema.Version, Known: s.Schema.Known,
 			schema: s.Schema.Schema,
 		}, Dead: s.Dead,
-		at: time.Now(),
+		group: group, at: time.Now(),
 	}
 	if s.Schema.Err != nil {
 		r.Schema.Error = s.Schema.Err.Error()
@@ -113,7 +114,7 @@ func newStatusReport(s, before admin.Survey, service map[string]admin.SourceStat
 		r.Sources = append(r.Sources, line)
 	}
 	if r.Schema.OK {
-		r.Members = cluster.Instances(s.Members, s.Leases, s.At, group, events.Names(sources))
+		r.Members = inOrder(cluster.Instances(s.Members, s.Leases, s.At, group, events.Names(sources)))
 	}
 	return r
 }
@@ -155,7 +156,7 @@ func (r *statusReport) print(w io.Writer, p picture) error {
 	}
 	if len(r.Members) > 0 {
 		line("")
-		if err := memberTable(r.Members, p.wide).Write(&text, p.Terminal); err != nil {
+		if err := writeMembers(&text, r.Members, r.group, p.Terminal, p.wide); err != nil {
 			return err
 		}
 	}
@@ -182,6 +183,9 @@ func (r *statusReport) sourceTable(p picture) *terminal.Table {
 	name, doing := 16, 20 // the least of their columns
 	if p.trends != nil {
 		name, doing = 10, 12 // to have room for trends
+	}
+	for _, s := range r.Sources { // but who holds a lease is more than a trend, or a checkpoint
+		doing = max(doing, min(s.toHolder(), 40))
 	}
 	table := &terminal.Table{Wide: p.wide, Columns: []terminal.Column{
 		{Name: "SOURCE", Least: name, Tail: true},
@@ -246,6 +250,17 @@ func (s sourceStatus) doing(now time.Time) string {
 		return fmt.Sprintf("lease of %s expired at %s", s.Lease.Holder, s.Lease.Expires.Format(time.RFC3339))
 	}
 	return "-"
+}
+
+// toHolder is how wide the text of doing is up to the end of the holder's name, if it has one.
+func (s sourceStatus) toHolder() int {
+	switch {
+	case s.Service != nil || s.Lease == nil:
+		return 0
+	case s.Lease.Held:
+		return terminal.Width("lease held by " + s.Lease.Holder)
+	}
+	return terminal.Width("lease of " + s.Lease.Holder)
 }
 
 func (s serverStatus) String() string {

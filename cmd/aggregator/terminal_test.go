@@ -164,8 +164,8 @@ func TestTablesFitTheTerminal(t *testing.T) {
 		return regexp.MustCompile(`(?m)^SOURCE.*$`).FindString(plain(s.onTerminal(columns, nil, "status")))
 	}
 	require.NotContains(t, table(100), "CHECKPOINT")
-	require.Regexp(t, `^SOURCE +KEY +WAITING +OLDEST +RATE +CHECKPOINT +MOVED +SERVICE$`, table(120))
-	require.Regexp(t, `^SOURCE +KEY +WAITING +OLDEST +RATE +MOVED +SERVICE$`, table(95))
+	require.Regexp(t, `^SOURCE +KEY +WAITING +OLDEST +RATE +CHECKPOINT +MOVED +SERVICE$`, table(140))
+	require.Regexp(t, `^SOURCE +KEY +WAITING +OLDEST +RATE +MOVED +SERVICE$`, table(115))
 	require.Regexp(t, `^SOURCE +WAITING +OLDEST +RATE +SERVICE$`, table(70))
 }
 

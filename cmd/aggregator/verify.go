@@ -156,15 +156,12 @@ func (a *app) accept(ctx context.Context, pool *pgxpool.Pool, sources []*events.
 		return err
 	}
 	lines := newIncidentLines(open)
-	if out.json() {
-		if err := writeJSON(a.stdout, map[string]any{"accepted": lines}); err != nil {
-			return err
-		}
-	}
+	document := map[string]any{"accepted": lines}
 	if len(open) == 0 {
-		if !out.json() {
-			_, err = fmt.Fprintln(a.stdout, "no incident is open")
+		if out.json() {
+			return writeJSON(a.stdout, document)
 		}
+		_, err = fmt.Fprintln(a.stdout, "no incident is open")
 		return err
 	}
 	var note []string
@@ -177,7 +174,7 @@ func (a *app) accept(ctx context.Context, pool *pgxpool.Pool, sources []*events.
 		}
 	}
 	job := runs.Job{Kind: kindAccept, Note: func() string { return strings.Join(note, "; ") }}
-	return a.Recorder(pool).Record(ctx, job, func() (runs.Outcome, error) {
+	err = a.Recorder(pool).Record(ctx, job, func() (runs.Outcome, error) {
 		for _, source := range sources {
 			of := slices.DeleteFunc(slices.Clone(open), func(i ledger.Incident) bool {
 				return i.Source != source.Name()
@@ -191,6 +188,10 @@ func (a *app) accept(ctx context.Context, pool *pgxpool.Pool, sources []*events.
 		}
 		return runs.Done, nil
 	})
+	if err == nil && out.json() {
+		err = writeJSON(a.stdout, document)
+	}
+	return err
 }
 
 func verify(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (verification, error) {
@@ -203,7 +204,10 @@ func verify(ctx context.Context, pool *pgxpool.Pool, source *events.Source) (ver
 			Incidents: newIncidentLines(open),
 		}, err
 	case errors.Is(err, ledger.ErrNotInTime):
-		return verification{Source: source.Name(), State: "unknown", Reason: err.Error()}, nil
+		open, openErr := service.OpenIncidents(ctx, pool, []*events.Source{source})
+		return verification{
+			Source: source.Name(), State: "unknown", Reason: err.Error(), Incidents: newIncidentLines(open),
+		}, openErr
 	case err != nil:
 		return verification{}, err
 	}

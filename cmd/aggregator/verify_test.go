@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"testing"
@@ -102,6 +103,54 @@ func TestVerify(t *testing.T) {
 	require.EqualValues(t, -1, document.Sources[0].Difference)
 	require.EqualValues(t, 1, document.Sources[0].Vanished)
 	require.Equal(t, "not balanced", document.Sources[0].State)
+}
+
+// Nothing is called accepted that is not.
+func TestVerifyAcceptFails(t *testing.T) {
+	s := newPair(t)
+	s.push("1:1:LIKE", "1:1:LIKE")
+	require.Zero(t, s.program("drain").code)
+	s.exec(`UPDATE aggregator.mark SET applied = applied + 1`)
+	s.exec(`ALTER TABLE aggregator.incident ADD CONSTRAINT never CHECK (accepted_at IS NULL)`)
+	r := s.program("verify", "--accept", "-o", "json")
+	r.requireFailure(t, exitFailed, `violates check constraint "never"`)
+	require.Empty(t, r.stdout)
+	s.exec(`ALTER TABLE aggregator.incident DROP CONSTRAINT never`)
+	r = s.program("verify", "--accept", "-o", "json")
+	r.requireDone(t)
+	require.Contains(t, r.stdout, `"kind": "count_mismatch"`)
+	r = s.program("verify", "--accept", "-o", "json")
+	r.requireDone(t)
+	require.JSONEq(t, `{"accepted": []}`, r.stdout)
+}
+
+// Open incidents are shown also when the source cannot be compared.
+func TestVerifyUnknown(t *testing.T) {
+	s := newPair(t)
+	s.push("1:1:LIKE")
+	require.Zero(t, s.program("drain").code)
+	s.env[0] += "&lock_timeout=10ms"
+	tx, err := s.db.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	look := func() verification {
+		r := s.program("verify", "-o", "json")
+		require.Equal(t, exitFailed, r.code, r.stderr)
+		var document struct{ Sources []verification }
+		require.NoError(t, json.Unmarshal([]byte(r.stdout), &document))
+		require.Equal(t, "unknown", document.Sources[0].State)
+		return document.Sources[0]
+	}
+	s.exec(`SELECT FROM aggregator.checkpoint FOR UPDATE`)
+	require.NotNil(t, look().Incidents, "a list, and not null")
+	require.NoError(t, tx.Rollback(t.Context()))
+	s.exec(`INSERT INTO aggregator.incident (source, kind, epoch, from_ms, from_seq, to_ms, to_seq, to_entries, entries,
+		retained) VALUES ('book-like-events', 'entries_removed', 0, 1, 0, 1, 0, 0, 1, 0)`)
+	again, err := s.db.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = again.Rollback(context.WithoutCancel(t.Context())) }()
+	s.exec(`SELECT FROM aggregator.checkpoint FOR UPDATE`)
+	require.Len(t, look().Incidents, 1)
 }
 
 func TestVerifyUnreachable(t *testing.T) {
