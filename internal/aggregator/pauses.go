@@ -20,7 +20,7 @@ func newPauses() pauses {
 	return p
 }
 
-// forget begins anew: a turn went well, or processed something before it failed.
+// forget starts again with a short pause: a turn went well, or processed something before it failed.
 func (p pauses) forget() { p.Reset() }
 
 // next is how long to wait after a turn that lasted so long and failed. One that lasted longer than any pause had gone

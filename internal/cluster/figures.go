@@ -12,10 +12,10 @@ const (
 	MoveExpired  = "expired"  // taken: its holder is gone
 	MoveReturned = "returned" // taken back: it was held under our name
 	MoveSurplus  = "surplus"  // given up: another instance is to have it
-	MoveLeaving  = "leaving"  // given up: we leave
-	MoveUnable   = "unable"   // given up: this instance leaves
-	MoveLost     = "lost"     // given up: Redis answers other instances, and not this one
-	MoveLapsed   = "lapsed"   // PostgreSQL did not answer in time
+	MoveLeaving  = "leaving"  // given up: this instance leaves
+	MoveUnable   = "unable"   // given up: Redis answers other instances, and not this one
+	MoveLost     = "lost"     // another instance has it
+	MoveLapsed   = "lapsed"   // it was not renewed in time
 )
 
 // Moves are all reasons.

@@ -33,7 +33,11 @@ func (k *Keeper) Ask(ctx context.Context, source string) Standing {
 	defer k.mu.Unlock()
 	c := k.own[source]
 	if c == nil || c.giveUp || c.stop != nil || !time.Now().Before(k.deadline) {
-		return Standing{Holder: k.now.holder[source], Err: k.err, Changed: k.changed}
+		holder := k.now.holder[source]
+		if holder == k.options.Name { // on its way to another instance, which is not known yet
+			holder = ""
+		}
+		return Standing{Holder: holder, Err: k.err, Changed: k.changed}
 	}
 	held, stop := context.WithCancelCause(ctx)
 	c.stop = stop

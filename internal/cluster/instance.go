@@ -18,7 +18,7 @@ type Instance struct {
 	Key      string     `json:"source_key,omitempty"`
 	Parts    int        `json:"partitions,omitempty"`
 	Sources  []string   `json:"sources"` // that it has
-	Target   *int       `json:"target"`  // null: it shares nothing with the settings in force
+	Target   *int       `json:"target"`  // null: it is of another source
 }
 
 // Instances are the instances that share sources, and those that hold some of these names without being members, by

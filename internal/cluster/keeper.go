@@ -37,7 +37,7 @@ var (
 	ErrLeaving = errors.New("this instance leaves")
 	ErrUnable  = errors.New("Redis answers other instances, and not this one")
 	ErrLost    = errors.New("another instance has it")
-	ErrLapsed  = errors.New("the lease has run out: PostgreSQL did not answer in time")
+	ErrLapsed  = errors.New("the lease has run out: it was not renewed in time")
 )
 
 // Keeper keeps the leases of an instance. It is safe for concurrent use.
@@ -199,7 +199,8 @@ func (k *Keeper) meet(v view) error {
 	}
 	if first {
 		k.former.seen = seen
-		k.options.Log.Info("there is a member of this name; waiting to see whether it lives", "instance", k.options.Name)
+		k.options.Log.Info("another instance has this name; waiting to see whether it is still alive",
+			"instance", k.options.Name, "for_at_most", v.Me.Expires.Sub(v.Now).Round(time.Millisecond))
 		return nil
 	}
 	k.former.gone = v.Now.Sub(seen) > v.Me.Expires.Sub(seen)*8/10

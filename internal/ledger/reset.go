@@ -118,7 +118,7 @@ WHERE d.source = $1 AND d.position_ms = e.ms AND d.position_seq = e.seq AND d.se
 	putCountAside = `UPDATE aggregator.dead_letter_removed SET source = $2 WHERE source = $1`
 )
 
-// begin resets the marks, the dead letters and the checkpoint of one source.
+// begin puts aside the dead letters of one source, and resets its checkpoint, after its marks.
 func (a *ResetSource) begin(ctx context.Context, tx pgx.Tx, source string, rewind Rewind) error {
 	rows, _ := tx.Query(ctx, selectCheckpoints+` WHERE source = $1`, source) // its error is also that of the rows
 	was, err := pgx.CollectRows(rows, scanCheckpoint)
