@@ -68,7 +68,7 @@ func takeCensus(ctx context.Context, pool *pgxpool.Pool) (c census, err error) {
 func (c census) living() int {
 	services := 0
 	for _, run := range c.services {
-		if c.now.Sub(run.Seen) <= signs {
+		if c.now.Sub(run.Seen) <= signs && c.now.Sub(run.Started) >= settled {
 			services++
 		}
 	}

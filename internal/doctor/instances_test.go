@@ -171,3 +171,20 @@ func TestLeasesThatLastTooLong(t *testing.T) {
 	_, findings = instances(t, lease("job:purge", "b", long))
 	require.Contains(t, foundBy(findings, "leases"), "the rows of b last until ")
 }
+
+// Each instance that lives has connections, and one that is gone has none.
+func TestConnectionsOfInstances(t *testing.T) {
+	testenv.Long(t)
+	const hour, now = time.Hour, time.Second
+	const limit = `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 25', current_database()); END $$`
+	two := []string{
+		limit, service("a", "k", hour, now, 5), service("b", "k", hour, now, 5), service("c", "k", hour, hour, 5),
+		member("a/1/x", "k", now, 4*now), member("c/1/x", "k", hour, -hour),
+	}
+	require.Equal(t, "ok: 2 instances are alive, and with 10 for each, as these settings have it, they use 20 of the 25 "+
+		"that the limit of the database allows to all", foundBy(findingsOf(t, two...), "connections"))
+	require.Equal(t, "problem: 3 instances are alive, and with 10 for each, as these settings have it, they use 30, and "+
+		"the limit of the database leaves 25", foundBy(findingsOf(t, append(two, service("d", "k", hour, now, 5))...), "connections"))
+	require.Equal(t, "ok: the service uses 10 of the 25 that the limit of the database allows to all",
+		foundBy(findingsOf(t, limit), "connections"))
+}

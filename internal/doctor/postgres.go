@@ -200,12 +200,21 @@ func (r *report) connections(ctx context.Context, pool *pgxpool.Pool, needed int
 		r.ok("connections", "the pooler's; %s allows %d", of, limit)
 		return
 	}
-	if needed > limit {
-		r.add("connections", Problem, fmt.Sprintf("the service uses %d, and %s leaves %d", needed, of, limit),
+	instances := 1
+	if c, err := takeCensus(ctx, pool); err == nil { // without its tables no instance lives
+		instances = max(1, c.living())
+	}
+	uses := fmt.Sprintf("the service uses %d", needed)
+	if instances > 1 {
+		uses = fmt.Sprintf("%d instances are alive, and with %d for each, as these settings have it, they use %d",
+			instances, needed, instances*needed)
+	}
+	if instances*needed > limit {
+		r.add("connections", Problem, fmt.Sprintf("%s, and %s leaves %d", uses, of, limit),
 			"raise it, or lower apply.workers or source.partitions")
 		return
 	}
-	r.ok("connections", "the service uses %d of the %d that %s allows to all", needed, limit, of)
+	r.ok("connections", "%s of the %d that %s allows to all", uses, limit, of)
 }
 
 // rights are what the service does with the tables.
