@@ -8,6 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"aggregator/internal/doctor"
+	"aggregator/internal/postgres"
+	"aggregator/internal/service"
 	"aggregator/internal/terminal"
 )
 
@@ -32,6 +34,7 @@ reachable.`,
 	out := addOutput(cmd)
 	cmd.RunE = a.configured(func(cmd *cobra.Command, _ []string) error {
 		findings, err := a.Examine(cmd.Context())
+		findings = append(unreachable(err), findings...)
 		if len(findings) == 0 {
 			return err
 		}
@@ -50,6 +53,29 @@ reachable.`,
 		return errors.Join(err, written)
 	})
 	return cmd
+}
+
+// unreachable has a problem for each server that could not be looked at, of an error of Examine.
+func unreachable(err error) (problems []doctor.Finding) {
+	var joined interface{ Unwrap() []error }
+	if !errors.As(err, &joined) {
+		return nil
+	}
+	for _, err := range joined.Unwrap() {
+		of := doctor.Finding{Check: "connection", Verdict: doctor.Problem, Found: err.Error()}
+		switch {
+		case errors.Is(err, service.ErrRedisUnreachable):
+			of.Server = "Redis"
+			of.Advice = "start it, or see redis.url; its other checks were not made, nor those of both servers"
+		case errors.Is(err, postgres.ErrUnreachable):
+			of.Server = "PostgreSQL"
+			of.Advice = "start it, or see postgres.url; its other checks were not made, nor those of both servers"
+		default:
+			continue
+		}
+		problems = append(problems, of)
+	}
+	return problems
 }
 
 // printFindings writes a line for each, one more for what to do, and the counts at the end. Texts that

@@ -49,21 +49,42 @@ func TestDoctorBeforeAndAfterTheFirstDrain(t *testing.T) {
 		`"aggregator" does not exist`, s.program("doctor").stdout)
 }
 
-// With a server down, what the other one has is shown.
+// With a server down, what the other one has is shown, and that it is down is a problem.
 func TestDoctorOfHalf(t *testing.T) {
 	s := newPair(t)
-	r := program(t, append(s.env[:3:3], "AGGREGATOR_REDIS_URL=redis://u:hunter2@127.0.0.1:1"), "doctor")
+	noRedis := append(s.env[:3:3], "AGGREGATOR_REDIS_URL=redis://u:hunter2@127.0.0.1:1")
+	r := program(t, noRedis, "doctor")
 	require.Equal(t, exitUnreachable, r.code)
 	require.Equal(t, "aggregator: Redis at 127.0.0.1:1 is not reachable: connection refused\n", r.stderr)
-	require.Contains(t, r.stdout, "PostgreSQL")
+	require.Regexp(t, `(?m)^problem +Redis +connection +Redis at 127.0.0.1:1 is not reachable: connection refused\n`+
+		` +-> start it, or see redis.url`, r.stdout)
+	require.Regexp(t, `(?m)^ok +PostgreSQL +version `, r.stdout)
+	require.Regexp(t, `, 2 problems(, \d+ unknown)?\n$`, r.stdout) // the other one is fsync
+
+	var document struct {
+		OK       bool
+		Findings []doctor.Finding
+		Summary  doctor.Summary
+	}
+	r = program(t, noRedis, "doctor", "-o", "json")
+	require.Equal(t, exitUnreachable, r.code)
+	require.NoError(t, json.Unmarshal([]byte(r.stdout), &document))
+	require.False(t, document.OK)
+	require.Equal(t, 2, document.Summary.Problems)
+	require.Equal(t, "Redis connection", document.Findings[0].Server+" "+document.Findings[0].Check)
+
 	r = program(t, append(s.env[:3:3], "AGGREGATOR_POSTGRES_URL=postgres://u:hunter2@127.0.0.1:1/d"), "doctor")
 	require.Equal(t, exitUnreachable, r.code)
 	require.Contains(t, r.stdout, "append-only file")
+	require.Regexp(t, `(?m)^problem +PostgreSQL +connection +PostgreSQL at 127.0.0.1:1`, r.stdout)
+	require.Regexp(t, `, 1 problem(, \d+ unknown)?\n$`, r.stdout)
 	require.NotContains(t, r.stdout+r.stderr, "hunter2")
+
 	r = program(t, []string{
 		"AGGREGATOR_REDIS_URL=redis://127.0.0.1:1",
 		"AGGREGATOR_POSTGRES_URL=postgres://u@127.0.0.1:1/d",
 	}, "doctor")
 	require.Equal(t, exitUnreachable, r.code)
-	require.Empty(t, r.stdout)
+	require.Regexp(t, `\n0 ok, 0 warnings, 2 problems\n$`, r.stdout)
+	require.Regexp(t, `^aggregator: Redis at .*\n.*PostgreSQL at `, r.stderr)
 }

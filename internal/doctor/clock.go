@@ -14,7 +14,8 @@ import (
 
 // future looks for rows of ours with times that have not come yet: those of a clock that was
 // ahead, unless the one of now is behind. Nothing waits for these times, but ages and lists are
-// wrong until they have come.
+// wrong until they have come: a lease that ends later than any can is free. One that does not is for the check of
+// leases.
 func (r *report) future(ctx context.Context, pool *pgxpool.Pool) {
 	rows, _ := pool.Query(ctx,
 		`SELECT place || ' up to ' || to_char(latest AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') FROM (VALUES
@@ -34,6 +35,6 @@ func (r *report) future(ctx context.Context, pool *pgxpool.Pool) {
 			"if the clock is right now, it was fast: nothing waits for these times, but ages are wrong until then; if it is "+
 				"slow, set it")
 	default:
-		r.ok("times", "no row has a future time")
+		r.ok("times", "no row has a time that only a clock that was ahead explains")
 	}
 }

@@ -42,6 +42,8 @@ func Postgres(
 	case err != nil && schema.Newer():
 		r.add("schema", Problem, err.Error(), "install the program that migrated it")
 		return r.findings, nil
+	case err != nil && schema.Version == 0 && r.forgotten(ctx, pool):
+		return r.findings, nil
 	case err != nil:
 		r.add("schema", Problem, err.Error(), "aggregator migrate up; --dry-run shows what it would do")
 		if notRead == nil {
@@ -53,7 +55,7 @@ func Postgres(
 		r.add("schema", Warning, schema.String(),
 			"install the program that migrated it, or go back to this one's: docs/operations.md, Rolling back")
 	default:
-		r.ok("schema", "as this program needs it")
+		r.absent(ctx, pool)
 	}
 	if notRead == nil {
 		r.tables(ctx, pool, tables)
@@ -198,12 +200,21 @@ func (r *report) connections(ctx context.Context, pool *pgxpool.Pool, needed int
 		r.ok("connections", "the pooler's; %s allows %d", of, limit)
 		return
 	}
-	if needed > limit {
-		r.add("connections", Problem, fmt.Sprintf("the service uses %d, and %s leaves %d", needed, of, limit),
+	instances := 1
+	if c, err := takeCensus(ctx, pool); err == nil { // without its tables no instance lives
+		instances = max(1, c.living())
+	}
+	uses := fmt.Sprintf("the service uses %d", needed)
+	if instances > 1 {
+		uses = fmt.Sprintf("%d instances are alive, and with %d for each, as these settings have it, they use %d",
+			instances, needed, instances*needed)
+	}
+	if instances*needed > limit {
+		r.add("connections", Problem, fmt.Sprintf("%s, and %s leaves %d", uses, of, limit),
 			"raise it, or lower apply.workers or source.partitions")
 		return
 	}
-	r.ok("connections", "the service uses %d of the %d that %s allows to all", needed, limit, of)
+	r.ok("connections", "%s of the %d that %s allows to all", uses, limit, of)
 }
 
 // rights are what the service does with the tables.
@@ -211,8 +222,8 @@ var rights = []struct{ tables, privileges string }{
 	{"genre, topic, mbti, book, book_topic, book_mbti", "SELECT"},
 	{"genre_score, topic_score, cumulative_mbti_score", "SELECT, INSERT, UPDATE"},
 	{"child_personality_history, favorite_genre, favorite_topic", "SELECT, INSERT"},
-	{"aggregator.mark, aggregator.checkpoint, aggregator.dead_letter", "SELECT, INSERT, UPDATE"},
-	{"aggregator.lease, aggregator.member", "SELECT, INSERT, UPDATE, DELETE"},
+	{"aggregator.mark, aggregator.checkpoint, aggregator.dead_letter, aggregator.incident", "SELECT, INSERT, UPDATE"},
+	{"aggregator.lease, aggregator.member, aggregator.run", "SELECT, INSERT, UPDATE, DELETE"},
 	{"aggregator.schema_migrations, aggregator.schema_compatibility", "SELECT"},
 }
 
@@ -235,7 +246,7 @@ func (r *report) privileges(ctx context.Context, pool *pgxpool.Pool) {
 				case err != nil:
 					r.notSeen("privileges", err)
 					return
-				case exists && !may: // which are missing the check of tables has said
+				case exists && !may: // which are missing the checks of schema and tables have said
 					missing = append(missing, privilege+" on "+table)
 				}
 			}
