@@ -232,7 +232,7 @@ func TestJournalIsOffByDefault(t *testing.T) {
 	s.push("1:1:LIKE")
 	s.program("drain").requireDone(t)
 	s.program("explain", "1").requireFailure(t, exitFailed, "it was not kept when the row was written")
-	s.exec(`DROP PROCEDURE aggregator.apply_each_journaled`)
+	s.exec(`REVOKE EXECUTE ON PROCEDURE aggregator.apply_each_journaled FROM PUBLIC, aggregator_daemon`)
 	require.NotContains(t, s.program("doctor").stdout, "apply_each_journaled")
 	s.env = append(s.env, "AGGREGATOR_JOURNAL_KEEP=1h")
 	require.Contains(t, s.program("doctor").stdout, "apply_each_journaled")

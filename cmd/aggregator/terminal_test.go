@@ -125,6 +125,13 @@ func TestTablesFitTheTerminal(t *testing.T) {
 	s.exec(longRuns)
 	s.push("1:1:LIKE", "junk which is long enough to be cut somewhere, wherever 별주부전 that may be", "2:1:LIKE")
 	require.Zero(t, s.program("drain").code)
+	for _, columns := range []int{80, 120} {
+		text, _ := s.startOn(columns, 50, nil, "doctor").wait() // which finds that the servers of tests do not flush
+		requireFits(t, columns, text)
+		require.Contains(t, strings.Join(strings.Fields(plain(text)), " "),
+			"-> set fsync to on in postgresql.conf, and reload")
+	}
+
 	s.exec(`INSERT INTO aggregator.lease VALUES ('book-like-events', 'a-host-with-a-long-name/12345/abcd', now(), now() ` +
 		`+ interval '1 hour')`)
 	for _, args := range []string{
@@ -133,13 +140,6 @@ func TestTablesFitTheTerminal(t *testing.T) {
 		for _, columns := range []int{60, 80, 100, 120} {
 			requireFits(t, columns, s.onTerminal(columns, nil, strings.Fields(args)...))
 		}
-	}
-
-	for _, columns := range []int{80, 120} {
-		text, _ := s.startOn(columns, 50, nil, "doctor").wait() // which finds that the servers of tests do not flush
-		requireFits(t, columns, text)
-		require.Contains(t, strings.Join(strings.Fields(plain(text)), " "),
-			"-> set fsync to on in postgresql.conf, and reload")
 	}
 
 	// One line a run, and the columns go in order; in full it has them all.
