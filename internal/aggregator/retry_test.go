@@ -30,8 +30,10 @@ func (f *fixture) retrier() *apply.Retrier {
 	f.t.Helper()
 	catalogue := scores.NewCatalogue(
 		f.daemon.pool, f.log(), scores.CatalogueOptions{Books: 1000, Profiles: 1000, TTL: time.Minute})
-	return &apply.Retrier{Pool: f.daemon.pool, Catalogue: catalogue, Decoder: events.NewDecoder(f.source.Weights),
-		Timeout: time.Minute}
+	return &apply.Retrier{
+		Pool: f.daemon.pool, Catalogue: catalogue, Decoder: events.NewDecoder(f.source.Weights),
+		Timeout: time.Minute,
+	}
 }
 
 // letters reads the dead letters that the filter chooses.

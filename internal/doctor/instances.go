@@ -250,8 +250,9 @@ func (r *report) leases(c census, ttl time.Duration) {
 			effect = "no other instance takes these until then: " + strings.Join(names, ", ")
 		}
 		name := "'" + strings.ReplaceAll(instance, "'", "''") + "'"
-		r.add("leases", Warning, fmt.Sprintf("the rows of %s last until %s, in %s, longer than lease.ttl here allows, and %s: %s",
-			instance, until[instance].UTC().Format(time.RFC3339), until[instance].Sub(c.now).Round(time.Second), sign, effect),
+		r.add("leases", Warning, fmt.Sprintf("the rows of %s last until %s, in %s, longer than lease.ttl here allows, and "+
+			"%s: %s", instance, until[instance].UTC().Format(time.RFC3339), until[instance].Sub(c.now).Round(time.Second),
+			sign, effect),
 			fmt.Sprintf("if it has no longer lease.ttl, and is gone: DELETE FROM aggregator.lease WHERE holder = %[1]s; "+
 				"DELETE FROM aggregator.member WHERE instance = %[1]s", name))
 	}

@@ -156,9 +156,10 @@ func TestLeasesThatLastTooLong(t *testing.T) {
 	require.Equal(t, "ok: no instance that gives no sign of life keeps any for longer than lease.ttl",
 		foundBy(findings, "leases"))
 
-	u, findings := instances(t, member("o''k", "k", time.Minute, long), lease("k:1", "o''k", long), lease("k:2", "o''k", long))
-	require.Regexp(t, `^warning: the rows of o'k last until \S+Z, in (30m0s|29m5\ds), longer than lease.ttl here allows, and `+
-		`it was last seen at \S+Z: no other instance takes these until then: k:1, k:2$`, foundBy(findings, "leases"))
+	u, findings := instances(t, member("o''k", "k", time.Minute, long), lease("k:1", "o''k", long),
+		lease("k:2", "o''k", long))
+	require.Regexp(t, `^warning: the rows of o'k last until \S+Z, in (30m0s|29m\d+s), longer than lease.ttl here allows, `+
+		`and it was last seen at \S+Z: no other instance takes these until then: k:1, k:2$`, foundBy(findings, "leases"))
 	exec(t, u, adviceOf(findings, "leases")[len("if it has no longer lease.ttl, and is gone: "):])
 	pool, err := postgres.Open(t.Context(), postgres.Options{URL: u, MaxConns: 2})
 	require.NoError(t, err)
@@ -184,7 +185,8 @@ func TestConnectionsOfInstances(t *testing.T) {
 	require.Equal(t, "ok: 2 instances are alive, and with 10 for each, as these settings have it, they use 20 of the 25 "+
 		"that the limit of the database allows to all", foundBy(findingsOf(t, two...), "connections"))
 	require.Equal(t, "problem: 3 instances are alive, and with 10 for each, as these settings have it, they use 30, and "+
-		"the limit of the database leaves 25", foundBy(findingsOf(t, append(two, service("d", "k", hour, now, 5))...), "connections"))
+		"the limit of the database leaves 25",
+		foundBy(findingsOf(t, append(two, service("d", "k", hour, now, 5))...), "connections"))
 	require.Equal(t, "ok: the service uses 10 of the 25 that the limit of the database allows to all",
 		foundBy(findingsOf(t, limit), "connections"))
 }
