@@ -2,7 +2,6 @@ package testenv
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -46,7 +45,7 @@ func reservePort(ctx context.Context) (port int, reserved net.Listener, err erro
 		}
 		_ = reserved.Close()
 	}
-	return 0, nil, errors.New("no free port from " + strconv.Itoa(firstPort) + " to " + strconv.Itoa(lastPort))
+	return 0, nil, fmt.Errorf("no free port from %d to %d", firstPort, lastPort)
 }
 
 func free(ctx context.Context, port int) bool {
